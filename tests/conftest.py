@@ -1,0 +1,29 @@
+"""Fixtures that every test room shares."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+import torch
+
+ROOT = Path(__file__).resolve().parent.parent
+
+# Two cores: more threads than that only fight each other.
+torch.set_num_threads(min(2, os.cpu_count() or 1))
+
+
+@pytest.fixture(scope="session")
+def repository() -> Path:
+    """The repository root, which is the bundle root."""
+    return ROOT
+
+
+@pytest.fixture(scope="session")
+def real_data() -> Path:
+    """The folder of real CT, MR and DICOM data; the test skips where it is absent."""
+    folder = Path(os.environ.get("MONAI_SAM_DATA", ROOT.parent / "shared" / "data"))
+    if not folder.is_dir():
+        pytest.skip(f"no real data at {folder}; set MONAI_SAM_DATA to the folder that holds it")
+    return folder
