@@ -1,0 +1,191 @@
+"""Where a slice lies in the model's square, and the way back.
+
+The only code that maps between pixels of a slice and pixels of the network input. Coordinates are SAM's: a pixel
+index ``x`` of the slice becomes ``x * scale`` in the square, without a half-pixel shift, exactly as
+segment-anything's ``ResizeLongestSide.apply_coords`` does, so that official checkpoints see what they were trained on.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+import torch
+from PIL import Image
+from skimage.transform import resize as skimage_resize
+from torch import Tensor
+from torch.nn.functional import interpolate
+
+RESIZE_RULES = ("longest", "stretch", "pad_center")
+
+
+@dataclass(frozen=True)
+class Placement:
+    """The rectangle of a model square of ``size`` pixels that a slice of ``height`` x ``width`` pixels fills."""
+
+    size: int
+    height: int
+    width: int
+    content_height: int
+    content_width: int
+    top: int = 0
+    left: int = 0
+
+    @classmethod
+    def of(
+        cls,
+        height: int,
+        width: int,
+        *,
+        size: int,
+        rule: str = "longest",
+        pixel_spacing: tuple[float, float] = (1.0, 1.0),
+    ) -> Placement:
+        """Place a slice.
+
+        Args:
+            height: rows of the slice.
+            width: columns of the slice.
+            size: side of the model square in pixels.
+            rule: ``longest`` scales the longer side to ``size`` and pads right and bottom (SAM, LiteMedSAM);
+                ``stretch`` fills the square and gives up the aspect ratio (MedSAM); ``pad_center`` centres a slice
+                whose sides are both below ``size`` without scaling it and stretches any other (SAM-Med2D).
+            pixel_spacing: (dy, dx) size of a pixel. Only their ratio matters and only to ``longest``: with (1, 1) the
+                pixels are taken as square.
+
+        Raises:
+            ValueError: for an unknown rule or an empty slice.
+        """
+        if min(height, width) < 1:
+            raise ValueError(f"slice must have at least one pixel, got {height} x {width}")
+        if rule not in RESIZE_RULES:
+            raise ValueError(f"resize rule must be one of {', '.join(RESIZE_RULES)}, got {rule!r}")
+        if rule == "pad_center" and max(height, width) < size:
+            top, left = (size - height) // 2, (size - width) // 2
+            return cls(size, height, width, height, width, top, left)
+        if rule != "longest":
+            return cls(size, height, width, size, size)
+        lengths = height * pixel_spacing[0], width * pixel_spacing[1]
+        scale = size / max(lengths)
+        rows, columns = (min(size, max(1, int(length * scale + 0.5))) for length in lengths)
+        return cls(size, height, width, rows, columns)
+
+    @property
+    def scale(self) -> tuple[float, float]:
+        """(sx, sy): square pixels per slice pixel."""
+        return self.content_width / self.width, self.content_height / self.height
+
+    def to_square(self, xy: np.ndarray) -> np.ndarray:
+        """Map (..., 2) float (x, y) slice pixels to (x, y) pixels of the square."""
+        return np.asarray(xy, dtype=np.float64) * self.scale + (self.left, self.top)
+
+    def to_slice(self, xy: np.ndarray) -> np.ndarray:
+        """Map (..., 2) float (x, y) pixels of the square to slice pixels: the inverse of :meth:`to_square`."""
+        return (np.asarray(xy, dtype=np.float64) - (self.left, self.top)) / self.scale
+
+    def box_to_square(self, box: np.ndarray) -> np.ndarray:
+        """Map (..., 4) boxes (x0, y0, x1, y1) of the slice to the square."""
+        box = np.asarray(box, dtype=np.float64)
+        return self.to_square(box.reshape(*box.shape[:-1], 2, 2)).reshape(box.shape)
+
+    def image_to_content(self, image: np.ndarray, interpolation: str) -> np.ndarray:
+        """Resize an (H, W, C) uint8 or float32 image to (content_height, content_width, C), same value range."""
+        if image.shape[:2] == (self.content_height, self.content_width):
+            return image
+        return _INTERPOLATIONS[interpolation](image, self.content_height, self.content_width)
+
+    def pad(self, content: np.ndarray) -> np.ndarray:
+        """Put (content_height, content_width, C) into a square of zeros, (size, size, C)."""
+        square = np.zeros((self.size, self.size, content.shape[2]), dtype=content.dtype)
+        square[self._rows, self._columns] = content
+        return square
+
+    def mask_to_square(self, mask: np.ndarray) -> np.ndarray:
+        """Map an (H, W) mask or label slice to (size, size) by nearest neighbour; padding is 0."""
+        square = np.zeros((self.size, self.size), dtype=mask.dtype)
+        rows = _nearest(self.content_height, self.height)
+        columns = _nearest(self.content_width, self.width)
+        square[self._rows, self._columns] = mask[np.ix_(rows, columns)]
+        return square
+
+    def mask_to_slice(self, square: np.ndarray) -> np.ndarray:
+        """Map a (size, size) mask or label back to (H, W) by nearest neighbour."""
+        content = square[self._rows, self._columns]
+        return content[np.ix_(_nearest(self.height, self.content_height), _nearest(self.width, self.content_width))]
+
+    def logits_to_slice(self, logits: Tensor) -> Tensor:
+        """Scale (N, M, h, w) low-resolution logits of the square to (N, M, H, W) logits of the slice.
+
+        Bilinear to the square, crop, bilinear to the slice: the two steps of segment-anything's ``postprocess_masks``.
+        """
+        square = interpolate(logits, (self.size, self.size), mode="bilinear", align_corners=False)
+        content = square[..., self._rows, self._columns]
+        return interpolate(content, (self.height, self.width), mode="bilinear", align_corners=False)
+
+    def logits_to_square(self, logits: Tensor, size: int) -> Tensor:
+        """Scale (N, M, H, W) logits of the slice to (N, M, size, size) logits over the square: a mask prompt.
+
+        Outside of the slice there is no object, so the padding takes the smallest logit given.
+        """
+        content = interpolate(
+            logits, (self.content_height, self.content_width), mode="bilinear", align_corners=False, antialias=True
+        )
+        square = torch.full((*logits.shape[:2], self.size, self.size), float(logits.min()), device=logits.device)
+        square[..., self._rows, self._columns] = content
+        return interpolate(square, (size, size), mode="bilinear", align_corners=False, antialias=True)
+
+    @property
+    def _rows(self) -> slice:
+        return slice(self.top, self.top + self.content_height)
+
+    @property
+    def _columns(self) -> slice:
+        return slice(self.left, self.left + self.content_width)
+
+
+def _nearest(length: int, source: int) -> np.ndarray:
+    """Index into ``source`` pixels of the pixel that holds the centre of each of ``length`` pixels."""
+    return np.minimum(((np.arange(length) + 0.5) * source / length).astype(int), source - 1)
+
+
+def _pil_bilinear(image: np.ndarray, height: int, width: int) -> np.ndarray:
+    # What torchvision does with a PIL image, and so segment-anything: antialiased, rounded to 8 bits.
+    channels = [
+        Image.fromarray(np.ascontiguousarray(image[..., c])).resize((width, height), Image.Resampling.BILINEAR)
+        for c in range(image.shape[2])
+    ]
+    return np.stack([np.asarray(channel) for channel in channels], axis=-1)
+
+
+def _cubic(image: np.ndarray, height: int, width: int) -> np.ndarray:
+    # MedSAM: skimage, order 3, constant border, anti-aliasing, then back to 8 bits.
+    resized = skimage_resize(image, (height, width), order=3, mode="constant", preserve_range=True, anti_aliasing=True)
+    return resized.astype(image.dtype)
+
+
+def _bilinear(image: np.ndarray, height: int, width: int) -> np.ndarray:
+    # Antialiased when it shrinks, smooth when it enlarges (cv2's area rule repeats pixels there); keeps floats.
+    tensor = torch.from_numpy(np.ascontiguousarray(image, dtype=np.float32).transpose(2, 0, 1))[None]
+    resized = interpolate(tensor, (height, width), mode="bilinear", align_corners=False, antialias=True)
+    return resized[0].numpy().transpose(1, 2, 0).astype(image.dtype)
+
+
+def _area(image: np.ndarray, height: int, width: int) -> np.ndarray:
+    resized = cv2.resize(np.ascontiguousarray(image), (width, height), interpolation=cv2.INTER_AREA)
+    return resized.reshape(height, width, -1)
+
+
+def _nearest_pixel(image: np.ndarray, height: int, width: int) -> np.ndarray:
+    resized = cv2.resize(np.ascontiguousarray(image), (width, height), interpolation=cv2.INTER_NEAREST)
+    return resized.reshape(height, width, -1)
+
+
+_INTERPOLATIONS = {
+    "pil_bilinear": _pil_bilinear,
+    "cubic": _cubic,
+    "bilinear": _bilinear,
+    "area": _area,
+    "nearest": _nearest_pixel,
+}
+INTERPOLATIONS = tuple(_INTERPOLATIONS)
