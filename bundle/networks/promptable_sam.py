@@ -1,0 +1,200 @@
+"""The promptable network: encode images once, decode prompts of many objects of many images in one batch."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from bundle.networks.mask_decoder import MaskDecoder
+from bundle.networks.prompt_encoder import BOX_FIRST_CORNER, BOX_SECOND_CORNER, PADDING, PromptEncoder
+
+
+@dataclass
+class PromptBatch:
+    """The prompts of N objects, in pixels of the model square.
+
+    Attributes:
+        points: (N, P, 2) float, (x, y); None when no object has points.
+        point_labels: (N, P), 1 foreground, 0 background, -1 padding (an object with fewer points than P).
+        boxes: (N, 4) float, (x0, y0, x1, y1); a row with NaN is an object without a box; None when no object has one.
+        masks: (N, 1, 4g, 4g) logits; an object whose mask holds NaN has none; None when no object has one.
+        image_index: (N,) integer, which image of the batch each object lies in; None when there is one image.
+    """
+
+    points: Tensor | None = None
+    point_labels: Tensor | None = None
+    boxes: Tensor | None = None
+    masks: Tensor | None = None
+    image_index: Tensor | None = None
+
+    def __len__(self) -> int:
+        """The number of objects; 1 when nothing is given, which asks for the masks of one image without a prompt."""
+        given = (self.points, self.boxes, self.masks, self.image_index)
+        return next((len(field) for field in given if field is not None), 1)
+
+    def validate(self, mask_size: int) -> None:
+        """Raise ValueError naming the field whose shape does not fit the others.
+
+        Args:
+            mask_size: 4g, the side of a mask prompt.
+        """
+        n = len(self)
+        if (self.points is None) != (self.point_labels is None):
+            raise ValueError("points and point_labels come together, got only one of them; give both or neither")
+        count = "P" if self.points is None or self.points.ndim != 3 else self.points.shape[1]
+        expected = {
+            "points": (n, count, 2),
+            "point_labels": (n, count),
+            "boxes": (n, 4),
+            "masks": (n, 1, mask_size, mask_size),
+            "image_index": (n,),
+        }
+        for name, shape in expected.items():
+            value = getattr(self, name)
+            if value is not None and tuple(value.shape) != shape:
+                raise ValueError(f"{name} must have shape {shape} for {n} objects, got {tuple(value.shape)}")
+
+    def tokens(self) -> tuple[Tensor, Tensor] | None:
+        """Points, then box corners, as tokens: coordinates (N, T, 2) and codes (N, T); None without either."""
+        coords, codes = [], []
+        if self.points is not None and self.point_labels is not None:
+            coords.append(self.points)
+            codes.append(self.point_labels)
+        if self.boxes is not None:
+            missing = self.boxes.isnan().any(dim=1, keepdim=True)
+            corners = self.boxes.new_tensor([BOX_FIRST_CORNER, BOX_SECOND_CORNER]).expand(len(self), -1)
+            coords.append(torch.where(missing, 0.0, self.boxes).view(-1, 2, 2))
+            codes.append(torch.where(missing, float(PADDING), corners))
+        elif self.points is not None:
+            # SAM was trained with one padding token beside points that come without a box.
+            coords.append(self.points.new_zeros(len(self), 1, 2))
+            codes.append(self.points.new_full((len(self), 1), PADDING))
+        return (torch.cat(coords, dim=1), torch.cat(codes, dim=1)) if coords else None
+
+
+@dataclass
+class MaskPrediction:
+    """What the decoder answers for N objects.
+
+    Attributes:
+        logits: (N, M, 4g, 4g); a mask is ``logits > 0``.
+        iou: (N, M), the network's own estimate of each mask's IoU.
+    """
+
+    logits: Tensor
+    iou: Tensor
+
+    def best(self) -> tuple[Tensor, Tensor]:
+        """The mask of highest predicted IoU of each object: logits (N, 1, 4g, 4g) and IoU (N,)."""
+        iou, index = self.iou.max(dim=1)
+        return self.logits[torch.arange(len(index), device=index.device), index].unsqueeze(1), iou
+
+
+class PromptableSam(nn.Module):
+    """An image encoder, SAM's prompt encoder and SAM's mask decoder, under segment-anything's parameter names.
+
+    It takes images that the family's ``Contract`` has already normalised; it does not normalise.
+
+    Args:
+        image_encoder: maps (B, 3, S, S) to (B, 256, g, g).
+        prompt_encoder: knows S and g.
+        mask_decoder: SAM's, or one with another number of masks.
+    """
+
+    def __init__(self, image_encoder: nn.Module, prompt_encoder: PromptEncoder, mask_decoder: MaskDecoder) -> None:
+        super().__init__()
+        self.image_encoder = image_encoder
+        self.prompt_encoder = prompt_encoder
+        self.mask_decoder = mask_decoder
+
+    @property
+    def image_size(self) -> int:
+        """S, the side of the model square in pixels."""
+        return self.prompt_encoder.input_image_size[0]
+
+    @property
+    def grid_size(self) -> int:
+        """g, the side of the embedding."""
+        return self.prompt_encoder.image_embedding_size[0]
+
+    def encode(self, images: Tensor) -> Tensor:
+        """Embed images: (B, 3, S, S) normalised float to (B, 256, g, g).
+
+        Raises:
+            ValueError: if the images have another shape.
+        """
+        expected = (3, self.image_size, self.image_size)
+        if images.ndim != 4 or tuple(images.shape[1:]) != expected:
+            size = self.image_size
+            raise ValueError(
+                f"images must have shape (B, 3, {size}, {size}), got {tuple(images.shape)}; "
+                "prepare them with the family's contract"
+            )
+        return self.image_encoder(images)
+
+    def decode(self, embeddings: Tensor, prompts: PromptBatch, *, multimask: bool = True) -> MaskPrediction:
+        """Predict the masks of N objects.
+
+        An object that lacks a kind of prompt which another object of the batch has is padded with SAM's "not a point"
+        and "no mask" embeddings, as in SAM's training. When all objects have the same kinds of prompts the numbers are
+        those of segment-anything.
+
+        Args:
+            embeddings: (B, 256, g, g) from ``encode``.
+            prompts: the prompts of N objects.
+            multimask: answer SAM's three candidate masks instead of its single one.
+
+        Returns:
+            Logits (N, M, 4g, 4g) and predicted IoU (N, M), M = 3 or 1.
+
+        Raises:
+            ValueError: if shapes do not fit, or several images come without ``image_index``.
+        """
+        prompts.validate(4 * self.grid_size)
+        per_object = self._embedding_of_each_object(embeddings, prompts)
+        tokens = prompts.tokens()
+        if tokens is None:
+            sparse = embeddings.new_zeros(len(prompts), 0, embeddings.shape[1])
+        else:
+            sparse = self.prompt_encoder.embed_tokens(*tokens)
+        logits, iou = self.mask_decoder(
+            image_embeddings=per_object,
+            image_pe=self.prompt_encoder.get_dense_pe(),
+            sparse_prompt_embeddings=sparse,
+            dense_prompt_embeddings=self.prompt_encoder.embed_masks(prompts.masks, len(prompts)),
+            multimask_output=multimask,
+        )
+        return MaskPrediction(logits, iou)
+
+    def forward(self, image: Tensor) -> Tensor:
+        """Segment the main object of each image, asked for with a box around the whole image.
+
+        This is what MONAI's tools (verify_net_in_out, export) call.
+
+        Args:
+            image: (B, 3, S, S) normalised float.
+
+        Returns:
+            (B, 1, S, S) logits.
+        """
+        count, last = len(image), self.image_size - 1.0
+        prompts = PromptBatch(
+            boxes=image.new_tensor([0.0, 0.0, last, last]).expand(count, -1),
+            image_index=torch.arange(count, device=image.device),
+        )
+        logits = self.decode(self.encode(image), prompts, multimask=False).logits
+        return F.interpolate(logits, size=image.shape[-2:], mode="bilinear", align_corners=False)
+
+    def _embedding_of_each_object(self, embeddings: Tensor, prompts: PromptBatch) -> Tensor:
+        """Gather (N, 256, g, g) from (B, 256, g, g)."""
+        grid = self.grid_size
+        if embeddings.ndim != 4 or tuple(embeddings.shape[2:]) != (grid, grid):
+            raise ValueError(f"embeddings must have shape (B, 256, {grid}, {grid}), got {tuple(embeddings.shape)}")
+        if prompts.image_index is not None:
+            return embeddings[prompts.image_index.long()]
+        if len(embeddings) != 1:
+            raise ValueError(f"{len(embeddings)} images need image_index to say which object lies where, got None")
+        return embeddings.expand(len(prompts), -1, -1, -1)

@@ -1,0 +1,208 @@
+"""PromptableSam answers what segment-anything answers, for many objects of many images at once."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from segment_anything.build_sam import _build_sam
+from segment_anything.modeling import Sam
+from torch import Tensor
+
+from bundle.networks.build import sam_tiny_vit, sam_vit
+from bundle.networks.promptable_sam import MaskPrediction, PromptableSam, PromptBatch
+
+NAN = float("nan")
+SIZE, GRID = 64, 4
+
+
+def randomise(network: torch.nn.Module, seed: int = 0) -> None:
+    """Give every parameter a random value: fresh SAM starts some at zero, which would hide mistakes."""
+    generator = torch.Generator().manual_seed(seed)
+    for parameter in network.parameters():
+        parameter.data = 0.05 * torch.randn(parameter.shape, generator=generator) + 0.02
+
+
+@pytest.fixture(scope="module")
+def ours() -> PromptableSam:
+    """A tiny ViT SAM with two blocks."""
+    network = sam_vit("vit_b", image_size=SIZE).eval()
+    network.image_encoder.blocks = network.image_encoder.blocks[1:3]
+    randomise(network)
+    return network
+
+
+@pytest.fixture(scope="module")
+def upstream(ours: PromptableSam) -> Sam:
+    """segment-anything's own modules with the same weights."""
+    sam = _build_sam(768, 12, 12, [2, 5, 8, 11])
+    reference = sam_vit("vit_b", image_size=SIZE)
+    sam.image_encoder = reference.image_encoder
+    sam.image_encoder.blocks = sam.image_encoder.blocks[1:3]
+    sam.prompt_encoder.image_embedding_size = (GRID, GRID)
+    sam.prompt_encoder.input_image_size = (SIZE, SIZE)
+    sam.load_state_dict(ours.state_dict())
+    return sam.eval()
+
+
+@pytest.fixture(scope="module")
+def embeddings() -> Tensor:
+    """The embeddings of three images."""
+    return torch.randn(3, 256, GRID, GRID, generator=torch.Generator().manual_seed(1))
+
+
+def upstream_decode(sam: Sam, embedding: Tensor, points=None, boxes=None, masks=None, multimask=True):
+    """What SamPredictor.predict_torch does between the prompts and the low-resolution logits."""
+    sparse, dense = sam.prompt_encoder(points=points, boxes=boxes, masks=masks)
+    return sam.mask_decoder(
+        image_embeddings=embedding,
+        image_pe=sam.prompt_encoder.get_dense_pe(),
+        sparse_prompt_embeddings=sparse,
+        dense_prompt_embeddings=dense,
+        multimask_output=multimask,
+    )
+
+
+def some_points(n: int = 2, p: int = 3) -> tuple[Tensor, Tensor]:
+    generator = torch.Generator().manual_seed(2)
+    points = SIZE * torch.rand(n, p, 2, generator=generator)
+    return points, torch.randint(-1, 2, (n, p), generator=generator)
+
+
+BOXES = torch.tensor([[3.0, 5.0, 40.0, 60.0], [10.0, 10.0, 20.0, 30.0]])
+
+
+def some_masks(n: int = 2) -> Tensor:
+    return torch.randn(n, 1, 4 * GRID, 4 * GRID, generator=torch.Generator().manual_seed(3))
+
+
+@pytest.mark.parametrize("multimask", [True, False])
+@pytest.mark.parametrize("kinds", ["points", "boxes", "masks", "points boxes", "points boxes masks"])
+@torch.no_grad()
+def test_decode_equals_segment_anything(ours, upstream, embeddings, kinds, multimask):
+    points, labels = some_points()
+    given = {
+        "points": (points, labels) if "points" in kinds else None,
+        "boxes": BOXES if "boxes" in kinds else None,
+        "masks": some_masks() if "masks" in kinds else None,
+    }
+    expected = upstream_decode(upstream, embeddings[:1], **given, multimask=multimask)
+    prompts = PromptBatch(
+        *(given["points"] or (None, None)), given["boxes"], given["masks"], torch.zeros(2, dtype=torch.long)
+    )
+    answer = ours.decode(embeddings, prompts, multimask=multimask)
+    torch.testing.assert_close(answer.logits, expected[0], atol=1e-5, rtol=0)
+    torch.testing.assert_close(answer.iou, expected[1], atol=1e-5, rtol=0)
+
+
+@torch.no_grad()
+def test_encode_equals_segment_anything(ours, upstream):
+    images = torch.randn(2, 3, SIZE, SIZE)
+    torch.testing.assert_close(ours.encode(images), upstream.image_encoder(images), atol=1e-5, rtol=0)
+
+
+@torch.no_grad()
+def test_objects_of_several_images_answer_as_if_asked_alone(ours, embeddings):
+    points, labels = some_points(3)
+    index = torch.tensor([2, 0, 2])
+    together = ours.decode(embeddings, PromptBatch(points, labels, image_index=index))
+    for i, image in enumerate(index):
+        alone = ours.decode(embeddings[image : image + 1], PromptBatch(points[i : i + 1], labels[i : i + 1]))
+        torch.testing.assert_close(together.logits[i], alone.logits[0], atol=1e-5, rtol=0)
+
+
+@torch.no_grad()
+def test_a_missing_box_is_two_padding_tokens(ours, embeddings):
+    points, labels = some_points()
+    boxes = torch.stack([BOXES[0], torch.full((4,), NAN)])
+    mixed = ours.decode(embeddings[:1], PromptBatch(points, labels, boxes))
+    padded_points = torch.cat([points, torch.zeros(2, 1, 2)], dim=1)  # with SAM's own padding token that makes two
+    padded = ours.decode(embeddings[:1], PromptBatch(padded_points, torch.cat([labels, -torch.ones(2, 1)], dim=1)))
+    torch.testing.assert_close(mixed.logits[1], padded.logits[1], atol=1e-5, rtol=0)
+
+
+@torch.no_grad()
+def test_a_missing_mask_is_the_no_mask_embedding(ours, embeddings):
+    masks = some_masks()
+    masks[1] = NAN
+    mixed = ours.decode(embeddings[:1], PromptBatch(boxes=BOXES, masks=masks))
+    without = ours.decode(embeddings[:1], PromptBatch(boxes=BOXES))
+    torch.testing.assert_close(mixed.logits[1], without.logits[1], atol=1e-5, rtol=0)
+    assert not torch.allclose(mixed.logits[0], without.logits[0])
+
+
+def test_no_prompt_at_all_gives_one_object(ours, embeddings):
+    assert ours.decode(embeddings[:1], PromptBatch()).logits.shape == (1, 3, 4 * GRID, 4 * GRID)
+
+
+def test_missing_prompts_leave_all_gradients_finite(ours, embeddings):
+    masks = some_masks()
+    masks[0] = NAN
+    boxes = torch.stack([torch.full((4,), NAN), BOXES[1]])
+    ours.zero_grad()
+    ours.decode(embeddings[:1], PromptBatch(*some_points(), boxes, masks)).logits.sum().backward()
+    gradients = [p.grad for p in (*ours.prompt_encoder.parameters(), *ours.mask_decoder.parameters())]
+    assert all(gradient is None or gradient.isfinite().all() for gradient in gradients)
+
+
+def test_autocast_keeps_positions_in_float32(ours):
+    coords, codes = torch.tensor([[[33.0, 41.0]]]), torch.ones(1, 1)
+    exact = ours.prompt_encoder.embed_tokens(coords, codes)
+    with torch.autocast("cpu", torch.bfloat16):
+        torch.testing.assert_close(ours.prompt_encoder.embed_tokens(coords, codes), exact)
+        assert ours(torch.zeros(1, 3, SIZE, SIZE)).isfinite().all()
+
+
+def test_forward_answers_one_mask_of_the_image_size(ours):
+    assert ours(torch.zeros(2, 3, SIZE, SIZE)).shape == (2, 1, SIZE, SIZE)
+
+
+def test_best_takes_the_mask_of_highest_predicted_iou():
+    logits = torch.arange(6.0).view(2, 3, 1, 1)
+    best, iou = MaskPrediction(logits, torch.tensor([[0.1, 0.9, 0.2], [0.8, 0.1, 0.1]])).best()
+    assert best.flatten().tolist() == [1.0, 3.0]
+    assert iou.tolist() == pytest.approx([0.9, 0.8])
+
+
+@pytest.mark.parametrize(
+    ("prompts", "message"),
+    [
+        (PromptBatch(points=torch.zeros(1, 2, 2)), "come together"),
+        (PromptBatch(boxes=torch.zeros(2, 3)), r"boxes must have shape \(2, 4\)"),
+        (PromptBatch(torch.zeros(1, 2, 2), torch.zeros(1, 3)), "point_labels must have shape"),
+        (PromptBatch(boxes=BOXES, masks=torch.zeros(2, 1, 8, 8)), "masks must have shape"),
+        (PromptBatch(boxes=BOXES), "image_index"),
+    ],
+)
+def test_wrong_prompts_are_refused_by_name(ours, embeddings, prompts, message):
+    with pytest.raises(ValueError, match=message):
+        ours.decode(embeddings, prompts)
+
+
+def test_an_image_of_another_size_is_refused(ours):
+    with pytest.raises(ValueError, match="prepare them with the family's contract"):
+        ours.encode(torch.zeros(1, 3, 48, 64))
+
+
+@pytest.mark.parametrize(("size", "grid"), [(64, 4), (64, 8), (64, 16), (128, 16)])
+def test_tiny_vit_pyramid_embeds_at_every_grid(size, grid):
+    network = sam_tiny_vit(image_size=size, grid=grid, neck="pyramid", window_sizes=(8, 16, 8)).eval()
+    assert network.encode(torch.zeros(1, 3, size, size)).shape == (1, 256, grid, grid)
+
+
+@pytest.mark.parametrize(("stem", "size"), [("strided", 128), ("pointwise", 32)])
+def test_tiny_vit_with_sams_neck_embeds_at_the_last_stage(stem, size):
+    network = sam_tiny_vit(image_size=size, grid=8, stem=stem).eval()
+    assert network.encode(torch.zeros(1, 3, size, size)).shape == (1, 256, 8, 8)
+
+
+@pytest.mark.parametrize(
+    ("build", "message"),
+    [
+        (lambda: sam_vit("vit_b", image_size=100), "multiple of 16"),
+        (lambda: sam_vit("vit_g"), "vit_b, vit_l, vit_h"),
+        (lambda: sam_tiny_vit(image_size=256, grid=64), "grid must be 16"),
+    ],
+)
+def test_sizes_that_cannot_work_are_refused(build, message):
+    with pytest.raises(ValueError, match=message):
+        build()
