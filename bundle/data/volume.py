@@ -1,0 +1,293 @@
+"""Volumes and label maps: files of every format in, the same grid out."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+import zipfile
+import zlib
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+
+import nibabel as nib
+import numpy as np
+from PIL import Image
+
+from bundle.data import formats
+from bundle.data.formats import Stored, VolumeError
+
+__all__ = ["MODALITIES", "Volume", "VolumeError", "read_label", "read_volume", "write_label", "write_volume"]
+
+MODALITIES = ("CT", "other", "windowed")
+# Fat is about -100 HU, lung -800 and air -1000, and no CT is without air; magnitude MR, PET and ultrasound are never
+# far below zero (interpolation overshoots by some tens). So a minimum of -200 tells CT from the rest.
+CT_MINIMUM_HU = -200
+
+_PICTURES = (".png", ".jpg", ".jpeg", ".tif", ".tiff")
+_ENDINGS = (".nii.gz", ".nii", ".nrrd", ".nhdr", ".mha", ".mhd", ".npz", ".npy", ".dcm", *_PICTURES)
+# What the libraries raise on a file that is cut off or is not what its ending says.
+_DAMAGE = (
+    *(OSError, EOFError, RuntimeError, ValueError, KeyError, MemoryError, zlib.error, zipfile.BadZipFile),
+    *(nib.filebasedimages.ImageFileError, nib.spatialimages.HeaderDataError, Image.DecompressionBombError),
+)
+
+
+@dataclass(frozen=True, eq=False)
+class Volume:
+    """An image or label map and where it lies in the patient.
+
+    Attributes:
+        array: (I, J, K) or (I, J, K, 3), index order of the stored file.
+        affine: (4, 4) float64, voxel index to RAS+ mm.
+        modality: "CT" (Hounsfield units), "windowed" (8-bit, already through a display window) or "other".
+        source: the file or folder it was read from.
+
+    Raises:
+        VolumeError: the parts do not make a volume.
+    """
+
+    array: np.ndarray
+    affine: np.ndarray
+    modality: str = "other"
+    source: Path | None = field(default=None)
+
+    def __post_init__(self) -> None:
+        shape = self.array.shape
+        if len(shape) != 3 and not (len(shape) == 4 and shape[3] == 3):
+            raise VolumeError(f"a volume must be (I, J, K) or (I, J, K, 3), got shape {shape}")
+        if self.array.size == 0:
+            raise VolumeError(f"a volume must have voxels, got shape {shape}")
+        if self.modality not in MODALITIES:
+            raise VolumeError(f"modality must be one of {', '.join(MODALITIES)}, got {self.modality!r}")
+        object.__setattr__(self, "affine", _checked_affine(self.affine))
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """(I, J, K)."""
+        return self.array.shape[:3]
+
+    @property
+    def spacing(self) -> np.ndarray:
+        """(3,) float, distance in mm between voxels along (i, j, k)."""
+        return nib.affines.voxel_sizes(self.affine)
+
+    @property
+    def is_color(self) -> bool:
+        """Whether each voxel holds red, green and blue."""
+        return self.array.ndim == 4
+
+
+def _checked_affine(affine: np.ndarray) -> np.ndarray:
+    affine = np.asarray(affine, dtype=np.float64)
+    if affine.shape != (4, 4) or not np.isfinite(affine).all():
+        raise VolumeError(f"the affine must be a (4, 4) matrix of finite numbers, got {affine.tolist()}")
+    spacing = nib.affines.voxel_sizes(affine)
+    # The volume of a voxel whose edges were scaled to 1 mm: 1 if orthogonal, 0 if flat.
+    if (spacing < 1e-6).any() or abs(np.linalg.det(affine[:3, :3] / spacing)) < 1e-3:
+        raise VolumeError(f"the affine is singular, the voxels have no extent along some axis: {affine.tolist()}")
+    return affine
+
+
+def read_volume(path: str | Path, *, modality: str | None = None, series: str | None = None) -> Volume:
+    """Read an image of any supported format.
+
+    NIfTI, NRRD, MetaImage, a folder with one DICOM series, one DICOM file, MedSAM npz and npy, PNG, JPEG, TIFF.
+    Voxels that are NaN or infinite become the smallest finite value: they lie outside the field of view. uint8,
+    int16 and float32 are kept; other types become the smallest of int16, int32 and float32 that holds them.
+
+    Args:
+        path: file, or folder of a DICOM series.
+        modality: one of ``MODALITIES``; by default what the file says or, where it is silent, "CT" if the smallest
+            value is at most ``CT_MINIMUM_HU``.
+        series: SeriesInstanceUID, needed where a folder holds several.
+
+    Raises:
+        VolumeError: missing, damaged, empty, unsupported, or no single 3D volume; the message says what to do.
+    """
+    path = Path(path)
+    stored = _read(path, is_label=False, series=series)
+    array = _compact(_fill_gaps(stored.array, path))
+    modality = modality or stored.modality or _guess_modality(array)
+    return _volume_of(path, array, stored.affine, modality)
+
+
+def read_label(path: str | Path, *, series: str | None = None) -> Volume:
+    """Read a label map: (I, J, K) integers >= 0 in the smallest unsigned type that holds them.
+
+    Raises:
+        VolumeError: as ``read_volume``, or the values are not whole numbers from 0.
+    """
+    path = Path(path)
+    stored = _read(path, is_label=True, series=series)
+    array = stored.array
+    if array.ndim != 3 or not np.isrealobj(array):
+        raise VolumeError(f"expected one label per voxel in {path}, got shape {array.shape} of {array.dtype}")
+    if array.size and (not np.isfinite(array).all() or array.min() < 0 or (array != np.floor(array)).any()):
+        raise VolumeError(f"labels in {path} must be whole numbers from 0, got others; is this an image?")
+    array = array.astype(smallest_unsigned(array.max(initial=0)), copy=False)
+    return _volume_of(path, array, stored.affine, "other")
+
+
+def write_label(
+    labels: np.ndarray, like: Volume, path: str | Path, *, dtype: np.dtype | type | None = None, compress: bool = True
+) -> Path:
+    """Write a label map on the grid of ``like``; the file appears complete or not at all.
+
+    Affine and, from NIfTI to NIfTI, qform and sform with their codes are kept exactly. A PNG holds no affine.
+
+    Args:
+        labels: (I, J, K) integer or bool, of the shape of ``like``.
+        like: the volume that the labels belong to.
+        path: ends in .nii, .nii.gz, .nrrd, .mha, .mhd, .npz or .png.
+        dtype: integer type; by default the smallest unsigned one that holds the labels.
+        compress: whether formats that can go either way (NRRD, MetaImage, npz, PNG) compress.
+
+    Returns:
+        The path written.
+
+    Raises:
+        VolumeError: shape, type or ending does not fit.
+    """
+    labels = np.asarray(labels)
+    if labels.shape != like.shape:
+        raise VolumeError(f"labels must have the shape {like.shape} of their volume, got {labels.shape}")
+    if labels.dtype.kind not in "bui":
+        raise VolumeError(f"labels must be integers, got {labels.dtype}; round them first")
+    lowest, highest = int(labels.min()), int(labels.max())
+    dtype = np.dtype(dtype or smallest_unsigned(highest))
+    if dtype.kind not in "ui" or lowest < np.iinfo(dtype).min or highest > np.iinfo(dtype).max:
+        raise VolumeError(f"labels from {lowest} to {highest} do not fit into {dtype}; leave dtype out or widen it")
+    return _write(Stored(labels.astype(dtype, copy=False), like.affine), like.source, Path(path), "gts", compress)
+
+
+def write_volume(volume: Volume, path: str | Path, *, compress: bool = True) -> Path:
+    """Write an image, in the formats and the manner of ``write_label``; its type is kept.
+
+    Raises:
+        VolumeError: the format cannot hold it.
+    """
+    return _write(Stored(volume.array, volume.affine), volume.source, Path(path), "imgs", compress)
+
+
+def smallest_unsigned(highest: int) -> np.dtype:
+    """The smallest of uint8, uint16 and uint32 that holds ``highest``.
+
+    Raises:
+        VolumeError: none does.
+    """
+    for dtype in (np.uint8, np.uint16, np.uint32):
+        if highest <= np.iinfo(dtype).max:
+            return np.dtype(dtype)
+    raise VolumeError(f"labels must be below 2**32, got {highest}")
+
+
+def _volume_of(path: Path, array: np.ndarray, affine: np.ndarray, modality: str) -> Volume:
+    try:
+        return Volume(array, affine, modality, path)
+    except VolumeError as error:
+        raise VolumeError(f"{path}: {error}") from error
+
+
+def _ending(path: Path) -> str:
+    return next((ending for ending in _ENDINGS if path.name.lower().endswith(ending)), "")
+
+
+def _read(path: Path, *, is_label: bool, series: str | None) -> Stored:
+    if not path.exists():
+        raise VolumeError(f"there is no file or folder {path}")
+    with _damage_reported(path):
+        return _reader(path, is_label=is_label, series=series)(path)
+
+
+def _reader(path: Path, *, is_label: bool, series: str | None) -> Callable[[Path], Stored]:
+    ending = _ending(path)
+    if path.is_dir():
+        return partial(formats.read_dicom_folder, series=series)
+    if ending in (".nii.gz", ".nii"):
+        return formats.read_nifti
+    if ending in (".nrrd", ".nhdr", ".mha", ".mhd"):
+        return formats.read_itk
+    if ending in (".npz", ".npy"):
+        return partial(formats.read_medsam, key="gts" if is_label else "imgs")
+    if ending in _PICTURES:
+        return partial(formats.read_picture, is_label=is_label)
+    if ending == ".dcm" or _has_dicom_magic(path):
+        return formats.read_dicom_file
+    raise VolumeError(f"cannot tell the format of {path}; expected one of {', '.join(_ENDINGS)} or a DICOM folder")
+
+
+def _has_dicom_magic(path: Path) -> bool:
+    """DICOM files often have no ending; all have these letters behind a preamble of 128 bytes."""
+    with path.open("rb") as file:
+        file.seek(128)
+        return file.read(4) == b"DICM"
+
+
+@contextmanager
+def _damage_reported(path: Path) -> Iterator[None]:
+    """Turn what a library raises on a bad file into a sentence; our own errors pass."""
+    try:
+        yield
+    except VolumeError:
+        raise
+    except _DAMAGE as error:
+        reason = (str(error).strip() or type(error).__name__).splitlines()[-1]
+        raise VolumeError(f"cannot read {path}, it is damaged or not of that format ({reason})") from error
+
+
+def _fill_gaps(array: np.ndarray, path: Path) -> np.ndarray:
+    if array.dtype.kind != "f":
+        return array
+    finite = np.isfinite(array)
+    if array.size and not finite.any():
+        raise VolumeError(f"{path} holds no finite value (all NaN or infinite)")
+    return array if finite.all() else np.where(finite, array, array[finite].min())
+
+
+def _compact(array: np.ndarray) -> np.ndarray:
+    if array.dtype.kind == "c":
+        raise VolumeError("expected real values, got complex ones; take the magnitude first")
+    if array.dtype in (np.uint8, np.int16, np.float32) or array.size == 0:
+        return array
+    if array.dtype.kind == "b":
+        return array.astype(np.uint8)
+    if array.dtype.kind == "f":
+        return array.astype(np.float32)
+    fitting = (kind for kind in (np.int16, np.int32) if _fits(array, kind))
+    return array.astype(next(fitting, np.float32))
+
+
+def _fits(array: np.ndarray, dtype: type) -> bool:
+    return np.iinfo(dtype).min <= array.min() and array.max() <= np.iinfo(dtype).max
+
+
+def _guess_modality(array: np.ndarray) -> str:
+    return "CT" if array.size and array.min() <= CT_MINIMUM_HU else "other"
+
+
+def _writer(path: Path, key: str) -> Callable[..., None]:
+    ending = _ending(path)
+    if ending in (".nii.gz", ".nii"):
+        return formats.write_nifti
+    if ending in (".nrrd", ".mha", ".mhd"):
+        return formats.write_itk
+    if ending == ".npz":
+        return partial(formats.write_medsam, key=key)
+    if ending == ".png":
+        return formats.write_picture
+    raise VolumeError(f"cannot write {path.name}; expected .nii, .nii.gz, .nrrd, .mha, .mhd, .npz or .png")
+
+
+def _write(stored: Stored, source: Path | None, path: Path, key: str, compress: bool) -> Path:
+    """Write into a folder beside the target and move from there, so that no reader meets half a file."""
+    write = _writer(path, key)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=path.parent, prefix=".writing-") as folder:
+        write(stored, Path(folder, path.name), source=source, compress=compress)
+        # .mhd names a data file: that one moves first, the file that names it last.
+        for part in sorted(Path(folder).iterdir(), key=lambda part: part.name == path.name):
+            os.replace(part, path.parent / part.name)
+    return path
