@@ -35,6 +35,15 @@ class PromptBatch:
         given = (self.points, self.boxes, self.masks, self.image_index)
         return next((len(field) for field in given if field is not None), 1)
 
+    @property
+    def ambiguous(self) -> bool:
+        """Whether the prompts leave open which object is meant: one point and nothing else (SAM, section 3).
+
+        Only then SAM's three candidate masks are worth asking for; its single mask is trained for every other prompt.
+        """
+        single = self.points is not None and self.points.shape[1] == 1
+        return single and self.boxes is None and self.masks is None
+
     def validate(self, mask_size: int) -> None:
         """Raise ValueError naming the field whose shape does not fit the others.
 

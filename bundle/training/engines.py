@@ -18,7 +18,7 @@ from torch.utils.data import Dataset
 
 from bundle.data.pool import LabelledSlice
 from bundle.networks.promptable_sam import PromptBatch
-from bundle.training.objectives import Objective, is_ambiguous
+from bundle.training.objectives import Objective
 from bundle.training.samples import SampleBatch
 from bundle.transforms.contract import Contract
 from bundle.transforms.simulation import jitter_box, tight_box
@@ -133,7 +133,7 @@ class PromptEvaluator(SupervisedEvaluator):
         with torch.inference_mode():
             images, masks = batch["image"].to(device), batch["mask"].to(device)
             prompts = PromptBatch(boxes=batch["box"].to(device), image_index=torch.arange(len(images), device=device))
-            prediction = self.network.decode(self.network.encode(images), prompts, multimask=is_ambiguous(prompts))
+            prediction = self.network.decode(self.network.encode(images), prompts, multimask=prompts.ambiguous)
             logits, iou = prediction.best()
             predicted = interpolate(logits, masks.shape[-2:], mode="bilinear", align_corners=False)[:, 0] > 0
             dice = _dice(predicted, masks)

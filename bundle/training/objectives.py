@@ -63,7 +63,7 @@ class IterativeObjective:
         embeddings = network.encode(batch.images)
         terms = []
         for step in range(self.steps):
-            prediction = network.decode(embeddings, prompts, multimask=is_ambiguous(prompts))
+            prediction = network.decode(embeddings, prompts, multimask=prompts.ambiguous)
             terms.append(self.loss(prediction, batch.masks))
             if step + 1 < self.steps:
                 prompts = self._correct(prompts, prediction, masks, rng, with_mask)
@@ -96,12 +96,6 @@ class IterativeObjective:
             points = torch.cat([prompts.points, points], dim=1)
             labels = torch.cat([prompts.point_labels, labels], dim=1)
         return PromptBatch(points, labels, prompts.boxes, logits if mask else None, prompts.image_index)
-
-
-def is_ambiguous(prompts: PromptBatch) -> bool:
-    """Whether a prompt leaves open which object is meant: one point and nothing else (SAM section 3)."""
-    single = prompts.points is not None and prompts.points.shape[1] == 1
-    return single and prompts.boxes is None and prompts.masks is None
 
 
 def _click(truth: np.ndarray, answer: np.ndarray, rng: np.random.Generator) -> tuple[float, float, int]:
