@@ -1,0 +1,69 @@
+"""Errors that a client meets: which status each becomes, always with one sentence as ``{"detail": ...}``."""
+
+from __future__ import annotations
+
+import logging
+
+from fastapi import FastAPI, Request
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import JSONResponse
+from monailabel.interfaces.exception import (
+    ImageNotFoundException,
+    LabelNotFoundException,
+    MONAILabelException,
+)
+
+from bundle.data.volume import VolumeError
+from bundle.transforms.prompts import PromptError
+
+logger = logging.getLogger(__name__)
+
+
+class RequestError(ValueError):
+    """A request that cannot be served; the message says what to change.
+
+    Attributes:
+        status: HTTP status, 4xx.
+    """
+
+    def __init__(self, message: str, *, status: int = 400) -> None:
+        super().__init__(message)
+        self.status = status
+
+
+def install_error_replies(app: FastAPI) -> None:
+    """Let every error reach the client as a status and one sentence; the server goes on."""
+    app.add_exception_handler(RequestError, _request_error)
+    for kind in (PromptError, VolumeError):
+        app.add_exception_handler(kind, _bad_input)
+    app.add_exception_handler(MONAILabelException, _monailabel_error)
+    app.add_exception_handler(RequestValidationError, _invalid_request)
+    app.add_exception_handler(Exception, _unexpected)
+
+
+def _reply(status: int, sentence: str) -> JSONResponse:
+    logger.info("Refused with %d: %s", status, sentence)
+    return JSONResponse({"detail": sentence}, status_code=status)
+
+
+def _request_error(_: Request, error: RequestError) -> JSONResponse:
+    return _reply(error.status, str(error))
+
+
+def _bad_input(_: Request, error: ValueError) -> JSONResponse:
+    return _reply(400, str(error))
+
+
+def _monailabel_error(_: Request, error: MONAILabelException) -> JSONResponse:
+    missing = isinstance(error, (ImageNotFoundException, LabelNotFoundException))
+    return _reply(404 if missing else 400, error.msg)
+
+
+def _invalid_request(_: Request, error: RequestValidationError) -> JSONResponse:
+    first = error.errors()[0]
+    return _reply(422, f"{'.'.join(str(part) for part in first['loc'])}: {first['msg']}")
+
+
+def _unexpected(_: Request, error: Exception) -> JSONResponse:
+    """A defect of ours: Starlette writes the traceback into the log after this reply."""
+    return _reply(500, f"the server failed with {type(error).__name__}; its log says where")

@@ -1,0 +1,258 @@
+"""Every client's dialect of a click, read into prompts in voxel indices of the stored image."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+
+from bundle.transforms.prompts import ObjectPrompts
+from monailabel_app.lib import wire
+from monailabel_app.lib.errors import RequestError
+
+# MONAI Label's clients place slices along the third axis of the stored image, whatever plane that is.
+SLICE_AXIS = 2
+
+
+@dataclass(frozen=True)
+class ClickRequest:
+    """What one request asks for.
+
+    Attributes:
+        objects: the prompts of each object, valid for the image; in 2D all of them lie on slice ``index``.
+        index: the slice of a 2D request, None in 3D.
+        reset: whether to forget what earlier clicks on these objects left behind.
+    """
+
+    objects: tuple[ObjectPrompts, ...]
+    index: int | None
+    reset: bool
+
+
+@dataclass(frozen=True)
+class _Grid:
+    """The grid of the image and what the client says about the slice it looks at."""
+
+    shape: tuple[int, int, int]
+    affine: np.ndarray
+    shown: int | None
+    from_interface: bool
+
+
+def read_request(
+    params: Mapping[str, Any],
+    *,
+    shape: Sequence[int],
+    affine: np.ndarray,
+    dimension: int,
+    names: Iterable[str] = (),
+) -> ClickRequest:
+    """Read a request of any client.
+
+    Args:
+        params: the request's JSON.
+        shape: (I, J, K) of the image.
+        affine: (4, 4) of the image, voxel index to RAS mm.
+        dimension: 2 answers on one slice, 3 in the volume.
+        names: labels that may stand as keys of their own (the deepedit dialect).
+
+    Raises:
+        RequestError: a parameter that cannot be understood, or no slice to work on.
+        PromptError: prompts that do not fit the image, or none.
+    """
+    i, j, k = (int(size) for size in shape)
+    shown = _read_index(params, wire.SLICE)
+    grid = _Grid((i, j, k), np.asarray(affine, dtype=float), shown, bool(params.get(wire.CLIENT_ID)))
+    placed = (_place(prompts, roi, grid) for prompts, roi in _read_objects(params, names, grid))
+    found = [prompts.validated(grid.shape) for prompts in placed]
+    index = None
+    if dimension == 2:
+        index = _choose_slice(found, grid)
+        found = [_onto_slice(prompts, index).validated(grid.shape) for prompts in found]
+    return ClickRequest(tuple(found), index, wire.read_flag(params, wire.RESET_STATE))
+
+
+# ---- objects --------------------------------------------------------------------------------------------------------
+
+
+def _read_objects(
+    params: Mapping[str, Any], names: Iterable[str], grid: _Grid
+) -> list[tuple[ObjectPrompts, np.ndarray | None]]:
+    """The objects of a request, each with the ROI's numbers; the ROI has no place in the volume yet."""
+    roi = _read_roi(params)
+    background = _read_points(params, wire.BACKGROUND, grid)
+    by_label = {} if _is_single(params) else _read_label_keys(params, names, grid)
+    if by_label:
+        items = enumerate(by_label.items(), start=1)
+        return [(_prompts(points, background, name, value), roi) for value, (name, points) in items]
+    foreground = _read_points(params, wire.FOREGROUND, grid)
+    points, off_object = _read_labelled_points(params, grid)
+    name = str(params.get(wire.LABEL) or "object")
+    foreground, background = np.concatenate([foreground, points]), np.concatenate([background, off_object])
+    return [(_prompts(foreground, background, name, 1), roi)]
+
+
+def _is_single(params: Mapping[str, Any]) -> bool:
+    """Whether the request names its foreground; deepedit's requests name their labels instead."""
+    return any(params.get(key) for key in (wire.FOREGROUND, wire.POINTS))
+
+
+def _read_label_keys(params: Mapping[str, Any], names: Iterable[str], grid: _Grid) -> dict[str, np.ndarray]:
+    label = params.get(wire.LABEL)
+    known = dict.fromkeys([*names, *([label] if isinstance(label, str) else [])])
+    used = [name for name in known if name not in wire.OWN_KEYS and isinstance(params.get(name), list)]
+    return {name: _read_points(params, name, grid) for name in used if params[name]}
+
+
+def _prompts(foreground: np.ndarray, background: np.ndarray, name: str, label: int) -> ObjectPrompts:
+    marks = np.repeat([1, 0], [len(foreground), len(background)])
+    return ObjectPrompts(np.concatenate([foreground, background]), marks, None, name, label)
+
+
+# ---- numbers --------------------------------------------------------------------------------------------------------
+
+
+def _read_array(params: Mapping[str, Any], key: str) -> np.ndarray | None:
+    """Numbers, which may be strings, in a list, which may be JSON text; None where there is nothing."""
+    value = params.get(key)
+    try:
+        value = json.loads(value) if isinstance(value, str) and value.strip() else value
+        array = np.asarray([] if value is None or isinstance(value, str) else value, dtype=np.float64)
+    except (TypeError, ValueError, OverflowError, RecursionError) as error:
+        raise RequestError(f"{key} must be a list of numbers, got {_short(value)}") from error
+    if not np.isfinite(array).all():
+        raise RequestError(f"{key} must hold finite numbers, got {_short(value)}; leave the prompt out instead")
+    return array if array.size else None
+
+
+def _read_points(params: Mapping[str, Any], key: str, grid: _Grid) -> np.ndarray:
+    """(N, 3) voxel indices; points of two numbers lie on the slice that is shown, or in a picture."""
+    array = _read_array(params, key)
+    if array is None:
+        return np.zeros((0, 3))
+    if array.ndim != 2 or array.shape[1] not in (2, 3):
+        raise RequestError(f"{key} must be a list of [i, j, k], got {_short(params[key])}")
+    if array.shape[1] == 3:
+        return array
+    return np.column_stack([array, np.full(len(array), _shown_slice(grid, key))])
+
+
+def _read_labelled_points(params: Mapping[str, Any], grid: _Grid) -> tuple[np.ndarray, np.ndarray]:
+    points = _read_points(params, wire.POINTS, grid)
+    marks = _read_array(params, wire.POINT_LABELS)
+    marks = np.ones(len(points)) if marks is None else marks.reshape(-1)
+    if len(marks) != len(points):
+        raise RequestError(
+            f"{wire.POINT_LABELS} must hold one number for each of {wire.POINTS}, got {len(marks)} and {len(points)}"
+        )
+    if not np.isin(marks, (1, 0, -1)).all():
+        raise RequestError(f"{wire.POINT_LABELS} must be 1 (object), 0 (background) or -1 (none), got {marks.tolist()}")
+    return points[marks == 1], points[marks == 0]
+
+
+def _read_roi(params: Mapping[str, Any]) -> np.ndarray | None:
+    roi = _read_array(params, wire.ROI)
+    if roi is not None and roi.shape not in ((4,), (6,)):
+        raise RequestError(
+            f"{wire.ROI} must be [i0, i1, j0, j1, k0, k1] or [x0, y0, x1, y1], got {_short(params[wire.ROI])}"
+        )
+    return roi
+
+
+def _read_index(params: Mapping[str, Any], key: str) -> int | None:
+    value = _read_array(params, key)
+    if value is None:
+        return None
+    if value.size != 1 or float(value.item()) != int(value.item()):
+        raise RequestError(f"{key} must be one whole number, got {_short(params[key])}")
+    return int(value.item())
+
+
+def _short(value: object) -> str:
+    text = repr(value)
+    return text if len(text) <= 80 else f"{text[:77]}..."
+
+
+# ---- slices ---------------------------------------------------------------------------------------------------------
+
+
+def _place(prompts: ObjectPrompts, roi: np.ndarray | None, grid: _Grid) -> ObjectPrompts:
+    """Give the box of a ROI to an object: six numbers span a range of slices, four lie on one."""
+    if roi is None:
+        return prompts
+    if len(roi) == 6:
+        box = np.sort(roi.reshape(3, 2), axis=1).T
+    else:
+        on = prompts.points[prompts.point_labels == 1]
+        index = np.round(on[-1, SLICE_AXIS]) if len(on) else _shown_slice(grid, wire.ROI)
+        box = np.column_stack([roi.reshape(2, 2), [index, index]])
+    return replace(prompts, box=box)
+
+
+def _shown_slice(grid: _Grid, key: str) -> int:
+    """The slice of a prompt that has no third index."""
+    depth = grid.shape[SLICE_AXIS]
+    if depth == 1:
+        return 0
+    if grid.shown is None or not 0 <= grid.shown < depth:
+        raise RequestError(f'{key} has no third index in an image of {depth} slices; send "{wire.SLICE}" as well')
+    return grid.shown
+
+
+def _choose_slice(objects: Sequence[ObjectPrompts], grid: _Grid) -> int:
+    """The slice of a 2D request: the one shown if a point lies on it, else the last point's, else the ROI's."""
+    marks = np.concatenate([prompts.point_labels for prompts in objects])
+    heights = np.round(np.concatenate([prompts.points for prompts in objects])[:, SLICE_AXIS])
+    if grid.shown is not None and (heights == grid.shown).any():
+        return grid.shown
+    if (marks == 1).any():
+        return int(heights[marks == 1][-1])
+    boxes = [prompts.box for prompts in objects if prompts.box is not None]
+    if boxes:
+        return _slice_of_box(boxes[0], grid)
+    return int(heights[-1]) if len(heights) else (grid.shown or 0)
+
+
+def _slice_of_box(box: np.ndarray, grid: _Grid) -> int:
+    """The slice that a ROI alone asks for.
+
+    A ROI of one slice says it itself. For a thick one Slicer sends as ``slice`` not an index but the distance in mm
+    of its Red slice from the origin, rounded and without sign; a script sends an index. Each reading counts only if
+    it falls inside the ROI, Slicer's first if its interface asks; otherwise the middle of the ROI.
+    """
+    low, high = (int(edge) for edge in np.round(box[:, SLICE_AXIS]))
+    middle = (low + high) // 2
+    if low == high or grid.shown is None:
+        return middle
+    as_index = grid.shown if low <= grid.shown <= high else None
+    as_height = _slice_at_height(grid.shown, low, high, box[:, :SLICE_AXIS].mean(axis=0), grid.affine)
+    readings = (as_height, as_index) if grid.from_interface else (as_index, as_height)
+    return next((reading for reading in readings if reading is not None), middle)
+
+
+def _slice_at_height(height: int, low: int, high: int, centre: np.ndarray, affine: np.ndarray) -> int | None:
+    """The slice of low..high whose centre lies ``height`` mm above or below the origin; None if none or several do."""
+    slices = np.arange(low, high + 1)
+    step = abs(affine[2, 2])
+    positions = affine[2, :2] @ centre + affine[2, 2] * slices + affine[2, 3]
+    distance = np.abs(np.abs(positions) - height)
+    near = slices[distance <= 0.5 + step / 2]
+    # Slices thinner than a millimetre lie side by side; two places apart are +height and -height.
+    if len(near) == 0 or near[-1] - near[0] >= len(near):
+        return None
+    return None if step == 0 else int(slices[distance.argmin()])
+
+
+def _onto_slice(prompts: ObjectPrompts, index: int) -> ObjectPrompts:
+    """The part of an object's prompts that lies on a slice; a ROI of other slices says nothing about this one."""
+    here = np.round(prompts.points[:, SLICE_AXIS]) == index
+    box = prompts.box
+    if box is not None and here.any() and not box[0, SLICE_AXIS] - 0.5 <= index <= box[1, SLICE_AXIS] + 0.5:
+        box = None
+    if box is not None:
+        box = box.copy()
+        box[:, SLICE_AXIS] = index
+    return replace(prompts, points=prompts.points[here], point_labels=prompts.point_labels[here], box=box)

@@ -1,0 +1,97 @@
+"""The images that are being worked on, kept open so that a click does not read and encode them again."""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections import OrderedDict
+from collections.abc import Hashable
+from concurrent.futures import Future
+from dataclasses import dataclass
+from pathlib import Path
+
+from bundle.data.volume import Volume, read_volume
+from bundle.inference.segmenter import Segmenter
+from bundle.inference.session import InteractiveSession
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, eq=False)
+class OpenImage:
+    """A volume and the session that remembers its slices' embeddings."""
+
+    volume: Volume
+    session: InteractiveSession
+
+
+class ImageSessions:
+    """Open images by identity; the ones used longest ago are closed beyond a number or an amount of memory.
+
+    Safe to use from several threads: an image that two requests want at once is read once, and a closed image stays
+    usable for the request that holds it.
+    """
+
+    def __init__(self, segmenter: Segmenter, *, max_images: int = 8, max_bytes: int = 4 * 2**30) -> None:
+        """Args:
+        segmenter: opens the sessions.
+        max_images: images kept open.
+        max_bytes: memory of their voxels; the newest image stays open even if it is larger.
+        """
+        self._segmenter = segmenter
+        self._max_images = max_images
+        self._max_bytes = max_bytes
+        self._images: OrderedDict[Hashable, Future[OpenImage]] = OrderedDict()
+        self._lock = threading.Lock()
+
+    def open(self, path: Path, *, key: Hashable | None = None) -> OpenImage:
+        """The open image of a file or DICOM folder.
+
+        Args:
+            path: the image.
+            key: its identity; by default ``file_identity``, so that a replaced file is read again.
+
+        Raises:
+            VolumeError: the image cannot be read.
+        """
+        key = file_identity(path) if key is None else key
+        with self._lock:
+            future = self._images.get(key)
+            is_new = future is None
+            if future is None:
+                future = self._images[key] = Future()
+            self._images.move_to_end(key)
+        if is_new:
+            self._read(path, key, future)
+        return future.result()
+
+    def __len__(self) -> int:
+        return len(self._images)
+
+    def _read(self, path: Path, key: Hashable, future: Future[OpenImage]) -> None:
+        try:
+            volume = read_volume(path)
+            future.set_result(OpenImage(volume, self._segmenter.open(volume)))
+        except BaseException as error:
+            with self._lock:
+                self._images.pop(key, None)
+            future.set_exception(error)
+        else:
+            self._close_oldest()
+
+    def _close_oldest(self) -> None:
+        with self._lock:
+            while len(self._images) > 1 and self._is_full():
+                key, _ = self._images.popitem(last=False)
+                logger.info("Closed the image used longest ago: %s", key)
+
+    def _is_full(self) -> bool:
+        ready = [future.result().volume for future in self._images.values() if future.done()]
+        return len(self._images) > self._max_images or sum(volume.array.nbytes for volume in ready) > self._max_bytes
+
+
+def file_identity(path: Path) -> Hashable:
+    """What tells a file, or a folder of files, from another or from itself after a change: place, time and size."""
+    path = path.resolve()
+    parts = sorted(path.iterdir()) if path.is_dir() else [path]
+    return str(path), tuple((part.name, (stat := part.stat()).st_mtime_ns, stat.st_size) for part in parts)

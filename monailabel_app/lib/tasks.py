@@ -1,0 +1,104 @@
+"""The infer tasks that Slicer, OHIF, MITK and CVAT find under ``/info/``."""
+
+from __future__ import annotations
+
+import tempfile
+import time
+import uuid
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from monailabel.interfaces.tasks.infer_v2 import InferTask, InferType
+
+from bundle.data.volume import smallest_unsigned, write_label
+from monailabel_app.lib import wire
+from monailabel_app.lib.requests import SLICE_AXIS, ClickRequest, read_request
+from monailabel_app.lib.sessions import ImageSessions, OpenImage
+
+_DESCRIPTIONS = {
+    2: "Segments an object on one slice from points or a box",
+    3: "Segments an object in the volume from a box, or carries one slice's answer to its neighbours",
+}
+
+
+class SamTask(InferTask):
+    """Clicks in, label map out.
+
+    The type is deepgrow: the only one that both Slicer's SmartEdit and OHIF's Point Prompts list and that works
+    without a fixed set of labels. Its labels stay empty on purpose: Slicer starts an automatic segmentation for
+    each new volume as soon as any model shares a label with the app.
+    """
+
+    def __init__(self, sessions: ImageSessions, *, dimension: int, names: Sequence[str] = ()) -> None:
+        """Args:
+        sessions: the open images, shared between tasks.
+        dimension: 2 answers on one slice, 3 in the volume.
+        names: labels that a request may use as keys (deepedit dialect).
+        """
+        super().__init__(InferType.DEEPGROW, [], dimension, _DESCRIPTIONS[dimension])
+        self._sessions = sessions
+        self._names = tuple(names)
+        # A folder of our own: a client on this machine keeps its copy under the same name in the common one.
+        self._results = tempfile.TemporaryDirectory(prefix="monai-sam-results-")
+
+    def is_valid(self) -> bool:
+        """Whether the task can be offered: always, the model is loaded before the task is made."""
+        return True
+
+    def __call__(self, request: Mapping[str, Any]) -> tuple[str, dict[str, Any]]:
+        """Answer one request.
+
+        Args:
+            request: the client's parameters (docs/protocol.md), the image's path and, for an upload, its identity.
+
+        Returns:
+            The path of the label map, which the caller removes, and the JSON of the reply.
+
+        Raises:
+            RequestError, PromptError, VolumeError: each says what to change.
+        """
+        started = time.perf_counter()
+        path = Path(request[wire.IMAGE])
+        form = wire.ReplyFormat.of(request, path)
+        image = self._sessions.open(path, key=request.get(wire.IMAGE_KEY))
+        opened = time.perf_counter() - started
+        click = read_request(
+            request,
+            shape=image.volume.shape,
+            affine=image.volume.affine,
+            dimension=self.dimension,
+            names=self._names,
+        )
+        labels, params = _segment(image, click)
+        before = time.perf_counter()
+        file = Path(self._results.name, f"{uuid.uuid4().hex}{form.extension}")
+        write_label(labels, image.volume, file, dtype=form.dtype, compress=form.compress)
+        now = time.perf_counter()
+        params[wire.LATENCIES] |= {
+            "open": round(opened, 4),
+            "write": round(now - before, 4),
+            "total": round(now - started, 4),
+        }
+        return str(file), params
+
+
+def _segment(image: OpenImage, click: ClickRequest) -> tuple[np.ndarray, dict[str, Any]]:
+    """Paint the objects of a request into one label map; a later object wins where two overlap."""
+    labels = np.zeros(image.volume.shape, smallest_unsigned(max(prompts.label for prompts in click.objects)))
+    scores: dict[str, dict[int, float]] = {}
+    seconds: dict[str, float] = {}
+    encoded = 0
+    run = image.session.segment_volume if click.index is None else image.session.segment_slice
+    for prompts in click.objects:
+        if click.reset:
+            image.session.reset(prompts.name)
+        found = run(prompts, axis=SLICE_AXIS)
+        labels[found.mask] = prompts.label
+        scores[prompts.name] = found.scores
+        encoded += found.encoded
+        for stage, value in found.seconds.items():
+            seconds[stage] = seconds.get(stage, 0.0) + value
+    names = {prompts.name: prompts.label for prompts in click.objects}
+    return labels, wire.reply_params(names, scores=scores, seconds=seconds, encoded=encoded)

@@ -1,0 +1,121 @@
+"""What reaches the server as a file or a name: kept inside its folder, and removed when the request is done."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import shutil
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path, PurePosixPath, PureWindowsPath
+from typing import Any
+
+import SimpleITK as sitk
+from fastapi import Request, UploadFile
+
+from bundle.data.volume import VolumeError, read_label
+from monailabel_app.lib.errors import RequestError
+
+# Names that become part of a path: ids of images, labels and sessions, tags, names of uploaded files.
+_NAMES_IN_ADDRESS = ("image", "label", "id", "tag", "session_id", "strategy")
+_LONGEST_NAME = 200
+
+
+def check_name(name: str, what: str) -> str:
+    """Return the name if it cannot leave the folder it is meant for.
+
+    Raises:
+        RequestError: it could.
+    """
+    bad = any(letter in name for letter in "/\\\0") or name in ("", ".", "..") or len(name) > _LONGEST_NAME
+    if bad:
+        raise RequestError(f"{what} must be a plain name without slashes, got {name[:80]!r}; rename it")
+    return name
+
+
+def check_names_in_address(request: Request) -> None:
+    """A dependency for routes whose query or path names a file.
+
+    Raises:
+        RequestError: a name that could leave its folder.
+    """
+    given = {**request.query_params, **request.path_params}
+    for what in _NAMES_IN_ADDRESS:
+        if given.get(what):
+            check_name(given[what], what)
+
+
+def check_file_name(upload: UploadFile) -> str:
+    """The last part of an uploaded file's name, whichever system it comes from.
+
+    Raises:
+        RequestError: there is none.
+    """
+    return check_name(PureWindowsPath(PurePosixPath(upload.filename or "").name).name, "the file's name")
+
+
+def read_json(text: str, what: str) -> dict[str, Any]:
+    """A JSON object; NaN is understood, as Python clients write it, and refused where it is used.
+
+    Raises:
+        RequestError: it is not one.
+    """
+    try:
+        value = json.loads(text or "{}")
+    except (ValueError, RecursionError) as error:
+        raise RequestError(f"{what} must be JSON, got {text[:80]!r}") from error
+    if not isinstance(value, dict):
+        raise RequestError(f"{what} must be a JSON object, got {text[:80]!r}")
+    return value
+
+
+@contextmanager
+def received_file(upload: UploadFile) -> Iterator[tuple[Path, str]]:
+    """An uploaded file on disk while the block runs, and the digest of its content.
+
+    The digest is its identity: MITK and CVAT send the whole image with each click.
+    """
+    name = check_file_name(upload)
+    with tempfile.TemporaryDirectory(prefix="monai-sam-upload-") as folder:
+        path = Path(folder, name)
+        with path.open("wb") as file:
+            shutil.copyfileobj(upload.file, file)
+        yield path, f"{_digest(path)}{''.join(path.suffixes)}"
+
+
+def _digest(path: Path) -> str:
+    digest = hashlib.sha256()
+    with path.open("rb") as file:
+        while block := file.read(2**20):
+            digest.update(block)
+    return digest.hexdigest()
+
+
+def check_label_fits(label: Path, image: Path) -> None:
+    """Refuse a label that could not be used with its image, before it takes the place of a good one.
+
+    Raises:
+        RequestError: damaged, not whole numbers, or of another size than the image.
+    """
+    if label.name.lower().endswith(".seg.nrrd"):
+        return  # Slicer's own segmentation format stores layers cropped to the segments
+    try:
+        shape = read_label(label).shape
+    except VolumeError as error:
+        raise RequestError(f"the label was not saved: {error}") from error
+    size = _size_of(image)
+    if size is not None and shape != size:
+        raise RequestError(
+            f"the label was not saved: it has {shape} voxels and the image {size}; export it on the image's grid"
+        )
+
+
+def _size_of(image: Path) -> tuple[int, ...] | None:
+    """(I, J, K) from the header; None for a folder."""
+    if image.is_dir():
+        return None
+    reader = sitk.ImageFileReader()
+    reader.SetFileName(str(image))
+    reader.ReadImageInformation()
+    return (*reader.GetSize(), 1)[:3]

@@ -1,0 +1,123 @@
+"""The wire: the one module that knows the parameter names, units and reply fields of every client.
+
+docs/protocol.md is this module in words. Every index on the wire is a voxel index (i, j, k) of the stored image, an
+integer being a voxel's centre; nothing is in millimetres, except what Slicer sends as ``slice`` with a ROI alone
+(see ``monailabel_app.lib.requests``).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from monailabel_app.lib.errors import RequestError
+
+# ---- request: prompts -----------------------------------------------------------------------------------------------
+FOREGROUND = "foreground"  # Slicer, OHIF, MITK: [[i, j, k], ...]; CVAT: [[x, y], ...]
+BACKGROUND = "background"  # the same, off the object
+POINTS = "points"  # vista3d dialect of OHIF: [[i, j, k], ...]
+POINT_LABELS = "point_labels"  # one number for each of POINTS: 1 object, 0 background, -1 padding
+ROI = "roi"  # Slicer: [i0, i1, j0, j1, k0, k1], pairs in either order; CVAT: [x0, y0, x1, y1]
+SLICE = "slice"  # Slicer, 2D: index k of the slice that is shown
+LABEL = "label"  # Slicer, OHIF: name of the segment
+CLIENT_ID = "client_id"  # Slicer's interface always fills it; a script usually leaves it null
+RESET_STATE = "reset_state"  # forget what earlier clicks on this segment left behind
+OWN_KEYS = (FOREGROUND, BACKGROUND, POINTS, POINT_LABELS, ROI)  # no segment's own key in the deepedit dialect
+
+# ---- request: form of the reply -------------------------------------------------------------------------------------
+RESULT_EXTENSION = "result_extension"
+RESULT_DTYPE = "result_dtype"
+RESULT_COMPRESS = "result_compress"
+
+EXTENSIONS = (".nrrd", ".nii.gz", ".nii", ".mha", ".png")
+DTYPES = ("uint8", "uint16", "uint32", "int16", "int32")
+_PICTURES = (".png", ".jpg", ".jpeg", ".tif", ".tiff")
+
+# ---- put into the request by the server, never by a client ----------------------------------------------------------
+IMAGE = "image"  # path of the image
+IMAGE_KEY = "image_key"  # identity of an uploaded image: a digest of its content
+
+# ---- reply ----------------------------------------------------------------------------------------------------------
+LABEL_NAMES = "label_names"  # name -> value in the file
+LATENCIES = "latencies"  # seconds of each stage
+PREDICTED_IOU = "predicted_iou"  # name -> {slice index: the model's own estimate, 0..1}
+ENCODED_SLICES = "encoded_slices"  # how many slices ran the encoder; 0 when all were remembered
+
+
+@dataclass(frozen=True)
+class ReplyFormat:
+    """The file that a client wants: its ending, integer type, and whether it may be compressed."""
+
+    extension: str
+    dtype: np.dtype
+    compress: bool
+
+    @classmethod
+    def of(cls, params: Mapping[str, Any], image: Path) -> ReplyFormat:
+        """Read the wish from a request; what it leaves open follows from the image.
+
+        MITK and CVAT name no extension: MITK expects NIfTI for the NIfTI that it sent, CVAT any picture.
+
+        Raises:
+            RequestError: an extension or type that cannot be written.
+        """
+        extension = str(params.get(RESULT_EXTENSION) or _default_extension(image)).lower()
+        extension = extension if extension.startswith(".") else f".{extension}"
+        if extension not in EXTENSIONS:
+            raise RequestError(f"{RESULT_EXTENSION} must be one of {', '.join(EXTENSIONS)}, got {extension!r}")
+        dtype = params.get(RESULT_DTYPE) or "uint8"
+        if dtype not in DTYPES:
+            raise RequestError(f"{RESULT_DTYPE} must be one of {', '.join(DTYPES)}, got {dtype!r}")
+        return cls(extension, np.dtype(dtype), read_flag(params, RESULT_COMPRESS))
+
+
+def _default_extension(image: Path) -> str:
+    name = image.name.lower()
+    if name.endswith(_PICTURES):
+        return ".png"
+    return ".nii.gz" if name.endswith((".nii", ".nii.gz")) else ".nrrd"
+
+
+def read_flag(params: Mapping[str, Any], name: str) -> bool:
+    """A switch as bool, number or the text that Slicer's option table makes of it; absent and null are False.
+
+    Raises:
+        RequestError: it is none of these.
+    """
+    value = params.get(name)
+    text = str(value).strip().lower()
+    if value is None or text in ("false", "0", "no", ""):
+        return False
+    if text in ("true", "1", "yes"):
+        return True
+    raise RequestError(f"{name} must be true or false, got {value!r}")
+
+
+def reply_params(
+    label_names: Mapping[str, int],
+    *,
+    scores: Mapping[str, Mapping[int, float]],
+    seconds: Mapping[str, float],
+    encoded: int,
+) -> dict[str, Any]:
+    """The JSON part of a reply.
+
+    Args:
+        label_names: name -> value in the file.
+        scores: name -> {slice index: predicted IoU}.
+        seconds: stage -> seconds.
+        encoded: slices that ran the encoder.
+    """
+    return {
+        LABEL_NAMES: dict(label_names),
+        LATENCIES: {stage: round(float(value), 4) for stage, value in seconds.items()},
+        PREDICTED_IOU: {
+            name: {str(index): round(float(score), 4) for index, score in by_slice.items()}
+            for name, by_slice in scores.items()
+        },
+        ENCODED_SLICES: int(encoded),
+    }

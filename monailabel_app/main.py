@@ -1,0 +1,59 @@
+"""The MONAI Label app: promptable segmentation on one slice (sam_2d) or in the volume (sam_3d)."""
+
+from __future__ import annotations
+
+import logging
+
+from monailabel.config import settings
+from monailabel.interfaces.app import MONAILabelApp
+from monailabel.interfaces.datastore import Datastore
+from monailabel.interfaces.tasks.infer_v2 import InferTask
+
+import bundle
+from bundle.inference.segmenter import Segmenter
+from monailabel_app.lib.datastore import StudyFolder
+from monailabel_app.lib.labels import read_label_names
+from monailabel_app.lib.sessions import ImageSessions
+from monailabel_app.lib.tasks import SamTask
+
+logger = logging.getLogger(__name__)
+
+
+class MonaiSam(MONAILabelApp):
+    """Options (``--conf name value``): family, checkpoint, device, labels (names with commas between them)."""
+
+    def __init__(self, app_dir: str, studies: str, conf: dict[str, str]) -> None:
+        names = read_label_names(conf.get("labels"))
+        self._segmenter = Segmenter.from_family(
+            conf.get("family", "default"), checkpoint=conf.get("checkpoint"), device=conf.get("device")
+        )
+        # A list, not a mapping: OHIF appends to it.
+        super().__init__(
+            app_dir,
+            studies,
+            conf,
+            name="monai-sam",
+            description="Segment Anything for medical images",
+            version=bundle.__version__,
+            labels=names,
+        )
+
+    def init_infers(self) -> dict[str, InferTask]:
+        """The two tasks; they share their open images."""
+        sessions = ImageSessions(self._segmenter)
+        logger.info("Model family: %s", self._segmenter.family.name)
+        return {
+            "sam_2d": SamTask(sessions, dimension=2, names=self.labels),
+            "sam_3d": SamTask(sessions, dimension=3, names=self.labels),
+        }
+
+    def init_datastore(self) -> Datastore:
+        """A folder, or whatever MONAI Label makes of a DICOMweb address."""
+        if self.studies.startswith(("http://", "https://")):
+            return super().init_datastore()
+        return StudyFolder(
+            self.studies,
+            extensions=settings.MONAI_LABEL_DATASTORE_FILE_EXT,
+            auto_reload=settings.MONAI_LABEL_DATASTORE_AUTO_RELOAD,
+            read_only=settings.MONAI_LABEL_DATASTORE_READ_ONLY,
+        )

@@ -1,0 +1,163 @@
+"""The main job from end to end: start the server over a study, work on it as 3D Slicer does, score every organ.
+
+python scripts/demo.py [--image CT.nii.gz --label LABEL.nii.gz [--names NAMES.json]] [--output demo]
+"""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import json
+import os
+import shutil
+import sys
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from tqdm import tqdm
+
+from bundle.data.labels import FLARE22_LABELS
+from bundle.data.phantom import write_phantom
+from bundle.data.volume import Volume, read_label, read_volume, write_label
+from monailabel_app.demo.pictures import draw_organ
+from monailabel_app.demo.rounds import OrganResult, Row, merge, segment_organ
+from monailabel_app.demo.slicer_user import SlicerError, SlicerUser
+from monailabel_app.lib.launch import ServerError, log_tail, running_server
+
+SMALLEST_ORGAN = 20  # voxels; less is a scrap at the edge of the scan
+
+
+def main() -> None:
+    """Run the demonstration; the exit status is not 0 if any step fails."""
+    args = parse_arguments()
+    output = args.output.resolve()
+    log = output / "server.log"
+    studies = output / "studies"
+    shutil.rmtree(studies, ignore_errors=True)
+    studies.mkdir(parents=True)
+    image_path, label_path = (args.image, args.label) if args.image else write_phantom(output / "phantom")
+    try:
+        image, truth = read_volume(image_path), read_label(label_path)
+        organs = organs_of(truth, args.names)
+        settings = {"MONAI_LABEL_SESSION_PATH": str(output / "sessions")}
+        print(f"Starting the server over {studies} (log: {log})", flush=True)
+        with running_server(studies, log=log, conf=dict(args.conf), settings=settings) as url:
+            results = work(url, image_path, image, truth, organs, output)
+    except (ServerError, SlicerError, ValueError) as error:
+        tail = f"\n\nThe server's log ends with\n{log_tail(log)}" if log.exists() else ""
+        sys.exit(f"The demonstration failed: {error}{tail}")
+    rows = [row for result in results for row in result.rows]
+    write_table(rows, output)
+    print_table(rows)
+    print(f"Label maps, pictures and the table lie in {output}")
+
+
+def work(
+    url: str, image_path: Path, image: Volume, truth: Volume, organs: dict[str, int], output: Path
+) -> list[OrganResult]:
+    """What a user of Slicer does: connect, open the volume, segment organ by organ, submit the label."""
+    user = SlicerUser(url, output / "replies")
+    info = user.info()
+    print(f"Connected to {info['name']} {info['version']}: {', '.join(info['models'])}", flush=True)
+    user.open_volume(image_path)
+    results = []
+    for name, value in tqdm(organs.items(), desc="organs", unit="organ"):
+        result = segment_organ(user, truth, name, value)
+        draw_organ(output / "pictures" / f"{name.replace(' ', '_')}.png", image, truth.array == value, result)
+        results.append(result)
+    values = list(organs.values())
+    for kind, masks in (("2d", [r.slice_mask for r in results]), ("3d", [r.volume_mask for r in results])):
+        path = write_label(merge(truth, dict(zip(values, masks, strict=True))), image, output / f"labels-{kind}.nii.gz")
+    submit(user, image_path, path, organs)
+    user.close_volume()
+    return results
+
+
+def submit(user: SlicerUser, image_path: Path, label_path: Path, organs: dict[str, int]) -> None:
+    """Submit the label and see that the server gives the same one back."""
+    user.submit(image_path, label_path, [{"name": name, "idx": value} for name, value in organs.items()])
+    stored = user.fetch_label()
+    if not np.array_equal(read_label(stored).array, read_label(label_path).array):
+        raise SlicerError("the label that the server stored differs from the one that was submitted")
+    stored.unlink()
+
+
+def organs_of(truth: Volume, names: Path | None) -> dict[str, int]:
+    """Name -> value of the objects in a label map.
+
+    Raises:
+        ValueError: the map is empty, or the names do not fit it.
+    """
+    values, counts = np.unique(truth.array[truth.array > 0], return_counts=True)
+    present = [int(value) for value, count in zip(values, counts, strict=True) if count >= SMALLEST_ORGAN]
+    if not present:
+        raise ValueError("the label map shows no object; give the label that belongs to the image")
+    known = json.loads(names.read_text()) if names else FLARE22_LABELS
+    by_value = {int(value): name.replace("_", " ") for name, value in known.items()}
+    if names is None and max(present) > len(by_value):
+        by_value = {}  # another numbering than FLARE22's
+    return {by_value.get(value, f"label {value}"): value for value in present}
+
+
+def write_table(rows: list[Row], output: Path) -> None:
+    """Write the table as CSV and JSON."""
+    lines: list[dict[str, Any]] = [asdict(row) for row in rows]
+    with (output / "table.csv").open("w", newline="") as file:
+        writer = csv.DictWriter(file, lines[0])
+        writer.writeheader()
+        writer.writerows(lines)
+    (output / "table.json").write_text(json.dumps(lines, indent=1) + "\n")
+
+
+def print_table(rows: list[Row]) -> None:
+    """Print the table and the mean over organs of each prompt."""
+    line = "{:<22} {:<19} {:>6} {:>9} {:>8} {:>10}".format
+    print(line("organ", "prompt", "DSC", "NSD 2 mm", "first s", "following s"))
+    for row in rows:
+        print(line(row.organ, row.prompt, f"{row.dsc:.3f}", f"{row.nsd:.3f}", *map(_seconds, _times(row))))
+    for prompt in dict.fromkeys(row.prompt for row in rows):
+        same = [row for row in rows if row.prompt == prompt]
+        means = [np.mean([getattr(row, name) for row in same]) for name in ("dsc", "nsd")]
+        times = [np.mean(values) if None not in values else None for values in zip(*map(_times, same), strict=True)]
+        label = f"mean of {len(same)}"
+        print(line(label, prompt, f"{means[0]:.3f}", f"{means[1]:.3f}", *map(_seconds, times)))
+
+
+def _times(row: Row) -> tuple[float | None, float | None]:
+    return row.first_seconds, row.following_seconds
+
+
+def _seconds(value: float | None) -> str:
+    return "" if value is None else f"{value:.2f}"
+
+
+def parse_arguments() -> argparse.Namespace:
+    """The command line; empty values count as absent, so that a Makefile may pass unset variables."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--image", type=_path, help="volume to segment; by default a generated CT")
+    parser.add_argument("--label", type=_path, help="its label map: gives the prompts, and the truth to compare with")
+    parser.add_argument("--names", type=_path, help='JSON {"liver": 1, ...}; by default the organs of FLARE22')
+    parser.add_argument("--output", type=Path, default=Path("demo"))
+    parser.add_argument(
+        "--conf", nargs=2, action="append", default=[], metavar=("NAME", "VALUE"), help="family, checkpoint, device"
+    )
+    args = parser.parse_args()
+    if (args.image is None) != (args.label is None):
+        parser.error("--image and --label belong together: the prompts are drawn from the label")
+    return args
+
+
+def _path(text: str) -> Path | None:
+    if not text:
+        return None
+    path = Path(text)
+    if not path.exists():
+        raise argparse.ArgumentTypeError(f"there is no file {text}")
+    return path.resolve()
+
+
+if __name__ == "__main__":
+    os.environ.setdefault("MPLBACKEND", "Agg")
+    main()
