@@ -12,12 +12,15 @@ from bundle.evaluation.protocols import (
     PointsProtocol,
     ProtocolError,
     ReplayProtocol,
-    SliceAnswer,
-    SlicePrompt,
     object_rng,
+    prompt_from_json,
+    prompt_to_json,
     protocol_named,
     run_protocol,
+    with_points,
 )
+from bundle.inference.predictor import SliceMask, SlicePrompt
+from bundle.transforms.prompts import ObjectPrompts
 
 
 def disc(shape=(128, 128), centre=(60, 70), radius=20):
@@ -31,12 +34,12 @@ class Painter:
     def __init__(self, half=6):
         self.half, self.seen = half, []
 
-    def __call__(self, prompt, logits):
-        self.seen.append((prompt, logits))
+    def __call__(self, prompt):
+        self.seen.append(prompt)
         mask = np.zeros((128, 128), dtype=bool)
-        for (x, y), label in zip(prompt.points.astype(int), prompt.labels, strict=True):
+        for (x, y), label in zip(prompt.points.astype(int), prompt.point_labels, strict=True):
             mask[max(0, y - self.half) : y + self.half + 1, max(0, x - self.half) : x + self.half + 1] = label == 1
-        return SliceAnswer(mask, predicted_iou=0.5, logits=len(self.seen))
+        return SliceMask(mask, logits=len(self.seen), iou=0.5)
 
 
 def run(protocol, predict=None, truth=None, key="case"):
@@ -59,7 +62,7 @@ def test_a_jittered_box_differs_between_objects_and_not_between_runs():
 def test_points_lie_on_the_object_and_the_first_is_its_centre():
     (interaction,) = run(PointsProtocol(5))
     points = interaction.prompt.points
-    assert points[0].tolist() == [70, 60] and interaction.prompt.labels.tolist() == [1] * 5
+    assert points[0].tolist() == [70, 60] and interaction.prompt.point_labels.tolist() == [1] * 5
     assert all(disc()[int(y), int(x)] for x, y in points)
 
 
@@ -67,7 +70,7 @@ def test_corrections_add_one_click_at_a_time_and_raise_the_score():
     interactions = run(CorrectionProtocol("point", clicks=8))
     assert [len(step.prompt.points) for step in interactions] == list(range(1, 10))
     assert interactions[-1].score.dsc > interactions[0].score.dsc + 0.2
-    assert interactions[0].answer.predicted_iou == 0.5 and interactions[0].seconds >= 0
+    assert interactions[0].answer.iou == 0.5 and interactions[0].seconds >= 0
 
 
 def test_corrections_can_start_from_a_box():
@@ -79,11 +82,11 @@ def test_corrections_can_start_from_a_box():
 def test_micro_sam_adds_a_positive_and_a_negative_click_at_a_time():
     interactions = run(CorrectionProtocol("box", clicks=7, rule="paired"))
     assert len(interactions) == 8
-    assert interactions[-1].prompt.labels.tolist() == [1, 0] * 7
+    assert interactions[-1].prompt.point_labels.tolist() == [1, 0] * 7
 
 
 def test_corrections_stop_when_nothing_is_wrong():
-    interactions = run(CorrectionProtocol("point"), lambda prompt, logits: SliceAnswer(disc()))
+    interactions = run(CorrectionProtocol("point"), lambda prompt: SliceMask(disc(), logits=None, iou=1.0))
     assert len(interactions) == 1 and interactions[0].score.dsc == 1
 
 
@@ -91,26 +94,37 @@ def test_corrections_stop_when_nothing_is_wrong():
 def test_the_former_logits_go_along_only_with_a_mask_prompt(mask_prompt, expected):
     painter = Painter()
     run(CorrectionProtocol("point", clicks=2, mask_prompt=mask_prompt), painter)
-    assert [logits for _, logits in painter.seen] == expected
+    assert [prompt.logits for prompt in painter.seen] == expected
 
 
 def test_stored_prompts_are_replayed_to_another_model():
     interactions = run(CorrectionProtocol("box", clicks=4, rule="random"))
-    stored = [SlicePrompt.from_json(step.prompt.to_json()) for step in interactions]
+    stored = [prompt_from_json(prompt_to_json(step.prompt)) for step in interactions]
     replayed = run(ReplayProtocol(stored), Painter(half=2))
-    assert [step.prompt.to_json() for step in replayed] == [step.prompt.to_json() for step in interactions]
+    assert [prompt_to_json(step.prompt) for step in replayed] == [prompt_to_json(step.prompt) for step in interactions]
     assert replayed[-1].score.dsc != interactions[-1].score.dsc
+
+
+def test_prompts_of_volumes_are_stored_as_well():
+    prompt = with_points(ObjectPrompts(box=np.array([[1, 2, 3], [4, 5, 6]])), [[1, 2, 3], [0, 0, 0]], [1, -1])
+    again = prompt_from_json(prompt_to_json(prompt), ObjectPrompts)
+    assert prompt_to_json(again) == prompt_to_json(prompt)
+    assert again.points.tolist() == [[1, 2, 3]]
+
+
+def test_an_empty_prompt_survives_storing():
+    assert prompt_to_json(prompt_from_json(prompt_to_json(SlicePrompt())))["points"] == []
 
 
 @pytest.mark.parametrize("name", PROTOCOLS)
 def test_every_named_protocol_runs_and_repeats_itself(name):
     first, again = (run(protocol_named(name)) for _ in range(2))
-    assert [step.prompt.to_json() for step in first] == [step.prompt.to_json() for step in again]
+    assert [prompt_to_json(step.prompt) for step in first] == [prompt_to_json(step.prompt) for step in again]
 
 
 def test_scores_follow_the_spacing_and_the_tolerance():
-    def shifted(prompt, logits):
-        return SliceAnswer(np.roll(disc(), 3, axis=1))
+    def shifted(prompt):
+        return SliceMask(np.roll(disc(), 3, axis=1), logits=None, iou=1.0)
 
     options = {"truth": disc(), "rng": object_rng(0, "a")}
     (coarse,) = run_protocol(BoxProtocol(), shifted, **options, spacing=(2, 2), tolerance=2)

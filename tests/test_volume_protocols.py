@@ -2,11 +2,18 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import numpy as np
 import pytest
 
-from bundle.evaluation.protocols import ProtocolError, SliceAnswer, object_rng, run_protocol
+from bundle.evaluation.protocols import ProtocolError, object_rng, run_protocol
 from bundle.evaluation.volume_protocols import VolumeProtocol, central_slice, cvpr25_scores
+
+
+@dataclass
+class Painted:
+    mask: np.ndarray
 
 
 def cone():
@@ -16,7 +23,7 @@ def cone():
     return ((rows - 18) ** 2 + (columns - 22) ** 2 <= radius**2) & (radius > 0)
 
 
-def painter(prompt, logits):
+def painter(prompt):
     """Paints the box, then balls around the points."""
     mask = np.zeros((40, 40, 20), dtype=bool)
     if prompt.box is not None:
@@ -25,7 +32,7 @@ def painter(prompt, logits):
     grid = np.ogrid[:40, :40, :20]
     for point, label in zip(prompt.points, prompt.point_labels, strict=True):
         mask[sum((axis - p) ** 2 for axis, p in zip(grid, point, strict=True)) <= 16] = label == 1
-    return SliceAnswer(mask)
+    return Painted(mask)
 
 
 def run(protocol, predict=painter):
@@ -78,7 +85,7 @@ def test_the_challenges_scores_count_only_clicks_and_no_surface_of_a_poor_mask()
 
 
 def test_a_perfect_model_reaches_the_challenges_four():
-    steps = run(VolumeProtocol("middle_box", clicks=5), lambda prompt, logits: SliceAnswer(cone()))
+    steps = run(VolumeProtocol("middle_box", clicks=5), lambda prompt: Painted(cone()))
     assert cvpr25_scores(steps) == {"dsc_auc": 4, "dsc_final": 1, "nsd_auc": 4, "nsd_final": 1}
 
 

@@ -9,12 +9,14 @@ from __future__ import annotations
 import time
 import zlib
 from collections.abc import Callable, Generator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
-from typing import Any, Protocol
+from dataclasses import dataclass, replace
+from typing import Any, Protocol, TypeVar
 
 import numpy as np
 
 from bundle.evaluation.metrics import OrganScore, evaluate_label_map
+from bundle.inference.predictor import SlicePrompt
+from bundle.transforms.prompts import ObjectPrompts
 from bundle.transforms.simulation import (
     error_point,
     error_points,
@@ -25,6 +27,8 @@ from bundle.transforms.simulation import (
     tight_box,
 )
 
+AnyPrompt = TypeVar("AnyPrompt", SlicePrompt, ObjectPrompts)
+
 CORRECTION_RULES = ("centre", "random", "paired")
 
 
@@ -32,71 +36,29 @@ class ProtocolError(ValueError):
     """A protocol that does not exist or makes no sense."""
 
 
-@dataclass(frozen=True, eq=False)
-class SlicePrompt:
-    """All prompts of one object in a slice so far.
+class Answer(Protocol):
+    """What a model answers: at least a mask, (H, W) or (I, J, K) bool; `SliceMask` has logits and an IoU as well."""
 
-    Attributes:
-        points: (N, 2) float32 `(x, y)` pixels of the slice.
-        labels: (N,) int64, 1 on the object and 0 off it.
-        box: (4,) float32 `(x0, y0, x1, y1)`, corners inclusive; None without a box.
-    """
-
-    points: np.ndarray = field(default_factory=lambda: np.zeros((0, 2), np.float32))
-    labels: np.ndarray = field(default_factory=lambda: np.zeros(0, np.int64))
-    box: np.ndarray | None = None
-
-    def with_points(self, points: Sequence[Sequence[float]], labels: Sequence[int]) -> SlicePrompt:
-        """The same prompt with more points; points of label -1 (padding) are left out."""
-        points, labels = np.asarray(points, np.float32).reshape(-1, 2), np.asarray(labels, np.int64)
-        real = labels >= 0
-        return replace(
-            self,
-            points=np.concatenate([self.points, points[real]]),
-            labels=np.concatenate([self.labels, labels[real]]),
-        )
-
-    def to_json(self) -> dict[str, Any]:
-        """Plain lists."""
-        return {
-            "points": self.points.tolist(),
-            "labels": self.labels.tolist(),
-            "box": None if self.box is None else self.box.tolist(),
-        }
-
-    @classmethod
-    def from_json(cls, values: Mapping[str, Any]) -> SlicePrompt:
-        """The prompt that `to_json` wrote."""
-        box = values["box"]
-        prompt = cls(box=None if box is None else np.asarray(box, np.float32))
-        return prompt.with_points(values["points"], values["labels"])
+    @property
+    def mask(self) -> np.ndarray:
+        """True on the object."""
 
 
-@dataclass(frozen=True, eq=False)
-class SliceAnswer:
-    """What a model answers: `mask` (H, W) bool, its own `predicted_iou` (None without), and low-resolution `logits`
-    of any type, which are handed back with the next prompt as the mask prompt."""
-
-    mask: np.ndarray
-    predicted_iou: float | None = None
-    logits: Any = None
-
-
-Predict = Callable[[SlicePrompt, Any], SliceAnswer]
-"""Answers a prompt on the current slice; the second argument is the previous answer's logits, None at first."""
+Predict = Callable[[Any], Answer]
+"""Answers a prompt on the image that is open: a `SlicePrompt` on a slice, `ObjectPrompts` in a volume."""
 
 
 @dataclass(frozen=True, eq=False)
 class Interaction:
     """One prompt, its answer, its score and the seconds that the answer took."""
 
-    prompt: SlicePrompt
-    answer: SliceAnswer
+    prompt: Any
+    answer: Answer
     score: OrganScore
     seconds: float
 
 
-Prompts = Generator[SlicePrompt, np.ndarray, None]
+Prompts = Generator[Any, np.ndarray, None]
 """Yields prompts and is sent the prediction that each one led to."""
 
 
@@ -108,7 +70,7 @@ class PromptProtocol(Protocol):
 
     @property
     def mask_prompt(self) -> bool:
-        """Whether the previous answer's logits go along with the next prompt."""
+        """Whether the logits of the former answer go along with the next prompt."""
 
 
 # ---- the protocols --------------------------------------------------------------------------------------------------
@@ -146,7 +108,7 @@ class PointsProtocol:
     def prompts(self, truth: np.ndarray, rng: np.random.Generator) -> Prompts:
         """One prompt."""
         points = [_centre(truth), *(random_point(truth, rng) for _ in range(self.count - 1))]
-        yield SlicePrompt().with_points(points, [1] * self.count)
+        yield with_points(SlicePrompt(), points, [1] * self.count)
 
 
 @dataclass(frozen=True)
@@ -176,12 +138,12 @@ class CorrectionProtocol:
         """Up to `clicks` + 1 prompts, each the former one with more points."""
         prompt = SlicePrompt(box=tight_box(truth))
         if self.start == "point":
-            prompt = SlicePrompt().with_points([_centre(truth)], [1])
+            prompt = with_points(SlicePrompt(), [_centre(truth)], [1])
         for _ in range(self.clicks):
             prediction = yield prompt
             if not np.any(truth != prediction):
                 return
-            prompt = prompt.with_points(*self._correction(truth, prediction, rng))
+            prompt = with_points(prompt, *self._correction(truth, prediction, rng))
         yield prompt
 
     def _correction(
@@ -199,7 +161,7 @@ class CorrectionProtocol:
 class ReplayProtocol:
     """The prompts that were stored from another run, whatever this model answers."""
 
-    stored: Sequence[SlicePrompt]
+    stored: Sequence[SlicePrompt | ObjectPrompts]
     mask_prompt: bool = False
 
     def prompts(self, truth: np.ndarray, rng: np.random.Generator) -> Prompts:
@@ -236,6 +198,38 @@ def protocol_named(name: str) -> PromptProtocol:
     return PROTOCOLS[name]
 
 
+# ---- storing prompts ------------------------------------------------------------------------------------------------
+
+
+def with_points(prompt: AnyPrompt, points: Sequence[Sequence[float]], labels: Sequence[int]) -> AnyPrompt:
+    """The same prompt, of a slice or a volume, with more points; points of label -1 (padding) are left out."""
+    labels = np.asarray(labels, dtype=int)
+    points = np.asarray(points, dtype=float).reshape(-1, prompt.points.shape[1])
+    real = labels >= 0
+    if not real.any():
+        return prompt
+    return replace(
+        prompt,
+        points=np.concatenate([prompt.points, points[real]]),
+        point_labels=np.concatenate([prompt.point_labels, labels[real]]),
+    )
+
+
+def prompt_to_json(prompt: SlicePrompt | ObjectPrompts) -> dict[str, Any]:
+    """Points, point labels and box as plain lists; the mask prompt is the model's own and is not stored."""
+    return {
+        "points": prompt.points.tolist(),
+        "point_labels": prompt.point_labels.tolist(),
+        "box": None if prompt.box is None else prompt.box.tolist(),
+    }
+
+
+def prompt_from_json(values: Mapping[str, Any], kind: type[AnyPrompt] = SlicePrompt) -> AnyPrompt:
+    """The prompt that `prompt_to_json` wrote, of a slice, or of a volume where `kind` is `ObjectPrompts`."""
+    prompt = kind(box=None if values["box"] is None else np.asarray(values["box"]))
+    return with_points(prompt, values["points"], values["point_labels"])
+
+
 # ---- running one ----------------------------------------------------------------------------------------------------
 
 
@@ -253,23 +247,24 @@ def run_protocol(
 
     Args:
         protocol: decides the prompts.
-        predict: answers them; a slice must be set already.
-        truth: (H, W) bool, not empty.
+        predict: answers them on one image.
+        truth: (H, W) or (I, J, K) bool, not empty.
         rng: see `object_rng`.
         organ: name for the scores.
-        spacing: size of a pixel (rows, columns) for NSD and HD95; None is 1.
+        spacing: size of a pixel along the axes of `truth` for NSD and HD95; None is 1.
         tolerance: of NSD, in the unit of the spacing.
     """
     prompts = protocol.prompts(truth, rng)
-    interactions, logits = [], None
+    interactions: list[Interaction] = []
     prompt = next(prompts)
     while prompt is not None:
+        if protocol.mask_prompt and interactions:
+            prompt = replace(prompt, logits=interactions[-1].answer.logits)
         started = time.perf_counter()
-        answer = predict(prompt, logits)
+        answer = predict(prompt)
         seconds = time.perf_counter() - started
         score = score_mask(answer.mask, truth, organ=organ, spacing=spacing, tolerance=tolerance)
         interactions.append(Interaction(prompt, answer, score, seconds))
-        logits = answer.logits if protocol.mask_prompt else None
         prompt = _send(prompts, answer.mask)
     return interactions
 

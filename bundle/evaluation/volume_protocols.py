@@ -7,11 +7,11 @@ and the mask prompt is the model's own affair.
 from __future__ import annotations
 
 from collections.abc import Generator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 
-from bundle.evaluation.protocols import Interaction, ProtocolError
+from bundle.evaluation.protocols import Interaction, ProtocolError, with_points
 from bundle.evaluation.statistics import click_auc, curve
 from bundle.transforms.prompts import ObjectPrompts
 from bundle.transforms.simulation import error_point, error_voxel, tight_box
@@ -97,8 +97,4 @@ def cvpr25_scores(interactions: Sequence[Interaction]) -> dict[str, float]:
 
 def _with_click(prompt: ObjectPrompts, click: Sequence[float]) -> ObjectPrompts:
     *voxel, label = click
-    return replace(
-        prompt,
-        points=np.concatenate([prompt.points, [voxel]]),
-        point_labels=np.append(prompt.point_labels, label),
-    )
+    return with_points(prompt, [voxel], [label])
