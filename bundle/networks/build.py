@@ -2,20 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import partial
-from typing import Literal
+from typing import Any, Literal
 
 from segment_anything.modeling import ImageEncoderViT, TwoWayTransformer
 from torch import nn
 
+from bundle.networks.automatic import MultiClassSam, SemanticSam2d, SemanticSam3d
 from bundle.networks.mask_decoder import MaskDecoder
+from bundle.networks.peft import apply_tuning
 from bundle.networks.prompt_encoder import PromptEncoder
 from bundle.networks.promptable_sam import PromptableSam
 from bundle.networks.tiny_vit import TinyVitEncoder
 
 EMBEDDING_CHANNELS = 256
 VIT_PATCH = 16
+SAM_MASKS = 3  # SAM's candidate masks: whole, part, subpart
 # Width, depth, heads and the blocks with global attention of segment-anything's three encoders.
 VIT_VARIANTS = {
     "vit_b": (768, 12, 12, (2, 5, 8, 11)),
@@ -24,22 +27,75 @@ VIT_VARIANTS = {
 }
 
 
-def sam_vit(variant: Literal["vit_b", "vit_l", "vit_h"] = "vit_b", *, image_size: int = 1024) -> PromptableSam:
+def sam_vit(
+    variant: Literal["vit_b", "vit_l", "vit_h"] = "vit_b",
+    *,
+    image_size: int = 1024,
+    classes: int | None = None,
+    tuning: Sequence[Mapping[str, Any]] = (),
+) -> PromptableSam:
     """segment-anything's ViT SAM at any input size.
 
     Args:
         variant: one of ``VIT_VARIANTS``.
         image_size: S in pixels, a multiple of 16; the embedding grid is S / 16.
+        classes: make it a ``MultiClassSam`` with so many classes, background included.
+        tuning: adapters or LoRA to attach, see ``peft.apply_tuning``.
 
     Raises:
-        ValueError: on an unknown variant or a size that is not a multiple of 16.
+        ValueError: on an unknown variant, tuning or a size that is not a multiple of 16.
     """
+    network = _assemble(_vit_encoder(variant, image_size), image_size, image_size // VIT_PATCH, classes)
+    return apply_tuning(network, tuning)
+
+
+def sam_tiny_vit(
+    *,
+    image_size: int = 1024,
+    grid: int = 64,
+    stem: Literal["strided", "pointwise"] = "strided",
+    neck: Literal["sam", "pyramid"] = "sam",
+    window_sizes: Sequence[int] = (7, 14, 7),
+    classes: int | None = None,
+    tuning: Sequence[Mapping[str, Any]] = (),
+) -> PromptableSam:
+    """SAM with a TinyViT-5M encoder; the defaults are MobileSAM.
+
+    Arguments as those of ``TinyVitEncoder`` and ``sam_vit``.
+    """
+    encoder = TinyVitEncoder(image_size=image_size, grid=grid, stem=stem, neck=neck, window_sizes=window_sizes)
+    return apply_tuning(_assemble(encoder, image_size, grid, classes), tuning)
+
+
+def semantic_sam(
+    variant: Literal["vit_b", "vit_l", "vit_h"] = "vit_b",
+    *,
+    image_size: int = 1024,
+    classes: int,
+    dimensions: Literal[2, 3] = 2,
+) -> SemanticSam2d | SemanticSam3d:
+    """MedicoSAM's automatic network: SAM's ViT with a convolutional decoder, for slices or volumes.
+
+    Args:
+        variant: one of ``VIT_VARIANTS``.
+        image_size: S in pixels, a multiple of 16.
+        classes: output channels, background included.
+        dimensions: 2 for (B, 3, S, S), 3 for (B, 3, D, S, S).
+    """
+    if dimensions not in (2, 3):
+        raise ValueError(f"dimensions must be 2 or 3, got {dimensions}")
+    _check_classes(classes)
+    network = SemanticSam2d if dimensions == 2 else SemanticSam3d
+    return network(_vit_encoder(variant, image_size), image_size, classes)
+
+
+def _vit_encoder(variant: str, image_size: int) -> ImageEncoderViT:
     if variant not in VIT_VARIANTS:
         raise ValueError(f"variant must be one of {', '.join(VIT_VARIANTS)}, got {variant!r}")
     if image_size <= 0 or image_size % VIT_PATCH:
         raise ValueError(f"image_size must be a positive multiple of {VIT_PATCH}, got {image_size}")
     width, depth, heads, global_blocks = VIT_VARIANTS[variant]
-    encoder = ImageEncoderViT(
+    return ImageEncoderViT(
         img_size=image_size,
         patch_size=VIT_PATCH,
         embed_dim=width,
@@ -51,24 +107,12 @@ def sam_vit(variant: Literal["vit_b", "vit_l", "vit_h"] = "vit_b", *, image_size
         window_size=14,
         global_attn_indexes=global_blocks,
     )
-    return _assemble(encoder, image_size, image_size // VIT_PATCH)
 
 
-def sam_tiny_vit(
-    *,
-    image_size: int = 1024,
-    grid: int = 64,
-    stem: Literal["strided", "pointwise"] = "strided",
-    neck: Literal["sam", "pyramid"] = "sam",
-    window_sizes: Sequence[int] = (7, 14, 7),
-) -> PromptableSam:
-    """SAM with a TinyViT-5M encoder; the defaults are MobileSAM. Arguments as ``TinyVitEncoder``'s."""
-    encoder = TinyVitEncoder(image_size=image_size, grid=grid, stem=stem, neck=neck, window_sizes=window_sizes)
-    return _assemble(encoder, image_size, grid)
-
-
-def _assemble(encoder: nn.Module, image_size: int, grid: int) -> PromptableSam:
-    return PromptableSam(
+def _assemble(encoder: nn.Module, image_size: int, grid: int, classes: int | None) -> PromptableSam:
+    if classes is not None:
+        _check_classes(classes)
+    return (PromptableSam if classes is None else MultiClassSam)(
         encoder,
         PromptEncoder(
             embed_dim=EMBEDDING_CHANNELS,
@@ -77,8 +121,13 @@ def _assemble(encoder: nn.Module, image_size: int, grid: int) -> PromptableSam:
             mask_in_chans=16,
         ),
         MaskDecoder(
-            num_multimask_outputs=3,
+            num_multimask_outputs=classes or SAM_MASKS,
             transformer=TwoWayTransformer(depth=2, embedding_dim=EMBEDDING_CHANNELS, mlp_dim=2048, num_heads=8),
             transformer_dim=EMBEDDING_CHANNELS,
         ),
     )
+
+
+def _check_classes(classes: int) -> None:
+    if classes < 2:
+        raise ValueError(f"classes must be at least 2 (background and one object), got {classes}")

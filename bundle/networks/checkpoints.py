@@ -5,13 +5,12 @@ Files are read with ``torch.load(weights_only=True)`` or safetensors, so a pickl
 
 from __future__ import annotations
 
-import hashlib
 import json
-import os
 import pickle
-import tempfile
-from collections.abc import Mapping
+import re
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -19,14 +18,20 @@ import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
+from torch.nn import functional as F
+
+from bundle.networks.files import sha256_of, write_atomically
+from bundle.networks.layouts import to_bundle_layout
 
 if TYPE_CHECKING:
     from bundle.networks.families import Family
 
 METADATA_KEY = "monai_sam"
-# Where training scripts put the weights inside their file: MedSAM and SAM-Med2D "model", others "state_dict".
+# Where training scripts put the weights inside their file: MedSAM and SAM-Med2D "model", micro-sam "model_state".
 _WRAPPERS = ("model", "state_dict", "model_state", "network")
-_PREFIXES = ("module.",)
+# Parts that a checkpoint may hold and a network may do without: prompts are nothing to a semantic network and the
+# automatic decoder nothing to a promptable one.
+_OPTIONAL_PARTS = ("prompt_encoder", "mask_decoder", "automatic_decoder")
 _SHOWN_KEYS = 5
 
 
@@ -39,7 +44,7 @@ class Checkpoint:
     """The content of a checkpoint file.
 
     Attributes:
-        state_dict: parameter name to tensor, on the CPU.
+        state_dict: parameter name, in our layout, to tensor, on the CPU.
         metadata: what ``save_checkpoint`` wrote (family, contract, labels, recipe, training data); empty for others.
         sha256: of the file.
     """
@@ -49,10 +54,39 @@ class Checkpoint:
     sha256: str = ""
 
 
-def open_checkpoint(path: str | Path) -> Checkpoint:
-    """Read a ``.pth``, ``.pt`` or ``.safetensors`` file without running code from it.
+@dataclass(frozen=True)
+class Initialisation:
+    """What ``initialise_from`` did with each parameter of the network.
 
-    Unwraps ``{model}``, ``{state_dict}`` and DDP's ``module.`` prefix.
+    Attributes:
+        loaded: taken as they were.
+        resized: position embeddings interpolated to the network's grid.
+        kept: not in the checkpoint, of another shape, or skipped; they keep their random values.
+        unused: in the checkpoint but not in the network.
+    """
+
+    loaded: list[str]
+    resized: list[str]
+    kept: list[str]
+    unused: list[str]
+
+
+class _Inert:
+    """Stands in for a pickled optimiser: takes its state and does nothing with it."""
+
+    def __setstate__(self, state: object) -> None:
+        """Forget the state."""
+
+
+# SAM-Med2D pickles its optimiser object beside the weights. These names, and only these, become inert stand-ins.
+_INERT_CLASSES: list[Callable | tuple[Callable, str]] = [
+    (_Inert, "torch.optim.adam.Adam"),
+    (_Inert, "torch.optim.adamw.AdamW"),
+]
+
+
+def open_checkpoint(path: str | Path) -> Checkpoint:
+    """Read a ``.pth``, ``.pt``, ``.bin`` or ``.safetensors`` file of any known project without running code from it.
 
     Raises:
         CheckpointError: if the file is missing, truncated, holds anything but plain weights, or no weights at all.
@@ -60,8 +94,8 @@ def open_checkpoint(path: str | Path) -> Checkpoint:
     path = Path(path)
     if not path.is_file():
         raise CheckpointError(f"no checkpoint at {path}")
-    state, metadata = _read_safetensors(path) if path.suffix == ".safetensors" else (_read_pickle(path), {})
-    return Checkpoint(_strip_prefixes(_unwrap(state, path)), metadata, sha256_of(path))
+    content, metadata = _read_safetensors(path) if path.suffix == ".safetensors" else (_read_pickle(path), {})
+    return Checkpoint(_unwrap(content, path), metadata, sha256_of(path))
 
 
 def load_checkpoint(network: nn.Module, path: str | Path, family: Family) -> Checkpoint:
@@ -77,10 +111,48 @@ def load_checkpoint(network: nn.Module, path: str | Path, family: Family) -> Che
     """
     checkpoint = open_checkpoint(path)
     _check_family(checkpoint.metadata, family, path)
-    if problems := _differences(network.state_dict(), checkpoint.state_dict):
-        raise CheckpointError(f"{Path(path).name} does not fit family {family.name}: {'; '.join(problems)}")
-    network.load_state_dict(checkpoint.state_dict)
+    expected = network.state_dict()
+    state = _without_optional_parts(checkpoint.state_dict, expected)
+    if problems := _differences(expected, state):
+        from bundle.networks.families import recognise_family  # families imports this module
+
+        others = [name for name in recognise_family(checkpoint) if name != family.name]
+        hint = f"; it looks like {' or '.join(others)}" if others else ""
+        raise CheckpointError(f"{Path(path).name} does not fit family {family.name}: {'; '.join(problems)}{hint}")
+    network.load_state_dict(state)
     return checkpoint
+
+
+def initialise_from(network: nn.Module, path: str | Path, *, skip: Sequence[str] = ()) -> Initialisation:
+    """Start a network from the weights of another one: same names are taken, the rest keeps its random values.
+
+    Position embeddings of another input size are interpolated as SAM-Med2D does (bilinear, and linear for relative
+    positions). Unlike ``load_checkpoint`` this asks neither for the same family nor for all keys; it is for training.
+
+    Args:
+        network: to be trained.
+        path: of the checkpoint.
+        skip: shell patterns of names that keep their random values, such as ``mask_decoder.mask_tokens.*``.
+
+    Raises:
+        CheckpointError: if the checkpoint has nothing in common with the network.
+    """
+    source = open_checkpoint(path).state_dict
+    loaded, resized, kept = {}, {}, []
+    for name, target in network.state_dict().items():
+        if name not in source or any(fnmatchcase(name, pattern) for pattern in skip):
+            kept.append(name)
+        elif source[name].shape == target.shape:
+            loaded[name] = source[name]
+        elif "pos_embed" in name or "rel_pos" in name:
+            resized[name] = _resize_positions(source[name], target)
+        else:
+            kept.append(name)
+    if not loaded:
+        raise CheckpointError(f"{Path(path).name} has no parameter in common with the network")
+    network.load_state_dict({**loaded, **resized}, strict=False)
+    unused = [name for name in source if name not in network.state_dict()]
+    return Initialisation(list(loaded), list(resized), kept, unused)
 
 
 def save_checkpoint(
@@ -105,26 +177,8 @@ def save_checkpoint(
     for name, tensor in network.state_dict().items():
         tensor = tensor.detach().cpu().contiguous()
         state[name] = tensor.half() if half and name in heavy else tensor.clone()
-    path.parent.mkdir(parents=True, exist_ok=True)
-    handle, partial = tempfile.mkstemp(dir=path.parent, suffix=".part")
-    os.close(handle)
-    try:
-        save_file(state, partial, metadata={METADATA_KEY: json.dumps(dict(metadata or {}))})
-        os.chmod(partial, 0o644)
-        os.replace(partial, path)
-    except BaseException:
-        os.unlink(partial)
-        raise
-    return path
-
-
-def sha256_of(path: str | Path) -> str:
-    """The sha256 of a file, as 64 hexadecimal digits."""
-    with open(path, "rb") as stream:
-        digest = hashlib.sha256()
-        while block := stream.read(1 << 20):
-            digest.update(block)
-    return digest.hexdigest()
+    header = {METADATA_KEY: json.dumps(dict(metadata or {}))}
+    return write_atomically(path, lambda partial: save_file(state, partial, metadata=header))
 
 
 def _read_safetensors(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
@@ -138,30 +192,31 @@ def _read_safetensors(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
 
 def _read_pickle(path: Path) -> Any:
     try:
-        return torch.load(path, map_location="cpu", weights_only=True)
+        with torch.serialization.safe_globals(_INERT_CLASSES):
+            return torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
-        reason = str(error).splitlines()[0]
+        named = re.search(r"GLOBAL (\S+)", str(error))
+        what = f"it holds {named[1]}" if named else "it is damaged or holds more than weights"
         raise CheckpointError(
-            f"{path.name} is damaged or holds more than weights, so it was not opened: {reason}"
+            f"{path.name} was not opened: {what}, and reading that could run code; ask for a file with weights only"
         ) from error
     except (RuntimeError, EOFError, OSError) as error:
         raise CheckpointError(f"{path.name} is not a complete PyTorch file ({error}); download it again") from error
 
 
 def _unwrap(content: Any, path: Path) -> dict[str, Tensor]:
+    decoder = content.get("decoder_state") if isinstance(content, Mapping) else None
     for wrapper in _WRAPPERS:
         if isinstance(content, Mapping) and isinstance(content.get(wrapper), Mapping):
             content = content[wrapper]
-    if not isinstance(content, Mapping) or not content or not all(isinstance(v, Tensor) for v in content.values()):
+    if isinstance(content, Mapping):
+        content = {key: value for key, value in content.items() if key != "decoder_state"}
+    if not content or not isinstance(content, Mapping) or not all(isinstance(v, Tensor) for v in content.values()):
         raise CheckpointError(f"{path.name} holds no state dict (parameter names with tensors)")
-    return dict(content)
-
-
-def _strip_prefixes(state: dict[str, Tensor]) -> dict[str, Tensor]:
-    for prefix in _PREFIXES:
-        while all(key.startswith(prefix) for key in state):
-            state = {key.removeprefix(prefix): value for key, value in state.items()}
-    return state
+    # micro-sam keeps the automatic decoder beside the SAM, on several GPUs with the shared encoder once more.
+    decoder = {key.removeprefix("module."): value for key, value in (decoder or {}).items()}
+    decoder = {key: value for key, value in decoder.items() if not key.startswith("encoder.")}
+    return {**to_bundle_layout(content), **to_bundle_layout(decoder)}
 
 
 def _check_family(metadata: Mapping[str, Any], family: Family, path: str | Path) -> None:
@@ -180,6 +235,13 @@ def _check_family(metadata: Mapping[str, Any], family: Family, path: str | Path)
         )
 
 
+def _without_optional_parts(state: Mapping[str, Tensor], expected: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Leave out parts that the network does not have at all."""
+    present = {name.split(".")[0] for name in expected}
+    absent = {part for part in _OPTIONAL_PARTS if part not in present}
+    return {name: value for name, value in state.items() if name.split(".")[0] not in absent}
+
+
 def _differences(expected: Mapping[str, Tensor], got: Mapping[str, Tensor]) -> list[str]:
     """One phrase for each way in which two state dicts differ."""
     shapes = [
@@ -196,3 +258,13 @@ def _differences(expected: Mapping[str, Tensor], got: Mapping[str, Tensor]) -> l
         )
         if keys
     ]
+
+
+def _resize_positions(source: Tensor, target: Tensor) -> Tensor:
+    """Interpolate ViT positions: absolute (1, g, g, C), or relative (2g - 1, C)."""
+    if source.ndim == 4:
+        grid = source.float().permute(0, 3, 1, 2)
+        grid = F.interpolate(grid, target.shape[1:3], mode="bilinear", align_corners=False)
+        return grid.permute(0, 2, 3, 1)
+    line = F.interpolate(source.float().T.unsqueeze(0), target.shape[0], mode="linear", align_corners=False)
+    return line.squeeze(0).T

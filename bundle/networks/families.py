@@ -7,17 +7,19 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Mapping
-from dataclasses import dataclass, field
-from functools import cached_property
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cache, cached_property
+from inspect import signature
+from itertools import product
 from pathlib import Path
+from pydoc import locate
 from typing import Any
 
 import torch
-from monai.utils.module import instantiate
+from torch import Tensor, nn
 
-from bundle.networks.checkpoints import load_checkpoint
-from bundle.networks.promptable_sam import PromptableSam
+from bundle.networks.checkpoints import Checkpoint, load_checkpoint
 from bundle.transforms.contract import Contract
 
 BUNDLE_ROOT = Path(__file__).resolve().parents[2]
@@ -41,7 +43,9 @@ class Family:
         checkpoint: file (relative to the bundle root), url, size in bytes, sha256, licence and citation, or None where
             no weights are published.
         prompts: prompt types that the weights were trained with.
-        notes: what the family's recipe trains and what to know before choosing it.
+        trainable: patterns (``peft.set_trainable``) of the parameters that the family's published recipe trains.
+        start: the family whose weights that recipe starts from, or None.
+        notes: what to know before choosing it.
     """
 
     name: str
@@ -50,8 +54,9 @@ class Family:
     contract_def: Mapping[str, Any]
     checkpoint: Mapping[str, Any] | None = None
     prompts: tuple[str, ...] = ("box", "point", "mask")
+    trainable: tuple[str, ...] = ("*",)
+    start: str | None = None
     notes: str = ""
-    source: Path | None = field(default=None, compare=False)
 
     @cached_property
     def contract(self) -> Contract:
@@ -64,29 +69,41 @@ class Family:
         return BUNDLE_ROOT / self.checkpoint["file"] if self.checkpoint else None
 
 
-def list_families() -> list[str]:
-    """The names of all families, sorted."""
-    return sorted(path.stem for path in FAMILIES_FOLDER.glob("*.json"))
+def list_families(*, variants: bool = False) -> list[str]:
+    """The names of all families, sorted.
+
+    Args:
+        variants: name every variant of a family that has them (``finetune_sam-vit_b-lora_both``) beside the family.
+    """
+    names = []
+    for path in FAMILIES_FOLDER.glob("*.json"):
+        axes = _read(path).get("variants", []) if variants else []
+        names += [path.stem, *("-".join((path.stem, *choice)) for choice in product(*axes) if choice)]
+    return sorted(names)
 
 
 def load_family(name_or_path: str | Path) -> Family:
     """Read a family by its name, or from a JSON file of your own.
 
     Args:
-        name_or_path: a name from ``list_families()``, or a path that ends in ``.json``.
+        name_or_path: a name from ``list_families(variants=True)``, or a path that ends in ``.json``.
 
     Raises:
         FamilyError: if there is no such family or the file lacks a section.
     """
     text = str(name_or_path)
-    path = Path(text) if text.endswith(".json") else FAMILIES_FOLDER / f"{text}.json"
-    if path.suffix == ".json" and not text.endswith(".json") and not re.fullmatch(r"[a-z0-9_]+", text):
-        raise FamilyError(f"a family's name has only a-z, 0-9 and _, got {text!r}")
+    if text.endswith(".json"):
+        path, choice = Path(text), []
+    elif re.fullmatch(r"[a-z0-9_]+(-[a-z0-9_]+)*", text):
+        name, *choice = text.split("-")
+        path = FAMILIES_FOLDER / f"{name}.json"
+    else:
+        raise FamilyError(f"a family's name has only a-z, 0-9, _ and -, got {text!r}")
     if not path.is_file():
         raise FamilyError(
             f"no family {text!r}; known are {', '.join(list_families())}, or give the path of a .json file"
         )
-    return _family_from_config(json.loads(path.read_text(encoding="utf-8")), path)
+    return _family_from_config(_with_variant(_read(path), choice), path)
 
 
 def build_network(
@@ -95,31 +112,67 @@ def build_network(
     checkpoint: str | Path | None = None,
     random: bool = False,
     seed: int = 0,
-) -> PromptableSam:
-    """Build a family's network in eval mode.
+    options: Mapping[str, Any] | None = None,
+) -> nn.Module:
+    """Build a family's network in eval mode: a ``PromptableSam``, or a semantic network.
 
     Args:
         family: a ``Family``, or what ``load_family`` takes.
         checkpoint: weights to load; by default the family's own, where ``scripts/download.py`` puts them.
         random: keep random weights instead of loading any.
         seed: of the random weights.
+        options: arguments of the builder that replace those of the family, such as ``{"classes": 14}``.
 
     Raises:
-        FamilyError: if the family's weights are not on this machine.
+        FamilyError: if the family's weights are not on this machine, or an option is unknown.
         CheckpointError: if the checkpoint does not fit.
     """
     family = family if isinstance(family, Family) else load_family(family)
-    network = _instantiate_network(family, seed)
+    network = _instantiate_network(family, seed, options)
     if not random:
         load_checkpoint(network, _find_checkpoint(family, checkpoint), family)
     return network.eval()
 
 
-def _instantiate_network(family: Family, seed: int) -> PromptableSam:
-    arguments = {key: value for key, value in family.network_def.items() if key not in ("_target_", "_desc_")}
+def recognise_family(checkpoint: Checkpoint | Mapping[str, Tensor]) -> list[str]:
+    """The families that a checkpoint can belong to.
+
+    What its metadata says decides; else the names and shapes of its weights, which several families can share (SAM,
+    MedSAM and MedicoSAM are the same network).
+
+    Args:
+        checkpoint: an opened checkpoint, or a state dict in our layout.
+
+    Returns:
+        Names of families, sorted; empty when it fits none.
+    """
+    metadata, state = {}, checkpoint
+    if isinstance(checkpoint, Checkpoint):
+        metadata, state = checkpoint.metadata, checkpoint.state_dict
+    if metadata.get("family") in list_families():
+        return [metadata["family"]]
+    shapes = {name: tuple(value.shape) for name, value in state.items()}
+    return [name for name in list_families() if _shapes_of(name) == shapes]
+
+
+@cache
+def _shapes_of(name: str) -> dict[str, tuple[int, ...]]:
+    """Names and shapes of a family's weights, from a network without storage."""
+    with torch.device("meta"):
+        network = _instantiate_network(load_family(name))
+    return {key: tuple(value.shape) for key, value in network.state_dict().items()}
+
+
+def _instantiate_network(family: Family, seed: int = 0, options: Mapping[str, Any] | None = None) -> nn.Module:
+    arguments = {**family.network_def, **(options or {})}
+    target = arguments.pop("_target_")
+    arguments = {key: value for key, value in arguments.items() if not key.startswith("_")}
+    builder = locate(target)
+    if unknown := set(arguments) - set(signature(builder).parameters):
+        raise FamilyError(f"{target} has no option {sorted(unknown)[0]!r}")
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        return instantiate(family.network_def["_target_"], "default", **arguments)
+        return builder(**arguments)
 
 
 def _find_checkpoint(family: Family, checkpoint: str | Path | None) -> Path:
@@ -134,6 +187,24 @@ def _find_checkpoint(family: Family, checkpoint: str | Path | None) -> Path:
             "or give a checkpoint of your own"
         )
     return path
+
+
+def _read(path: Path) -> dict[str, Any]:
+    return json.loads(path.read_text(encoding="utf-8"))
+
+
+def _with_variant(config: dict[str, Any], choice: Sequence[str]) -> dict[str, Any]:
+    """Lay one overlay of each axis of ``variants`` over a family; None takes a key away."""
+    axes = config.pop("variants", [])
+    if choice and (len(choice) != len(axes) or any(c not in axis for c, axis in zip(choice, axes, strict=True))):
+        known = " and one of ".join(", ".join(axis) for axis in axes) or "no variants"
+        raise FamilyError(f"family {config.get('name')} has one of {known}, got {'-'.join(choice)}")
+    for name, axis in zip(choice, axes, strict=False):
+        overlay = dict(axis[name])
+        network_def = {**config["network_def"], **overlay.pop("network_def", {})}
+        network_def = {key: value for key, value in network_def.items() if value is not None}
+        config = {**config, **overlay, "network_def": network_def, "name": f"{config['name']}-{name}"}
+    return config
 
 
 def _family_from_config(config: Mapping[str, Any], path: Path) -> Family:
@@ -153,6 +224,7 @@ def _family_from_config(config: Mapping[str, Any], path: Path) -> Family:
         contract_def=config["contract"],
         checkpoint=config.get("checkpoint"),
         prompts=prompts,
+        trainable=tuple(config.get("trainable", ("*",))),
+        start=config.get("start"),
         notes=config.get("notes", ""),
-        source=path,
     )

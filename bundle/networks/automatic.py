@@ -1,0 +1,233 @@
+"""Automatic segmentation without prompts: finetune-SAM's multi-class decoder and MedicoSAM's convolutional decoders.
+
+The convolutional decoders are the UNETR-style ones of micro-sam and MedicoSAM (Archit et al. 2025), without skip
+connections: everything is made from SAM's image embedding. Parameter names are those of their checkpoints.
+"""
+
+from __future__ import annotations
+
+from itertools import pairwise
+
+import torch
+from segment_anything.modeling import ImageEncoderViT
+from segment_anything.modeling.image_encoder import window_partition, window_unpartition
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from bundle.networks.promptable_sam import PromptableSam, PromptBatch
+
+# Channels of the decoder at the strides 16, 8, 4 and 2.
+FEATURES = (512, 256, 128, 64)
+
+
+class MultiClassSam(PromptableSam):
+    """SAM whose mask decoder has one mask per class and is asked without a prompt (finetune-SAM, Gu et al. 2025).
+
+    The decoder's three candidate masks become the classes; class 0 is background.
+    """
+
+    def forward(self, image: Tensor) -> Tensor:
+        """Class logits (B, classes, S, S) of (B, 3, S, S) images; the label map is their argmax."""
+        prompts = PromptBatch(image_index=torch.arange(len(image), device=image.device))
+        logits = self.decode(self.encode(image), prompts).logits
+        return F.interpolate(logits, size=image.shape[-2:], mode="bilinear", align_corners=False)
+
+
+class _ConvBlock(nn.Module):
+    """Twice instance norm, 3x3 convolution and ReLU."""
+
+    def __init__(self, inputs: int, outputs: int) -> None:
+        super().__init__()
+        self.block = nn.Sequential(
+            nn.InstanceNorm2d(inputs),
+            nn.Conv2d(inputs, outputs, 3, padding=1),
+            nn.ReLU(),
+            nn.InstanceNorm2d(outputs),
+            nn.Conv2d(outputs, outputs, 3, padding=1),
+            nn.ReLU(),
+        )
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.block(x)
+
+
+class _Upsample(nn.Module):
+    """Bilinear doubling, then a 1x1 convolution."""
+
+    def __init__(self, inputs: int, outputs: int) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(inputs, outputs, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.conv(F.interpolate(x, scale_factor=2.0, mode="bilinear", align_corners=False))
+
+
+class _Conv(nn.Module):
+    """A 3x3 convolution under the name that torch-em's checkpoints have."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.block = nn.Conv2d(channels, channels, 3, padding=1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.block(x)
+
+
+class _UpBlock(nn.Module):
+    """Doubling, 3x3 convolution, batch norm and ReLU."""
+
+    def __init__(self, inputs: int, outputs: int) -> None:
+        super().__init__()
+        self.block = nn.Sequential(_Upsample(inputs, outputs), _Conv(outputs), nn.BatchNorm2d(outputs), nn.ReLU())
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.block(x)
+
+
+class _Ladder(nn.Module):
+    """Three steps of doubling, joining the finer features and convolving."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        steps = list(pairwise(FEATURES))
+        self.blocks = nn.ModuleList(_ConvBlock(coarse, fine) for coarse, fine in steps)
+        self.samplers = nn.ModuleList(_Upsample(coarse, fine) for coarse, fine in steps)
+
+    def forward(self, x: Tensor, finer: list[Tensor]) -> Tensor:
+        for block, sampler, feature in zip(self.blocks, self.samplers, finer, strict=True):
+            x = block(torch.cat([sampler(x), feature], dim=1))
+        return x
+
+
+class ConvolutionalDecoder(nn.Module):
+    """MedicoSAM's decoder: SAM's image embedding (B, 256, g, g) to logits (B, classes, 16g, 16g).
+
+    Args:
+        classes: output channels; None ends with the 64 features before the last 1x1 convolution.
+    """
+
+    def __init__(self, classes: int | None) -> None:
+        super().__init__()
+        widths = (256, *FEATURES)
+        self.deconv1, self.deconv2, self.deconv3, self.deconv4 = (
+            _UpBlock(inputs, outputs) for inputs, outputs in pairwise(widths)
+        )
+        self.base = _ConvBlock(256, FEATURES[0])
+        self.decoder = _Ladder()
+        self.deconv_out = _Upsample(FEATURES[-1], FEATURES[-1])
+        self.decoder_head = _ConvBlock(2 * FEATURES[-1], FEATURES[-1])
+        self.out_conv = nn.Identity() if classes is None else nn.Conv2d(FEATURES[-1], classes, 1)
+
+    def forward(self, embeddings: Tensor) -> Tensor:
+        """Logits (B, classes, 16g, 16g), before any softmax or sigmoid."""
+        z9 = self.deconv1(embeddings)
+        z6 = self.deconv2(z9)
+        z3 = self.deconv3(z6)
+        z0 = self.deconv4(z3)
+        x = self.deconv_out(self.decoder(self.base(embeddings), [z9, z6, z3]))
+        return self.out_conv(self.decoder_head(torch.cat([x, z0], dim=1)))
+
+
+class SemanticSam2d(nn.Module):
+    """SAM's image encoder with MedicoSAM's convolutional decoder.
+
+    Args:
+        image_encoder: (B, 3, S, S) to (B, 256, S/16, S/16).
+        image_size: S.
+        classes: output channels, background included.
+    """
+
+    def __init__(self, image_encoder: nn.Module, image_size: int, classes: int) -> None:
+        super().__init__()
+        self.image_encoder = image_encoder
+        self.automatic_decoder = ConvolutionalDecoder(classes)
+        self.image_size = image_size
+
+    def forward(self, image: Tensor) -> Tensor:
+        """Class logits (B, classes, S, S) of (B, 3, S, S) images."""
+        return self.automatic_decoder(self.image_encoder(image))
+
+
+class SemanticSam3d(nn.Module):
+    """MedicoSAM's network for volumes: slices pass a ViT whose blocks also mix along the depth, then a 3D fusion.
+
+    Args:
+        image_encoder: segment-anything's ViT; its blocks are wrapped in ``DepthAdaptedBlock``.
+        image_size: S.
+        classes: output channels, background included.
+        fusion_channels: of the 3D fusion block.
+    """
+
+    def __init__(
+        self, image_encoder: ImageEncoderViT, image_size: int, classes: int, *, fusion_channels: int = 64
+    ) -> None:
+        super().__init__()
+        image_encoder.blocks = nn.ModuleList(DepthAdaptedBlock(block) for block in image_encoder.blocks)
+        self.image_encoder = image_encoder
+        self.automatic_decoder = ConvolutionalDecoder(None)
+        self.fusion_3d = nn.Sequential(
+            nn.Conv3d(FEATURES[-1], fusion_channels, 3, padding=1, bias=False),
+            nn.BatchNorm3d(fusion_channels),
+            nn.ReLU(),
+            nn.Conv3d(fusion_channels, fusion_channels, 1),
+            nn.BatchNorm3d(fusion_channels),
+            nn.ReLU(),
+        )
+        self.classifier = nn.Conv3d(fusion_channels, classes, 1)
+        self.image_size = image_size
+
+    def forward(self, volume: Tensor) -> Tensor:
+        """Class logits (B, classes, D, S, S) of (B, 3, D, S, S) volumes of D slices."""
+        count, _, depth = volume.shape[:3]
+        slices = volume.transpose(1, 2).flatten(0, 1)
+        features = self.automatic_decoder(self._encode(slices, depth))
+        features = features.unflatten(0, (count, depth)).transpose(1, 2)
+        return self.classifier(self.fusion_3d(features))
+
+    def _encode(self, slices: Tensor, depth: int) -> Tensor:
+        encoder = self.image_encoder
+        x = encoder.patch_embed(slices) + encoder.pos_embed
+        for block in encoder.blocks:
+            x = block(x, depth)
+        return encoder.neck(x.permute(0, 3, 1, 2))
+
+
+class DepthAdaptedBlock(nn.Module):
+    """A ViT block with micro-sam's two adapters along the depth, before the attention and before the MLP.
+
+    Args:
+        block: segment-anything's block.
+        channels: of the adapters' bottleneck.
+    """
+
+    def __init__(self, block: nn.Module, *, channels: int = 384) -> None:
+        super().__init__()
+        width = block.attn.qkv.in_features
+        self.block = block
+        for suffix in ("", "_2"):
+            setattr(self, f"adapter_linear_down{suffix}", nn.Linear(width, channels, bias=False))
+            setattr(self, f"adapter_linear_up{suffix}", nn.Linear(channels, width, bias=False))
+            setattr(self, f"adapter_conv{suffix}", nn.Conv3d(channels, channels, (3, 1, 1), padding=(1, 0, 0)))
+            setattr(self, f"adapter_norm{suffix}", nn.LayerNorm(width))
+
+    def forward(self, x: Tensor, depth: int) -> Tensor:
+        """Transform (B*D, H, W, C) tokens of volumes of ``depth`` = D slices."""
+        x = x + self._along_depth(x, depth, "")
+        x = x + self._attend(self.block.norm1(x))
+        x = x + self._along_depth(x, depth, "_2")
+        return x + self.block.mlp(self.block.norm2(x))
+
+    def _attend(self, x: Tensor) -> Tensor:
+        size = self.block.window_size
+        if size == 0:
+            return self.block.attn(x)
+        windows, padded = window_partition(x, size)
+        return window_unpartition(self.block.attn(windows), size, padded, x.shape[1:3])
+
+    def _along_depth(self, x: Tensor, depth: int, suffix: str) -> Tensor:
+        norm, down, conv, up = (
+            getattr(self, f"adapter_{name}{suffix}") for name in ("norm", "linear_down", "conv", "linear_up")
+        )
+        narrow = down(norm(x)).unflatten(0, (-1, depth)).permute(0, 4, 1, 2, 3)
+        mixed = conv(narrow).permute(0, 2, 3, 4, 1).flatten(0, 1)
+        return up(F.gelu(mixed))
