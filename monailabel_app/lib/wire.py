@@ -116,7 +116,7 @@ def reply_params(
         LABEL_NAMES: dict(label_names),
         LATENCIES: {stage: round(float(value), 4) for stage, value in seconds.items()},
         PREDICTED_IOU: {
-            name: {str(index): round(float(score), 4) for index, score in by_slice.items()}
+            name: {str(index): round(min(max(float(score), 0.0), 1.0), 4) for index, score in by_slice.items()}
             for name, by_slice in scores.items()
         },
         ENCODED_SLICES: int(encoded),

@@ -1,0 +1,75 @@
+"""Turn a labelled dataset into training slices: pictures, label maps, boxes, a patient-wise split and a report.
+
+Example: python scripts/prepare.py --layout flare22 --root FLARE22Train --output slices --family medsam_v0 --workers 4
+Killed runs go on where they stopped; run the same command again.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from pathlib import Path
+
+from bundle.data.layouts import LAYOUTS, read_layout
+from bundle.data.prepare import STORAGES, Preparation, prepare
+from bundle.data.slices import SliceFilters
+from bundle.networks.families import load_family
+from bundle.transforms.frames import PLANES
+
+
+def arguments(argv: list[str] | None = None) -> argparse.Namespace:
+    """Parse the command line."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--layout", required=True, choices=LAYOUTS, help="how the dataset's folder is laid out")
+    parser.add_argument("--root", required=True, type=Path, help="the dataset's folder")
+    parser.add_argument("--output", required=True, type=Path, help="folder to write to")
+    parser.add_argument("--options", type=json.loads, default={}, help="JSON of options of the layout")
+    parser.add_argument("--family", default="default", help="whose intensity rule (HU window) makes the pictures")
+    parser.add_argument("--planes", nargs="+", choices=PLANES, default=["axial"])
+    parser.add_argument("--storage", choices=STORAGES, default="png")
+    defaults = SliceFilters()
+    parser.add_argument("--min-voxels", type=int, default=defaults.min_voxels, help="3D component size, 0 is off")
+    parser.add_argument("--min-pixels", type=int, default=defaults.min_pixels, help="2D component size, 0 is off")
+    parser.add_argument("--min-share", type=float, default=defaults.min_share, help="share of the slice, 0 is off")
+    parser.add_argument("--split", nargs=3, type=float, default=(0.8, 0.1, 0.1), help="training, validation, test")
+    parser.add_argument("--folds", type=int, default=0, help="also write so many folds of cross-validation")
+    parser.add_argument("--seed", type=int, default=0, help="of the split")
+    parser.add_argument("--workers", type=int, default=1, help="processes")
+    return parser.parse_args(argv)
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Run the command; 0 when every item went well, 1 when some failed, 2 when nothing could be done."""
+    options = arguments(argv)
+    try:
+        report = prepare(
+            read_layout(options.layout, options.root, **options.options),
+            options.output,
+            Preparation(
+                contract=load_family(options.family).contract,
+                planes=tuple(options.planes),
+                filters=SliceFilters(options.min_voxels, options.min_pixels, options.min_share),
+                storage=options.storage,
+            ),
+            fractions=tuple(options.split),
+            folds=options.folds,
+            seed=options.seed,
+            workers=options.workers,
+        )
+    except ValueError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    print(f"{report['slices']} slices of {report['items']} items in {options.output}, patients {report['patients']}")
+    for rule, organs in report["dropped"].items():
+        parts = ", ".join(f"{organ} {count['parts']} ({count['size']})" for organ, count in organs.items())
+        print(f"dropped by {rule}, parts (voxels or pixels): {parts}")
+    for organ, items in report["organs_lost"].items():
+        print(f"nothing is left of {organ} in {len(items)} items; lower the filters if they are real")
+    for item, reason in report["failed"].items():
+        print(f"failed {item}: {reason}", file=sys.stderr)
+    return 1 if report["failed"] else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,230 @@
+"""Every client's dialect means the same prompts."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from bundle.transforms.prompts import PromptError
+from monailabel_app.lib.errors import RequestError
+from monailabel_app.lib.requests import ClickRequest, read_request
+from monailabel_app.lib.wire import ReplyFormat, read_flag
+
+SHAPE = (40, 30, 20)
+IDENTITY = np.eye(4)
+indices = st.tuples(*(st.integers(0, size - 1) for size in SHAPE))
+
+
+def read(params: dict, *, dimension: int = 3, shape=SHAPE, affine=IDENTITY, names=()) -> ClickRequest:
+    return read_request(params, shape=shape, affine=affine, dimension=dimension, names=names)
+
+
+def only(request: ClickRequest):
+    (prompts,) = request.objects
+    return prompts
+
+
+# ---- points ---------------------------------------------------------------------------------------------------------
+
+
+@given(st.lists(indices, min_size=1, max_size=4), st.lists(indices, max_size=4))
+def test_foreground_and_background_become_points_with_labels(foreground, background):
+    prompts = only(read({"foreground": foreground, "background": background, "label": "liver"}))
+    assert prompts.points.tolist() == [list(map(float, p)) for p in [*foreground, *background]]
+    assert prompts.point_labels.tolist() == [1] * len(foreground) + [0] * len(background)
+    assert (prompts.name, prompts.label, prompts.box) == ("liver", 1, None)
+
+
+@given(st.lists(indices, min_size=1, max_size=4))
+def test_numbers_may_be_text_and_lists_may_be_json_text(points):
+    plain = only(read({"foreground": points})).points
+    assert np.array_equal(only(read({"foreground": [[str(n) for n in p] for p in points]})).points, plain)
+    assert np.array_equal(only(read({"foreground": str([list(p) for p in points])})).points, plain)
+
+
+def test_points_with_point_labels_are_the_vista3d_dialect():
+    prompts = only(read({"points": [[1, 2, 3], [4, 5, 6], [0, 0, 0]], "point_labels": [1, 0, -1], "label_prompt": [3]}))
+    assert prompts.points.tolist() == [[1, 2, 3], [4, 5, 6]]
+    assert prompts.point_labels.tolist() == [1, 0]
+
+
+def test_deepedit_names_each_label_and_shares_the_background():
+    params = {"spleen": [[1, 2, 3]], "liver": [[4, 5, 6]], "background": [[7, 8, 9]], "label": "liver", "aorta": []}
+    request = read(params, names=["liver", "spleen", "aorta"])
+    assert [(p.name, p.label) for p in request.objects] == [("liver", 1), ("spleen", 2)]
+    assert request.objects[1].points.tolist() == [[1, 2, 3], [7, 8, 9]]
+    assert request.objects[1].point_labels.tolist() == [1, 0]
+
+
+def test_a_segment_named_like_a_parameter_is_no_deepedit_key():
+    assert only(read({"label": "roi", "roi": [1, 2, 1, 2, 1, 2]})).name == "roi"
+
+
+# ---- boxes ----------------------------------------------------------------------------------------------------------
+
+
+@given(indices, indices)
+def test_slicers_roi_is_interleaved_and_its_pairs_may_be_reversed(first, second):
+    roi = [value for pair in zip(first, second, strict=True) for value in pair]
+    box = only(read({"roi": roi})).box
+    assert box.tolist() == [list(map(min, zip(first, second))), list(map(max, zip(first, second)))]  # noqa: B905
+
+
+def test_a_roi_is_clipped_to_the_volume():
+    assert only(read({"roi": [-5, 10, 20, 99, 0, 3]})).box.tolist() == [[0, 20, 0], [10, 29, 3]]
+
+
+def test_cvats_roi_is_two_corners_on_a_picture():
+    request = read({"roi": [5, 6, 15, 16], "foreground": [], "background": [[3, 4]]}, dimension=2, shape=(40, 30, 1))
+    assert only(request).box.tolist() == [[5, 6, 0], [15, 16, 0]]
+    assert only(request).points.tolist() == [[3, 4, 0]]
+
+
+def test_a_roi_of_four_numbers_in_a_volume_lies_on_the_slice_that_is_shown():
+    assert only(read({"roi": [5, 6, 15, 16], "slice": 7})).box.tolist() == [[5, 6, 7], [15, 16, 7]]
+    with pytest.raises(RequestError, match='send "slice"'):
+        read({"roi": [5, 6, 15, 16]})
+
+
+# ---- the slice of a 2D request --------------------------------------------------------------------------------------
+
+
+def test_a_2d_request_keeps_the_points_of_the_slice_that_is_shown():
+    request = read({"foreground": [[1, 1, 4], [2, 2, 5]], "background": [[3, 3, 5]], "slice": 4}, dimension=2)
+    assert request.index == 4
+    assert only(request).points.tolist() == [[1, 1, 4]]
+
+
+def test_without_a_shown_slice_the_last_foreground_point_decides():
+    request = read({"foreground": [[1, 1, 4], [2, 2, 5]], "background": [[3, 3, 6]], "slice": None}, dimension=2)
+    assert request.index == 5
+
+
+def test_a_2d_request_flattens_the_roi_onto_the_slice_of_its_points():
+    request = read({"foreground": [[5, 5, 6]], "roi": [0, 9, 0, 9, 2, 8], "slice": 6}, dimension=2)
+    assert only(request).box.tolist() == [[0, 0, 6], [9, 9, 6]]
+
+
+def test_a_roi_of_other_slices_says_nothing_about_a_click():
+    assert only(read({"foreground": [[5, 5, 15]], "roi": [0, 9, 0, 9, 2, 8], "slice": 15}, dimension=2)).box is None
+
+
+def test_a_roi_of_one_slice_decides_whatever_slice_says():
+    assert read({"roi": [0, 9, 0, 9, 3, 3], "slice": 17}, dimension=2).index == 3
+
+
+def test_with_a_thick_roi_alone_slicers_number_is_read_as_millimetres():
+    affine = np.diag([-1.0, -1.0, 5.0, 1.0])
+    affine[2, 3] = -300.0  # slice k lies at 5 k - 300 mm
+    roi = [0, 9, 0, 9, 2, 12]
+    assert read({"roi": roi, "slice": 250, "client_id": "user-xyz"}, dimension=2, affine=affine).index == 10
+    assert read({"roi": roi, "slice": 999, "client_id": "user-xyz"}, dimension=2, affine=affine).index == 7
+
+
+def test_with_a_thick_roi_alone_a_scripts_number_is_read_as_an_index():
+    assert read({"roi": [0, 9, 0, 9, 2, 12], "slice": 11}, dimension=2, affine=np.diag([1, 1, 2.0, 1])).index == 11
+
+
+def test_a_height_on_both_sides_of_the_origin_is_no_answer():
+    affine = np.diag([1.0, 1.0, 5.0, 1.0])
+    affine[2, 3] = -50.0  # k 8 and k 12 are both 10 mm away
+    params = {"roi": [0, 9, 0, 9, 6, 14], "slice": 10, "client_id": "user-xyz"}
+    assert read(params, dimension=2, affine=affine).index == 10
+
+
+# ---- what is refused ------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("params", "message"),
+    [
+        ({}, "no prompt"),
+        ({"foreground": [], "background": [], "roi": []}, "no prompt"),
+        ({"background": [[1, 1, 1]]}, "only background points"),
+        ({"foreground": [[1, 1, 99]]}, "outside the volume"),
+        ({"foreground": [[-1, 1, 1]]}, "outside the volume"),
+        ({"foreground": [[1, float("nan"), 1]]}, "finite"),
+        ({"foreground": [["1", "nan", "1"]]}, "finite"),
+        ({"foreground": [[10**400, 1, 1]]}, "list of numbers"),
+        ({"foreground": "liver"}, "list of numbers"),
+        ({"foreground": {"i": 1}}, "list of numbers"),
+        ({"foreground": [[1, 2, 3], [1, 2]]}, "list of numbers"),
+        ({"foreground": [1, 2, 3]}, r"list of \[i, j, k\]"),
+        ({"foreground": [[1, 2, 3, 4]]}, r"list of \[i, j, k\]"),
+        ({"foreground": [[1, 2]]}, 'send "slice"'),
+        ({"roi": [1, 2, 3, 4, 5]}, "roi must be"),
+        ({"roi": [[1, 2], [3, 4]]}, "roi must be"),
+        ({"roi": [1, 2, 3, 4, 5, float("inf")]}, "finite"),
+        ({"roi": [100, 120, 3, 4, 5, 6]}, "does not meet"),
+        ({"roi": [1, 2, 3, 4, 50, 60]}, "does not meet"),
+        ({"points": [[1, 2, 3]], "point_labels": [1, 0]}, "point_labels"),
+        ({"points": [[1, 2, 3]], "point_labels": [2]}, "point_labels"),
+        ({"foreground": [[1, 2, 3]], "slice": "first"}, "slice must be"),
+        ({"foreground": [[1, 2, 3]], "slice": 1.5}, "slice must be"),
+        ({"foreground": [[1, 2, 3]], "reset_state": "maybe"}, "reset_state must be"),
+        ({"foreground": "[" * 100_000}, "list of numbers"),
+    ],
+)
+@pytest.mark.parametrize("dimension", [2, 3])
+def test_what_cannot_be_used_is_refused_with_a_reason(params, message, dimension):
+    with pytest.raises((RequestError, PromptError), match=message):
+        read(params, dimension=dimension)
+
+
+json_values = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=5),
+    lambda inner: st.lists(inner, max_size=6) | st.dictionaries(st.text(max_size=3), inner, max_size=3),
+    max_leaves=10,
+)
+keys = ["foreground", "background", "points", "point_labels", "roi", "slice", "label", "reset_state", "client_id"]
+
+
+@settings(suppress_health_check=[HealthCheck.too_slow])
+@given(st.dictionaries(st.sampled_from(keys), json_values, max_size=5), st.sampled_from([2, 3]))
+def test_whatever_json_comes_there_is_an_answer_or_a_reason(params, dimension):
+    try:
+        request = read(params, dimension=dimension)
+    except (RequestError, PromptError) as error:
+        assert str(error)
+    else:
+        assert all((prompts.point_labels == 1).any() or prompts.box is not None for prompts in request.objects)
+
+
+# ---- the form of the reply ------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("params", "image", "extension"),
+    [
+        ({"result_extension": ".nrrd"}, "a.nii.gz", ".nrrd"),
+        ({"result_extension": "nii.gz"}, "a.nrrd", ".nii.gz"),
+        ({}, "post_from_mitk.nii.gz", ".nii.gz"),
+        ({}, "frame.jpg", ".png"),
+        ({}, "a.mha", ".nrrd"),
+        ({}, "dicom-folder", ".nrrd"),
+    ],
+)
+def test_the_file_has_the_ending_asked_for_or_one_that_suits_the_image(params, image, extension):
+    assert ReplyFormat.of(params, Path(image)).extension == extension
+
+
+def test_type_and_compression_are_obeyed():
+    form = ReplyFormat.of({"result_dtype": "uint16", "result_compress": "false"}, Path("a.nrrd"))
+    assert (form.dtype, form.compress) == (np.uint16, False)
+
+
+@pytest.mark.parametrize(
+    "params", [{"result_extension": ".exe"}, {"result_dtype": "float32"}, {"result_dtype": ["uint8"]}]
+)
+def test_a_file_that_cannot_be_written_is_refused(params):
+    with pytest.raises(RequestError, match="must be one of"):
+        ReplyFormat.of(params | {"result_extension": params.get("result_extension", ".nrrd")}, Path("a.nrrd"))
+
+
+def test_switches_may_be_text():
+    texts = {"a": True, "b": "True", "c": 1, "d": "false", "e": None, "f": 0}
+    assert [read_flag(texts, name) for name in "abcdefg"] == [True, True, True, False, False, False, False]
