@@ -6,6 +6,7 @@ Every reader returns a ``Stored`` in the index order of the file, every writer t
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import NamedTuple
 
@@ -188,7 +189,10 @@ def read_medsam(path: Path, *, key: str) -> Stored:
     Arrays are (D, H, W), (D, H, W, 3), (H, W) or (H, W, 3); ``spacing`` is (x, y, z) mm, 1 where it is absent. Our
     own ``affine`` entry, if there is one, says more. MedSAM's npy pictures are floats in [0, 1]; they come back 8-bit.
     """
-    entries = _medsam_entries(path, key)
+    return _from_medsam(_medsam_entries(path, key), key, path)
+
+
+def _from_medsam(entries: Mapping[str, np.ndarray], key: str, path: Path) -> Stored:
     array = entries[key]
     is_color = array.ndim > 2 and array.shape[-1] == 3
     if array.ndim - is_color == 2:
@@ -219,6 +223,30 @@ def write_medsam(stored: Stored, path: Path, *, source: Path | None, compress: b
         "affine": stored.affine,
     }
     (np.savez_compressed if compress else np.savez)(path, **entries)
+
+
+# --- zarr: the entries of a MedSAM archive with one chunk per slice ---------------------------------------------------
+
+
+def read_zarr(path: Path, *, key: str) -> Stored:
+    """Read ``imgs`` or ``gts`` of a zarr group; ``spacing`` (x, y, z) and, if there, ``affine`` are its attributes."""
+    import zarr  # half a second that only its users pay
+
+    group = zarr.open_group(path, mode="r")
+    if key not in group:
+        raise VolumeError(f"expected an array {key!r} in {path}, got {', '.join(group.array_keys()) or 'none'}")
+    placed = {name: np.asarray(group.attrs[name]) for name in ("spacing", "affine") if name in group.attrs}
+    return _from_medsam({key: group[key][:], **placed}, key, path)
+
+
+def write_zarr(path: Path, arrays: Mapping[str, np.ndarray], **attributes: object) -> None:
+    """Write (D, H, W[, 3]) arrays as a zarr group, one compressed chunk per slice."""
+    import zarr
+
+    group = zarr.open_group(path, mode="w")
+    for name, array in arrays.items():
+        group.create_array(name, data=array, chunks=(1, *array.shape[1:]))
+    group.attrs.update(attributes)
 
 
 # --- Pictures: Pillow ------------------------------------------------------------------------------------------------

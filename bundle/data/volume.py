@@ -27,7 +27,7 @@ MODALITIES = ("CT", "other", "windowed")
 CT_MINIMUM_HU = -200
 
 _PICTURES = (".png", ".jpg", ".jpeg", ".tif", ".tiff")
-_ENDINGS = (".nii.gz", ".nii", ".nrrd", ".nhdr", ".mha", ".mhd", ".npz", ".npy", ".dcm", *_PICTURES)
+ENDINGS = (".nii.gz", ".nii", ".nrrd", ".nhdr", ".mha", ".mhd", ".npz", ".npy", ".dcm", *_PICTURES)
 # What the libraries raise on a file that is cut off or is not what its ending says.
 _DAMAGE = (
     *(OSError, EOFError, RuntimeError, ValueError, KeyError, MemoryError, zlib.error, zipfile.BadZipFile),
@@ -94,7 +94,8 @@ def _checked_affine(affine: np.ndarray) -> np.ndarray:
 def read_volume(path: str | Path, *, modality: str | None = None, series: str | None = None) -> Volume:
     """Read an image of any supported format.
 
-    NIfTI, NRRD, MetaImage, a folder with one DICOM series, one DICOM file, MedSAM npz and npy, PNG, JPEG, TIFF.
+    NIfTI, NRRD, MetaImage, a folder with one DICOM series, one DICOM file, MedSAM npz and npy, zarr of
+    ``scripts/prepare.py``, PNG, JPEG, TIFF.
     Voxels that are NaN or infinite become the smallest finite value: they lie outside the field of view. uint8,
     int16 and float32 are kept; other types become the smallest of int16, int32 and float32 that holds them.
 
@@ -192,7 +193,7 @@ def _volume_of(path: Path, array: np.ndarray, affine: np.ndarray, modality: str)
 
 
 def _ending(path: Path) -> str:
-    return next((ending for ending in _ENDINGS if path.name.lower().endswith(ending)), "")
+    return next((ending for ending in ENDINGS if path.name.lower().endswith(ending)), "")
 
 
 def _read(path: Path, *, is_label: bool, series: str | None) -> Stored:
@@ -204,6 +205,8 @@ def _read(path: Path, *, is_label: bool, series: str | None) -> Stored:
 
 def _reader(path: Path, *, is_label: bool, series: str | None) -> Callable[[Path], Stored]:
     ending = _ending(path)
+    if path.is_dir() and path.suffix == ".zarr":
+        return partial(formats.read_zarr, key="gts" if is_label else "imgs")
     if path.is_dir():
         return partial(formats.read_dicom_folder, series=series)
     if ending in (".nii.gz", ".nii"):
@@ -216,7 +219,7 @@ def _reader(path: Path, *, is_label: bool, series: str | None) -> Callable[[Path
         return partial(formats.read_picture, is_label=is_label)
     if ending == ".dcm" or _has_dicom_magic(path):
         return formats.read_dicom_file
-    raise VolumeError(f"cannot tell the format of {path}; expected one of {', '.join(_ENDINGS)} or a DICOM folder")
+    raise VolumeError(f"cannot tell the format of {path}; expected one of {', '.join(ENDINGS)} or a DICOM folder")
 
 
 def _has_dicom_magic(path: Path) -> bool:

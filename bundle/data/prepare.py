@@ -1,0 +1,305 @@
+"""From labelled volumes to training slices on disk: ``scripts/prepare.py`` is the command for it.
+
+The output is an MSD-style data list (``datalist.json``) that the ``msd`` layout reads: 8-bit pictures whose intensities
+went through a family's contract, label maps, tight boxes and a patient-wise split. ``report.json`` says what was
+dropped and why.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import re
+import shutil
+import tempfile
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from dataclasses import asdict, dataclass, field
+from multiprocessing import get_context
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from tqdm import tqdm
+
+from bundle.data.formats import write_zarr
+from bundle.data.layouts import Item
+from bundle.data.slices import Dropped, SliceEntry, SliceFilters, index_slices, summarise
+from bundle.data.splits import k_folds, split_items
+from bundle.data.volume import Volume, VolumeError, read_label, read_volume, write_label, write_volume
+from bundle.transforms.contract import Contract, Intensity
+
+STORAGES = ("png", "zarr")
+Record = dict[str, Any]
+
+
+class PrepareError(ValueError):
+    """The options or items of a preparation do not fit."""
+
+
+@dataclass(frozen=True)
+class Preparation:
+    """What is made of every item; a change of any of these makes existing results stale.
+
+    Attributes:
+        contract: its intensity rule turns volumes into 8-bit pictures, one channel or three.
+        planes: to slice along.
+        filters: what counts as noise.
+        storage: "png" (one file per slice) or "zarr" (one group per volume and plane, one chunk per slice).
+    """
+
+    contract: Contract
+    planes: tuple[str, ...] = ("axial",)
+    filters: SliceFilters = field(default_factory=SliceFilters)
+    storage: str = "png"
+
+    def __post_init__(self) -> None:
+        if self.storage not in STORAGES:
+            raise PrepareError(f"storage must be one of {', '.join(STORAGES)}, got {self.storage!r}")
+
+
+def prepare(
+    items: Sequence[Item],
+    output: str | Path,
+    preparation: Preparation,
+    *,
+    fractions: tuple[float, float, float] = (0.8, 0.1, 0.1),
+    folds: int = 0,
+    seed: int = 0,
+    workers: int = 1,
+) -> dict[str, Any]:
+    """Prepare every item, split them by patient and write data list and report; finished items are not done again.
+
+    Args:
+        items: of a dataset layout.
+        output: folder to write to.
+        preparation: what to make of an item.
+        fractions: of patients in training, validation and test (items that carry a split keep it).
+        folds: also write ``fold_<n>.json`` for so many folds of cross-validation.
+        seed: of the splits.
+        workers: processes.
+
+    Returns:
+        The report: counts, what was dropped by rule and organ, which items failed and why.
+
+    Raises:
+        PrepareError: no item is labelled, or every item failed.
+        SplitError: the items cannot be split that way.
+    """
+    output = Path(output)
+    items = [item for item in items if item["label"]]
+    if not items:
+        raise PrepareError("expected labelled items, got none; slices are chosen by their labels")
+    numbering = unified_labels(items)
+    splits = split_items(items, fractions=fractions, seed=seed)
+    lists = {"datalist": splits}
+    if folds:
+        lists |= {f"fold_{n}": fold for n, fold in enumerate(k_folds(items, k=folds, seed=seed))}
+    keys = _keys(items)
+    records = dict(
+        _run([(item, key, output, preparation, numbering) for item, key in zip(items, keys, strict=True)], workers)
+    )
+    for name, parts in lists.items():
+        entries = {split: _entries(part, items, keys, records) for split, part in parts.items()}
+        _write_json(output / f"{name}.json", {"labels": _list_labels(numbering), "seed": seed, **entries})
+    report = _report(records, numbering, splits)
+    _write_json(output / "report.json", report)
+    if not report["slices"]:
+        raise PrepareError(f"no slice is left; {output / 'report.json'} says why")
+    return report
+
+
+def unified_labels(items: Sequence[Item]) -> dict[str, int]:
+    """One numbering for all items: theirs where they agree, else 1, 2, ... by name."""
+    pairs = {(name, value) for item in items for name, value in item["labels"].items()}
+    names, values = {name for name, _ in pairs}, {value for _, value in pairs}
+    if len(names) == len(pairs) == len(values):
+        return dict(sorted(pairs, key=lambda pair: pair[1]))
+    return {name: value for value, name in enumerate(sorted(names), start=1)}
+
+
+def prepare_item(
+    item: Item, key: str, output: Path, preparation: Preparation, numbering: Mapping[str, int]
+) -> tuple[str, Record]:
+    """Prepare one item, or read its record where that is up to date.
+
+    Returns:
+        The key, and ``{"fingerprint", "entries", "dropped", "lost", "slices", "error"}``; the record is written last,
+        so an interrupted item is done again.
+    """
+    path = output / "records" / f"{key}.json"
+    fingerprint = _fingerprint(item, preparation, numbering)
+    if path.is_file() and (record := json.loads(path.read_text()))["fingerprint"] == fingerprint:
+        return key, record
+    record = {"fingerprint": fingerprint, "entries": [], "dropped": [], "lost": [], "slices": 0, "error": None}
+    try:
+        image, label = read_volume(item["image"]), _renumbered(read_label(item["label"]), item, numbering)
+        if image.shape != label.shape:
+            raise VolumeError(f"image {image.shape} and label {label.shape} differ in shape; give both on one grid")
+    except VolumeError as error:  # one bad file among thousands must not stop the rest: it is in the report
+        return key, {**record, "error": str(error)}
+    entries, dropped = index_slices(label, planes=preparation.planes, filters=preparation.filters)
+    store = _store_png if preparation.storage == "png" else _store_zarr
+    intensity = preparation.contract.intensity(image.array, image.modality)
+    labelled = _labelled(item, numbering)
+    stored = store(output, key, image, entries, intensity, labelled)
+    record["entries"] = [{**entry, "patient": item["patient"], "source": key} for entry in stored]
+    kept = {value for entry in entries for value in entry.boxes}
+    record["lost"] = sorted(set(np.unique(label.array).tolist()) - kept - {0})
+    record |= {"dropped": [asdict(part) for part in dropped], "slices": len(entries)}
+    _write_json(path, record)
+    return key, record
+
+
+def eight_bit(picture: np.ndarray, intensity: Intensity) -> np.ndarray:
+    """A slice as uint8, (H, W) of one view or (H, W, 3), rounded down as the contract does.
+
+    Args:
+        picture: (H, W) intensities, or (H, W, 3) colour, each channel of which goes through the view.
+        intensity: the contract's views of the volume.
+    """
+    if picture.ndim == 3:
+        views = intensity if len(intensity) == 3 else intensity * 3
+        return np.stack([view.apply(picture[..., i]) for i, view in enumerate(views)], axis=-1).astype(np.uint8)
+    channels = [view.apply(picture).astype(np.uint8) for view in intensity]
+    return channels[0] if len(channels) == 1 else np.stack(channels, axis=-1)
+
+
+# --- writing ---------------------------------------------------------------------------------------------------------
+
+
+def _store_png(
+    output: Path,
+    key: str,
+    image: Volume,
+    entries: Sequence[SliceEntry],
+    intensity: Intensity,
+    labelled: Sequence[int],
+) -> Iterator[Record]:
+    for entry in entries:
+        name = f"{key}_{entry.frame.plane}_{entry.index:04d}.png"
+        picture = eight_bit(entry.frame.extract(image.array, entry.index), intensity)
+        volume = Volume(picture.swapaxes(0, 1)[:, :, None], np.diag([-1.0, -1.0, 1.0, 1.0]), "windowed")
+        write_volume(volume, output / "images" / name)
+        write_label(entry.labels.T[:, :, None], volume, output / "labels" / name)
+        yield {"image": f"images/{name}", "label": f"labels/{name}", **_describe(image, entry, labelled)}
+
+
+def _store_zarr(
+    output: Path,
+    key: str,
+    image: Volume,
+    entries: Sequence[SliceEntry],
+    intensity: Intensity,
+    labelled: Sequence[int],
+) -> Iterator[Record]:
+    for plane in dict.fromkeys(entry.frame.plane for entry in entries):
+        chosen = [entry for entry in entries if entry.frame.plane == plane]
+        pictures = [eight_bit(entry.frame.extract(image.array, entry.index), intensity) for entry in chosen]
+        name = f"slices/{key}_{plane}.zarr"
+        dy, dx = chosen[0].frame.pixel_spacing(image.spacing)
+        arrays = {"imgs": np.stack(pictures), "gts": np.stack([entry.labels for entry in chosen])}
+        slices = [_describe(image, entry, labelled) for entry in chosen]
+        _replace_folder(output / name, arrays, spacing=[dx, dy, 1.0], slices=slices)
+        yield {"image": name, "label": name, "plane": plane, "labelled": labelled, "slices": slices}
+
+
+def _replace_folder(path: Path, arrays: Mapping[str, np.ndarray], **attributes: object) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=path.parent, prefix=".writing-") as folder:
+        write_zarr(Path(folder, path.name), arrays, **attributes)
+        shutil.rmtree(path, ignore_errors=True)
+        os.replace(Path(folder, path.name), path)
+
+
+def _describe(image: Volume, entry: SliceEntry, labelled: Sequence[int]) -> Record:
+    return {
+        "labelled": [value for value in labelled if value not in entry.lost],
+        "plane": entry.frame.plane,
+        "index": entry.index,
+        "pixel_spacing": list(entry.frame.pixel_spacing(image.spacing)),
+        "boxes": {str(value): list(box) for value, box in entry.boxes.items()},
+        "pixels": {str(value): count for value, count in entry.pixels.items()},
+    }
+
+
+def _entries(part: Sequence[Item], items: Sequence[Item], keys: Sequence[str], records: Mapping) -> list[Record]:
+    key_of = {id(item): key for item, key in zip(items, keys, strict=True)}
+    return [entry for item in part for entry in records[key_of[id(item)]]["entries"]]
+
+
+def _list_labels(numbering: Mapping[str, int]) -> dict[str, str]:
+    return {"0": "background", **{str(value): organ for organ, value in numbering.items()}}
+
+
+def _write_json(path: Path, content: Mapping[str, Any]) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    temporary.write_text(json.dumps(content, indent=1))
+    os.replace(temporary, path)
+
+
+# --- running ---------------------------------------------------------------------------------------------------------
+
+
+def _run(jobs: Sequence[tuple], workers: int) -> Iterator[tuple[str, Record]]:
+    progress = {"total": len(jobs), "desc": "preparing", "unit": "volume"}
+    if workers <= 1:
+        yield from tqdm((prepare_item(*job) for job in jobs), **progress)
+        return
+    # Fresh processes: a forked one may inherit a lock that a torch thread holds.
+    with ProcessPoolExecutor(workers, mp_context=get_context("spawn")) as pool:
+        futures = [pool.submit(prepare_item, *job) for job in jobs]
+        yield from (future.result() for future in tqdm(as_completed(futures), **progress))
+
+
+def _keys(items: Sequence[Item]) -> list[str]:
+    """A file name for each item: its label's name, and its number where two are alike."""
+    keys = [re.sub(r"[^\w-]+", "_", Path(item["label"]).name.split(".")[0]) for item in items]
+    times = Counter(keys)
+    return [key if times[key] == 1 else f"{key}_{number}" for number, key in enumerate(keys)]
+
+
+def _fingerprint(item: Item, preparation: Preparation, numbering: Mapping[str, int]) -> str:
+    files = [Path(item[part]) for part in ("image", "label")]
+    state = [(file.stat().st_size, file.stat().st_mtime_ns) for file in files if file.exists()]
+    parts = (item, asdict(preparation), dict(numbering), state)
+    return hashlib.sha256(json.dumps(parts, sort_keys=True, default=dict).encode()).hexdigest()
+
+
+def _renumbered(label: Volume, item: Item, numbering: Mapping[str, int]) -> Volume:
+    """The label map in the common numbering; values without a name are not labels."""
+    table = np.zeros(max(int(label.array.max()), *item["labels"].values(), 0) + 1, np.uint16)
+    for name, value in item["labels"].items():
+        table[value] = numbering[name]
+    return Volume(table[label.array], label.affine, label.modality, label.source)
+
+
+def _labelled(item: Item, numbering: Mapping[str, int]) -> list[int]:
+    names = {value: name for name, value in item["labels"].items()}
+    return sorted(numbering[names[value]] for value in item["labelled"] if value in names)
+
+
+def _report(records: Mapping[str, Record], numbering: Mapping[str, int], splits: Mapping[str, list]) -> dict[str, Any]:
+    names = {value: name for name, value in numbering.items()}
+    dropped = [Dropped(**part) for record in records.values() for part in record["dropped"]]
+    return {
+        "items": len(records),
+        "slices": sum(record["slices"] for record in records.values()),
+        "patients": {name: len({item["patient"] for item in part}) for name, part in splits.items()},
+        "dropped": summarise(dropped, names),
+        "organs_lost": _organs_lost(records, names),
+        "dropped_parts": {key: record["dropped"] for key, record in sorted(records.items()) if record["dropped"]},
+        "failed": {key: record["error"] for key, record in sorted(records.items()) if record["error"]},
+    }
+
+
+def _organs_lost(records: Mapping[str, Record], names: Mapping[int, str]) -> dict[str, list[str]]:
+    """Items of which the filters took an organ away altogether: thresholds in voxels are harsh on coarse grids."""
+    lost: dict[str, list[str]] = {}
+    for key, record in sorted(records.items()):
+        for value in record["lost"]:
+            lost.setdefault(names[value], []).append(key)
+    return lost

@@ -1,0 +1,269 @@
+"""Every layout gives the same kind of items, and no patient stands in two splits."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from monai.bundle import ConfigParser
+
+from bundle.data import layouts
+from bundle.data.labels import FLARE22_LABELS
+from bundle.data.layouts import LAYOUTS, LayoutError, organ_names, read_layout
+from bundle.data.splits import SPLITS, SplitError, check_disjoint, k_folds, split_items
+from bundle.data.volume import Volume, read_label, read_volume, write_label, write_volume
+
+LABELS = np.zeros((6, 5, 4), np.uint8)
+LABELS[1:3, 1:3, 1:3], LABELS[4, 4, 3] = 1, 2
+PICTURE = LABELS[:, :, 1:2]
+
+
+def save(root: Path, image: str, label: str | None = None, labels: np.ndarray = LABELS) -> None:
+    volume = Volume(np.arange(labels.size, dtype=np.uint8).reshape(labels.shape), np.eye(4), "windowed")
+    write_volume(volume, root / image)
+    if label:
+        write_label(labels, volume, root / label)
+
+
+def write_json(path: Path, content: object) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(json.dumps(content))
+
+
+def make_flare22(root: Path) -> None:
+    for case in (1, 2, 3):
+        save(root, f"images/FLARE22_Tr_{case:04d}_0000.nii.gz", f"labels/FLARE22_Tr_{case:04d}.nii.gz")
+
+
+def make_msd(root: Path) -> None:
+    save(root, "imagesTr/liver_1.nii.gz", "labelsTr/liver_1.nii.gz")
+    save(root, "imagesTs/liver_2.nii.gz")
+    entry = {"image": "./imagesTr/liver_1.nii.gz", "label": "./labelsTr/liver_1.nii.gz"}
+    names = {"0": "background", "1": "liver", "2": "cancer"}
+    write_json(root / "dataset.json", {"labels": names, "training": [entry], "test": ["./imagesTs/liver_2.nii.gz"]})
+
+
+def make_nnunet(root: Path) -> None:
+    for case in ("a_1", "b_2"):
+        save(root, f"imagesTr/{case}_0000.nii.gz", f"labelsTr/{case}.nii.gz")
+        save(root, f"imagesTr/{case}_0001.nii.gz")
+    write_json(root / "dataset.json", {"labels": {"background": 0, "liver": 1, "cancer": 2}})
+
+
+def make_medsam(root: Path) -> None:
+    for case in ("CT_a", "CT_b"):
+        np.savez(root / f"{case}.npz", imgs=LABELS * 9, gts=LABELS, spacing=(1, 1, 2))
+
+
+def make_sam_med2d(root: Path) -> None:
+    save(root, "images/ct_7_90.png", "masks/ct_7_90_liver_000.png", PICTURE * 255)
+    save(root, "images/ct_7_91.png", "masks/ct_7_91_left_kidney_001.png", PICTURE * 255)
+    pairs = {f"data/images/ct_7_{n}.png": [f"data/masks/ct_7_{n}_{organ}.png"] for n, organ in [(90, "liver_000")]}
+    write_json(root / "image2label_train.json", pairs)
+    write_json(root / "label2image_test.json", {"data/masks/ct_7_91_left_kidney_001.png": "data/images/ct_7_91.png"})
+
+
+def make_monai_label(root: Path) -> None:
+    save(root, "scan1.nii.gz", "labels/final/scan1.nii.gz")
+    save(root, "scan2.nii.gz")
+    info = {"label_info": [{"name": "tumour", "idx": 2}, {"name": "liver", "idx": 1}]}
+    write_json(root / "datastore_v2.json", {"objects": {"scan1": {"labels": {"final": {"info": info}}}}})
+
+
+def make_folders(root: Path) -> None:
+    for name in ("p1_a", "p1_b", "p2_a"):
+        save(root, f"images/{name}.png", f"labels/{name}.png", PICTURE)
+
+
+MAKERS = {name.removeprefix("make_"): maker for name, maker in list(globals().items()) if name.startswith("make_")}
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+def test_every_layout_gives_readable_items(tmp_path, layout):
+    MAKERS[layout](tmp_path)
+    for item in read_layout(layout, tmp_path):
+        assert {"image", "label", "patient", "labels", "labelled"} <= set(item)
+        image = read_volume(item["image"])
+        if item["label"] is None:
+            assert item["labelled"] == []
+            continue
+        label = read_label(item["label"])
+        assert image.shape == label.shape
+        assert set(np.unique(label.array)) - {0} <= set(item["labels"].values())
+        assert set(item["labelled"]) <= set(item["labels"].values())
+
+
+def test_flare22_has_thirteen_organs_and_patients_without_channel_number(tmp_path):
+    make_flare22(tmp_path)
+    items = layouts.flare22(tmp_path)
+    assert [item["patient"] for item in items] == ["FLARE22_Tr_0001", "FLARE22_Tr_0002", "FLARE22_Tr_0003"]
+    assert organ_names(items) == {value: name for name, value in FLARE22_LABELS.items()}
+
+
+def test_an_msd_list_keeps_unlabelled_images_apart(tmp_path):
+    make_msd(tmp_path)
+    labelled, unlabelled = layouts.msd(tmp_path)
+    assert labelled["labels"] == {"liver": 1, "cancer": 2}
+    assert (labelled["labelled"], unlabelled["labelled"], unlabelled["label"]) == ([1, 2], [], None)
+
+
+def test_a_list_may_bring_patients_and_its_own_split(tmp_path):
+    for name in ("a", "b"):
+        save(tmp_path, f"{name}.png", f"{name}_label.png", (PICTURE == 1).astype(np.uint8))
+    entries = [{"image": f"{n}.png", "label": f"{n}_label.png", "patient": p} for n, p in (("a", "x"), ("b", "y"))]
+    lists = {"labels": {"1": "liver", "2": "cancer"}, "training": entries[:1], "validation": entries[1:]}
+    write_json(tmp_path / "list.json", lists)
+    first, second = layouts.msd(tmp_path, datalist="list.json", labelled="present")
+    assert (first["patient"], first["split"], second["split"]) == ("x", "training", "validation")
+    assert first["labelled"] == [1]  # "cancer" was not annotated here, which does not mean that there is none
+
+
+def test_nnunet_picks_a_channel_and_reads_both_versions(tmp_path):
+    make_nnunet(tmp_path)
+    items = layouts.nnunet(tmp_path, channel=1)
+    assert [(Path(item["image"]).name, item["patient"]) for item in items] == [
+        ("a_1_0001.nii.gz", "a_1"),
+        ("b_2_0001.nii.gz", "b_2"),
+    ]
+    write_json(tmp_path / "dataset.json", {"labels": {"0": "background", "1": "liver", "2": "cancer"}})
+    assert layouts.nnunet(tmp_path)[0]["labels"] == items[0]["labels"] == {"liver": 1, "cancer": 2}
+    write_json(tmp_path / "dataset.json", {"labels": {"background": 0, "whole": [1, 2]}})
+    with pytest.raises(LayoutError, match="regions"):
+        layouts.nnunet(tmp_path)
+
+
+def test_medsam_npy_slices_belong_to_the_patient_of_their_case(tmp_path):
+    for folder, array in (("imgs", np.random.default_rng(0).random((8, 8, 3))), ("gts", np.eye(8, dtype=np.uint8))):
+        (tmp_path / folder).mkdir()
+        for index in (0, 1):
+            np.save(tmp_path / folder / f"CT_case1-{index:03d}.npy", array)
+    items = layouts.medsam(tmp_path)
+    assert {item["patient"] for item in items} == {"CT_case1"}
+    assert items[0]["labels"] == {"label_1": 1}
+
+
+@pytest.mark.parametrize(
+    ("pairs", "organ"), [("image2label_train.json", "liver"), ("label2image_test.json", "left_kidney")]
+)
+def test_sam_med2d_names_the_organ_of_each_mask_in_both_directions(tmp_path, pairs, organ):
+    make_sam_med2d(tmp_path)
+    (item,) = layouts.sam_med2d(tmp_path, pairs=pairs)
+    assert (item["labels"], item["patient"]) == ({organ: 255}, "ct_7")
+
+
+def test_monai_label_names_go_by_number_and_unlabelled_images_are_optional(tmp_path):
+    make_monai_label(tmp_path)
+    (item,) = layouts.monai_label(tmp_path)
+    assert item["labels"] == {"tumour": 2, "liver": 1}
+    assert [item["patient"] for item in layouts.monai_label(tmp_path, unlabelled=True)] == ["scan1", "scan2"]
+    (tmp_path / "datastore_v2.json").unlink()
+    assert layouts.monai_label(tmp_path)[0]["labels"] == {"label_1": 1, "label_2": 2}
+
+
+def test_a_pattern_finds_the_patient_in_plain_folders(tmp_path):
+    make_folders(tmp_path)
+    items = layouts.folders(tmp_path, patient=r"(p\d)_")
+    assert [item["patient"] for item in items] == ["p1", "p1", "p2"]
+    with pytest.raises(LayoutError, match="patient pattern"):
+        layouts.folders(tmp_path, patient=r"(q\d)_")
+
+
+def test_wrong_folders_are_named(tmp_path):
+    for layout in LAYOUTS:
+        with pytest.raises(LayoutError):
+            read_layout(layout, tmp_path)
+    with pytest.raises(LayoutError, match="layout must be one of flare22"):
+        read_layout("coco", tmp_path)
+    save(tmp_path, "images/a.png", "labels/b.png", PICTURE)
+    with pytest.raises(LayoutError, match="have no image"):
+        layouts.folders(tmp_path)
+    write_json(tmp_path / "dataset.json", {"training": [{"image": "gone.nii.gz", "label": "gone.nii.gz"}]})
+    with pytest.raises(LayoutError, match=r"gone\.nii\.gz is listed"):
+        layouts.msd(tmp_path)
+
+
+def test_one_value_with_two_names_is_refused():
+    with pytest.raises(LayoutError, match=r"prepare\.py"):
+        organ_names([{"labels": {"liver": 1}}, {"labels": {"spleen": 1}}])
+
+
+PATIENTS = st.lists(st.integers(0, 30).map(str), min_size=1, max_size=60)
+
+
+@given(PATIENTS, st.integers(0, 99))
+@settings(max_examples=60, deadline=None)
+def test_no_patient_stands_in_two_splits(patients, seed):
+    items = [{"patient": patient, "n": n} for n, patient in enumerate(patients)]
+    splits = split_items(items, seed=seed)
+    homes = [{item["patient"] for item in splits[name]} for name in SPLITS]
+    assert sum(map(len, homes)) == len(set(patients)) == len(set.union(*homes))
+    assert sorted(item["n"] for part in splits.values() for item in part) == list(range(len(items)))
+    assert splits == split_items(items, seed=seed)
+    if len(set(patients)) >= 3:
+        assert all(homes)
+
+
+@given(PATIENTS.filter(lambda patients: len(set(patients)) >= 4), st.integers(2, 4), st.integers(0, 9))
+@settings(max_examples=40, deadline=None)
+def test_each_patient_validates_in_exactly_one_fold(patients, k, seed):
+    items = [{"patient": patient} for patient in patients]
+    folds = k_folds(items, k=k, seed=seed)
+    validating = [patient for fold in folds for patient in {item["patient"] for item in fold["validation"]}]
+    assert sorted(validating) == sorted(set(patients))
+    for fold in folds:
+        check_disjoint(fold)
+
+
+def test_ten_patients_split_eight_one_one():
+    splits = split_items([{"patient": str(n)} for n in range(10)])
+    assert [len(splits[name]) for name in SPLITS] == [8, 1, 1]
+
+
+def test_splits_that_cannot_be_are_refused():
+    items = [{"patient": "x", "split": "training"}, {"patient": "x", "split": "test"}]
+    with pytest.raises(SplitError, match="patient x stands in training and in test"):
+        split_items(items)
+    with pytest.raises(SplitError, match="sum to 1"):
+        split_items([{"patient": "x"}], fractions=(0.5, 0.1, 0.1))
+    with pytest.raises(SplitError, match="number of patients"):
+        k_folds([{"patient": "x"}, {"patient": "y"}], k=3)
+
+
+OVERLAYS = {
+    **{name: name for name in LAYOUTS},
+    **{"flare22_style": "flare22", "abdomen_ct_2d": "folders", "prepared": "folders"},
+}
+
+
+def test_there_is_a_config_for_every_layout(repository):
+    assert {path.stem for path in (repository / "configs" / "datasets").glob("*.json")} == set(OVERLAYS)
+
+
+@pytest.mark.parametrize("name", OVERLAYS)
+def test_a_dataset_config_gives_items_and_organs(tmp_path, repository, name):
+    MAKERS[OVERLAYS[name]](tmp_path)
+    if OVERLAYS[name] == "folders" != name:
+        pairs = [{"image": f"images/{p}.png", "label": f"labels/{p}.png", "patient": p} for p in ("p1_a", "p2_a")]
+        lists = {"labels": {"1": "liver", "2": "pancreas"}, "training": pairs[:1], "validation": pairs[1:]}
+        write_json(tmp_path / "datalist.json", lists)
+    parser = ConfigParser({"imports": ["$import os"], "bundle_root": str(repository)})
+    parser.update(json.loads((repository / "configs" / "datasets" / f"{name}.json").read_text()))
+    parser["dataset_dir"] = str(tmp_path)
+    assert parser.get_parsed_content("training_items")
+    assert isinstance(parser.get_parsed_content("validation_items"), list)
+    assert all(isinstance(value, int) for value in parser.get_parsed_content("organs"))
+
+
+@pytest.mark.real_data
+def test_real_layouts_read(real_data):
+    (flare,) = layouts.flare22(real_data / "flare22-style")
+    assert set(layouts.values_in(Path(flare["label"]))) <= set(flare["labelled"])
+    slices = layouts.msd(real_data / "abdomen-ct-2d", datalist="datalist.json")
+    splits = split_items(slices)
+    assert [len(splits[name]) for name in SPLITS] == [851, 136, 0]
+    masks = layouts.sam_med2d(real_data / "sam-med2d-demo")
+    assert {"liver", "heart_atrium_left", "rib_right_9"} <= {name for item in masks for name in item["labels"]}
