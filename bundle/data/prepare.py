@@ -101,9 +101,10 @@ def prepare(
     records = dict(
         _run([(item, key, output, preparation, numbering) for item, key in zip(items, keys, strict=True)], workers)
     )
+    common = {"labels": _list_labels(numbering), "seed": seed, "preparation": asdict(preparation)}
     for name, parts in lists.items():
         entries = {split: _entries(part, items, keys, records) for split, part in parts.items()}
-        _write_json(output / f"{name}.json", {"labels": _list_labels(numbering), "seed": seed, **entries})
+        _write_json(output / f"{name}.json", {**common, **entries})
     report = _report(records, numbering, splits)
     _write_json(output / "report.json", report)
     if not report["slices"]:

@@ -88,11 +88,13 @@ def index_slices(
     entries = []
     for frame in frames_of(label, planes):
         for index in range(frame.depth):
-            labels, gone = clean_slice(frame.extract(array, index), filters)
+            # Contiguous copies: everything below walks over the pixels, and a slice may be strided across the volume.
+            labels, gone = clean_slice(np.ascontiguousarray(frame.extract(array, index)), filters)
             dropped += [Dropped(**{**asdict(part), "plane": frame.plane, "index": index}) for part in gone]
             if labels.any():
-                lost = np.setdiff1d(frame.extract(label.array, index), labels)
-                entries.append(_entry(frame, index, labels, tuple(lost[lost != 0].tolist())))
+                original = np.ascontiguousarray(frame.extract(label.array, index))
+                lost = np.setdiff1d(_values(original), _values(labels))
+                entries.append(_entry(frame, index, labels, tuple(lost.tolist())))
     return entries, dropped
 
 
@@ -107,9 +109,9 @@ def frames_of(volume: Volume, planes: Sequence[str]) -> list[SliceFrame]:
 def clean_slice(labels: np.ndarray, filters: SliceFilters) -> tuple[np.ndarray, list[Dropped]]:
     """Apply the rules of a slice to an (H, W) label map; returns a cleaned copy and what was lost."""
     labels, dropped = remove_small(labels, min_size=filters.min_pixels, reason="component_2d")
-    values, counts = np.unique(labels, return_counts=True)
-    for value, count in zip(values.tolist(), counts.tolist(), strict=True):
-        if value != 0 and count < filters.min_share * labels.size:
+    counts = np.bincount(labels.ravel())
+    for value in _values(labels).tolist():
+        if (count := int(counts[value])) < filters.min_share * labels.size:
             dropped.append(Dropped(value, "share", 1, count))
             labels[labels == value] = 0
     return labels, dropped
@@ -129,7 +131,7 @@ def remove_small(labels: np.ndarray, *, min_size: int, reason: str) -> tuple[np.
     cleaned, dropped = labels.copy(), []
     if min_size <= 1:
         return cleaned, dropped
-    for value, box in enumerate(ndimage.find_objects(labels.astype(np.int32)), start=1):
+    for value, box in enumerate(ndimage.find_objects(labels), start=1):
         if box is None:
             continue
         components, _ = ndimage.label(labels[box] == value, structure=np.ones((3,) * labels.ndim))
@@ -156,9 +158,15 @@ def summarise(dropped: Iterable[Dropped], names: dict[int, str]) -> dict[str, di
     return summary
 
 
+def _values(labels: np.ndarray) -> np.ndarray:
+    """The labels present, without 0; counting is many times as fast as the sort of np.unique."""
+    values = np.flatnonzero(np.bincount(labels.ravel()))
+    return values[values != 0]
+
+
 def _entry(frame: SliceFrame, index: int, labels: np.ndarray, lost: tuple[int, ...]) -> SliceEntry:
     boxes, pixels = {}, {}
-    for value, region in enumerate(ndimage.find_objects(labels.astype(np.int32)), start=1):
+    for value, region in enumerate(ndimage.find_objects(labels), start=1):
         if region is not None:
             rows, columns = region
             boxes[value] = (columns.start, rows.start, columns.stop - 1, rows.stop - 1)

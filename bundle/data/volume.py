@@ -124,9 +124,10 @@ def read_label(path: str | Path, *, series: str | None = None) -> Volume:
     path = Path(path)
     stored = _read(path, is_label=True, series=series)
     array = stored.array
-    if array.ndim != 3 or not np.isrealobj(array):
+    if array.ndim != 3 or array.dtype.kind not in "buif":
         raise VolumeError(f"expected one label per voxel in {path}, got shape {array.shape} of {array.dtype}")
-    if array.size and (not np.isfinite(array).all() or array.min() < 0 or (array != np.floor(array)).any()):
+    whole = array.dtype.kind != "f" or (np.isfinite(array).all() and (array == np.floor(array)).all())
+    if not whole or array.min(initial=0) < 0:
         raise VolumeError(f"labels in {path} must be whole numbers from 0, got others; is this an image?")
     array = array.astype(smallest_unsigned(array.max(initial=0)), copy=False)
     return _volume_of(path, array, stored.affine, "other")
