@@ -1,0 +1,239 @@
+"""The app's parts: open images, the infer task, the folder of studies, and what MONAI Label finds in main.py."""
+
+from __future__ import annotations
+
+import threading
+import time
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+import pytest
+from monailabel.interfaces.utils.app import get_class_of_subclass_from_file
+
+from bundle.data.volume import Volume, VolumeError, read_label, write_label, write_volume
+from monailabel_app.lib.datastore import StudyFolder
+from monailabel_app.lib.errors import RequestError
+from monailabel_app.lib.labels import read_label_names
+from monailabel_app.lib.launch import APP, server_command, server_environment
+from monailabel_app.lib.sessions import ImageSessions, file_identity
+from monailabel_app.lib.tasks import SamTask
+from monailabel_app.lib.uploads import check_name, read_json
+
+AFFINE = np.array([[-2.0, 0, 0, 10], [0, 1.5, 0, -7], [0, 0, 4.0, 3], [0, 0, 0, 1]])
+
+
+@dataclass
+class BoxFiller:
+    """Stands in for a model: every voxel of the box is the object."""
+
+    volume: Volume
+    forgotten: list = field(default_factory=list)
+
+    def segment_volume(self, prompts, *, axis):
+        mask = np.zeros(self.volume.shape, dtype=bool)
+        low, high = prompts.box.astype(int)
+        mask[tuple(slice(a, b + 1) for a, b in zip(low, high, strict=True))] = True
+        return _Answer(mask)
+
+    segment_slice = segment_volume
+
+    def reset(self, name):
+        self.forgotten.append(name)
+
+
+@dataclass
+class _Answer:
+    mask: np.ndarray
+    scores: dict = field(default_factory=lambda: {2: 0.9})
+    seconds: dict = field(default_factory=lambda: {"encode": 0.5, "decode": 0.1})
+    encoded: int = 1
+
+
+@dataclass
+class Opener:
+    """Stands in for a segmenter; counts what it opens."""
+
+    opened: int = 0
+    delay: float = 0.0
+
+    def open(self, volume: Volume) -> BoxFiller:
+        time.sleep(self.delay)
+        self.opened += 1
+        return BoxFiller(volume)
+
+
+@pytest.fixture
+def ct(tmp_path) -> Path:
+    return write_volume(Volume(np.zeros((8, 7, 6), np.int16), AFFINE), tmp_path / "ct.nii.gz")
+
+
+def another(ct: Path, name: str) -> Path:
+    copy = ct.with_name(name)
+    copy.write_bytes(ct.read_bytes())
+    return copy
+
+
+# ---- open images ----------------------------------------------------------------------------------------------------
+
+
+def test_an_image_is_opened_once(ct):
+    sessions = ImageSessions(opener := Opener())
+    assert sessions.open(ct) is sessions.open(ct)
+    assert opener.opened == 1
+
+
+def test_two_requests_at_once_open_an_image_once(ct):
+    sessions = ImageSessions(opener := Opener(delay=0.05))
+    threads = [threading.Thread(target=sessions.open, args=(ct,)) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert opener.opened == 1
+
+
+def test_a_replaced_file_is_another_image(ct):
+    before = file_identity(ct)
+    write_volume(Volume(np.ones((8, 7, 6), np.int16), AFFINE), ct)
+    assert file_identity(ct) != before
+
+
+def test_a_folder_changes_with_its_files(ct):
+    before = file_identity(ct.parent)
+    another(ct, "b.nii.gz")
+    assert file_identity(ct.parent) != before
+
+
+def test_the_image_used_longest_ago_is_closed_first(ct):
+    sessions = ImageSessions(opener := Opener(), max_images=2)
+    b, c = another(ct, "b.nii.gz"), another(ct, "c.nii.gz")
+    for path in (ct, b, ct, c, ct):
+        sessions.open(path)
+    assert (len(sessions), opener.opened) == (2, 3)
+    sessions.open(b)
+    assert opener.opened == 4
+
+
+def test_the_newest_image_stays_open_however_large(ct):
+    sessions = ImageSessions(Opener(), max_bytes=10)
+    sessions.open(ct)
+    sessions.open(another(ct, "b.nii.gz"))
+    assert len(sessions) == 1
+
+
+def test_a_damaged_image_is_not_remembered(ct):
+    sessions = ImageSessions(Opener())
+    content = ct.read_bytes()
+    ct.write_bytes(content[:40])
+    with pytest.raises(VolumeError):
+        sessions.open(ct, key="upload")
+    ct.write_bytes(content)
+    assert sessions.open(ct, key="upload").volume.shape == (8, 7, 6)
+
+
+# ---- the task -------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("extension", [".nrrd", ".nii.gz", ".mha"])
+def test_the_reply_lies_on_the_grid_of_the_image_and_its_object_is_1(ct, extension):
+    task = SamTask(ImageSessions(Opener()), dimension=3)
+    request = {"image": str(ct), "roi": [1, 3, 5, 2, 0, 4], "label": "spleen", "result_extension": extension}
+    file, params = task(request)
+    label = read_label(file)
+    assert np.allclose(label.affine, AFFINE, atol=1e-4)
+    assert label.array[1:4, 2:6, 0:5].all() and label.array.sum() == 3 * 4 * 5
+    assert params["label_names"] == {"spleen": 1}
+    assert params["predicted_iou"] == {"spleen": {"2": 0.9}}
+    assert {"encode", "decode", "open", "write", "total"} <= set(params["latencies"])
+
+
+def test_a_wider_type_is_written_when_asked_for(ct):
+    task = SamTask(ImageSessions(Opener()), dimension=3)
+    file, _ = task(
+        {
+            "image": str(ct),
+            "roi": [1, 3, 5, 2, 0, 4],
+            "result_dtype": "int16",
+            "result_extension": ".nrrd",
+        }
+    )
+    assert b"type: short" in Path(file).read_bytes()[:500]
+
+
+def test_a_2d_task_answers_on_one_slice(ct):
+    task = SamTask(ImageSessions(Opener()), dimension=2)
+    file, _ = task({"image": str(ct), "roi": [1, 3, 5, 2, 4, 4]})
+    assert np.unique(np.nonzero(read_label(file).array)[2]).tolist() == [4]
+
+
+def test_reset_state_forgets_the_segment_that_is_named(ct):
+    sessions = ImageSessions(Opener())
+    request = {"image": str(ct), "roi": [1, 3, 5, 2, 4, 4], "label": "liver"}
+    task = SamTask(sessions, dimension=2)
+    task(request)
+    task(request | {"reset_state": True})
+    assert sessions.open(ct).session.forgotten == ["liver"]
+
+
+# ---- names ----------------------------------------------------------------------------------------------------------
+
+
+def test_the_labels_are_flare22s_or_those_given():
+    assert read_label_names(None)[:2] == ["liver", "right kidney"]
+    assert read_label_names("lesion, cyst") == ["lesion", "cyst"]
+    for text in ("", " , ", "a,a"):
+        with pytest.raises(RequestError, match="different names"):
+            read_label_names(text)
+
+
+@pytest.mark.parametrize("name", ["", ".", "..", "a/b", "a\\b", "a\0b", "x" * 300])
+def test_a_name_that_could_leave_its_folder_is_refused(name):
+    with pytest.raises(RequestError, match="plain name"):
+        check_name(name, "image")
+
+
+@pytest.mark.parametrize("text", ["{", "[]", "1", '"a"', "[" * 100_000])
+def test_parameters_must_be_a_json_object(text):
+    with pytest.raises(RequestError, match="JSON"):
+        read_json(text, "params")
+
+
+# ---- the folder of studies ------------------------------------------------------------------------------------------
+
+
+def test_a_label_survives_a_save_that_fails(ct, monkeypatch, tmp_path):
+    folder = tmp_path / "studies"
+    folder.mkdir()
+    another_ct = folder / "ct.nii.gz"
+    another_ct.write_bytes(ct.read_bytes())
+    store = StudyFolder(str(folder), extensions=["*.nii.gz"])
+    image = Volume(np.zeros((8, 7, 6), np.int16), AFFINE)
+    first = write_label(np.ones((8, 7, 6), np.uint8), image, tmp_path / "first.nii.gz")
+    store.save_label("ct", str(first), "final", {})
+
+    def full_disk(source, target):
+        Path(target).write_bytes(b"half")
+        raise OSError("No space left on device")
+
+    monkeypatch.setattr("monailabel.datastore.local.shutil.copy", full_disk)
+    with pytest.raises(OSError, match="No space"):
+        store.save_label("ct", str(first), "final", {})
+    kept = Path(store.get_label_uri("ct", "final"))
+    assert kept.read_bytes() == first.read_bytes()
+    assert [path.name for path in kept.parent.iterdir()] == ["ct.nii.gz"]
+
+
+# ---- start ----------------------------------------------------------------------------------------------------------
+
+
+def test_monai_label_finds_the_app():
+    found = get_class_of_subclass_from_file("main", str(APP / "main.py"), "MONAILabelApp")
+    assert found.__name__ == "MonaiSam"
+
+
+def test_the_server_is_started_for_this_machine_only_and_without_tracking():
+    command = server_command("/studies", port=8001, conf={"family": "medsam"})
+    assert command[command.index("--host") + 1] == "127.0.0.1"
+    assert command[-3:] == ["--conf", "family", "medsam"]
+    assert server_environment()["MONAI_LABEL_TRACKING_ENABLED"] == "false"

@@ -1,0 +1,78 @@
+"""The demonstration runs from end to end, and says why where it cannot."""
+
+from __future__ import annotations
+
+import csv
+import json
+import runpy
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from bundle.data.phantom import make_phantom
+from bundle.data.volume import Volume, read_label, write_label, write_volume
+from monailabel_app.demo.rounds import merge
+
+ORGANS = {"liver": 1, "left_kidney": 13}
+
+
+@pytest.fixture(scope="module")
+def case(tmp_path_factory) -> tuple[Path, Path]:
+    """A small CT and two organs of its label, in the numbering of FLARE22."""
+    folder = tmp_path_factory.mktemp("case")
+    image, truth, _ = make_phantom(shape=(64, 56, 20), spacing=(6.0, 6.0, 10.0), seed=1)
+    label = np.where(np.isin(truth.array, list(ORGANS.values())), truth.array, 0)
+    return write_volume(image, folder / "ct.nii.gz"), write_label(label, image, folder / "label.nii.gz")
+
+
+@pytest.fixture
+def run_demo(repository, monkeypatch):
+    """Run scripts/demo.py in this process: importing torch again would take longer than the demo."""
+
+    def run(*arguments: object) -> None:
+        monkeypatch.setattr(sys, "argv", ["demo.py", *map(str, arguments)])
+        runpy.run_path(str(repository / "scripts" / "demo.py"), run_name="__main__")
+
+    return run
+
+
+def test_every_organ_is_segmented_scored_drawn_and_submitted(run_demo, case, tmp_path, capsys):
+    image, label = case
+    run_demo("--image", image, "--label", label, "--output", tmp_path)
+    rows = list(csv.DictReader((tmp_path / "table.csv").open()))
+    assert {row["organ"] for row in rows} == {"liver", "left kidney"}
+    assert {"2D box", "2D point", "3D box"} <= {row["prompt"] for row in rows}
+    assert len(json.loads((tmp_path / "table.json").read_text())) == len(rows)
+    boxes = [float(row["dsc"]) for row in rows if row["prompt"] == "2D box"]
+    assert min(boxes) > 0.6  # an ellipse in the box gives about 0.75 on livers, an empty answer 0
+    assert "mean of 2" in capsys.readouterr().out
+    for name in ("labels-2d", "labels-3d"):
+        answer, truth = read_label(tmp_path / f"{name}.nii.gz"), read_label(label)
+        assert np.allclose(answer.affine, truth.affine)
+        assert set(np.unique(answer.array)) == {0, 1, 13}
+    assert Image.open(tmp_path / "pictures" / "left_kidney.png").width > 800
+    assert (tmp_path / "studies" / "labels" / "final" / "ct.nii.gz").is_file()
+
+
+def test_a_server_that_cannot_start_ends_the_demo_with_its_log(run_demo, case, tmp_path):
+    image, label = case
+    with pytest.raises(SystemExit, match=r"(?s)The demonstration failed.*no-such-family"):
+        run_demo("--image", image, "--label", label, "--output", tmp_path, "--conf", "family", "no-such-family")
+
+
+def test_an_image_without_a_label_is_refused(run_demo, case, capsys):
+    with pytest.raises(SystemExit):
+        run_demo("--image", case[0])
+    assert "belong together" in capsys.readouterr().err
+
+
+def test_a_small_organ_lies_on_top_of_a_large_one():
+    large = np.ones((3, 3, 3), dtype=bool)
+    small = np.zeros_like(large)
+    small[1, 1, 1] = True
+    truth = Volume(np.zeros((3, 3, 3), np.uint8), np.eye(4))
+    labels = merge(truth, {5: small, 7: large})
+    assert labels[1, 1, 1] == 5 and labels[0, 0, 0] == 7
