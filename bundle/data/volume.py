@@ -101,8 +101,8 @@ def read_volume(path: str | Path, *, modality: str | None = None, series: str | 
 
     Args:
         path: file, or folder of a DICOM series.
-        modality: one of ``MODALITIES``; by default what the file says or, where it is silent, "CT" if the smallest
-            value is at most ``CT_MINIMUM_HU``.
+        modality: one of ``MODALITIES``; by default "windowed" for 8-bit colour, else what the file says or, where it
+            is silent, "CT" if the smallest value is at most ``CT_MINIMUM_HU``.
         series: SeriesInstanceUID, needed where a folder holds several.
 
     Raises:
@@ -111,7 +111,7 @@ def read_volume(path: str | Path, *, modality: str | None = None, series: str | 
     path = Path(path)
     stored = _read(path, is_label=False, series=series)
     array = _compact(_fill_gaps(stored.array, path))
-    modality = modality or stored.modality or _guess_modality(array)
+    modality = modality or _modality_of(array, stored.modality)
     return _volume_of(path, array, stored.affine, modality)
 
 
@@ -268,8 +268,10 @@ def _fits(array: np.ndarray, dtype: type) -> bool:
     return np.iinfo(dtype).min <= array.min() and array.max() <= np.iinfo(dtype).max
 
 
-def _guess_modality(array: np.ndarray) -> str:
-    return "CT" if array.size and array.min() <= CT_MINIMUM_HU else "other"
+def _modality_of(array: np.ndarray, stated: str | None) -> str:
+    if array.ndim == 4 and array.dtype == np.uint8:  # colours are display values, also in DICOM ultrasound
+        return "windowed"
+    return stated or ("CT" if array.size and array.min() <= CT_MINIMUM_HU else "other")
 
 
 def _writer(path: Path, key: str) -> Callable[..., None]:
