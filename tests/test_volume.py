@@ -110,7 +110,7 @@ def test_colour_stays_and_grey_rgb_becomes_grey(tmp_path):
     assert read_volume(tmp_path / "grey.tif").array.shape == (5, 3, 1)
 
 
-@pytest.mark.parametrize("ending", [".nrrd", ".mha", ".npz"])
+@pytest.mark.parametrize("ending", [".nii.gz", ".nrrd", ".mha", ".npz"])
 def test_colour_volumes_are_already_windowed(tmp_path, ending):
     array = np.random.default_rng(0).integers(0, 255, (4, 5, 6, 3), dtype=np.uint8)
     back = read_volume(write_volume(Volume(array, np.diag([2.0, 2, 2, 1])), tmp_path / f"a{ending}"))

@@ -24,6 +24,7 @@ _NIFTI_GEOMETRY = (
     *("pixdim", "xyzt_units", "qform_code", "quatern_b", "quatern_c", "quatern_d"),
     *("qoffset_x", "qoffset_y", "qoffset_z", "sform_code", "srow_x", "srow_y", "srow_z"),
 )
+_NIFTI_RGB = np.dtype([(channel, np.uint8) for channel in "RGB"])
 
 
 class VolumeError(ValueError):
@@ -65,7 +66,10 @@ def write_nifti(stored: Stored, path: Path, *, source: Path | None, compress: bo
 
     ``compress`` has no say here: .nii.gz is compressed and .nii is not.
     """
-    image = nib.Nifti1Image(stored.array, stored.affine, dtype=stored.array.dtype)
+    array = stored.array
+    if array.ndim == 4:
+        array = np.ascontiguousarray(array).view(_NIFTI_RGB).reshape(array.shape[:3])
+    image = nib.Nifti1Image(array, stored.affine, dtype=array.dtype)
     geometry = _nifti_geometry(source, stored.affine)
     if geometry is None:
         image.set_sform(stored.affine, code=1)
