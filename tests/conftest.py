@@ -7,8 +7,13 @@ from pathlib import Path
 
 import pytest
 import torch
+from hypothesis import settings
 
 ROOT = Path(__file__).resolve().parent.parent
+
+# A busy machine is not a failure.
+settings.register_profile("monai-sam", deadline=None, max_examples=50)
+settings.load_profile("monai-sam")
 
 # Two cores: more threads than that only fight each other.
 torch.set_num_threads(min(2, os.cpu_count() or 1))

@@ -20,7 +20,7 @@ MODALITIES = ("CT", "other", "windowed")
 _RULE_KEYS = {
     "window": {"low", "high"},
     "level": {"level", "width"},
-    "percentile": {"low", "high", "nonzero"},
+    "percentile": {"low", "high"},
     "identity": set(),
 }
 
@@ -182,7 +182,7 @@ def _check_channel(channel: Mapping[str, Mapping[str, Any]]) -> None:
         rule = dict(channel[modality])
         kind = rule.pop("kind", None)
         _check_choice("rule kind", kind, tuple(_RULE_KEYS))
-        if wrong := sorted(set(rule) ^ _RULE_KEYS[kind] - {"nonzero"}):
+        if wrong := sorted((set(rule) ^ _RULE_KEYS[kind]) - {"nonzero"}):
             raise ContractError(f"rule {kind!r} takes {sorted(_RULE_KEYS[kind])}, got a wrong or missing {wrong[0]!r}")
 
 

@@ -1,0 +1,74 @@
+"""Prompts in voxel index and the prompts file."""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pytest
+
+from bundle.transforms.prompts import ObjectPrompts, PromptError, read_prompts
+
+SHAPE = (10, 20, 30)
+
+
+def test_corners_are_put_in_order_and_clipped():
+    box = ObjectPrompts(box=np.array([[9, 25, 3], [-2, 4, 12]])).validated(SHAPE).box
+    np.testing.assert_array_equal(box, [[0, 4, 3], [9, 19, 12]])
+
+
+@pytest.mark.parametrize(
+    ("prompts", "message"),
+    [
+        (ObjectPrompts(), "no prompt for 'object'"),
+        (ObjectPrompts(points=[[1, 2, 3]], point_labels=[0]), "only background points"),
+        (ObjectPrompts(points=[[1, 2, 3]], point_labels=[1, 1]), "1 points and 2 labels"),
+        (ObjectPrompts(points=[[1, 2, 3]], point_labels=[7]), "must be 1 .object. or 0"),
+        (ObjectPrompts(points=[[1, 2, 30]], point_labels=[1]), "lies outside the volume"),
+        (ObjectPrompts(points=[[1, 2, float("nan")]], point_labels=[1]), "finite numbers"),
+        (ObjectPrompts(points=[["a", 2, 3]], point_labels=[1]), "rows of 3 numbers"),
+        (ObjectPrompts(box=np.array([[50, 0, 0], [60, 1, 1]])), "does not meet the volume"),
+        (ObjectPrompts(box=np.array([[0, 0, 0]])), "two corners"),
+    ],
+)
+def test_a_prompt_that_cannot_be_used_says_why(prompts, message):
+    with pytest.raises(PromptError, match=message):
+        prompts.validated(SHAPE)
+
+
+def write(tmp_path, content):
+    path = tmp_path / "prompts.json"
+    path.write_text(content if isinstance(content, str) else json.dumps(content))
+    return path
+
+
+def test_a_prompts_file_gives_one_object_each(tmp_path):
+    path = write(
+        tmp_path,
+        {"objects": [{"name": "liver", "box": [[0, 0, 5], [3, 4, 5]]}, {"points": [[1, 2, 3]], "label": 7}]},
+    )
+    liver, other = read_prompts(path)
+    assert (liver.name, liver.label, other.label) == ("liver", 1, 7)
+    assert other.validated(SHAPE).point_labels.tolist() == [1]
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ("{", "is not JSON"),
+        ([], 'needs a list "objects"'),
+        ({"objects": []}, "at least one object"),
+        ({"objects": [{"bx": 1}]}, "unknown key 'bx'"),
+        ({"objects": [{"label": 0}]}, "at least 1, got 0"),
+        ({"objects": [{"label": 2}, {"label": 2}]}, "same label"),
+        ({"objects": ["liver"]}, "must be a JSON object"),
+    ],
+)
+def test_a_wrong_prompts_file_says_what_is_wrong(tmp_path, content, message):
+    with pytest.raises(PromptError, match=message):
+        read_prompts(write(tmp_path, content))
+
+
+def test_a_missing_prompts_file_is_named(tmp_path):
+    with pytest.raises(PromptError, match=r"nowhere\.json cannot be read"):
+        read_prompts(tmp_path / "nowhere.json")
