@@ -10,6 +10,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from bundle.transforms.prompts import PromptError
+from monailabel_app.lib import wire
 from monailabel_app.lib.errors import RequestError
 from monailabel_app.lib.requests import ClickRequest, read_request
 from monailabel_app.lib.wire import ReplyFormat, read_flag
@@ -228,3 +229,10 @@ def test_a_file_that_cannot_be_written_is_refused(params):
 def test_switches_may_be_text():
     texts = {"a": True, "b": "True", "c": 1, "d": "false", "e": None, "f": 0}
     assert [read_flag(texts, name) for name in "abcdefg"] == [True, True, True, False, False, False, False]
+
+
+def test_the_protocol_page_names_every_parameter_and_field(repository):
+    page = (repository / "docs" / "protocol.md").read_text()
+    names = [value for name, value in vars(wire).items() if name.isupper() and isinstance(value, str)]
+    inner = {wire.IMAGE_KEY}
+    assert [name for name in {*names, *wire.EXTENSIONS, *wire.DTYPES} - inner if f"`{name}`" not in page] == []

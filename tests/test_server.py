@@ -232,3 +232,14 @@ def test_a_bad_label_does_not_replace_a_good_one(study, tmp_path):
     refused(save(good.read_bytes(), tag="../../elsewhere"), 400, "plain name", study)
     stored = requests.get(address, params={"label": "ct", "tag": "checked"}, timeout=10).content
     assert stored == good.read_bytes()
+
+
+@pytest.mark.real_data
+def test_a_dicom_series_is_a_session_of_its_files(study, real_data):
+    files = [
+        ("files", (path.name, path.read_bytes()))
+        for path in sorted((real_data / "dcmqi-ct-3slice" / "ct-3slice").glob("*.dcm"))
+    ]
+    session = requests.put(f"{study.url}/session/", files=files, timeout=20).json()["session_id"]
+    reply = study.post("sam_3d", session_id=session, params={"roi": [200, 260, 200, 260, 0, 2]})
+    assert filename(parts(reply)[1]).endswith(".nrrd")
