@@ -10,10 +10,10 @@ from itertools import pairwise
 
 import torch
 from segment_anything.modeling import ImageEncoderViT
-from segment_anything.modeling.image_encoder import window_partition, window_unpartition
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from bundle.networks.blocks import DepthAdaptedBlock
 from bundle.networks.promptable_sam import PromptableSam, PromptBatch
 
 # Channels of the decoder at the strides 16, 8, 4 and 2.
@@ -95,7 +95,9 @@ class _Ladder(nn.Module):
 
     def forward(self, x: Tensor, finer: list[Tensor]) -> Tensor:
         for block, sampler, feature in zip(self.blocks, self.samplers, finer, strict=True):
-            x = block(torch.cat([sampler(x), feature], dim=1))
+            # torch-em crops the finer features to the coarse ones' shape, channels too: their middle half stays.
+            quarter = feature.shape[1] // 4
+            x = block(torch.cat([sampler(x), feature[:, quarter:-quarter]], dim=1))
         return x
 
 
@@ -190,44 +192,3 @@ class SemanticSam3d(nn.Module):
         for block in encoder.blocks:
             x = block(x, depth)
         return encoder.neck(x.permute(0, 3, 1, 2))
-
-
-class DepthAdaptedBlock(nn.Module):
-    """A ViT block with micro-sam's two adapters along the depth, before the attention and before the MLP.
-
-    Args:
-        block: segment-anything's block.
-        channels: of the adapters' bottleneck.
-    """
-
-    def __init__(self, block: nn.Module, *, channels: int = 384) -> None:
-        super().__init__()
-        width = block.attn.qkv.in_features
-        self.block = block
-        for suffix in ("", "_2"):
-            setattr(self, f"adapter_linear_down{suffix}", nn.Linear(width, channels, bias=False))
-            setattr(self, f"adapter_linear_up{suffix}", nn.Linear(channels, width, bias=False))
-            setattr(self, f"adapter_conv{suffix}", nn.Conv3d(channels, channels, (3, 1, 1), padding=(1, 0, 0)))
-            setattr(self, f"adapter_norm{suffix}", nn.LayerNorm(width))
-
-    def forward(self, x: Tensor, depth: int) -> Tensor:
-        """Transform (B*D, H, W, C) tokens of volumes of ``depth`` = D slices."""
-        x = x + self._along_depth(x, depth, "")
-        x = x + self._attend(self.block.norm1(x))
-        x = x + self._along_depth(x, depth, "_2")
-        return x + self.block.mlp(self.block.norm2(x))
-
-    def _attend(self, x: Tensor) -> Tensor:
-        size = self.block.window_size
-        if size == 0:
-            return self.block.attn(x)
-        windows, padded = window_partition(x, size)
-        return window_unpartition(self.block.attn(windows), size, padded, x.shape[1:3])
-
-    def _along_depth(self, x: Tensor, depth: int, suffix: str) -> Tensor:
-        norm, down, conv, up = (
-            getattr(self, f"adapter_{name}{suffix}") for name in ("norm", "linear_down", "conv", "linear_up")
-        )
-        narrow = down(norm(x)).unflatten(0, (-1, depth)).permute(0, 4, 1, 2, 3)
-        mixed = conv(narrow).permute(0, 2, 3, 4, 1).flatten(0, 1)
-        return up(F.gelu(mixed))

@@ -10,6 +10,7 @@ from segment_anything.modeling import ImageEncoderViT, TwoWayTransformer
 from torch import nn
 
 from bundle.networks.automatic import MultiClassSam, SemanticSam2d, SemanticSam3d
+from bundle.networks.blocks import WindowFirstBlock
 from bundle.networks.mask_decoder import MaskDecoder
 from bundle.networks.peft import apply_tuning
 from bundle.networks.prompt_encoder import PromptEncoder
@@ -32,6 +33,7 @@ def sam_vit(
     *,
     image_size: int = 1024,
     classes: int | None = None,
+    window_before_norm: bool = False,
     tuning: Sequence[Mapping[str, Any]] = (),
 ) -> PromptableSam:
     """segment-anything's ViT SAM at any input size.
@@ -40,12 +42,17 @@ def sam_vit(
         variant: one of ``VIT_VARIANTS``.
         image_size: S in pixels, a multiple of 16; the embedding grid is S / 16.
         classes: make it a ``MultiClassSam`` with so many classes, background included.
+        window_before_norm: finetune-SAM's order inside a block, see ``WindowFirstBlock``.
         tuning: adapters or LoRA to attach, see ``peft.apply_tuning``.
 
     Raises:
         ValueError: on an unknown variant, tuning or a size that is not a multiple of 16.
     """
-    network = _assemble(_vit_encoder(variant, image_size), image_size, image_size // VIT_PATCH, classes)
+    encoder = _vit_encoder(variant, image_size)
+    if window_before_norm:
+        for block in encoder.blocks:
+            block.__class__ = WindowFirstBlock  # same parameters, another forward
+    network = _assemble(encoder, image_size, image_size // VIT_PATCH, classes)
     return apply_tuning(network, tuning)
 
 

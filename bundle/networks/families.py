@@ -155,12 +155,15 @@ def recognise_family(checkpoint: Checkpoint | Mapping[str, Tensor]) -> list[str]
     return [name for name in list_families() if _shapes_of(name) == shapes]
 
 
+def structure_of(family: Family, options: Mapping[str, Any] | None = None) -> nn.Module:
+    """A family's network on the meta device: names, shapes and counts at once, without weights or memory."""
+    with torch.device("meta"):
+        return _instantiate_network(family, options=options)
+
+
 @cache
 def _shapes_of(name: str) -> dict[str, tuple[int, ...]]:
-    """Names and shapes of a family's weights, from a network without storage."""
-    with torch.device("meta"):
-        network = _instantiate_network(load_family(name))
-    return {key: tuple(value.shape) for key, value in network.state_dict().items()}
+    return {key: tuple(value.shape) for key, value in structure_of(load_family(name)).state_dict().items()}
 
 
 def _instantiate_network(family: Family, seed: int = 0, options: Mapping[str, Any] | None = None) -> nn.Module:

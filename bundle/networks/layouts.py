@@ -16,7 +16,10 @@ from torch import Tensor
 _PREFIXES = ("module.", "sam.", "sam_model.", "model.")
 
 # Not weights, or weights that no output depends on: SAM's pixel statistics, TinyViT's classifier and index tables.
-_DROPPED = re.compile(r"^pixel_(mean|std)$|^image_encoder\.(norm_head|head)\.|\.(attention_bias_idxs|ab)$")
+# finetune-SAM's Depth_Adapter, which only its volume mode calls.
+_DROPPED = re.compile(
+    r"^pixel_(mean|std)$|^image_encoder\.(norm_head|head)\.|\.(attention_bias_idxs|ab)$|\.Depth_Adapter\."
+)
 
 _MOBILE_SAM = (
     (r"^image_encoder\.patch_embed\.seq\.0\.", "image_encoder.patch_embed.conv1."),
