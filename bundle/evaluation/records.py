@@ -1,0 +1,172 @@
+"""What an evaluation writes down and where: records of interactions in the folder of a run.
+
+A run is a folder: `settings.json`; `progress.jsonl`, one line for each finished image; `masks/<protocol>/`, the last
+answer for each object of a slice as a PNG; and at the end `records.csv`. A record is one interaction with one object,
+with the fields of `RECORD_FIELDS` and its `prompt`. A distance to an empty mask, and an IoU that the model does not
+give, are None.
+"""
+
+from __future__ import annotations
+
+import csv
+import json
+import math
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+
+from bundle.evaluation.protocols import Interaction, prompt_to_json
+from bundle.evaluation.statistics import Record
+
+SCORES = ("dsc", "nsd", "hd95", "iou")
+RECORD_FIELDS = (
+    "key",
+    "case",
+    "organ",
+    "protocol",
+    "step",
+    *SCORES,
+    "predicted_iou",
+    "voxels_truth",
+    "voxels_prediction",
+    "encode_seconds",
+    "seconds",
+)
+Records = list[dict[str, Any]]
+
+
+class EvaluationError(ValueError):
+    """An evaluation that cannot be started or continued as asked."""
+
+
+def interaction_records(
+    where: Mapping[str, str], interactions: Sequence[Interaction], encode_seconds: float | None
+) -> Records:
+    """One record for each interaction with one object; `where` names the image, the object and the protocol."""
+    rows = []
+    for step, interaction in enumerate(interactions):
+        score = interaction.score.as_dict()
+        rows.append(
+            {
+                **where,
+                "step": step,
+                **{name: _finite(score[name]) for name in SCORES},
+                "predicted_iou": _finite(getattr(interaction.answer, "iou", None)),  # a volume has one for each slice
+                "voxels_truth": score["voxels_truth"],
+                "voxels_prediction": score["voxels_prediction"],
+                "encode_seconds": encode_seconds,
+                "seconds": interaction.seconds,
+                "prompt": prompt_to_json(interaction.prompt),
+            }
+        )
+    return rows
+
+
+def _finite(value: float | None) -> float | None:
+    """JSON has no infinity: a distance to an empty mask, and an IoU that a baseline does not know, are None."""
+    return float(value) if value is not None and math.isfinite(value) else None
+
+
+def read_records(folder: Path) -> Records:
+    """The records of a run, also of one that is not finished.
+
+    Raises:
+        EvaluationError: there is no run in the folder.
+    """
+    path = folder / "progress.jsonl"
+    if not path.is_file():
+        raise EvaluationError(f"expected a run in {folder}, got no {path.name} there; evaluate into it first")
+    return [record for line in _whole_lines(path) for record in json.loads(line)["records"]]
+
+
+def read_mask(folder: Path, record: Record) -> np.ndarray:
+    """The last answer of the object and protocol of `record`: (H, W) bool."""
+    path = _mask_path(folder, record["key"], record["organ"], record["protocol"])
+    mask = cv2.imread(str(path), cv2.IMREAD_GRAYSCALE)
+    if mask is None:
+        raise EvaluationError(f"expected a mask at {path}, got none; the run is incomplete, start it again")
+    return mask > 0
+
+
+def last_steps(records: Iterable[Record]) -> Records:
+    """Only the last interaction with each object of each protocol."""
+    last: dict[tuple[str, str, str], dict[str, Any]] = {}
+    for record in records:
+        last[record["key"], record["organ"], record["protocol"]] = dict(record)
+    return list(last.values())
+
+
+# ---- the folder of a run --------------------------------------------------------------------------------------------
+
+
+class RunFolder:
+    """Where a run keeps what is done; `done` are the keys of finished images.
+
+    Args:
+        folder: made where it is missing.
+        settings: a dataclass of plain values, kept in the folder.
+
+    Raises:
+        EvaluationError: the folder holds a run with other settings.
+    """
+
+    def __init__(self, folder: Path, settings: Any) -> None:
+        self.folder, self._progress = folder, folder / "progress.jsonl"
+        folder.mkdir(parents=True, exist_ok=True)
+        self._check_settings(settings)
+        finished = _whole_lines(self._progress) if self._progress.is_file() else []
+        _write_atomically(self._progress, "".join(finished))  # without a line that a kill cut off
+        self.done = {json.loads(line)["key"] for line in finished}
+
+    def _check_settings(self, settings: Any) -> None:
+        path, wanted = self.folder / "settings.json", json.loads(json.dumps(asdict(settings)))
+        if path.is_file() and (found := json.loads(path.read_text())) != wanted:
+            raise EvaluationError(f"{self.folder} holds a run with {found}, got {wanted}; choose another folder")
+        _write_atomically(path, json.dumps(wanted, indent=1))
+
+    def write_mask(self, key: str, organ: str, protocol: str, mask: np.ndarray) -> None:
+        """Keeps a mask (H, W); `read_mask` reads it."""
+        path = _mask_path(self.folder, key, organ, protocol)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        _, encoded = cv2.imencode(".png", mask.astype(np.uint8) * 255)
+        path.write_bytes(encoded.tobytes())
+
+    def finish(self, key: str, records: Records) -> None:
+        """An image is done."""
+        with self._progress.open("a") as file:
+            file.write(json.dumps({"key": key, "records": records}) + "\n")
+
+    def close(self) -> Records:
+        """All images are done: writes the table and returns all records."""
+        records = read_records(self.folder)
+        write_csv(self.folder / "records.csv", records, RECORD_FIELDS)
+        return records
+
+
+def write_csv(path: Path, rows: Iterable[Mapping[str, Any]], fields: Sequence[str]) -> None:
+    """Writes the named fields of the rows, replacing the file at once."""
+    temporary = path.with_name(path.name + ".part")
+    with temporary.open("w", newline="") as file:
+        writer = csv.DictWriter(file, fields, extrasaction="ignore")
+        writer.writeheader()
+        writer.writerows(rows)
+    temporary.replace(path)
+
+
+def _mask_path(folder: Path, key: str, organ: str, protocol: str) -> Path:
+    return folder / "masks" / protocol / (re.sub(r"[^\w.#-]", "_", f"{key}-{organ}") + ".png")
+
+
+def _whole_lines(path: Path) -> list[str]:
+    return [line for line in path.read_text().splitlines(keepends=True) if line.endswith("\n")]
+
+
+def _write_atomically(path: Path, text: str) -> None:
+    temporary = path.with_name(path.name + ".part")
+    temporary.write_text(text)
+    temporary.replace(path)

@@ -1,0 +1,107 @@
+"""The tables of a report: scores, before and after, corrections and speed, as plain rows."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from bundle.evaluation.records import Records
+from bundle.evaluation.statistics import MACRO, compare, group_by, interactions_to, summarise
+
+NAMES = {"dsc": "DSC", "nsd": "NSD", "iou": "IoU", "hd95": "HD95"}
+CLICK_TARGET = 0.90
+SUMMARY_FIELDS = ("run", "protocol", "organ", "score", "cases", "objects", "mean", "low", "high")
+COMPARISON_FIELDS = (
+    "protocol",
+    "organ",
+    "score",
+    "cases",
+    "before",
+    "after",
+    "difference",
+    "low",
+    "high",
+    "p_value",
+)
+
+
+def summary_rows(last: Mapping[str, Records], *, seed: int = 0) -> list[dict[str, Any]]:
+    """`SUMMARY_FIELDS` of each run, protocol, organ and score, over the last answers."""
+    rows = []
+    for run, records in last.items():
+        for protocol, chosen in group_by(records, lambda record: record["protocol"]).items():
+            for score in NAMES:
+                if all(record[score] is None for record in chosen):
+                    continue
+                for entry in summarise(chosen, score, seed=seed):
+                    objects = sum(entry.organ in (record["organ"], MACRO) for record in chosen)
+                    rows.append({"run": run, "protocol": protocol, "objects": objects, **entry.as_dict()})
+    return rows
+
+
+def comparison_rows(last: Mapping[str, Records], *, seed: int = 0) -> list[dict[str, Any]]:
+    """`COMPARISON_FIELDS` and the names of both runs, for every run after the first and every protocol they share."""
+    (first, before), *others = last.items()
+    rows = []
+    for name, after in others:
+        groups = [group_by(records, lambda record: record["protocol"]) for records in (before, after)]
+        for protocol in (p for p in groups[0] if p in groups[1]):
+            for score in ("dsc", "nsd"):
+                found = compare(groups[0][protocol], groups[1][protocol], score, seed=seed)
+                rows += [{"first": first, "second": name, "protocol": protocol, **row.as_dict()} for row in found]
+    return rows
+
+
+def click_rows(runs: Mapping[str, Records], *, target: float = CLICK_TARGET) -> list[dict[str, Any]]:
+    """For protocols with corrections: interactions to a DSC of `target`, and the share that never gets there.
+
+    The first prompt counts as an interaction; an object that never gets there counts with one more than were made.
+    """
+    rows = []
+    for run, records in runs.items():
+        for protocol, chosen in interactive(records).items():
+            objects = group_by(chosen, lambda record: (record["key"], record["organ"])).values()
+            cap = max(len(steps) for steps in objects)
+            for organ, of_organ in group_by(objects, lambda steps: steps[0]["organ"]).items():
+                values = [[record["dsc"] for record in steps] for steps in of_organ]
+                reached = [max(scores) >= target for scores in values]
+                counts = [
+                    interactions_to(v, target, cap + 1) if r else cap + 1 for v, r in zip(values, reached, strict=True)
+                ]
+                rows.append(
+                    {
+                        "run": run,
+                        "protocol": protocol,
+                        "organ": organ,
+                        "objects": len(values),
+                        "target": target,
+                        "interactions": float(np.mean(counts)),
+                        "never": 1 - float(np.mean(reached)),
+                    }
+                )
+    return rows
+
+
+def speed_rows(runs: Mapping[str, Records]) -> list[dict[str, Any]]:
+    """Median seconds of the encoder (once for each image that it ran on) and of one prompt, for each run."""
+    rows = []
+    for run, records in runs.items():
+        encoded = {r["key"]: r["encode_seconds"] for r in records if r["encode_seconds"] is not None}
+        rows.append(
+            {
+                "run": run,
+                "images": len({record["key"] for record in records}),
+                "prompts": len(records),
+                "encode_seconds": float(np.median(list(encoded.values()))) if encoded else None,
+                "prompt_seconds": float(np.median([record["seconds"] for record in records])),
+            }
+        )
+    return rows
+
+
+def interactive(records: Records) -> dict[str, Records]:
+    """The protocols with more than one step."""
+    groups = group_by(records, lambda record: record["protocol"])
+    return {name: rows for name, rows in groups.items() if any(row["step"] > 0 for row in rows)}

@@ -1,0 +1,59 @@
+"""Scores what a box gives without learning (ellipse, Otsu, GrabCut, random walker) on a data list of slices.
+
+    python scripts/baselines.py --datalist ../shared/data/abdomen-ct-2d/datalist.json --out runs/baselines
+
+Boxes are tight, with each side moved outward by 0..5 pixels of 256; NSD is at 2 pixels of 256.
+"""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+from bundle.data.layouts import msd
+from bundle.data.pool import read_pool
+from bundle.evaluation.baselines import BASELINES
+from bundle.evaluation.evaluator import EvaluationSettings, evaluate_slices, open_with_baseline, pictures_of
+from bundle.evaluation.protocols import protocol_named
+from bundle.evaluation.report import extreme_cases, write_report
+from bundle.networks.families import load_family
+
+PROTOCOL = "box_jitter_20"
+
+
+def main() -> None:
+    """Evaluate every baseline, write a report and print where it is."""
+    options = _options()
+    items = [
+        item for item in msd(options.datalist.parent, datalist=options.datalist.name) if item["split"] == options.split
+    ]
+    slices = read_pool(items, contract=load_family("default").contract, max_side=256, min_pixels=1)
+    organs = {value: name for name, value in items[0]["labels"].items()}
+    settings = EvaluationSettings(protocols=(PROTOCOL,), seed=options.seed)
+    runs, overlays = {}, {}
+    for name, baseline in BASELINES.items():
+        runs[name] = evaluate_slices(
+            open_with_baseline(baseline),
+            slices,
+            organs=organs,
+            protocols={PROTOCOL: protocol_named(PROTOCOL)},
+            folder=options.out / name,
+            settings=settings,
+        )
+        shown = extreme_cases(runs[name], options.out / name, pictures_of(slices, organs))
+        overlays |= {f"{name}: {heading}": cases for heading, cases in shown.items()}
+    description = [f"{len(slices)} slices of the {options.split} list {options.datalist.name}", str(settings)]
+    print(write_report(options.out, runs, title="Baselines in a box", description=description, overlays=overlays))
+
+
+def _options() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--datalist", type=Path, required=True, help="data list with training and validation items")
+    parser.add_argument("--split", default="validation", choices=("training", "validation"))
+    parser.add_argument("--out", type=Path, required=True, help="folder of the run; it can be continued")
+    parser.add_argument("--seed", type=int, default=0)
+    return parser.parse_args()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,162 @@
+"""The report: one page that needs nothing else, tables that agree with the records, and pictures."""
+
+from __future__ import annotations
+
+import base64
+import csv
+import json
+import re
+from dataclasses import dataclass
+from html.parser import HTMLParser
+from io import BytesIO
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from bundle.evaluation import figures
+from bundle.evaluation.figures import Overlay
+from bundle.evaluation.records import RunFolder
+from bundle.evaluation.report import extreme_cases, write_report
+from bundle.evaluation.tables import click_rows, comparison_rows, speed_rows, summary_rows
+from bundle.inference.predictor import SlicePrompt
+
+
+def records(gain=0.0, steps=1, patients=6):
+    """Two organs of six patients; each step adds 0.1 to the Dice."""
+    rows = []
+    for n in range(patients):
+        for organ, base in (("liver", 0.8), ("pancreas <b>", 0.5)):
+            for step in range(steps):
+                dsc = min(1.0, base + gain + 0.01 * n + 0.1 * step)
+                rows.append(
+                    {
+                        "key": f"k{n}",
+                        "case": f"p{n}",
+                        "organ": organ,
+                        "protocol": "clicks" if steps > 1 else "box",
+                        "step": step,
+                        "dsc": dsc,
+                        "nsd": dsc - 0.1,
+                        "hd95": None if n == 0 else 3.0,
+                        "iou": dsc / (2 - dsc),
+                        "predicted_iou": 0.7,
+                        "encode_seconds": 0.5,
+                        "seconds": 0.02,
+                        "prompt": {"points": [[10 + n, 12]], "point_labels": [1], "box": [5, 6, 30, 28]},
+                    }
+                )
+    return rows
+
+
+@dataclass
+class FakeSettings:
+    seed: int = 0
+
+
+class Page(HTMLParser):
+    """Collects what the page refers to, and its table cells."""
+
+    def __init__(self, text):
+        super().__init__()
+        self.references, self.cells, self._in_cell = [], [], False
+        self.feed(text)
+
+    def handle_starttag(self, tag, attrs):
+        self.references += [value for name, value in attrs if name in ("src", "href")]
+        self._in_cell = tag == "td"
+
+    def handle_data(self, data):
+        if self._in_cell:
+            self.cells.append(data.strip())
+
+
+def test_the_page_opens_offline_and_holds_every_table(tmp_path):
+    path = write_report(tmp_path, {"base": records(), "tuned": records(0.05)}, title="Test", description=["seed 0"])
+    page = Page(path.read_text())
+    assert page.references and all(reference.startswith("data:image/") for reference in page.references)
+    assert not re.search(r"https?://(?!www\.w3\.org)", re.sub(r"base64,[^\"]+", "", path.read_text()))
+    assert "base → tuned" in page.cells and "macro mean" in page.cells
+
+
+def test_names_from_data_are_escaped(tmp_path):
+    text = write_report(tmp_path, {"<script>": records()}, title="<i>").read_text()
+    assert "<script>" not in text and "pancreas <b>" not in text and "<i>" not in text
+
+
+def test_tables_are_written_as_csv_and_json(tmp_path):
+    write_report(tmp_path, {"base": records(), "tuned": records(0.05)}, title="Test")
+    with (tmp_path / "summary.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    macro = next(r for r in rows if (r["run"], r["organ"], r["score"]) == ("tuned", "macro mean", "dsc"))
+    assert float(macro["mean"]) == pytest.approx(0.65 + 0.05 + 0.025)
+    content = json.loads((tmp_path / "summary.json").read_text())
+    difference = next(r for r in content["comparison"] if r["organ"] == "liver" and r["score"] == "dsc")
+    assert difference["difference"] == pytest.approx(0.05)
+    assert (tmp_path / "comparison.csv").is_file()
+
+
+def test_one_run_has_nothing_to_compare_with(tmp_path):
+    write_report(tmp_path, {"base": records()}, title="Test")
+    assert not (tmp_path / "comparison.csv").exists() and comparison_rows({"base": records()}) == []
+
+
+def test_a_score_that_nobody_has_is_left_out():
+    rows = [{**record, "hd95": None} for record in records()]
+    assert {row["score"] for row in summary_rows({"base": rows})} == {"dsc", "nsd", "iou"}
+
+
+def test_clicks_are_counted_to_the_target():
+    liver, pancreas = click_rows({"base": records(steps=3)})
+    # Liver starts at 0.80..0.85 and reaches 0.90 with the first correction; pancreas ends at 0.75.
+    assert (liver["interactions"], liver["never"]) == (2, 0)
+    assert (pancreas["interactions"], pancreas["never"]) == (4, 1)
+    assert click_rows({"base": records()}) == []
+
+
+def test_speed_counts_the_encoder_once_for_each_image():
+    (row,) = speed_rows({"base": records(steps=3)})
+    assert (row["images"], row["prompts"], row["encode_seconds"], row["prompt_seconds"]) == (6, 36, 0.5, 0.02)
+
+
+def test_corrections_and_calibration_are_drawn(tmp_path):
+    text = write_report(tmp_path, {"base": records(steps=3)}, title="Test").read_text()
+    assert "<h2>Corrections</h2>" in text and "<h2>Predicted IoU</h2>" in text
+
+
+def test_a_model_that_expects_nothing_has_no_calibration():
+    assert figures.calibration({"base": [{**record, "predicted_iou": None} for record in records()]}) is None
+
+
+def disc(centre=(30, 30), radius=12):
+    rows, columns = np.ogrid[:64, :64]
+    return (rows - centre[0]) ** 2 + (columns - centre[1]) ** 2 <= radius**2
+
+
+def test_the_best_the_median_and_the_worst_case_are_shown(tmp_path):
+    run = RunFolder(tmp_path, FakeSettings())
+    chosen = [record for record in records() if record["organ"] == "liver"]
+    for record in chosen:
+        run.write_mask(record["key"], "liver", "box", disc())
+    pictures = {f"k{n} liver": (np.zeros((64, 64), np.uint8), disc()) for n in range(6)}
+    ((heading, shown),) = extreme_cases(chosen, tmp_path, pictures).items()
+    assert heading == "liver, box"
+    assert [overlay.title.split("\n")[1] for overlay in shown] == ["k5", "k3", "k0"]
+    assert (shown[0].prediction == disc()).all()
+
+
+def test_an_overlay_shows_truth_prediction_and_prompt_in_their_colours():
+    prompt = SlicePrompt(np.array([[30.0, 30], [50, 50]]), np.array([1, 0]), np.array([18.0, 18, 42, 42]))
+    overlay = Overlay("case", np.full((64, 64), 60, np.uint8), disc(), disc((33, 30)), prompt)
+    address = figures.overlays([overlay])
+    image = np.asarray(Image.open(BytesIO(base64.b64decode(address.split(",")[1]))).convert("RGB"))
+    pixels = image[: int(0.84 * len(image))].reshape(-1, 3)  # above the legend
+    for colour in (figures.TRUTH, figures.PREDICTION, figures.PROMPT, figures.NEGATIVE):
+        wanted = [int(colour[n : n + 2], 16) for n in (1, 3, 5)]
+        assert (np.abs(pixels - wanted).max(axis=1) < 8).sum() > 10, colour
+
+
+def test_an_empty_answer_and_an_object_at_the_edge_can_be_drawn():
+    truth = disc((2, 62))
+    overlay = Overlay("case", np.zeros((64, 64, 3), np.uint8), truth, np.zeros_like(truth), SlicePrompt())
+    assert figures.overlays([overlay]).startswith("data:image/png;base64,")
