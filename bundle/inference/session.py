@@ -168,7 +168,7 @@ class InteractiveSession:
         return embedded
 
     def _result(self, answers: dict[int, SliceMask], frame: SliceFrame, clock: _Clock) -> Segmentation:
-        mask = np.zeros(self.volume.shape, dtype=bool)
+        mask = np.zeros(self.volume.shape, dtype=bool, order="F")  # as files store it: saving is several times as fast
         for index, answer in answers.items():
             frame.insert(mask, index, answer.mask)
         scores = {index: answers[index].iou for index in sorted(answers)}

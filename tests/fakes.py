@@ -1,0 +1,76 @@
+"""A network that needs no training: it segments the bright region that it is pointed at."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from scipy import ndimage
+from torch import Tensor, nn
+from torch.nn.functional import pixel_shuffle, pixel_unshuffle
+
+from bundle.networks.promptable_sam import MaskPrediction, PromptBatch
+from bundle.transforms.contract import Contract
+
+VIEW = {
+    "CT": {"kind": "window", "low": 0, "high": 100},
+    "other": {"kind": "window", "low": 0, "high": 100},
+    "windowed": {"kind": "identity"},
+}
+
+
+def bright_contract(size: int = 64) -> Contract:
+    """A contract whose network input is 0 where the image is dark and 1 where it is bright."""
+    return Contract.from_config(
+        {
+            "size": size,
+            "resize": "longest",
+            "interpolation": "bilinear",
+            "channels": [VIEW],
+            "normalise": {"scale": "0-1"},
+            "eight_bit": False,
+        }
+    )
+
+
+class BrightRegionSam(nn.Module):
+    """Same doors as PromptableSam. The embedding is the picture itself; an object is what is brighter than one half,
+    connected to a foreground point or inside the box, without the components of background points."""
+
+    image_size, grid_size = 64, 16
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.ones(1))
+        self.encoded = 0
+        self.masks_seen: list[bool] = []
+
+    def encode(self, images: Tensor) -> Tensor:
+        self.encoded += len(images)
+        return pixel_unshuffle(images[:, :1], 4)
+
+    def decode(self, embeddings: Tensor, prompts: PromptBatch, *, multimask: bool = True) -> MaskPrediction:
+        index = prompts.image_index if prompts.image_index is not None else torch.zeros(len(prompts), dtype=torch.long)
+        pictures = pixel_shuffle(embeddings, 4)[index, 0]
+        self.masks_seen.append(prompts.masks is not None)
+        logits = torch.stack([self._segment(picture, prompts, row) for row, picture in enumerate(pictures)])
+        return MaskPrediction(logits[:, None], torch.full((len(logits), 1), 0.9))
+
+    def _segment(self, picture: Tensor, prompts: PromptBatch, row: int) -> Tensor:
+        bright = picture.numpy() > 0.5
+        components, _ = ndimage.label(bright)
+        chosen = bright.copy()
+        if prompts.boxes is not None and not torch.isnan(prompts.boxes[row]).any():
+            x0, y0, x1, y1 = prompts.boxes[row].round().int().tolist()
+            inside = np.zeros_like(bright)
+            inside[y0 : y1 + 1, x0 : x1 + 1] = True
+            chosen &= inside
+        if prompts.points is not None:
+            for (x, y), label in zip(
+                prompts.points[row].round().int().tolist(), prompts.point_labels[row], strict=True
+            ):
+                component = (components == components[y, x]) & bright
+                if label == 1 and prompts.boxes is None:
+                    chosen &= component
+                elif label == 0:
+                    chosen &= ~component
+        return torch.from_numpy(np.where(chosen, 8.0, -8.0)).float()

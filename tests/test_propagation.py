@@ -1,0 +1,60 @@
+"""How a slice's answer travels to its neighbours."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+
+from bundle.inference.predictor import SliceMask, SlicePrompt
+from bundle.inference.propagation import PropagationRule, propagate
+
+
+def disc(radius: float, centre=(16, 16)) -> SliceMask:
+    y, x = np.mgrid[:32, :32]
+    return SliceMask(np.hypot(x - centre[0], y - centre[1]) <= radius, torch.zeros(8, 8), 0.9)
+
+
+class Cone:
+    """A cone with its tip at slice 0 and its base at slice 20; remembers what it was asked."""
+
+    def __init__(self):
+        self.asked: dict[int, SlicePrompt] = {}
+
+    def __call__(self, index: int, prompt: SlicePrompt) -> SliceMask:
+        self.asked[index] = prompt
+        return disc(index / 2) if 0 < index <= 20 else SliceMask(np.zeros((32, 32), bool), torch.zeros(8, 8), 0.1)
+
+
+def test_the_object_is_followed_until_it_ends():
+    cone = Cone()
+    answers = propagate({15: disc(7.5)}, cone, first=0, last=31)
+    assert max(answers) == 20 and min(answers) <= 4
+    assert 22 not in cone.asked  # it stopped at the first empty slice
+
+
+def test_the_range_is_kept():
+    cone = Cone()
+    assert set(propagate({15: disc(7.5)}, cone, first=13, last=16)) == {13, 14, 15, 16}
+    assert set(cone.asked) == {13, 14, 16}
+
+
+def test_two_seeds_meet_in_the_middle():
+    cone = Cone()
+    answers = propagate({5: disc(2.5), 10: disc(5)}, cone, first=5, last=10)
+    assert set(answers) == set(range(5, 11))
+    # Slice 7 comes from below and is asked with the small box of slice 6, slice 8 from above with the large of slice 9.
+    assert np.ptp(cone.asked[7].box[[0, 2]]) < np.ptp(cone.asked[8].box[[0, 2]])
+
+
+def test_a_sudden_change_is_the_end():
+    answers = propagate({0: disc(8)}, lambda index, prompt: disc(8, centre=(28, 28)), first=0, last=5)
+    assert set(answers) == {0}
+
+
+def test_boxes_stay_in_the_users_box():
+    prompt = PropagationRule().next_prompt(disc(8), np.array([10.0, 4.0, 20.0, 30.0]))
+    np.testing.assert_allclose(prompt.box, [10.0, 6.98, 20.0, 25.02], atol=0.01)
+
+
+def test_an_empty_mask_has_no_next_prompt():
+    assert PropagationRule().next_prompt(SliceMask(np.zeros((4, 4), bool), torch.zeros(1, 1), 0.0), None) is None

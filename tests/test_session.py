@@ -1,0 +1,137 @@
+"""Interactive sessions: prompts in voxel index in, masks on the grid of the volume out."""
+
+from __future__ import annotations
+
+import threading
+
+import numpy as np
+import pytest
+from fakes import BrightRegionSam, bright_contract
+
+from bundle.data.volume import Volume
+from bundle.inference.predictor import SlicePredictor
+from bundle.inference.session import InteractiveSession
+from bundle.inference.store import EmbeddingStore
+from bundle.transforms.prompts import ObjectPrompts, PromptError
+
+
+def ball(shape=(40, 36, 30), centre=(14, 20, 15), radius=8.0) -> np.ndarray:
+    grid = np.stack(np.meshgrid(*map(np.arange, shape), indexing="ij"), axis=-1)
+    return np.linalg.norm(grid - np.array(centre), axis=-1) <= radius
+
+
+def open_session(mask: np.ndarray, affine: np.ndarray | None = None) -> InteractiveSession:
+    affine = np.diag([2.0, 2.0, 3.0, 1.0]) if affine is None else affine
+    volume = Volume(mask.astype(np.float32) * 100, affine, "CT", None)
+    return InteractiveSession(volume, SlicePredictor(BrightRegionSam(), bright_contract(), store=EmbeddingStore()))
+
+
+def dice(a: np.ndarray, b: np.ndarray) -> float:
+    return 2 * (a & b).sum() / (a.sum() + b.sum())
+
+
+def box_of(mask: np.ndarray) -> np.ndarray:
+    where = np.argwhere(mask)
+    return np.stack([where.min(axis=0), where.max(axis=0)])
+
+
+ORIENTATIONS = {
+    "RAS": np.diag([2.0, 2.0, 3.0, 1.0]),
+    "LPS": np.diag([-2.0, -2.0, 3.0, 1.0]),
+    "permuted": np.array([[0, 0, 3.0, 5], [-2.0, 0, 0, 7], [0, 2.0, 0, -9], [0, 0, 0, 1]]),
+}
+
+
+@pytest.mark.parametrize("affine", ORIENTATIONS.values(), ids=ORIENTATIONS)
+@pytest.mark.parametrize("axis", [0, 1, 2])
+def test_a_point_segments_its_slice_in_any_orientation(affine, axis):
+    truth = ball()
+    result = open_session(truth, affine).segment_slice(
+        ObjectPrompts(points=[[14, 20, 15]], point_labels=[1]), axis=axis
+    )
+    index = (14, 20, 15)[axis]
+    assert list(result.scores) == [index]
+    assert dice(result.mask.take(index, axis), truth.take(index, axis)) > 0.95
+    assert result.mask.sum() == result.mask.take(index, axis).sum()
+
+
+@pytest.mark.parametrize("affine", ORIENTATIONS.values(), ids=ORIENTATIONS)
+def test_a_3d_box_segments_the_object_and_stays_inside(affine):
+    truth = ball() | ball(centre=(31, 20, 15), radius=5)
+    result = open_session(truth, affine).segment_volume(ObjectPrompts(box=box_of(ball())))
+    assert dice(result.mask, ball()) > 0.95
+    assert not (result.mask & ball(centre=(31, 20, 15), radius=5)).any()
+
+
+def test_one_point_travels_through_the_volume_until_the_object_ends():
+    truth = ball()
+    result = open_session(truth).segment_volume(ObjectPrompts(points=[[14, 20, 15]], point_labels=[1]))
+    assert dice(result.mask, truth) > 0.9
+    assert min(result.scores) >= 7 and max(result.scores) <= 23
+
+
+def test_a_background_point_removes_what_it_points_at():
+    truth = ball() | ball(centre=(31, 20, 15), radius=5)
+    prompts = ObjectPrompts(points=[[31, 20, 15]], point_labels=[0], box=np.array([[0, 0, 15], [39, 35, 15]]))
+    result = open_session(truth).segment_slice(prompts)
+    assert dice(result.mask[..., 15], ball()[..., 15]) > 0.95
+
+
+def test_a_slice_seen_before_never_runs_the_encoder():
+    session = open_session(ball())
+    prompts = ObjectPrompts(points=[[14, 20, 15]], point_labels=[1])
+    assert session.segment_slice(prompts).encoded == 1
+    assert session.segment_slice(prompts).encoded == 0
+    assert session.predictor.network.encoded == 1
+
+
+def test_more_points_continue_from_the_answer_before():
+    session = open_session(ball())
+    first = ObjectPrompts(points=[[14, 20, 15]], point_labels=[1])
+    second = ObjectPrompts(points=[[14, 20, 15], [15, 20, 15]], point_labels=[1, 1])
+    session.segment_slice(first)
+    session.segment_slice(second)
+    session.segment_slice(second)  # asked again: the same answer in the same way
+    session.segment_slice(first)  # a point taken back: as if it had never been there
+    assert session.predictor.network.masks_seen == [False, True, True, False]
+
+
+def test_another_object_starts_anew_and_reset_forgets():
+    session = open_session(ball())
+    one = ObjectPrompts(points=[[14, 20, 15]], point_labels=[1], name="one")
+    more = {"points": [[14, 20, 15], [15, 20, 15]], "point_labels": [1, 1]}
+    session.segment_slice(one)
+    session.segment_slice(ObjectPrompts(**more, name="two"))
+    session.reset("one")
+    session.segment_slice(ObjectPrompts(**more, name="one"))
+    assert session.predictor.network.masks_seen == [False, False, False]
+
+
+def test_a_thick_box_without_a_point_is_no_2d_prompt():
+    with pytest.raises(PromptError, match="the box covers slices 7 to 23; a 2D prompt needs one slice"):
+        open_session(ball()).segment_slice(ObjectPrompts(box=box_of(ball())))
+
+
+def test_a_point_says_which_slice_of_a_thick_box_is_meant():
+    prompts = ObjectPrompts(points=[[14, 20, 12]], point_labels=[1], box=box_of(ball()))
+    assert list(open_session(ball()).segment_slice(prompts).scores) == [12]
+
+
+def test_prompts_outside_the_volume_are_refused():
+    with pytest.raises(PromptError, match="lies outside the volume"):
+        open_session(ball()).segment_slice(ObjectPrompts(points=[[99, 0, 0]], point_labels=[1]))
+
+
+def test_two_users_at_once_get_what_they_would_get_alone():
+    prompts = {name: ObjectPrompts(box=box_of(ball()), name=name) for name in "abcd"}
+    alone = open_session(ball()).segment_volume(prompts["a"]).mask
+    session, answers = open_session(ball()), {}
+    threads = [
+        threading.Thread(target=lambda n=name: answers.update({n: session.segment_volume(prompts[n]).mask}))
+        for name in prompts
+    ]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert all(np.array_equal(answers[name], alone) for name in prompts)
