@@ -13,6 +13,7 @@ from monailabel.interfaces.utils.app import get_class_of_subclass_from_file
 
 from bundle.data.volume import Volume, VolumeError, read_label, write_label, write_volume
 from monailabel_app.lib.datastore import StudyFolder
+from monailabel_app.lib.dicom_seg import match_label_info
 from monailabel_app.lib.errors import RequestError
 from monailabel_app.lib.labels import read_label_names
 from monailabel_app.lib.launch import APP, server_command, server_environment
@@ -197,6 +198,24 @@ def test_a_name_that_could_leave_its_folder_is_refused(name):
 def test_parameters_must_be_a_json_object(text):
     with pytest.raises(RequestError, match="JSON"):
         read_json(text, "params")
+
+
+# ---- DICOM SEG ------------------------------------------------------------------------------------------------------
+
+
+def test_a_segment_keeps_its_name_when_the_one_before_it_was_not_drawn(ct, tmp_path):
+    labels = np.zeros((8, 7, 6), np.uint8)
+    labels[0], labels[1] = 2, 9
+    path = write_label(labels, Volume(labels, AFFINE), tmp_path / "label.nii.gz")
+    info = [{"name": "liver", "idx": 1}, {"name": "spleen", "idx": 2}]
+    assert [entry["name"] for entry in match_label_info(info, path)] == ["spleen", "label 9"]
+
+
+def test_an_empty_label_cannot_become_a_dicom_seg(tmp_path):
+    empty = np.zeros((8, 7, 6), np.uint8)
+    path = write_label(empty, Volume(empty, AFFINE), tmp_path / "label.nii.gz")
+    with pytest.raises(RequestError, match="empty"):
+        match_label_info([{"name": "liver", "idx": 1}], path)
 
 
 # ---- the folder of studies ------------------------------------------------------------------------------------------

@@ -14,6 +14,7 @@ from ``monailabel.app`` in what measuring and reading that server taught:
 from __future__ import annotations
 
 import asyncio
+import json
 import logging
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -36,6 +37,7 @@ from requests.exceptions import RequestException
 from starlette.middleware.trustedhost import TrustedHostMiddleware
 
 from monailabel_app.lib import wire
+from monailabel_app.lib.dicom_seg import match_label_info
 from monailabel_app.lib.errors import RequestError, install_error_replies
 from monailabel_app.lib.uploads import (
     check_file_name,
@@ -110,7 +112,7 @@ def find_image(app: MONAILabelApp, image: str, session_id: str) -> Path:
         raise RequestError(f"{gone}send a known image id, a session_id or a file", status=404 if gone else 400)
     try:
         path = app.datastore().get_image_uri(check_name(image, "image"))
-    except RequestException as error:
+    except (RequestException, IndexError) as error:  # IndexError: MONAI Label takes the first of no series
         raise RequestError(f"the DICOMweb server does not give series {image!r} ({error})", status=404) from error
     if not path or not Path(path).exists():
         raise RequestError(
@@ -123,7 +125,7 @@ def _dicom_seg(app: MONAILabelApp, image: Path, label: str, request: dict[str, A
     label_info = request.get("label_info")
     if not isinstance(app.datastore(), DICOMWebDatastore) or not label_info:
         raise RequestError("output=dicom_seg needs a DICOMweb datastore and label_info in params")
-    return nifti_to_dicom_seg(str(image).removesuffix(".nii.gz"), label, label_info, use_itk=True)
+    return nifti_to_dicom_seg(str(image).removesuffix(".nii.gz"), label, match_label_info(label_info, Path(label)))
 
 
 # ---- uploads --------------------------------------------------------------------------------------------------------
@@ -160,12 +162,15 @@ def save_label(
     tag: str = "final",
 ) -> Any:
     """Save a label; one that is damaged or lies on another grid does not replace the one from before."""
-    read_json(params, "params")
-    target = find_image(app_instance(), image, "")
+    info = read_json(params, "params")
+    app = app_instance()
+    target = find_image(app, image, "")
     with received_file(label) as (path, _):
         check_label_fits(path, target)
+        if isinstance(app.datastore(), DICOMWebDatastore):
+            info["label_info"] = match_label_info(info.get("label_info") or [], path)
     label.file.seek(0)
-    return datastore.save_label(background, image, params, tag, label)
+    return datastore.save_label(background, image, json.dumps(info), tag, label)
 
 
 # ---- what is kept of the rest of MONAI Label ------------------------------------------------------------------------
