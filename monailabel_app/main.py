@@ -18,12 +18,20 @@ from monailabel_app.lib.tasks import SamTask
 
 logger = logging.getLogger(__name__)
 
+OPTIONS = {"family", "checkpoint", "device", "labels"}
+
 
 class MonaiSam(MONAILabelApp):
-    """Options (``--conf name value``): family, checkpoint, device, labels (names with commas between them)."""
+    """Options (``--conf name value``): family, checkpoint, device, labels (names with commas between them).
+
+    Raises:
+        ValueError: an unknown option, a family or checkpoint that cannot be loaded.
+    """
 
     def __init__(self, app_dir: str, studies: str, conf: dict[str, str]) -> None:
         names = read_label_names(conf.get("labels"))
+        if unknown := sorted(set(conf) - OPTIONS):
+            raise ValueError(f"unknown option {unknown[0]!r} in --conf; this app knows {', '.join(sorted(OPTIONS))}")
         self._segmenter = Segmenter.from_family(
             conf.get("family", "default"), checkpoint=conf.get("checkpoint"), device=conf.get("device")
         )

@@ -14,7 +14,7 @@ from monailabel.interfaces.utils.app import get_class_of_subclass_from_file
 from bundle.data.volume import Volume, VolumeError, read_label, write_label, write_volume
 from monailabel_app.lib.datastore import StudyFolder
 from monailabel_app.lib.dicom_seg import match_label_info
-from monailabel_app.lib.errors import RequestError
+from monailabel_app.lib.errors import RequestError, without_folders
 from monailabel_app.lib.labels import read_label_names
 from monailabel_app.lib.launch import APP, server_command, server_environment
 from monailabel_app.lib.sessions import ImageSessions, file_identity
@@ -175,6 +175,17 @@ def test_reset_state_forgets_the_segment_that_is_named(ct):
     task(request)
     task(request | {"reset_state": True})
     assert sessions.open(ct).session.forgotten == ["liver"]
+
+
+# ---- errors ---------------------------------------------------------------------------------------------------------
+
+
+def test_the_servers_folders_are_no_business_of_a_client():
+    sentence = "cannot read /home/me/a b.nii.gz (File /tmp/x/y.nii.gz is no gzip file); 1/2 or application/json stay"
+    assert (
+        without_folders(sentence)
+        == "cannot read a b.nii.gz (File y.nii.gz is no gzip file); 1/2 or application/json stay"
+    )
 
 
 # ---- names ----------------------------------------------------------------------------------------------------------

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import re
 
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
@@ -34,11 +35,16 @@ class RequestError(ValueError):
 def install_error_replies(app: FastAPI) -> None:
     """Let every error reach the client as a status and one sentence; the server goes on."""
     app.add_exception_handler(RequestError, _request_error)
-    for kind in (PromptError, VolumeError):
-        app.add_exception_handler(kind, _bad_input)
+    app.add_exception_handler(PromptError, _bad_input)
+    app.add_exception_handler(VolumeError, _bad_input)
     app.add_exception_handler(MONAILabelException, _monailabel_error)
     app.add_exception_handler(RequestValidationError, _invalid_request)
     app.add_exception_handler(Exception, _unexpected)
+
+
+def without_folders(sentence: str) -> str:
+    """The sentence with each absolute path cut down to its last part."""
+    return re.sub(r"(?<![\w.])/(?:[^/\s'\"]+/)+", "", sentence)
 
 
 def _reply(status: int, sentence: str) -> JSONResponse:
@@ -51,7 +57,8 @@ def _request_error(_: Request, error: RequestError) -> JSONResponse:
 
 
 def _bad_input(_: Request, error: ValueError) -> JSONResponse:
-    return _reply(400, str(error))
+    """Files are named without their folders: where the server keeps them is its own business."""
+    return _reply(400, without_folders(str(error)))
 
 
 def _monailabel_error(_: Request, error: MONAILabelException) -> JSONResponse:

@@ -105,15 +105,17 @@ def find_image(app: MONAILabelApp, image: str, session_id: str) -> Path:
     """
     if session_id:
         found = app.sessions().get_session(check_name(session_id, "session_id"))
-        if found:
-            return Path(found.image)
+        if not found:
+            raise RequestError(f"session {session_id!r} is unknown or has expired; upload the volume again", status=404)
+        return Path(found.image)
     if not image:
-        gone = f"session {session_id!r} is unknown or has expired; " if session_id else ""
-        raise RequestError(f"{gone}send a known image id, a session_id or a file", status=404 if gone else 400)
+        raise RequestError("which image? send an image id, a session_id or a file")
     try:
         path = app.datastore().get_image_uri(check_name(image, "image"))
     except (RequestException, IndexError) as error:  # IndexError: MONAI Label takes the first of no series
-        raise RequestError(f"the DICOMweb server does not give series {image!r} ({error})", status=404) from error
+        raise RequestError(
+            f"the DICOMweb server gives no series {image!r}; GET /datastore/ lists them", status=404
+        ) from error
     if not path or not Path(path).exists():
         raise RequestError(
             f"there is no image {image!r}; GET /datastore/?output=all lists the ids, PUT /session/ uploads", status=404

@@ -15,7 +15,7 @@ import SimpleITK as sitk
 from fastapi import Request, UploadFile
 
 from bundle.data.volume import VolumeError, read_label
-from monailabel_app.lib.errors import RequestError
+from monailabel_app.lib.errors import RequestError, without_folders
 
 # Names that become part of a path: ids of images, labels and sessions, tags, names of uploaded files.
 _NAMES_IN_ADDRESS = ("image", "label", "id", "tag", "session_id", "strategy")
@@ -103,7 +103,7 @@ def check_label_fits(label: Path, image: Path) -> None:
     try:
         shape = read_label(label).shape
     except VolumeError as error:
-        raise RequestError(f"the label was not saved: {error}") from error
+        raise RequestError(without_folders(f"the label was not saved: {error}")) from error
     size = _size_of(image)
     if size is not None and shape != size:
         raise RequestError(
