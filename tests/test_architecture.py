@@ -1,0 +1,50 @@
+"""The house keeps its rules: arrows point one way."""
+
+from __future__ import annotations
+
+import ast
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+# Which rooms of `bundle` a room may import from.
+ALLOWED = {
+    "transforms": {"transforms"},
+    "data": {"transforms", "data"},
+    "networks": {"transforms", "networks"},
+    "inference": {"transforms", "data", "networks", "inference"},
+    "training": {"transforms", "data", "networks", "inference", "training"},  # it keeps embeddings in the same store
+    "evaluation": {"transforms", "data", "networks", "inference", "evaluation"},
+}
+FILES = sorted(path for path in (ROOT / "bundle").rglob("*.py"))
+
+
+def imported(path: Path) -> set[str]:
+    """Dotted names of all modules that a file imports, at the top or inside a function."""
+    names = set()
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            names |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            names.add(node.module)
+    return names
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda path: path.relative_to(ROOT).as_posix())
+def test_a_room_of_the_bundle_imports_only_what_lies_below_it(path):
+    names = imported(path)
+    assert not any(name.split(".")[0] in ("monailabel_app", "monailabel", "scripts", "tests") for name in names)
+    room = path.relative_to(ROOT / "bundle").parts[0]
+    if room in ALLOWED:
+        rooms = {name.split(".")[1] for name in names if name.startswith("bundle.") and name.split(".")[1] in ALLOWED}
+        assert rooms <= ALLOWED[room]
+
+
+def test_no_weights_are_opened_without_weights_only():
+    files = [*FILES, *(ROOT / "monailabel_app").rglob("*.py"), *(ROOT / "scripts").glob("*.py")]
+    for path in files:
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.Call) and ast.unparse(node.func) == "torch.load":
+                keywords = {k.arg: ast.unparse(k.value) for k in node.keywords}
+                assert keywords.get("weights_only") == "True", f"{path.name}:{node.lineno}"
