@@ -5,6 +5,7 @@ from __future__ import annotations
 import atexit
 import functools
 import json
+import shutil
 import tempfile
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -65,7 +66,8 @@ def shared_study() -> Study:
     """Start the server once; it stops when the tests end."""
     stack = ExitStack()
     atexit.register(stack.close)
-    folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="monai-sam-test-")))
+    folder = Path(tempfile.mkdtemp(prefix="monai-sam-test-"))
+    stack.callback(shutil.rmtree, folder, ignore_errors=True)  # after the server has stopped
     studies = folder / "studies"
     image, truth, labels = make_phantom(shape=(64, 56, 20), spacing=(6.0, 6.0, 10.0), seed=1)
     ct = write_volume(image, studies / "ct.nii.gz")
