@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 import pytest
 import torch
-from segment_anything.build_sam import _build_sam
-from segment_anything.modeling import Sam
+from segment_anything.modeling import ImageEncoderViT, Sam, TwoWayTransformer
+from segment_anything.modeling import MaskDecoder as SamMaskDecoder
+from segment_anything.modeling import PromptEncoder as SamPromptEncoder
 from torch import Tensor
 
-from bundle.networks.build import sam_tiny_vit, sam_vit
+from bundle.networks.build import VIT_VARIANTS, sam_tiny_vit, sam_vit
 from bundle.networks.promptable_sam import MaskPrediction, PromptableSam, PromptBatch
 
 NAN = float("nan")
@@ -24,9 +27,10 @@ def randomise(network: torch.nn.Module, seed: int = 0) -> None:
 
 @pytest.fixture(scope="module")
 def ours() -> PromptableSam:
-    """A tiny ViT SAM with two blocks."""
-    network = sam_vit("vit_b", image_size=SIZE).eval()
-    network.image_encoder.blocks = network.image_encoder.blocks[1:3]
+    """A ViT SAM of width 64 with a windowed and a global block."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setitem(VIT_VARIANTS, "vit_b", (64, 2, 4, (1,)))
+        network = sam_vit("vit_b", image_size=SIZE).eval()
     randomise(network)
     return network
 
@@ -34,12 +38,22 @@ def ours() -> PromptableSam:
 @pytest.fixture(scope="module")
 def upstream(ours: PromptableSam) -> Sam:
     """segment-anything's own modules with the same weights."""
-    sam = _build_sam(768, 12, 12, [2, 5, 8, 11])
-    reference = sam_vit("vit_b", image_size=SIZE)
-    sam.image_encoder = reference.image_encoder
-    sam.image_encoder.blocks = sam.image_encoder.blocks[1:3]
-    sam.prompt_encoder.image_embedding_size = (GRID, GRID)
-    sam.prompt_encoder.input_image_size = (SIZE, SIZE)
+    sam = Sam(
+        ImageEncoderViT(
+            img_size=SIZE,
+            embed_dim=64,
+            depth=2,
+            num_heads=4,
+            use_rel_pos=True,
+            window_size=14,
+            global_attn_indexes=(1,),
+            norm_layer=partial(torch.nn.LayerNorm, eps=1e-6),
+        ),
+        SamPromptEncoder(256, (GRID, GRID), (SIZE, SIZE), 16),
+        SamMaskDecoder(
+            transformer_dim=256, transformer=TwoWayTransformer(depth=2, embedding_dim=256, num_heads=8, mlp_dim=2048)
+        ),
+    )
     sam.load_state_dict(ours.state_dict())
     return sam.eval()
 

@@ -78,10 +78,17 @@ class _Inert:
         """Forget the state."""
 
 
+def _plain_dict(factory: Callable) -> dict:
+    """Stands in for the defaultdict of the optimiser's moments, which torch would not fill."""
+    return {}
+
+
 # SAM-Med2D pickles its optimiser object beside the weights. These names, and only these, become inert stand-ins.
 _INERT_CLASSES: list[Callable | tuple[Callable, str]] = [
     (_Inert, "torch.optim.adam.Adam"),
     (_Inert, "torch.optim.adamw.AdamW"),
+    (_plain_dict, "collections.defaultdict"),
+    dict,
 ]
 
 
@@ -211,7 +218,7 @@ def _unwrap(content: Any, path: Path) -> dict[str, Tensor]:
             content = content[wrapper]
     if isinstance(content, Mapping):
         content = {key: value for key, value in content.items() if key != "decoder_state"}
-    if not content or not isinstance(content, Mapping) or not all(isinstance(v, Tensor) for v in content.values()):
+    if not isinstance(content, Mapping) or not content or not all(isinstance(v, Tensor) for v in content.values()):
         raise CheckpointError(f"{path.name} holds no state dict (parameter names with tensors)")
     # micro-sam keeps the automatic decoder beside the SAM, on several GPUs with the shared encoder once more.
     decoder = {key.removeprefix("module."): value for key, value in (decoder or {}).items()}

@@ -43,7 +43,7 @@ _HUGGING_FACE = (
     (r"patch_embed\.projection\.", "patch_embed.proj."),
     (r"mask_embed\.conv(\d)", lambda m: f"mask_downscaling.{3 * int(m[1]) - 3}"),
     (r"mask_embed\.layer_norm(\d)", lambda m: f"mask_downscaling.{3 * int(m[1]) - 2}"),
-    (r"point_embed\.", "point_embeddings."),
+    (r"(?<!not_a_)point_embed\.", "point_embeddings."),
     (r"upscale_conv1\.", "output_upscaling.0."),
     (r"upscale_layer_norm\.", "output_upscaling.1."),
     (r"upscale_conv2\.", "output_upscaling.3."),

@@ -1,0 +1,159 @@
+"""Adapters and LoRA start harmless, tune what they should, merge, and survive copies."""
+
+from __future__ import annotations
+
+import copy
+
+import pytest
+import torch
+from torch import nn
+
+from bundle.networks.build import VIT_VARIANTS, sam_tiny_vit, sam_vit
+from bundle.networks.families import load_family, structure_of
+from bundle.networks.peft import (
+    ConvAdapter,
+    TuningError,
+    lora_merged,
+    merge_lora,
+    set_trainable,
+    tuning_names,
+    unmerge_lora,
+)
+from bundle.networks.promptable_sam import PromptableSam, PromptBatch
+
+IMAGE = torch.randn(1, 3, 64, 64, generator=torch.Generator().manual_seed(0))
+BOX = PromptBatch(boxes=torch.tensor([[5.0, 5.0, 40.0, 50.0]]))
+EVERYWHERE = [{"kind": kind, "part": part} for kind in ("lora", "adapter") for part in ("encoder", "decoder")]
+
+
+@pytest.fixture(autouse=True)
+def a_tiny_vit_b(monkeypatch):
+    """Width 64 and three blocks instead of 768 and twelve."""
+    monkeypatch.setitem(VIT_VARIANTS, "vit_b", (64, 3, 4, (2,)))
+
+
+def small(tuning=(), *, tiny: bool = True) -> PromptableSam:
+    """A TinyViT or a ViT at 64 px."""
+    torch.manual_seed(0)
+    if tiny:
+        return sam_tiny_vit(image_size=64, grid=4, window_sizes=(4, 4, 4), tuning=tuning).eval()
+    return sam_vit(image_size=64, tuning=tuning).eval()
+
+
+def stir_lora(network: nn.Module) -> None:
+    """Give the updates a value, as training would."""
+    for name in tuning_names(network):
+        nn.init.normal_(network.get_parameter(name), std=0.1)
+
+
+@pytest.mark.parametrize("part", ["encoder", "decoder"])
+@torch.no_grad()
+def test_untrained_lora_changes_nothing(part):
+    plain, tuned = small(), small([{"kind": "lora", "part": part}])
+    tuned.load_state_dict(plain.state_dict(), strict=False)
+    torch.testing.assert_close(tuned(IMAGE), plain(IMAGE))
+
+
+@pytest.mark.parametrize("tiny", [True, False])
+@torch.no_grad()
+def test_merged_lora_answers_the_same_and_unmerging_restores_the_weights(tiny):
+    network = small([{"kind": "lora", "part": part} for part in ("encoder", "decoder")], tiny=tiny)
+    stir_lora(network)
+    before, weights = network(IMAGE), copy.deepcopy(network.state_dict())
+    assert merge_lora(network) > 0
+    torch.testing.assert_close(network(IMAGE), before, atol=1e-4, rtol=1e-4)
+    assert merge_lora(network) == 0, "merging twice must not add the update twice"
+    assert unmerge_lora(network) > 0
+    for name, value in network.state_dict().items():
+        torch.testing.assert_close(value, weights[name], atol=1e-5, rtol=1e-5)
+
+
+@torch.no_grad()
+def test_lora_is_merged_within_the_block_only():
+    network = small([{"kind": "lora", "part": "decoder"}])
+    stir_lora(network)
+    name = "mask_decoder.transformer.layers.0.self_attn.q_proj.weight"
+    before = network.get_parameter(name).clone()
+    with lora_merged(network):
+        assert not torch.allclose(network.get_parameter(name), before)
+    torch.testing.assert_close(network.get_parameter(name), before)
+
+
+@pytest.mark.parametrize("tiny", [True, False])
+@pytest.mark.parametrize("tuning", [*EVERYWHERE, {"kind": "conv_adapter"}], ids=str)
+def test_gradients_reach_exactly_the_tuning(tuning, tiny):
+    network = small([tuning], tiny=tiny).train()
+    stir_lora(network)
+    names = tuning_names(network)
+    set_trainable(network, names)
+    network.decode(network.encode(IMAGE), BOX).logits.square().sum().backward()
+    assert sorted(name for name, p in network.named_parameters() if p.grad is not None) == sorted(names)
+
+
+@pytest.mark.parametrize(
+    ("family", "absent"),
+    [
+        ("medsam_v0", ("image_encoder.", "prompt_encoder.")),
+        ("medsam", ("prompt_encoder.",)),
+        ("mobile_sam", ("prompt_encoder.", "mask_decoder.")),
+        ("finetune_sam-vit_b-full_decoder", ("image_encoder.",)),
+    ],
+)
+def test_a_recipe_freezes_the_parts_it_does_not_train(family, absent):
+    family = load_family(family)
+    trained = set_trainable(structure_of(family), family.trainable)
+    assert trained
+    assert not [name for name in trained if name.startswith(absent)]
+
+
+def test_sam_med2d_trains_adapters_and_prompts_but_no_other_encoder_weight():
+    family = load_family("sam_med2d")
+    trained = set_trainable(structure_of(family), family.trainable)
+    assert all(".Adapter." in name for name in trained if name.startswith("image_encoder."))
+    assert {name.split(".")[0] for name in trained} == {"image_encoder", "prompt_encoder", "mask_decoder"}
+
+
+def test_a_copy_has_adapters_of_its_own():
+    network = small([{"kind": "adapter", "part": "encoder"}])
+    twin = copy.deepcopy(network)
+    with torch.no_grad():
+        for name in tuning_names(twin):
+            twin.get_parameter(name).zero_()
+    assert not torch.allclose(twin(IMAGE), network(IMAGE))
+
+
+def test_the_conv_adapter_has_the_published_size():
+    assert sum(p.numel() for p in ConvAdapter(768).parameters()) == 15_042_048
+
+
+def test_the_conv_adapter_takes_tokens_as_a_grid_or_a_list():
+    adapter, grid = ConvAdapter(8), torch.randn(2, 4, 4, 8)
+    torch.testing.assert_close(adapter(grid.flatten(1, 2)), adapter(grid).flatten(1, 2))
+
+
+def test_the_last_matching_pattern_decides_what_trains():
+    network = small()
+    trained = set_trainable(network, ["mask_decoder.*", "!*.iou_prediction_head.*"])
+    assert trained
+    assert not [name for name in trained if "iou_prediction_head" in name or not name.startswith("mask_decoder")]
+
+
+@pytest.mark.parametrize(
+    ("tuning", "message"),
+    [
+        ({"kind": "magic"}, "conv_adapter, adapter, lora"),
+        ({"kind": "lora", "part": "neck"}, "encoder or decoder"),
+        ({"kind": "adapter", "rank": 4}, "no option 'rank'"),
+        ({"kind": "lora", "rank": 0}, "at least 1"),
+        ({"kind": "lora", "blocks": [7]}, "blocks 0 to 2"),
+        ({"kind": "conv_adapter", "part": "decoder"}, "only the encoder"),
+    ],
+)
+def test_a_wrong_tuning_is_refused(tuning, message):
+    with pytest.raises(TuningError, match=message):
+        small([tuning])
+
+
+def test_a_pattern_that_matches_nothing_is_refused():
+    with pytest.raises(TuningError, match="no parameter is named like 'decoder"):
+        set_trainable(small(), ["decoder.*"])
