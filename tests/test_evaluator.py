@@ -2,28 +2,25 @@
 
 from __future__ import annotations
 
-import json
+from dataclasses import replace
 from types import SimpleNamespace
 
 import numpy as np
 import pytest
 
-from bundle.data.phantom import make_phantom
 from bundle.data.pool import LabelledSlice
 from bundle.evaluation.baselines import ellipse
 from bundle.evaluation.evaluator import (
     EvaluationSettings,
     OpenedSlice,
-    VolumeCase,
+    evaluate_automatic,
     evaluate_slices,
-    evaluate_volumes,
     open_with_baseline,
     open_with_network,
     pictures_of,
 )
 from bundle.evaluation.protocols import CorrectionProtocol, ProtocolError, protocol_named
 from bundle.evaluation.records import EvaluationError, last_steps, read_mask, read_records
-from bundle.evaluation.volume_protocols import VolumeProtocol
 from bundle.inference.predictor import EmbeddedSlice, SliceMask
 from bundle.transforms.contract import View
 
@@ -94,7 +91,7 @@ def test_an_interrupted_run_goes_on_where_it_stopped(tmp_path):
 
     with pytest.raises(KeyboardInterrupt):
         evaluate(tmp_path, counting)
-    with (tmp_path / "progress.jsonl").open("a") as file:
+    with (tmp_path / "progress-0.jsonl").open("a") as file:
         file.write('{"key": "p-2-0000#3", "rec')  # what a kill in the middle of a line leaves
     rest = []
     records = evaluate(tmp_path, lambda item: rest.append(item) or open_with_baseline(ellipse)(item))
@@ -182,19 +179,15 @@ def test_a_network_is_timed_and_scored(tmp_path):
     assert all(record["dsc"] == 1 and record["encode_seconds"] > 0 for record in records)
 
 
-def test_volumes_are_prompted_and_scored_in_millimetres(tmp_path):
-    image, labels, names = make_phantom(shape=(40, 36, 20), spacing=(8.0, 8.0, 9.0), seed=0)
-    organ, label = next(iter(names.items()))
-    case = VolumeCase("phantom-0", "phantom-0", image, labels)
-    protocols = {"slice": VolumeProtocol("slice_box"), "box": VolumeProtocol("box")}
-    records = evaluate_volumes(
-        Thresholds(),
-        [case],
-        organs={label: organ},
-        protocols=protocols,
-        folder=tmp_path,
-        settings=EvaluationSettings(tuple(protocols)),
+def test_an_automatic_model_is_scored_on_every_organ_that_was_looked_for(tmp_path):
+    (item,) = slices(1)
+    found = replace(item, labels=np.where(item.labels == 2, 0, item.labels), ids=(1,), annotated=(1, 2))
+
+    def invents_a_pancreas(item):
+        return slices(1)[0].labels
+
+    records = evaluate_automatic(
+        invents_a_pancreas, [found], organs=ORGANS, folder=tmp_path, settings=EvaluationSettings(())
     )
-    assert [record["protocol"] for record in records] == ["slice", "box"]
-    assert records[0]["voxels_truth"] == (labels.array == label).sum()
-    assert json.loads((tmp_path / "settings.json").read_text())["protocols"] == ["slice", "box"]
+    assert [(record["organ"], record["dsc"]) for record in records] == [("liver", 1), ("pancreas", 0)]
+    assert read_mask(tmp_path, records[1]).sum() == records[1]["voxels_prediction"]

@@ -1,4 +1,7 @@
-"""Runs prompt protocols over labelled slices and volumes, and goes on after an interruption."""
+"""Runs prompt protocols over labelled slices and volumes, and goes on after an interruption.
+
+Under `torchrun` the images are shared out among the processes, and every process returns all records.
+"""
 
 from __future__ import annotations
 
@@ -7,17 +10,16 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
 from tqdm import tqdm
 
 from bundle.data.pool import LabelledSlice
-from bundle.data.volume import Volume
 from bundle.evaluation.baselines import Baseline
+from bundle.evaluation.metrics import evaluate_label_map
 from bundle.evaluation.protocols import (
-    Predict,
+    Interaction,
     PromptProtocol,
     ProtocolError,
     ReplayProtocol,
@@ -27,8 +29,8 @@ from bundle.evaluation.protocols import (
 )
 from bundle.evaluation.records import EvaluationError, Records, RunFolder, interaction_records
 from bundle.inference.predictor import SliceMask, SlicePredictor, SlicePrompt
-from bundle.inference.session import InteractiveSession
-from bundle.transforms.prompts import ObjectPrompts
+
+AUTOMATIC = "automatic"
 
 
 @dataclass(frozen=True)
@@ -135,9 +137,7 @@ def evaluate_slices(
     """
     run = RunFolder(folder, settings)
     stored = _stored_prompts(replay) if replay is not None else None
-    for key, item in tqdm(list(_with_unique_keys(items)), desc=f"evaluating into {folder.name}"):
-        if key in run.done:
-            continue
+    for position, key, item in tqdm(list(run.remaining(_with_unique_keys(items))), desc=f"evaluating {folder.name}"):
         opened = open_slice(item)
         records: Records = []
         for organ, truth in _objects(item, organs):
@@ -155,7 +155,49 @@ def evaluate_slices(
                 where = {"key": key, "case": item.patient, "organ": organ, "protocol": name}
                 records += interaction_records(where, interactions, opened.encode_seconds)
                 run.write_mask(key, organ, name, interactions[-1].answer.mask)
-        run.finish(key, records)
+        run.finish(position, key, records)
+    return run.close()
+
+
+def evaluate_automatic(
+    segment: Callable[[LabelledSlice], np.ndarray],
+    items: Sequence[LabelledSlice],
+    *,
+    organs: Mapping[int, str],
+    folder: Path,
+    settings: EvaluationSettings,
+) -> Records:
+    """As `evaluate_slices` for a model that needs no prompt; the protocol's name is `AUTOMATIC`.
+
+    An organ that somebody looked for but that is not in the slice counts where the model invents it: with 0.
+
+    Args:
+        segment: slice -> label map (H, W).
+        items: slices.
+        organs: label -> name; other labels are left out.
+        folder: of the run.
+        settings: the seed is not used.
+    """
+    run = RunFolder(folder, settings)
+    for position, key, item in tqdm(list(run.remaining(_with_unique_keys(items))), desc=f"evaluating {folder.name}"):
+        started = time.perf_counter()
+        prediction = segment(item)
+        seconds = time.perf_counter() - started
+        looked_for = {organs[n]: n for n in (organs if item.annotated is None else item.annotated) if n in organs}
+        scores = evaluate_label_map(
+            prediction,
+            item.labels,
+            spacing=settings.spacing(item),
+            labels=looked_for,
+            tolerance_mm=settings.tolerance,
+        )
+        records: Records = []
+        for score in (score for score in scores if score.present):
+            answer = SliceMask(prediction == score.label, logits=torch.empty(0), iou=math.nan)
+            where = {"key": key, "case": item.patient, "organ": score.organ, "protocol": AUTOMATIC}
+            records += interaction_records(where, [Interaction(SlicePrompt(), answer, score, seconds)], None)
+            run.write_mask(key, score.organ, AUTOMATIC, answer.mask)
+        run.finish(position, key, records)
     return run.close()
 
 
@@ -180,74 +222,6 @@ def _with_unique_keys(items: Iterable[LabelledSlice]) -> Iterator[tuple[str, Lab
     for item in items:
         seen[item.key] = seen.get(item.key, 0) + 1
         yield (item.key if seen[item.key] == 1 else f"{item.key}#{seen[item.key]}"), item
-
-
-# ---- volumes --------------------------------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True, eq=False)
-class VolumeCase:
-    """A labelled volume: its key, whose it is, the image and its label map on the same grid."""
-
-    key: str
-    patient: str
-    image: Volume
-    labels: Volume
-
-
-def evaluate_volumes(
-    predictor: SlicePredictor,
-    cases: Iterable[VolumeCase],
-    *,
-    organs: Mapping[int, str],
-    protocols: Mapping[str, PromptProtocol],
-    folder: Path,
-    settings: EvaluationSettings,
-    axis: int = 2,
-) -> Records:
-    """As `evaluate_slices` for whole volumes: every object is prompted and scored in 3D, in millimetres.
-
-    Args:
-        predictor: the model.
-        cases: read one after the other, so a generator keeps one volume in memory.
-        organs: label -> name; other labels are left out.
-        protocols: `VolumeProtocol`s by the names that `settings` lists.
-        folder: of the run.
-        settings: `pixels_of` is not used.
-        axis: array axis along which the model travels.
-    """
-    run = RunFolder(folder, settings)
-    for case in tqdm(cases, desc=f"evaluating into {folder.name}"):
-        if case.key in run.done:
-            continue
-        session = InteractiveSession(case.image, predictor)
-        records: Records = []
-        for label, organ in organs.items():
-            truth = case.labels.array == label
-            if not truth.any():
-                continue
-            for name, protocol in protocols.items():
-                session.reset()
-                interactions = run_protocol(
-                    protocol,
-                    _segment_with(session, axis),
-                    truth,
-                    rng=object_rng(settings.seed, f"{case.key} {organ}"),
-                    organ=organ,
-                    spacing=case.image.spacing,
-                    tolerance=settings.tolerance,
-                )
-                where = {"key": case.key, "case": case.patient, "organ": organ, "protocol": name}
-                records += interaction_records(where, interactions, None)
-        run.finish(case.key, records)
-    return run.close()
-
-
-def _segment_with(session: InteractiveSession, axis: int) -> Predict:
-    def segment(prompts: ObjectPrompts) -> Any:
-        return session.segment_volume(prompts, axis=axis)
-
-    return segment
 
 
 # ---- replay ---------------------------------------------------------------------------------------------------------

@@ -1,9 +1,9 @@
 """What an evaluation writes down and where: records of interactions in the folder of a run.
 
-A run is a folder: `settings.json`; `progress.jsonl`, one line for each finished image; `masks/<protocol>/`, the last
-answer for each object of a slice as a PNG; and at the end `records.csv`. A record is one interaction with one object,
-with the fields of `RECORD_FIELDS` and its `prompt`. A distance to an empty mask, and an IoU that the model does not
-give, are None.
+A run is a folder: `settings.json`; `progress-<rank>.jsonl` of each process, one line for each finished image;
+`masks/<protocol>/`, the last answer for each object of a slice as a PNG; and at the end `records.csv`. A record is one
+interaction with one object, with the fields of `RECORD_FIELDS` and its `prompt`. A distance to an empty mask, and an
+IoU that the model does not give, are None.
 """
 
 from __future__ import annotations
@@ -12,13 +12,15 @@ import csv
 import json
 import math
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
 import cv2
 import numpy as np
+from torch.distributed import barrier, get_rank, get_world_size, is_initialized
 
 from bundle.evaluation.protocols import Interaction, prompt_to_json
 from bundle.evaluation.statistics import Record
@@ -37,6 +39,7 @@ RECORD_FIELDS = (
     "encode_seconds",
     "seconds",
 )
+PROGRESS = "progress-{}.jsonl"
 Records = list[dict[str, Any]]
 
 
@@ -73,15 +76,16 @@ def _finite(value: float | None) -> float | None:
 
 
 def read_records(folder: Path) -> Records:
-    """The records of a run, also of one that is not finished.
+    """The records of a run in the order of its images, also of one that is not finished.
 
     Raises:
         EvaluationError: there is no run in the folder.
     """
-    path = folder / "progress.jsonl"
-    if not path.is_file():
-        raise EvaluationError(f"expected a run in {folder}, got no {path.name} there; evaluate into it first")
-    return [record for line in _whole_lines(path) for record in json.loads(line)["records"]]
+    paths = sorted(folder.glob(PROGRESS.format("*")))
+    if not paths:
+        raise EvaluationError(f"expected a run in {folder}, got none there; evaluate into it first")
+    finished = [json.loads(line) for path in paths for line in _whole_lines(path)]
+    return [record for image in sorted(finished, key=lambda image: image["position"]) for record in image["records"]]
 
 
 def read_mask(folder: Path, record: Record) -> np.ndarray:
@@ -105,7 +109,7 @@ def last_steps(records: Iterable[Record]) -> Records:
 
 
 class RunFolder:
-    """Where a run keeps what is done; `done` are the keys of finished images.
+    """Where a run keeps what is done. Under `torchrun`, every process has its own progress file and share of images.
 
     Args:
         folder: made where it is missing.
@@ -116,18 +120,27 @@ class RunFolder:
     """
 
     def __init__(self, folder: Path, settings: Any) -> None:
-        self.folder, self._progress = folder, folder / "progress.jsonl"
+        self._rank, self._world = (get_rank(), get_world_size()) if is_initialized() else (0, 1)
+        self.folder, self._progress = folder, folder / PROGRESS.format(self._rank)
         folder.mkdir(parents=True, exist_ok=True)
         self._check_settings(settings)
-        finished = _whole_lines(self._progress) if self._progress.is_file() else []
-        _write_atomically(self._progress, "".join(finished))  # without a line that a kill cut off
-        self.done = {json.loads(line)["key"] for line in finished}
+        own = _whole_lines(self._progress) if self._progress.is_file() else []
+        _write_atomically(self._progress, "".join(own))  # without a line that a kill cut off
+        lines = [line for path in folder.glob(PROGRESS.format("*")) for line in _whole_lines(path)]
+        self._done = {json.loads(line)["key"] for line in lines}
+        self._wait()  # until every process knows what is done: the shares depend on it
+
+    def remaining(self, images: Iterable[tuple[str, Any]]) -> Iterator[tuple[int, str, Any]]:
+        """Of `(key, image)`, those that are not done and fall to this process: position, key and image."""
+        open_images = ((n, key, image) for n, (key, image) in enumerate(images) if key not in self._done)
+        return islice(open_images, self._rank, None, self._world)
 
     def _check_settings(self, settings: Any) -> None:
         path, wanted = self.folder / "settings.json", json.loads(json.dumps(asdict(settings)))
         if path.is_file() and (found := json.loads(path.read_text())) != wanted:
             raise EvaluationError(f"{self.folder} holds a run with {found}, got {wanted}; choose another folder")
-        _write_atomically(path, json.dumps(wanted, indent=1))
+        if self._rank == 0:
+            _write_atomically(path, json.dumps(wanted, indent=1))
 
     def write_mask(self, key: str, organ: str, protocol: str, mask: np.ndarray) -> None:
         """Keeps a mask (H, W); `read_mask` reads it."""
@@ -136,16 +149,22 @@ class RunFolder:
         _, encoded = cv2.imencode(".png", mask.astype(np.uint8) * 255)
         path.write_bytes(encoded.tobytes())
 
-    def finish(self, key: str, records: Records) -> None:
+    def finish(self, position: int, key: str, records: Records) -> None:
         """An image is done."""
         with self._progress.open("a") as file:
-            file.write(json.dumps({"key": key, "records": records}) + "\n")
+            file.write(json.dumps({"position": position, "key": key, "records": records}) + "\n")
 
     def close(self) -> Records:
-        """All images are done: writes the table and returns all records."""
+        """All images of this process are done: waits for the others, writes the table and returns all records."""
+        self._wait()
         records = read_records(self.folder)
-        write_csv(self.folder / "records.csv", records, RECORD_FIELDS)
+        if self._rank == 0:
+            write_csv(self.folder / "records.csv", records, RECORD_FIELDS)
         return records
+
+    def _wait(self) -> None:
+        if self._world > 1:
+            barrier()
 
 
 def write_csv(path: Path, rows: Iterable[Mapping[str, Any]], fields: Sequence[str]) -> None:

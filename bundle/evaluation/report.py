@@ -107,11 +107,12 @@ def extreme_cases(
     Args:
         records: of a run; the last answers are shown.
         folder: of the run, where the masks are.
-        pictures: `"key organ"` -> the slice as uint8 and the object's mask.
+        pictures: `"key organ"` -> the slice as uint8 and the object's mask; records of other objects are left out.
         score: that ranks them.
     """
     shown: dict[str, list[Overlay]] = {}
-    groups = group_by(last_steps(records), lambda record: (record["protocol"], record["organ"]))
+    known = [record for record in last_steps(records) if f"{record['key']} {record['organ']}" in pictures]
+    groups = group_by(known, lambda record: (record["protocol"], record["organ"]))
     for (protocol, organ), chosen in groups.items():
         ranked = sorted(chosen, key=lambda record: record[score])
         picks = {"best": ranked[-1], "median": ranked[len(ranked) // 2], "worst": ranked[0]}
