@@ -10,7 +10,6 @@ from hypothesis.extra import numpy as hnp
 
 from bundle.transforms.simulation import (
     EmptyMaskError,
-    drop_small,
     error_point,
     error_points,
     error_voxel,
@@ -188,28 +187,3 @@ def test_a_negative_point_without_error_lies_next_to_the_box():
     points, labels = paired_error_points(truth, truth, np.random.default_rng(3))
     x, y = points[1]
     assert labels[1] == 0 and 27 <= x <= 52 and 7 <= y <= 22
-
-
-def test_small_objects_are_dropped_and_counted_by_label():
-    labels = np.zeros((30, 30), dtype=np.uint8)
-    labels[0:10, 0:10] = 1
-    labels[20:22, 20:22] = labels[28, 28] = 1
-    labels[15:18, 0:3] = 3
-    kept, objects, pixels = drop_small(labels, min_pixels=9)
-    assert objects == {1: 2} and pixels == {1: 5}
-    assert (kept == 1).sum() == 100 and (kept == 3).sum() == 9
-    assert labels[28, 28] == 1
-
-
-def test_small_objects_of_a_volume_are_dropped_by_their_share_of_it():
-    volume = np.zeros((10, 10, 10), dtype=bool)
-    volume[0:5, 0:5, 0:5] = volume[9, 9, 9] = True
-    kept, objects, pixels = drop_small(volume, min_fraction=0.00153)
-    assert kept.sum() == 125 and objects == {1: 1} and pixels == {1: 1}
-
-
-def test_a_label_can_be_measured_as_a_whole():
-    labels = np.zeros((10, 10), dtype=np.int16)
-    labels[::3, ::3] = 7
-    assert drop_small(labels, min_pixels=16, whole_label=True).dropped_objects == {}
-    assert drop_small(labels, min_pixels=17, whole_label=True).dropped_pixels == {7: 16}

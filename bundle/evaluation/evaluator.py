@@ -101,8 +101,9 @@ def open_with_baseline(baseline: Baseline) -> OpenSlice:
 
 
 def display_picture(item: LabelledSlice) -> np.ndarray:
-    """The slice as a person sees it: (H, W) or (H, W, 3) uint8 by its first intensity view."""
-    return item.intensity[0].apply(item.picture).astype(np.uint8)
+    """The slice as a person sees it: (H, W) or (H, W, 3) uint8 by the intensity view of highest contrast."""
+    narrowest = min(item.intensity, key=lambda view: view.high - view.low)
+    return narrowest.apply(item.picture).astype(np.uint8)
 
 
 # ---- slices ---------------------------------------------------------------------------------------------------------

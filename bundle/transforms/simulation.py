@@ -198,52 +198,6 @@ def _locate_error(truth: np.ndarray, prediction: np.ndarray, rng: np.random.Gene
     return _place(flat, region)
 
 
-# ---- small objects --------------------------------------------------------------------------------------------------
-
-
-class SizeFilter(NamedTuple):
-    """What `drop_small` kept, and how much it dropped: label -> number of objects, and of pixels."""
-
-    kept: np.ndarray
-    dropped_objects: dict[int, int]
-    dropped_pixels: dict[int, int]
-
-
-def drop_small(
-    labels: np.ndarray, *, min_pixels: int = 0, min_fraction: float = 0.0, whole_label: bool = False
-) -> SizeFilter:
-    """Sets objects smaller than a limit to background and counts them.
-
-    An object is a fully connected component (8 or 26 neighbours) of one label. The published limits: MedSAM drops
-    components below 1000 voxels in 3D and below 100 pixels in a slice; SAM-Med2D drops masks below 0.153 % of it.
-
-    Args:
-        labels: mask or label map, `(H, W)` or `(I, J, K)`, bool or integer; it is not changed.
-        min_pixels: an object of exactly this size stays.
-        min_fraction: the same as a share of the array's size; the larger of both limits holds.
-        whole_label: measure all pixels of a label together instead of each component (SAM-Med2D's masks).
-    """
-    limit = max(min_pixels, min_fraction * labels.size)
-    kept, objects, pixels = labels.copy(), {}, {}
-    for label, region in _labels_and_bounds(labels):
-        mask = labels[region] == label
-        components, count = (mask.astype(np.int32), 1) if whole_label else _components(mask)
-        sizes = np.bincount(components.ravel(), minlength=count + 1)
-        small = sizes < limit
-        small[0] = False
-        if small.any():
-            kept[region][small[components]] = 0
-            objects[label], pixels[label] = int(small.sum()), int(sizes[small].sum())
-    return SizeFilter(kept, objects, pixels)
-
-
-def _labels_and_bounds(labels: np.ndarray) -> list[tuple[int, tuple[slice, ...]]]:
-    if labels.dtype == bool:
-        return [(1, _bounds(labels))] if labels.any() else []
-    regions = ndimage.find_objects(labels)
-    return [(label, region) for label, region in enumerate(regions, start=1) if region is not None]
-
-
 # ---- shared pieces --------------------------------------------------------------------------------------------------
 
 
