@@ -7,8 +7,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from bundle.data.layouts import msd
+from bundle.data.pool import read_pool
 from bundle.evaluation.baselines import BASELINES, ellipse
 from bundle.evaluation.metrics import dice
+from bundle.networks.families import load_family
 from bundle.transforms.simulation import shift_box, tight_box
 
 
@@ -60,3 +63,13 @@ def test_a_baseline_repeats_itself(name):
     truth, picture = blob()
     box = tight_box(truth)
     assert (BASELINES[name](picture, box) == BASELINES[name](picture, box)).all()
+
+
+@pytest.mark.real_data
+def test_an_ellipse_is_a_poor_liver(real_data):
+    items = [
+        item for item in msd(real_data / "abdomen-ct-2d", datalist="datalist.json") if item["split"] == "validation"
+    ]
+    slices = read_pool(items[:6], contract=load_family("default").contract, max_side=256)
+    scores = [dice(ellipse(item.labels, tight_box(item.labels == 1)), item.labels == 1) for item in slices]
+    assert 0.5 < np.mean(scores) < 0.9

@@ -11,6 +11,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
+from bundle.data.labels import FLARE22_LABELS
+from bundle.data.volume import read_label
 from bundle.evaluation.metrics import MetricError, dice, evaluate_label_map, hausdorff95, iou, surface_dice
 
 SHAPES = hnp.array_shapes(min_dims=2, max_dims=3, min_side=2, max_side=8)
@@ -206,3 +208,15 @@ def test_a_whole_abdomen_takes_seconds():
     )
     assert all(score.nsd == 1 and score.dsc < 1 for score in scores)
     assert time.perf_counter() - started < 15  # measured: 1.2 s on one core
+
+
+@pytest.mark.real_data
+def test_a_real_label_map_agrees_with_itself_and_less_so_when_shifted(real_data):
+    truth = read_label(real_data / "flare22-style" / "labels" / "FLARE22_Tr_0001.nii.gz")
+    options = {"spacing": truth.spacing, "labels": FLARE22_LABELS}
+    same = evaluate_label_map(truth.array, truth.array, **options)
+    shifted = evaluate_label_map(np.roll(truth.array, 1, axis=0), truth.array, **options)
+    assert [score.organ for score in same if not score.present] == ["esophagus"]
+    assert all(score.dsc == score.nsd == 1 for score in same)
+    # One voxel is 3 mm, beyond the tolerance of 2 mm.
+    assert all(score.dsc < 1 and score.nsd < 1 and score.hd95 <= 3 + 1e-5 for score in shifted if score.present)

@@ -18,7 +18,7 @@ from bundle.evaluation import figures
 from bundle.evaluation.figures import Overlay
 from bundle.evaluation.records import RunFolder
 from bundle.evaluation.report import extreme_cases, write_report
-from bundle.evaluation.tables import click_rows, comparison_rows, speed_rows, summary_rows
+from bundle.evaluation.tables import CLICK_TARGETS, click_rows, comparison_rows, speed_rows, summary_rows
 from bundle.inference.predictor import SlicePrompt
 
 
@@ -107,10 +107,12 @@ def test_a_score_that_nobody_has_is_left_out():
 
 
 def test_clicks_are_counted_to_the_target():
-    liver, pancreas = click_rows({"base": records(steps=3)})
+    rows = click_rows({"base": records(steps=3)})
+    liver, pancreas = (row for row in rows if row["score"] == "dsc")
     # Liver starts at 0.80..0.85 and reaches 0.90 with the first correction; pancreas ends at 0.75.
     assert (liver["interactions"], liver["never"]) == (2, 0)
     assert (pancreas["interactions"], pancreas["never"]) == (4, 1)
+    assert {(row["score"], row["target"]) for row in rows} == set(CLICK_TARGETS)
     assert click_rows({"base": records()}) == []
 
 

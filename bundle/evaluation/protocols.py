@@ -181,10 +181,16 @@ PROTOCOLS: dict[str, PromptProtocol] = {
     "points_5": PointsProtocol(5),
     "clicks_from_point": CorrectionProtocol("point"),
     "clicks_from_box": CorrectionProtocol("box"),
+    "clicks_20": CorrectionProtocol("point", clicks=19),
+    "sam_med2d": CorrectionProtocol("point", clicks=4, rule="random"),
     "micro_sam_from_point": CorrectionProtocol("point", clicks=7, rule="paired"),
     "micro_sam_from_box": CorrectionProtocol("box", clicks=7, rule="paired"),
 }
-"""By name. Shifts and jitter are in pixels of MedSAM's 1024 square: 20 is 5 pixels of a slice of 256."""
+"""By name. Shifts and jitter are in pixels of MedSAM's 1024 square: 20 is 5 pixels of a slice of 256.
+
+`clicks_20` is RITM's count of clicks (NoC). Steps 0, 2 and 4 of `sam_med2d` are its "1, 3 and 5 points", which its
+tests place one after the other; `points_3` and `points_5` come at once.
+"""
 
 
 def protocol_named(name: str) -> PromptProtocol:

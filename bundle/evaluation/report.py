@@ -18,7 +18,6 @@ from bundle.evaluation.protocols import prompt_from_json
 from bundle.evaluation.records import Records, last_steps, read_mask, write_csv
 from bundle.evaluation.statistics import MACRO, Record, group_by
 from bundle.evaluation.tables import (
-    CLICK_TARGET,
     COMPARISON_FIELDS,
     NAMES,
     SUMMARY_FIELDS,
@@ -203,6 +202,7 @@ def _click_sections(runs: Mapping[str, Records], clicks: Sequence[Mapping[str, A
             row["run"],
             row["protocol"],
             row["organ"],
+            f"{NAMES[row['score']]} {row['target']:.2f}",
             str(row["objects"]),
             f"{row['interactions']:.2f}",
             f"{row['never']:.1%}",
@@ -212,11 +212,11 @@ def _click_sections(runs: Mapping[str, Records], clicks: Sequence[Mapping[str, A
     return [
         Section(
             "Corrections",
-            f"Interactions to a DSC of {CLICK_TARGET:.2f}, the first prompt included; an object that never gets there "
-            "counts with one more than were made. The curves are macro means over patients.",
-            ["model", "prompt", "organ", "objects", "interactions", "never"],
+            "Interactions to a target, the first prompt included; an object that never gets there counts with one more "
+            "than were made. The curves are macro means over patients.",
+            ["model", "prompt", "organ", "target", "objects", "interactions", "never"],
             rows,
-            names=3,
+            names=4,
             pictures=pictures,
         )
     ]

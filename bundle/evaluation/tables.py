@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -11,7 +11,7 @@ from bundle.evaluation.records import Records
 from bundle.evaluation.statistics import MACRO, compare, group_by, interactions_to, summarise
 
 NAMES = {"dsc": "DSC", "nsd": "NSD", "iou": "IoU", "hd95": "HD95"}
-CLICK_TARGET = 0.90
+CLICK_TARGETS = (("dsc", 0.90), ("iou", 0.85), ("iou", 0.90))
 SUMMARY_FIELDS = ("run", "protocol", "organ", "score", "cases", "objects", "mean", "low", "high")
 COMPARISON_FIELDS = (
     "protocol",
@@ -54,34 +54,29 @@ def comparison_rows(last: Mapping[str, Records], *, seed: int = 0) -> list[dict[
     return rows
 
 
-def click_rows(runs: Mapping[str, Records], *, target: float = CLICK_TARGET) -> list[dict[str, Any]]:
-    """For protocols with corrections: interactions to a DSC of `target`, and the share that never gets there.
+def click_rows(runs: Mapping[str, Records]) -> list[dict[str, Any]]:
+    """For protocols with corrections: interactions to each of `CLICK_TARGETS`, and the share that never gets there.
 
-    The first prompt counts as an interaction; an object that never gets there counts with one more than were made.
+    The first prompt counts as an interaction; an object that never gets there counts with one more than were made
+    (RITM instead counts it with the last).
     """
     rows = []
     for run, records in runs.items():
         for protocol, chosen in interactive(records).items():
             objects = group_by(chosen, lambda record: (record["key"], record["organ"])).values()
-            cap = max(len(steps) for steps in objects)
+            made = max(len(steps) for steps in objects)
             for organ, of_organ in group_by(objects, lambda steps: steps[0]["organ"]).items():
-                values = [[record["dsc"] for record in steps] for steps in of_organ]
-                reached = [max(scores) >= target for scores in values]
-                counts = [
-                    interactions_to(v, target, cap + 1) if r else cap + 1 for v, r in zip(values, reached, strict=True)
-                ]
-                rows.append(
-                    {
-                        "run": run,
-                        "protocol": protocol,
-                        "organ": organ,
-                        "objects": len(values),
-                        "target": target,
-                        "interactions": float(np.mean(counts)),
-                        "never": 1 - float(np.mean(reached)),
-                    }
-                )
+                for score, target in CLICK_TARGETS:
+                    values = [[record[score] for record in steps] for steps in of_organ]
+                    where = {"run": run, "protocol": protocol, "organ": organ, "score": score, "target": target}
+                    rows.append(where | _clicks_to(values, target, made))
     return rows
+
+
+def _clicks_to(values: Sequence[Sequence[float]], target: float, made: int) -> dict[str, Any]:
+    never = [max(scores) < target for scores in values]
+    counts = [made + 1 if lost else interactions_to(v, target, made) for v, lost in zip(values, never, strict=True)]
+    return {"objects": len(values), "interactions": float(np.mean(counts)), "never": float(np.mean(never))}
 
 
 def speed_rows(runs: Mapping[str, Records]) -> list[dict[str, Any]]:
