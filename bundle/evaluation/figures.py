@@ -177,6 +177,9 @@ def _cut(axes: Axes, case: Overlay, margin: float) -> None:
     # A square, so that all pictures of a row have the same height.
     half = (0.5 + margin) * max(*(upper - lower), 16)
     x, y = (lower + upper) / 2
+    height, width = case.truth.shape
+    if 2 * half > max(height, width):
+        half, x, y = max(height, width) / 2, (width - 1) / 2, (height - 1) / 2
     axes.set(xlim=(x - half, x + half), ylim=(y + half, y - half))
 
 

@@ -139,8 +139,8 @@ def _summary_section(summary: Sequence[Mapping[str, Any]]) -> Section:
         rows.append([run, protocol, organ, str(first["cases"]), str(first["objects"]), *cells])
     return Section(
         "Scores",
-        "Mean over patients (slices of one patient are averaged first) with its 95 % bootstrap interval. HD95 leaves "
-        "out empty answers.",
+        "The last answer to each object. Mean over patients (slices of one patient are averaged first) with its 95 % "
+        "bootstrap interval. HD95 leaves out empty answers.",
         ["model", "prompt", "organ", "patients", "objects", *(NAMES[score] for score in scores)],
         rows,
         names=3,
@@ -258,6 +258,8 @@ def _rate(seconds: float | None) -> tuple[str, str]:
 
 def _interval(entry: Mapping[str, Any], score: str) -> str:
     digits = 1 if score == "hd95" else 3
+    if entry["cases"] < 2:  # nothing to draw from
+        return f"{entry['mean']:.{digits}f}"
     return f"{entry['mean']:.{digits}f} [{entry['low']:.{digits}f}, {entry['high']:.{digits}f}]"
 
 
