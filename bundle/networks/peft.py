@@ -213,13 +213,19 @@ def unmerge_lora(network: nn.Module) -> int:
 
 def tuning_names(network: nn.Module) -> list[str]:
     """The names of all parameters that adapters or LoRA added."""
-    names = []
-    for prefix, module in network.named_modules():
-        if isinstance(module, (ConvAdapter, BottleneckAdapter)):
-            names += [f"{prefix}.{name}" for name, _ in module.named_parameters()]
-        elif isinstance(module, nn.Linear):
-            names += [f"{prefix}.{child}.weight" for child, _ in module.named_children()]
-    return names
+    adapters = [
+        f"{prefix}.{name}"
+        for prefix, module in network.named_modules()
+        if isinstance(module, (ConvAdapter, BottleneckAdapter))
+        for name, _ in module.named_parameters()
+    ]
+    return adapters + lora_names(network)
+
+
+def lora_names(network: nn.Module) -> list[str]:
+    """The names of all parameters that LoRA added: the children of linear layers."""
+    layers = ((prefix, module) for prefix, module in network.named_modules() if isinstance(module, nn.Linear))
+    return [f"{prefix}.{name}.weight" for prefix, layer in layers for name, _ in layer.named_children()]
 
 
 def _fold(network: nn.Module, sign: int) -> int:

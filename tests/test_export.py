@@ -1,0 +1,158 @@
+"""What is exported answers as the network does, in other runtimes and in other projects."""
+
+from __future__ import annotations
+
+import numpy as np
+import onnxruntime
+import pytest
+import torch
+from fixtures.parity.cases import fill_with_seeded_weights
+from segment_anything.modeling import ImageEncoderViT
+
+from bundle.networks import export
+from bundle.networks.build import VIT_VARIANTS, sam_tiny_vit, sam_vit
+from bundle.networks.checkpoints import CheckpointError, open_checkpoint
+from bundle.networks.export import export_official, export_onnx, export_torchscript
+from bundle.networks.peft import merge_lora
+from bundle.networks.promptable_sam import PromptableSam, PromptBatch
+
+SIZE = 64
+LORA = [{"kind": "lora", "part": "encoder"}, {"kind": "lora", "part": "decoder"}]
+
+
+def tiny() -> PromptableSam:
+    return sam_tiny_vit(image_size=SIZE, grid=8, neck="pyramid", window_sizes=(8, 4, 4))
+
+
+def vit(tuning=()) -> PromptableSam:
+    """A ViT of width 64 with a windowed and a global block."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setitem(VIT_VARIANTS, "vit_b", (64, 2, 4, (1,)))
+        return sam_vit(image_size=SIZE, tuning=tuning)
+
+
+@pytest.fixture(scope="module", params=[tiny, lambda: vit(LORA)], ids=["tiny_vit", "vit_with_lora"])
+def network(request) -> PromptableSam:
+    network = request.param().eval()
+    fill_with_seeded_weights(network)
+    return network
+
+
+@pytest.fixture(scope="module")
+def torchscript(network, tmp_path_factory):
+    encoder, decoder = export_torchscript(network, tmp_path_factory.mktemp("ts"))
+    return torch.jit.load(encoder), torch.jit.load(decoder)
+
+
+@pytest.fixture(scope="module")
+def onnx(network, tmp_path_factory):
+    return [
+        onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
+        for path in export_onnx(network, tmp_path_factory.mktemp("onnx"))
+    ]
+
+
+def images(count: int) -> torch.Tensor:
+    return torch.randn(count, 3, SIZE, SIZE, generator=torch.Generator().manual_seed(count))
+
+
+def question(network: PromptableSam, objects: int, points: int, *, masks: bool) -> PromptBatch:
+    """A box and some points for each object, in two images."""
+    generator = torch.Generator().manual_seed(objects)
+    grid = 4 * network.grid_size
+    return PromptBatch(
+        points=SIZE * torch.rand(objects, points, 2, generator=generator),
+        point_labels=torch.randint(-1, 2, (objects, points), generator=generator),
+        boxes=SIZE * torch.rand(objects, 4, generator=generator).sort(dim=1).values,
+        masks=torch.randn(objects, 1, grid, grid, generator=generator) if masks else None,
+        image_index=torch.arange(objects) % 2,
+    )
+
+
+def graph_inputs(network: PromptableSam, embeddings: torch.Tensor, prompts: PromptBatch) -> dict[str, torch.Tensor]:
+    coords, labels = prompts.tokens()
+    grid = 4 * network.grid_size
+    masks = prompts.masks if prompts.masks is not None else torch.full((len(prompts), 1, grid, grid), torch.nan)
+    index = prompts.image_index
+    return dict(embeddings=embeddings, image_index=index, coords=coords, labels=labels.long(), masks=masks)
+
+
+@torch.no_grad()
+def test_torchscript_encodes_any_number_of_images(network, torchscript):
+    torch.testing.assert_close(torchscript[0](images(3)), network.encode(images(3)), atol=1e-4, rtol=1e-4)
+
+
+@torch.no_grad()
+def test_onnx_encodes_any_number_of_images(network, onnx):
+    answer = onnx[0].run(None, {"images": images(3).numpy()})[0]
+    np.testing.assert_allclose(answer, network.encode(images(3)).numpy(), atol=1e-4, rtol=1e-3)
+
+
+@pytest.mark.parametrize(("objects", "points", "masks"), [(2, 1, False), (5, 7, True)])
+@torch.no_grad()
+def test_both_decode_any_number_of_objects_and_points(network, torchscript, onnx, objects, points, masks):
+    embeddings = network.encode(images(2))
+    prompts = question(network, objects, points, masks=masks)
+    expected = network.decode(embeddings, prompts)
+    inputs = graph_inputs(network, embeddings, prompts)
+    logits, iou = torchscript[1](**inputs)
+    torch.testing.assert_close(logits[:, 1:], expected.logits, atol=1e-4, rtol=1e-3)
+    torch.testing.assert_close(iou[:, 1:], expected.iou, atol=1e-4, rtol=1e-3)
+    logits, iou = onnx[1].run(["logits", "iou"], {name: value.numpy() for name, value in inputs.items()})
+    np.testing.assert_allclose(logits[:, 1:], expected.logits.numpy(), atol=1e-4, rtol=1e-3)
+    np.testing.assert_allclose(iou[:, 1:], expected.iou.numpy(), atol=1e-4, rtol=1e-3)
+
+
+@pytest.mark.filterwarnings("ignore::torch.jit.TracerWarning")
+def test_monais_export_can_trace_the_whole_network():
+    network = tiny().eval()
+    traced = torch.jit.trace(network, images(1))
+    torch.testing.assert_close(traced(images(1)), network(images(1)), atol=1e-4, rtol=1e-4)
+
+
+def test_exporting_leaves_the_network_as_it_was(tmp_path):
+    network = vit(LORA).train()
+    before = {key: value.clone() for key, value in network.state_dict().items()}
+    export_torchscript(network, tmp_path)
+    assert network.training
+    for key, value in network.state_dict().items():
+        torch.testing.assert_close(value, before[key])
+
+
+def test_segment_anything_opens_the_official_layout_with_lora_merged(tmp_path):
+    network = vit(LORA).eval()
+    fill_with_seeded_weights(network)
+    state = torch.load(export_official(network, tmp_path / "sam.pth"), weights_only=True)
+    encoder = ImageEncoderViT(
+        img_size=SIZE, embed_dim=64, depth=2, num_heads=4, use_rel_pos=True, window_size=14, global_attn_indexes=(1,)
+    )
+    encoder.load_state_dict({k.removeprefix("image_encoder."): v for k, v in state.items() if k.startswith("image_")})
+    merge_lora(network)
+    torch.testing.assert_close(encoder.pos_embed, network.image_encoder.pos_embed)
+    torch.testing.assert_close(encoder.blocks[0].attn.qkv.weight, network.image_encoder.blocks[0].attn.qkv.weight)
+    assert not [key for key in state if "linear_" in key or ".w_" in key]
+
+
+def test_the_official_layout_comes_back_in(tmp_path):
+    network = sam_tiny_vit(image_size=SIZE, grid=4)
+    back = open_checkpoint(export_official(network, tmp_path / "mobile.pt")).state_dict
+    assert all(torch.equal(value, back[key]) for key, value in network.state_dict().items())
+
+
+@pytest.mark.parametrize(
+    ("build", "name", "message"),
+    [
+        (tiny, "x.pth", "pyramid neck"),
+        (lambda: vit([{"kind": "adapter"}]), "x.pth", "no place for adapters"),
+        (vit, "x.safetensors", ".pth or .pt"),
+    ],
+)
+def test_what_the_official_layout_cannot_say_is_refused(tmp_path, build, name, message):
+    with pytest.raises(CheckpointError, match=message):
+        export_official(build(), tmp_path / name)
+
+
+def test_a_network_too_large_for_onnx_is_refused(tmp_path, monkeypatch):
+    monkeypatch.setattr(export, "_ONNX_LIMIT", 1000)
+    with pytest.raises(CheckpointError, match="use TorchScript"):
+        export_onnx(vit(), tmp_path)
