@@ -24,7 +24,6 @@ from bundle.inference.session import InteractiveSession, Segmentation
 from bundle.inference.store import EmbeddingStore
 from bundle.networks.families import Family
 from bundle.networks.files import write_atomically
-from bundle.networks.promptable_sam import PromptableSam
 from bundle.transforms.prompts import ObjectPrompts, PromptError
 
 Score = Callable[..., Sequence[Any]]
@@ -152,10 +151,8 @@ class PromptInferer(Inferer):
         return result
 
     def _segmenter_of(self, network: nn.Module) -> Segmenter:
-        if not isinstance(network, PromptableSam):
-            raise CaseError(
-                f"family {self.family.name} has no prompts to answer; choose one that takes boxes or points"
-            )
+        if not hasattr(network, "decode"):  # an automatic network
+            raise CaseError(f"family {self.family.name} takes no prompts; choose one that does")
         if self._segmenter is None or self._segmenter.predictor.network is not network:
             self._segmenter = Segmenter(self.family, network, store=self.store, device=self.device)
         return self._segmenter

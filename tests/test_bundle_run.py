@@ -1,0 +1,117 @@
+"""`python -m monai.bundle run` as people type it: in a folder of their own, with a clone or the unzipped bundle."""
+
+from __future__ import annotations
+
+import json
+import os
+import runpy
+import subprocess
+import sys
+import zipfile
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from bundle.data.phantom import make_phantom
+from bundle.data.volume import read_label, read_volume, write_label, write_volume
+from bundle.networks.checkpoints import save_checkpoint
+from bundle.networks.families import build_network, load_family
+
+# Runs `python -m monai.bundle` without the installed package, and says which one it took instead.
+WITHOUT_INSTALLED_PACKAGE = """
+import runpy, sys
+sys.meta_path[:] = [finder for finder in sys.meta_path if "editable" not in getattr(finder, "__module__", "")]
+sys.path[0] = ""
+try:
+    runpy.run_module("monai.bundle", run_name="__main__")
+finally:
+    print("package:", sys.modules["bundle"].__file__)
+"""
+
+
+pytestmark = pytest.mark.slow  # each starts an interpreter that imports MONAI
+
+
+def monai_bundle(folder, *arguments, program=("-m", "monai.bundle")):
+    """Run MONAI's command in a folder; the finished process."""
+    command = [sys.executable, *program, "run", *map(str, arguments)]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
+    return subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, timeout=300)
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    """A person's folder: a small CT, its label map, prompts, and weights of the default family (random ones)."""
+    folder = tmp_path_factory.mktemp("mine")
+    image, label, _ = make_phantom(shape=(32, 28, 6), spacing=(12.0, 12.0, 40.0))
+    write_volume(image, folder / "ct.nii.gz")
+    write_label(label.array, label, folder / "label.nii.gz")
+    objects = [
+        {"name": "liver", "label": 3, "box": [[4, 4, 3], [14, 16, 3]], "points": [[9, 9, 3]]},
+        {"name": "spleen", "label": 7, "points": [[22, 9, 2], [25, 9, 2]], "point_labels": [1, 0]},
+    ]
+    (folder / "prompts.json").write_text(json.dumps({"objects": objects}))
+    family = load_family("default")
+    metadata = {"family": "default", "contract": dict(family.contract_def)}
+    save_checkpoint(build_network(family, random=True), folder / "weights.safetensors", metadata=metadata)
+    return folder
+
+
+def test_prompts_of_a_file_are_answered_on_the_grid_of_the_image(folder, repository):
+    done = monai_bundle(
+        folder,
+        *("--config_file", repository / "configs" / "inference.json", "--checkpoint", "weights.safetensors"),
+        *("--image", "ct.nii.gz", "--prompts", "prompts.json", "--output_dir", "out", "--dimension", 2),
+    )
+    assert done.returncode == 0, done.stderr
+    image, written = read_volume(folder / "ct.nii.gz"), read_label(folder / "out" / "ct.nii.gz")
+    assert written.shape == image.shape
+    np.testing.assert_allclose(written.affine, image.affine)
+    assert set(np.unique(written.array)) <= {0, 3, 7}
+    report = json.loads((folder / "out" / "ct.json").read_text())
+    assert [(row["name"], row["label"], row["slices"]) for row in report["objects"]] == [
+        ("liver", 3, 1),
+        ("spleen", 7, 1),
+    ]
+
+
+def test_the_unzipped_bundle_runs_with_its_own_package_from_another_folder(folder, repository, tmp_path):
+    make_bundle = runpy.run_path(str(repository / "scripts" / "make_bundle.py"))["make_bundle"]
+    with zipfile.ZipFile(make_bundle(tmp_path, weights=folder / "weights.safetensors")) as archive:
+        archive.extractall(tmp_path)
+    done = monai_bundle(
+        folder,
+        *("--config_file", tmp_path / "monai_sam" / "configs" / "inference.json"),
+        *("--image", "ct.nii.gz", "--label", "label.nii.gz", "--output_dir", tmp_path / "out"),
+        program=("-c", WITHOUT_INSTALLED_PACKAGE),
+    )
+    assert done.returncode == 0, done.stderr
+    assert f"package: {tmp_path / 'monai_sam' / 'bundle' / '__init__.py'}" in done.stdout
+    report = json.loads((tmp_path / "out" / "ct.json").read_text())
+    assert all(0 <= row["dsc"] <= 1 for row in report["objects"])
+    assert read_label(tmp_path / "out" / "ct.nii.gz").shape == (32, 28, 6)
+
+
+def test_a_mistake_ends_in_one_sentence(folder, repository):
+    done = monai_bundle(folder, "--config_file", repository / "configs" / "inference.json", "--image", "ct.nii.gz")
+    assert done.returncode == 1
+    assert done.stderr.splitlines()[-1].startswith("error: expected prompts or a label to draw boxes from, got neither")
+    assert "Traceback" not in done.stderr
+
+
+@pytest.mark.real_data
+def test_a_real_ct_with_a_label_gives_a_label_map_of_its_organs(folder, repository, real_data, tmp_path):
+    study = real_data / "flare22-style"
+    done = monai_bundle(
+        folder,
+        *("--config_file", repository / "configs" / "inference.json", "--checkpoint", "weights.safetensors"),
+        *("--image", study / "images", "--label", study / "labels", "--output_dir", tmp_path),
+        *("--label_names", "{'liver': 1, 'spleen': 3}"),
+    )
+    assert done.returncode == 0, done.stderr
+    (image,) = Path(study, "images").iterdir()
+    written = read_label(tmp_path / image.name)
+    assert written.shape == read_volume(image).shape
+    assert set(np.unique(written.array)) <= {0, 1, 3}
+    assert "liver" in done.stdout and "dsc" in done.stdout

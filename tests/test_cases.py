@@ -1,0 +1,174 @@
+"""Which files belong to one case, and the boxes that a label map gives."""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from bundle.data.volume import Volume, write_label, write_volume
+from bundle.inference.cases import CaseError, CaseFiles, ReadCase, boxes_of_label, find_cases, label_names
+
+SHAPE = (12, 10, 8)
+
+
+def touch(path):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.touch()
+    return path
+
+
+def two_objects():
+    labels = np.zeros(SHAPE, np.uint8)
+    labels[2:6, 3:8, 1:5] = 1
+    labels[8:10, 1:3, [2, 6]] = 4
+    return labels
+
+
+def volume_and_label(folder, offset=0.0):
+    image = write_volume(Volume(np.zeros(SHAPE, np.int16), np.eye(4)), folder / "ct.nii.gz")
+    affine = np.eye(4)
+    affine[0, 3] = offset
+    label = write_label(two_objects(), Volume(two_objects(), affine), folder / "label.nii.gz")
+    return image, label
+
+
+# ---- files ----------------------------------------------------------------------------------------------------------
+
+
+def test_one_image_takes_the_files_it_is_given(tmp_path):
+    image, prompts = touch(tmp_path / "ct.nii.gz"), touch(tmp_path / "p.json")
+    assert find_cases(image, prompts=prompts) == [CaseFiles("ct", image, prompts)]
+
+
+def test_images_of_a_folder_find_their_labels_by_name_with_or_without_the_channel(tmp_path):
+    images = [touch(tmp_path / "images" / name) for name in ("a_0000.nii.gz", "b.nii.gz")]
+    labels = [touch(tmp_path / "labels" / name) for name in ("a.nii.gz", "b.nrrd")]
+    found = find_cases(tmp_path / "images", label=tmp_path / "labels")
+    assert [(case.image, case.label) for case in found] == list(zip(images, labels, strict=True))
+
+
+def test_a_list_of_images_finds_prompts_in_a_folder(tmp_path):
+    images = [touch(tmp_path / name) for name in ("a.nrrd", "b.png")]
+    prompts = [touch(tmp_path / "prompts" / name) for name in ("a.json", "b.json")]
+    assert [case.prompts for case in find_cases(images, prompts=tmp_path / "prompts")] == prompts
+
+
+def test_a_folder_without_volume_files_is_one_dicom_series(tmp_path):
+    touch(tmp_path / "series" / "IM0001")
+    (case,) = find_cases(tmp_path / "series", prompts=touch(tmp_path / "p.json"))
+    assert case.name == "series"
+
+
+def test_a_case_with_results_is_left_out_when_a_run_goes_on(tmp_path):
+    images = [touch(tmp_path / name) for name in ("a.nrrd", "b.nrrd")]
+    touch(tmp_path / "out" / "a.json")
+    labels = [touch(tmp_path / "labels" / name) for name in ("a.nrrd", "b.nrrd")]
+    (case,) = find_cases(images, label=tmp_path / "labels", done_in=tmp_path / "out")
+    assert (case.image, case.label) == (images[1], labels[1])
+
+
+def test_files_that_do_not_belong_together_are_refused_with_what_to_do(tmp_path):
+    a, b = touch(tmp_path / "a.nrrd"), touch(tmp_path / "x" / "a.nrrd")
+    label, empty = touch(tmp_path / "label.nrrd"), tmp_path / "empty"
+    empty.mkdir()
+    with pytest.raises(CaseError, match="add --image"):
+        find_cases(None, label=label)
+    with pytest.raises(CaseError, match="there is no image"):
+        find_cases(tmp_path / "none.nrrd", label=label)
+    with pytest.raises(CaseError, match="add --prompts"):
+        find_cases(a)
+    with pytest.raises(CaseError, match="there is no label"):
+        find_cases(a, label=tmp_path / "none.nrrd")
+    with pytest.raises(CaseError, match="expected a folder of label files"):
+        find_cases([a, b], label=label)
+    with pytest.raises(CaseError, match="no prompts for a"):
+        find_cases(a, prompts=empty)
+    touch(empty / "a.json")
+    with pytest.raises(CaseError, match="results of one name"):
+        find_cases([a, b], prompts=empty)
+
+
+# ---- boxes ----------------------------------------------------------------------------------------------------------
+
+
+def test_an_object_gets_one_box_in_3d():
+    first, second = boxes_of_label(two_objects(), {"liver": 1, "spleen": 2, "spots": 4})
+    assert (first.name, first.box.tolist()) == ("liver", [[2, 3, 1], [5, 7, 4]])
+    assert (second.label, second.box.tolist()) == (4, [[8, 1, 2], [9, 2, 6]])
+
+
+def test_an_object_gets_one_flat_box_on_each_of_its_slices_in_2d():
+    boxes = boxes_of_label(two_objects(), {"spots": 4}, dimension=2)
+    assert [prompt.box.tolist() for prompt in boxes] == [[[8, 1, 2], [9, 2, 2]], [[8, 1, 6], [9, 2, 6]]]
+
+
+def test_slices_may_be_stacked_along_any_axis():
+    boxes = boxes_of_label(two_objects(), {"spots": 4}, dimension=2, axis=0)
+    assert [prompt.box.tolist() for prompt in boxes] == [[[8, 1, 2], [8, 2, 6]], [[9, 1, 2], [9, 2, 6]]]
+
+
+@given(axis=st.integers(0, 2), shift=st.integers(0, 20))
+def test_a_shift_moves_the_sides_outward_within_the_slices_and_the_volume(axis, shift):
+    (tight,) = boxes_of_label(two_objects(), {"liver": 1}, axis=axis)
+    (wide,) = boxes_of_label(two_objects(), {"liver": 1}, axis=axis, shift=shift)
+    low, high = (np.clip(tight.box[side] + sign * shift, 0, np.array(SHAPE) - 1) for side, sign in ((0, -1), (1, 1)))
+    low[axis], high[axis] = tight.box[:, axis]
+    assert wide.box.tolist() == [low.tolist(), high.tolist()]
+
+
+def test_a_dimension_or_axis_that_does_not_exist_is_refused():
+    for options in ({"dimension": 4}, {"axis": 3}):
+        with pytest.raises(CaseError, match="dimension must be 2 or 3 and axis 0, 1 or 2"):
+            boxes_of_label(two_objects(), {"liver": 1}, **options)
+
+
+def test_values_without_names_are_named_by_number():
+    assert label_names(None, two_objects()) == {"label_1": 1, "label_4": 4}
+
+
+def test_names_come_from_a_file_or_are_refused(tmp_path):
+    path = tmp_path / "names.json"
+    path.write_text(json.dumps({"liver": 1}))
+    assert label_names(path, two_objects()) == {"liver": 1}
+    path.write_text("liver")
+    with pytest.raises(CaseError, match="names must be a JSON file"):
+        label_names(path, two_objects())
+    with pytest.raises(CaseError, match="whole number of at least 1"):
+        label_names({"liver": "1"}, two_objects())
+
+
+# ---- reading --------------------------------------------------------------------------------------------------------
+
+
+def test_prompts_of_a_file_are_asked_even_if_there_is_a_label(tmp_path):
+    image, label = volume_and_label(tmp_path)
+    prompts = tmp_path / "p.json"
+    prompts.write_text(json.dumps({"objects": [{"name": "spot", "points": [[1, 2, 3]]}]}))
+    case = ReadCase()(CaseFiles("ct", image, prompts, label))
+    assert [prompt.name for prompt in case.prompts] == ["spot"]
+    assert (case.truth.array == two_objects()).all()
+
+
+def test_a_label_gives_boxes_around_its_objects(tmp_path):
+    image, label = volume_and_label(tmp_path)
+    case = ReadCase(names={"liver": 1})(CaseFiles("ct", image, label=label))
+    assert [(prompt.name, prompt.box.tolist()) for prompt in case.prompts] == [("liver", [[2, 3, 1], [5, 7, 4]])]
+
+
+def test_a_label_without_the_named_objects_is_refused(tmp_path):
+    image, label = volume_and_label(tmp_path)
+    with pytest.raises(CaseError, match="shows none of heart"):
+        ReadCase(names={"heart": 3})(CaseFiles("ct", image, label=label))
+
+
+def test_a_label_on_another_grid_is_refused(tmp_path):
+    image, label = volume_and_label(tmp_path, offset=3.0)
+    with pytest.raises(CaseError, match=r"3\.0 mm off its image"):
+        ReadCase()(CaseFiles("ct", image, label=label))
+    flat = Volume(np.ones((3, 3, 1), np.uint8), np.eye(4))
+    with pytest.raises(CaseError, match="resample it"):
+        ReadCase()(CaseFiles("ct", image, label=write_label(flat.array, flat, tmp_path / "flat.nii.gz")))

@@ -1,0 +1,150 @@
+"""Batch inference: objects gathered into a label map, asked of a network, written with scores."""
+
+from __future__ import annotations
+
+import json
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+from fakes import BrightRegionSam, bright_contract
+from torch import nn
+
+from bundle.data.volume import Volume, read_label
+from bundle.evaluation.metrics import evaluate_label_map
+from bundle.inference.cases import Case, CaseError, CaseFiles, boxes_of_label
+from bundle.inference.session import Segmentation
+from bundle.inference.workflow import CaseEvaluator, LabelMap, PromptInferer, SaveResults
+from bundle.transforms.prompts import ObjectPrompts, PromptError
+
+SHAPE = (40, 36, 24)
+AFFINE = np.diag([1.0, 1.0, 2.0, 1.0])
+FAMILY = SimpleNamespace(name="bright", contract=bright_contract())
+
+
+def two_bars():
+    labels = np.zeros(SHAPE, np.uint8)
+    labels[4:18, 6:20, 2:16] = 1
+    labels[22:36, 10:30, 6:20] = 3
+    return labels
+
+
+def bright_case(prompts, tmp_path=None, truth=True):
+    labels = two_bars()
+    image = Volume(np.where(labels > 0, 100, 0).astype(np.int16), AFFINE, "CT")
+    return Case(CaseFiles("bars", "bars.nii.gz"), image, prompts, Volume(labels, AFFINE) if truth else None)
+
+
+def found(mask, scores, axis=2):
+    return Segmentation(mask, scores, axis, {"total": 0.0}, 0)
+
+
+def columns(first, last):
+    """(4, 4, 2) with the columns from first to last."""
+    mask = np.zeros((4, 4, 2), bool)
+    mask[first : last + 1] = True
+    return mask
+
+
+# ---- overlaps -------------------------------------------------------------------------------------------------------
+
+
+def test_a_contested_voxel_goes_to_the_higher_predicted_iou_of_its_slice():
+    gathered = LabelMap((4, 4, 2), 2)
+    gathered.add(found(columns(0, 2), {0: 0.9, 1: 0.5}), 1)
+    gathered.add(found(columns(1, 3), {0: 0.7, 1: 0.8}), 2)
+    assert gathered.labels[:, 0].T.tolist() == [[1, 1, 1, 2], [1, 2, 2, 2]]
+    assert gathered.contested_voxels == 2 * 4 * 2
+
+
+def test_between_equal_predicted_ious_the_first_object_stays():
+    gathered = LabelMap((4, 4, 2), 2)
+    for label in (2, 1):
+        gathered.add(found(columns(0, 3), {0: 0.5, 1: 0.5}), label)
+    assert (gathered.labels == 2).all()
+
+
+def test_a_low_or_negative_predicted_iou_still_takes_empty_voxels():
+    gathered = LabelMap((4, 4, 2), 300)
+    gathered.add(found(columns(0, 0), {0: -0.1}), 300)
+    assert gathered.labels.dtype == np.uint16
+    assert gathered.labels[0, :, 0].tolist() == [300] * 4
+    assert gathered.labels[0, :, 1].tolist() == [0] * 4
+
+
+# ---- asking ---------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("dimension", [2, 3])
+@pytest.mark.parametrize("axis", [0, 1, 2])
+def test_boxes_of_a_label_find_its_objects(dimension, axis):
+    names = {"bar": 1, "block": 3}
+    boxes = boxes_of_label(two_bars(), names, dimension=dimension, axis=axis)
+    result = PromptInferer(FAMILY, dimension=dimension, axis=axis, device="cpu")(bright_case(boxes), BrightRegionSam())
+    scores = evaluate_label_map(result.labels, two_bars(), spacing=(1, 1, 2), labels=names)
+    assert min(score.dsc for score in scores) > 0.8
+    assert [(row.name, row.label) for row in result.objects] == [("bar", 1), ("block", 3)]
+    assert [row.voxels for row in result.objects] == [np.count_nonzero(result.labels == value) for value in (1, 3)]
+
+
+def test_a_flat_prompt_is_followed_in_3d_and_stays_on_its_slice_in_2d():
+    prompt = ObjectPrompts(box=np.array([[4, 6, 4], [17, 19, 4]]), name="bar")
+    slices = {}
+    for dimension in (2, 3):
+        result = PromptInferer(FAMILY, dimension=dimension, device="cpu")(bright_case([prompt]), BrightRegionSam())
+        slices[dimension] = np.flatnonzero(result.labels.any(axis=(0, 1))).tolist()
+        assert result.objects[0].slices == len(slices[dimension])
+    assert slices == {2: [4], 3: list(range(2, 16))}
+
+
+def test_slices_that_look_the_same_are_encoded_once():
+    network, boxes = BrightRegionSam(), boxes_of_label(two_bars(), {"bar": 1, "block": 3}, dimension=2)
+    inferer = PromptInferer(FAMILY, dimension=2, device="cpu")
+    assert inferer(bright_case(boxes), network).encoded_slices == 3  # the bar alone, both, and the block alone
+    assert inferer(bright_case(boxes), network).encoded_slices == 0
+
+
+def test_a_prompt_that_cannot_be_used_names_its_object():
+    inferer = PromptInferer(FAMILY, device="cpu")
+    with pytest.raises(PromptError, match="object 'tip': point"):
+        inferer(bright_case([ObjectPrompts(points=[[99, 0, 0]], point_labels=[1], name="tip")]), BrightRegionSam())
+
+
+def test_a_network_without_prompts_and_a_fourth_dimension_are_refused():
+    with pytest.raises(CaseError, match="takes no prompts"):
+        PromptInferer(FAMILY)(bright_case([]), nn.Identity())
+    with pytest.raises(CaseError, match="dimension must be 2 or 3"):
+        PromptInferer(FAMILY, dimension=4)
+
+
+# ---- writing --------------------------------------------------------------------------------------------------------
+
+
+def run(tmp_path, *, truth=True, score=evaluate_label_map):
+    boxes = boxes_of_label(two_bars(), {"bar": 1, "block": 3})
+    CaseEvaluator(
+        device="cpu",
+        val_data_loader=[bright_case(boxes, truth=truth)],
+        network=BrightRegionSam(),
+        inferer=PromptInferer(FAMILY, device="cpu"),
+        val_handlers=[SaveResults(tmp_path / "out", output_ext=".nrrd", score=score, settings={"family": "bright"})],
+    ).run()
+    return json.loads((tmp_path / "out" / "bars.json").read_text())
+
+
+def test_a_run_leaves_a_label_map_on_the_grid_and_a_report(tmp_path, capsys):
+    report = run(tmp_path)
+    written = read_label(tmp_path / "out" / report["label_map"])
+    assert written.shape == SHAPE
+    np.testing.assert_allclose(written.affine, AFFINE)
+    assert report["family"] == "bright"
+    assert [row["name"] for row in report["objects"]] == ["bar", "block"]
+    assert all(row["dsc"] > 0.8 and 0 < row["nsd"] <= 1 and row["predicted_iou"] == 0.9 for row in report["objects"])
+    assert report["seconds"]["total"] >= report["seconds"]["encode"] > 0
+    printed = capsys.readouterr().out
+    assert "dsc" in printed and "block" in printed and "mean of 2" in printed
+
+
+def test_without_a_truth_nothing_is_scored(tmp_path, capsys):
+    assert all("dsc" not in row for row in run(tmp_path, truth=False)["objects"])
+    assert "dsc" not in capsys.readouterr().out
