@@ -21,7 +21,7 @@ from tqdm import tqdm
 from bundle.data.labels import FLARE22_LABELS
 from bundle.data.phantom import write_phantom
 from bundle.data.volume import Volume, read_label, read_volume, write_label
-from monailabel_app.demo.pictures import draw_organ
+from monailabel_app.demo.pictures import draw_organ, draw_overview
 from monailabel_app.demo.rounds import OrganResult, Row, merge, segment_organ
 from monailabel_app.demo.slicer_user import SlicerError, SlicerUser
 from monailabel_app.lib.launch import ServerError, log_tail, running_server
@@ -67,9 +67,10 @@ def work(
         result = segment_organ(user, truth, name, value)
         draw_organ(output / "pictures" / f"{name.replace(' ', '_')}.png", image, truth.array == value, result)
         results.append(result)
-    values = list(organs.values())
-    for kind, masks in (("2d", [r.slice_mask for r in results]), ("3d", [r.volume_mask for r in results])):
-        path = write_label(merge(truth, dict(zip(values, masks, strict=True))), image, output / f"labels-{kind}.nii.gz")
+    write_label(merge(truth, organs.values(), [r.slice_mask for r in results]), image, output / "labels-2d.nii.gz")
+    answer = merge(truth, organs.values(), [result.volume_mask for result in results])
+    path = write_label(answer, image, output / "labels-3d.nii.gz")
+    draw_overview(output / "overview.png", image, truth.array, answer, organs)
     submit(user, image_path, path, organs)
     user.close_volume()
     return results

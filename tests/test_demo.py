@@ -53,6 +53,7 @@ def test_every_organ_is_segmented_scored_drawn_and_submitted(run_demo, case, tmp
         answer, truth = read_label(tmp_path / f"{name}.nii.gz"), read_label(label)
         assert np.allclose(answer.affine, truth.affine)
         assert set(np.unique(answer.array)) == {0, 1, 13}
+    assert Image.open(tmp_path / "overview.png").width > 800
     assert Image.open(tmp_path / "pictures" / "left_kidney.png").width > 800
     assert (tmp_path / "studies" / "labels" / "final" / "ct.nii.gz").is_file()
 
@@ -74,5 +75,5 @@ def test_a_small_organ_lies_on_top_of_a_large_one():
     small = np.zeros_like(large)
     small[1, 1, 1] = True
     truth = Volume(np.zeros((3, 3, 3), np.uint8), np.eye(4))
-    labels = merge(truth, {5: small, 7: large})
+    labels = merge(truth, [5, 7], [small, large])
     assert labels[1, 1, 1] == 5 and labels[0, 0, 0] == 7

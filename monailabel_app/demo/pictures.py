@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 
 import matplotlib
@@ -11,7 +12,7 @@ matplotlib.use("Agg")  # no window: this runs on servers
 import matplotlib.pyplot as plt
 import numpy as np
 from matplotlib.axes import Axes
-from matplotlib.patches import Rectangle
+from matplotlib.patches import Patch, Rectangle
 
 from bundle.data.volume import Volume
 from bundle.transforms.frames import SliceFrame
@@ -51,6 +52,54 @@ def draw_organ(path: Path, image: Volume, organ: np.ndarray, result: OrganResult
     plt.close(figure)
 
 
+def draw_overview(path: Path, image: Volume, truth: np.ndarray, answer: np.ndarray, organs: Mapping[str, int]) -> None:
+    """Draw all organs of a case, truth beside answer, on the axial and the coronal slice that show most of them.
+
+    Args:
+        path: the file.
+        image: the volume.
+        truth: (I, J, K) label map.
+        answer: (I, J, K) label map.
+        organs: name -> label.
+    """
+    # The palette comes in pairs of one hue: the ten strong ones first, then the ten pale ones.
+    shades = [matplotlib.colormaps["tab20"](shade) for shade in (*range(0, 20, 2), *range(1, 20, 2))]
+    colors = {value: shades[position % 20] for position, value in enumerate(organs.values())}
+    figure, axes = plt.subplots(1, 4, figsize=(18, 5.6), facecolor="black")
+    for pair, plane in ((axes[:2], "axial"), (axes[2:], "coronal")):
+        frame = SliceFrame.of_plane(image.shape, image.affine, plane)
+        index = _richest_slice(frame.stack(truth))
+        for axis, labels, title in zip(pair, (truth, answer), ("truth", "answer to 3D boxes"), strict=True):
+            _show_slice(axis, image, frame, index)
+            axis.imshow(_paint(frame.extract(labels, index), colors), aspect=axis.get_aspect(), interpolation="nearest")
+            axis.set_title(f"{plane} {index}: {title}", color="white", size=12)
+    handles = [Patch(color=colors[value], label=name) for name, value in organs.items()]
+    figure.legend(handles=handles, loc="lower center", ncols=7, labelcolor="white", frameon=False, fontsize=11)
+    figure.tight_layout(rect=(0, 0.08, 1, 1))
+    figure.savefig(path, dpi=80, facecolor="black")
+    plt.close(figure)
+
+
+def _richest_slice(stack: np.ndarray) -> int:
+    """The slice that shows the most labels; among equals the one with most labelled pixels."""
+    return max(range(len(stack)), key=lambda index: (len(np.unique(stack[index])), np.count_nonzero(stack[index])))
+
+
+def _paint(labels: np.ndarray, colors: Mapping[int, tuple[float, ...]]) -> np.ndarray:
+    """(H, W, 4) colours of a (H, W) label map, see-through where there is none."""
+    painted = np.zeros((*labels.shape, 4))
+    for value, color in colors.items():
+        painted[labels == value] = (*color[:3], 0.55)
+    return painted
+
+
+def _show_slice(axes: Axes, image: Volume, frame: SliceFrame, index: int) -> None:
+    dy, dx = frame.pixel_spacing(image.spacing)
+    low, high = _window(image)
+    axes.imshow(frame.extract(image.array, index), cmap="gray", vmin=low, vmax=high, aspect=dy / dx)
+    axes.set_axis_off()
+
+
 def _draw_plane(
     axes: Axes,
     image: Volume,
@@ -61,9 +110,7 @@ def _draw_plane(
     result: OrganResult | None = None,
 ) -> None:
     frame = SliceFrame.along(image.shape, image.affine, axis)
-    dy, dx = frame.pixel_spacing(image.spacing)
-    low, high = _window(image)
-    axes.imshow(frame.extract(image.array, index), cmap="gray", vmin=low, vmax=high, aspect=dy / dx)
+    _show_slice(axes, image, frame, index)
     for mask, color in zip(masks, (TRUTH, ANSWER), strict=True):
         picture = frame.extract(mask, index)
         if picture.any():
@@ -72,7 +119,6 @@ def _draw_plane(
     if result is not None:
         _draw_prompt(axes, frame, result)
     axes.set_title(title or f"{frame.plane} {index}", color="white", size=12)
-    axes.set_axis_off()
 
 
 def _draw_prompt(axes: Axes, frame: SliceFrame, result: OrganResult) -> None:

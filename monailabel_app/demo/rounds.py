@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -102,10 +102,10 @@ def segment_organ(user: SlicerUser, truth: Volume, name: str, value: int) -> Org
     return result
 
 
-def merge(truth: Volume, masks: Mapping[int, np.ndarray]) -> np.ndarray:
-    """One label map of masks that may overlap: a small organ lies on top of a large one. (I, J, K) uint8 or wider."""
-    labels = np.zeros(truth.shape, truth.array.dtype)
-    for value, mask in sorted(masks.items(), key=lambda item: -np.count_nonzero(item[1])):
+def merge(truth: Volume, values: Iterable[int], masks: Iterable[np.ndarray]) -> np.ndarray:
+    """One (I, J, K) label map of masks that may overlap: a small organ lies on top of a large one."""
+    labels = np.zeros_like(truth.array)
+    for value, mask in sorted(zip(values, masks, strict=True), key=lambda pair: -np.count_nonzero(pair[1])):
         labels[mask] = value
     return labels
 
