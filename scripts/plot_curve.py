@@ -30,8 +30,7 @@ def main() -> None:
     for name in [name for name in rows[0] if name.startswith("val_")]:
         dice_axis.plot(steps, [float(row[name]) for row in rows], marker="o", label=name.removeprefix("val_"))
     dice_axis.set(ylabel="DSC on validation patients", ylim=(0, 1))
-    handles = [axis.get_legend_handles_labels() for axis in (loss_axis, dice_axis)]
-    dice_axis.legend(*(sum(parts, []) for parts in zip(*handles, strict=True)), loc="lower right")
+    dice_axis.legend(handles=[*loss_axis.get_lines(), *dice_axis.get_lines()], loc="lower right")
     args.picture.parent.mkdir(parents=True, exist_ok=True)
     figure.savefig(args.picture, dpi=110)
 
