@@ -174,6 +174,21 @@ def test_the_inference_workflow_has_all_properties(repository, phantom, weights)
     assert workflow.check_properties() == []
 
 
+def test_the_training_workflow_has_all_properties(repository, phantom, tmp_path):
+    image, label = phantom
+    items = [{"image": str(image), "label": str(label), "patient": "phantom", "labelled": [1]}]
+    workflow = ConfigWorkflow(
+        repository / "configs" / "train.json",
+        workflow_type="train",
+        logging_file=False,
+        training_items=items,
+        validation_items=items,
+        output_dir=str(tmp_path),
+    )
+    workflow.initialize()
+    assert workflow.check_properties() == []
+
+
 def test_the_exported_torchscript_agrees(repository, unzipped, weights, tmp_path):
     ckpt_export(
         net_id="network_def",
