@@ -11,10 +11,9 @@ from contextlib import contextmanager
 from pathlib import Path, PurePosixPath, PureWindowsPath
 from typing import Any
 
-import SimpleITK as sitk
 from fastapi import Request, UploadFile
 
-from bundle.data.volume import VolumeError, read_label
+from bundle.data.volume import VolumeError, read_label, read_volume
 from monailabel_app.lib.errors import RequestError, without_folders
 
 # Names that become part of a path: ids of images, labels and sessions, tags, names of uploaded files.
@@ -97,6 +96,7 @@ def check_label_fits(label: Path, image: Path) -> None:
 
     Raises:
         RequestError: damaged, not whole numbers, or of another size than the image.
+        VolumeError: the image cannot be read.
     """
     if label.name.lower().endswith(".seg.nrrd"):
         return  # Slicer's own segmentation format stores layers cropped to the segments
@@ -104,18 +104,6 @@ def check_label_fits(label: Path, image: Path) -> None:
         shape = read_label(label).shape
     except VolumeError as error:
         raise RequestError(without_folders(f"the label was not saved: {error}")) from error
-    size = _size_of(image)
-    if size is not None and shape != size:
-        raise RequestError(
-            f"the label was not saved: it has {shape} voxels and the image {size}; export it on the image's grid"
-        )
-
-
-def _size_of(image: Path) -> tuple[int, ...] | None:
-    """(I, J, K) from the header; None for a folder."""
-    if image.is_dir():
-        return None
-    reader = sitk.ImageFileReader()
-    reader.SetFileName(str(image))
-    reader.ReadImageInformation()
-    return (*reader.GetSize(), 1)[:3]
+    size = read_volume(image).shape
+    if shape != size:
+        raise RequestError(f"the label was not saved: it is {shape} voxels, its image {size}; export it on that grid")
