@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import cv2
@@ -29,6 +31,7 @@ class LabelledSlice:
         pixel_spacing: (dy, dx) in mm.
         patient: who it shows; no patient may stand in two splits.
         key: name of the slice, unique within its source.
+        annotated: label values that somebody looked for in this slice; None when all of the data set's were.
     """
 
     picture: np.ndarray
@@ -39,59 +42,141 @@ class LabelledSlice:
     pixel_spacing: tuple[float, float]
     patient: str
     key: str
+    annotated: tuple[int, ...] | None = None
+
+
+@dataclass(frozen=True, eq=False)
+class LabelledStack:
+    """Neighbouring slices of one volume, for networks that see several at once."""
+
+    slices: tuple[LabelledSlice, ...]
+
+    @property
+    def patient(self) -> str:
+        """Who it shows."""
+        return self.slices[0].patient
+
+    @property
+    def key(self) -> str:
+        """Name of the stack: that of its first slice."""
+        return self.slices[0].key
+
+    @property
+    def ids(self) -> tuple[int, ...]:
+        """Label values that any of its slices shows."""
+        return tuple(sorted({i for part in self.slices for i in part.ids}))
+
+    @property
+    def annotated(self) -> tuple[int, ...] | None:
+        """Label values that somebody looked for; None for all."""
+        return self.slices[0].annotated
 
 
 def cut_slices(
     volume: Volume,
-    labels: Volume,
+    labels: Volume | None,
     *,
     contract: Contract,
     patient: str,
     axes: Sequence[int] = (2,),
     min_pixels: int = 20,
     max_side: int | None = None,
+    keep_empty: bool = False,
+    annotated: Sequence[int] | None = None,
+    name: str | None = None,
 ) -> list[LabelledSlice]:
     """Cut the slices of a volume that show at least one object of ``min_pixels`` pixels.
 
     Args:
         volume: the image.
-        labels: its label map on the same grid.
+        labels: its label map on the same grid; None is an unlabelled volume, all of whose slices are kept.
         contract: gives the intensity views of the volume.
         patient: who it shows.
         axes: stored axes to slice along.
         min_pixels: smaller objects of a slice are not offered as objects.
         max_side: larger slices are shrunk to this many pixels, because the network would shrink them anyway.
+        keep_empty: keep slices without an object as well.
+        annotated: label values that somebody looked for; None for all.
+        name: of the volume, from which its slices get their keys; by default the patient.
 
     Raises:
         ValueError: when image and labels differ in shape.
     """
-    if volume.shape != labels.shape:
+    if labels is not None and volume.shape != labels.shape:
         raise ValueError(f"image and label must have one shape, got {volume.shape} and {labels.shape} ({patient})")
+    truth_array = np.zeros(volume.shape, np.uint8) if labels is None else labels.array
+    known = () if labels is None else None if annotated is None else tuple(annotated)
     intensity = contract.intensity(volume.array, volume.modality)
     found = []
     for axis in axes:
         frame = SliceFrame.along(volume.shape, volume.affine, axis)
         spacing = frame.pixel_spacing(volume.spacing)
         for index in range(frame.depth):
-            truth = frame.extract(labels.array, index)
+            truth = frame.extract(truth_array, index)
             picture, truth, pixel = _shrink(frame.extract(volume.array, index), truth, spacing, max_side)
             values, counts = np.unique(truth, return_counts=True)
             ids = tuple(int(v) for v, n in zip(values, counts, strict=True) if v != 0 and n >= min_pixels)
-            if ids:
-                key = f"{patient}-{axis}-{index:04d}"
-                found.append(
-                    LabelledSlice(picture.copy(), truth.copy(), ids, intensity, volume.modality, pixel, patient, key)
-                )
+            if ids or keep_empty or labels is None:
+                key = f"{name or patient}-{axis}-{index:04d}"
+                about = (ids, intensity, volume.modality, pixel, patient, key, known)
+                found.append(LabelledSlice(picture.copy(), truth.copy(), *about))
     return found
 
 
 def read_pool(items: Iterable[Mapping[str, Any]], *, contract: Contract, **options: Any) -> list[LabelledSlice]:
-    """Read the items of a dataset layout (``image``, ``label``, ``patient``) and cut them; options as cut_slices."""
+    """Read the items of a dataset layout and cut them.
+
+    Args:
+        items: each with ``image``, ``label`` (None where nobody labelled it), ``patient``, and optionally ``labelled``,
+            the label values that were annotated.
+        contract: gives the intensity views.
+        options: as cut_slices.
+    """
     pool: list[LabelledSlice] = []
     for item in tqdm(list(items), desc="reading slices", leave=False):
-        volume, labels = read_volume(item["image"]), read_label(item["label"])
-        pool += cut_slices(volume, labels, contract=contract, patient=str(item["patient"]), **options)
+        volume = read_volume(item["image"])
+        labels = read_label(item["label"]) if item.get("label") else None
+        about = {"patient": str(item["patient"]), "annotated": item.get("labelled")}
+        about["name"] = Path(item["image"]).name.split(".")[0]
+        pool += cut_slices(volume, labels, contract=contract, **about, **options)
     return pool
+
+
+def stack_slices(slices: Sequence[LabelledSlice], *, depth: int, step: int | None = None) -> list[LabelledStack]:
+    """Group the consecutive slices of each volume into stacks that show at least one object.
+
+    Args:
+        slices: in the order of ``cut_slices`` with ``keep_empty``, so that neighbours are neighbours.
+        depth: slices of a stack; the last slice of a thinner volume is repeated.
+        step: from the start of one stack to the next; by default stacks do not overlap. The last ends with the volume.
+    """
+    volumes: dict[str, list[LabelledSlice]] = defaultdict(list)
+    for part in slices:
+        volumes[part.key.rpartition("-")[0]].append(part)
+    stacks = []
+    for parts in volumes.values():
+        parts += parts[-1:] * (depth - len(parts))
+        starts = sorted({*range(0, len(parts) - depth, step or depth), len(parts) - depth})
+        stacks += [LabelledStack(tuple(parts[start : start + depth])) for start in starts]
+    return [stack for stack in stacks if stack.ids]
+
+
+def few_slices(slices: Sequence[LabelledSlice], *, count: int = 5, seed: int = 0) -> list[LabelledSlice]:
+    """Keep ``count`` slices for few-shot training: a slice of each of so many patients, then second ones.
+
+    Raises:
+        ValueError: if there are fewer slices.
+    """
+    if len(slices) < count:
+        raise ValueError(f"few-shot training asks for {count} slices, got {len(slices)}; lower the count")
+    rng = np.random.default_rng(seed)
+    shuffled = [slices[i] for i in rng.permutation(len(slices))]
+    times: dict[str, int] = defaultdict(int)
+    rank = {}
+    for part in shuffled:
+        rank[id(part)] = times[part.patient]
+        times[part.patient] += 1
+    return sorted(shuffled, key=lambda part: rank[id(part)])[:count]
 
 
 def phantom_pool(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from operator import itemgetter
 from typing import Any
 
@@ -18,6 +18,10 @@ from torch.utils.data import Dataset
 
 from bundle.data.pool import LabelledSlice
 from bundle.networks.promptable_sam import PromptBatch
+from bundle.training.distributed import average_gradients, gather
+from bundle.training.embeddings import EncodedOnce, StoredEmbeddings
+from bundle.training.losses import LossTerms
+from bundle.training.network import train_mode
 from bundle.training.objectives import Objective
 from bundle.training.samples import SampleBatch
 from bundle.transforms.contract import Contract
@@ -31,12 +35,14 @@ class NonFiniteLossError(RuntimeError):
 
 
 class PromptTrainer(SupervisedTrainer):
-    """Train a promptable network with an objective.
+    """Train a network with an objective; each loss that the objective yields is one step of the optimiser.
 
     Args:
         objective: maps (network, SampleBatch) to LossTerms.
         gradient_clip: largest norm of the gradient.
-        amp: bfloat16 autocast of the network; losses stay in float32.
+        amp: autocast of the network to "bf16" (or True) or, on CUDA only, "fp16"; losses stay in float32.
+        scaler: of fp16 gradients, from ``gradient_scaler``; give the same one to RunState.
+        accumulation: a batch is computed in so many pieces, to save memory; their gradients are summed.
         skip_limit: consecutive steps with a loss or gradient that is not finite, each skipped, before training stops.
         arguments: as MONAI's SupervisedTrainer.
     """
@@ -46,40 +52,92 @@ class PromptTrainer(SupervisedTrainer):
         *,
         objective: Objective,
         gradient_clip: float = 1.0,
-        amp: bool = False,
+        amp: bool | str = False,
+        scaler: torch.amp.GradScaler | None = None,
+        accumulation: int = 1,
         skip_limit: int = 20,
         **arguments: Any,
     ) -> None:
-        # MONAI's own AMP switch brings a CUDA gradient scaler, which bfloat16 does not need.
         loss = Average(output_transform=itemgetter("loss"))
+        # MONAI's own AMP switch knows float16 only.
         super().__init__(
             loss_function=objective, amp=False, decollate=False, additional_metrics={"loss": loss}, **arguments
         )
-        self.objective, self.gradient_clip, self.bfloat16 = objective, gradient_clip, amp
+        device = torch.device(self.state.device)
+        self.objective, self.gradient_clip, self.accumulation = objective, gradient_clip, accumulation
+        self.autocast_dtype = autocast_dtype(amp, device)
+        self.gradient_scaler = scaler or gradient_scaler(amp, device)
         self.skip_limit, self.skipped, self.skipped_in_a_row = skip_limit, 0, 0
 
     def _iteration(self, engine: Engine, batch: SampleBatch) -> dict[str, float]:
-        device = torch.device(self.state.device)
-        batch = batch.to(device)
-        self.network.train()
-        self.optimizer.zero_grad(set_to_none=True)
-        with torch.autocast(device.type, dtype=torch.bfloat16, enabled=self.bfloat16):
-            terms = self.objective(self.network, batch)
-        terms.total.backward()
-        norm = nn.utils.clip_grad_norm_(self.network.parameters(), self.gradient_clip)
-        self._step(bool(torch.isfinite(norm) and torch.isfinite(terms.total)))
-        return {"loss": terms.total.item(), "mask_loss": terms.mask.item(), "iou_loss": terms.iou.item()}
+        batch.step = self.state.iteration
+        batch = batch.to(self.state.device)
+        train_mode(self.network)
+        pieces = batch.split(self.accumulation)
+        shares = [len(piece.draws) / len(batch.draws) for piece in pieces]
+        losses = [iter(self.objective(self.network, piece)) for piece in pieces]
+        reports = []
+        while (report := self._step(losses, shares)) is not None:
+            reports.append(report)
+        names = ("loss", "mask_loss", "iou_loss")
+        return {
+            name: sum(values) / len(reports) for name, values in zip(names, zip(*reports, strict=True), strict=True)
+        }
 
-    def _step(self, finite: bool) -> None:
+    def _step(self, losses: Sequence[Iterator[LossTerms]], shares: Sequence[float]) -> list[float] | None:
+        """One step of the optimiser on the next loss of every piece; None when there are no more."""
+        self.optimizer.zero_grad(set_to_none=True)
+        report = [0.0, 0.0, 0.0]
+        for piece, share in zip(losses, shares, strict=True):
+            terms = self._next_loss(piece)
+            if terms is None:
+                return None
+            self.gradient_scaler.scale(terms.total * share).backward()
+            for i, value in enumerate((terms.total, terms.mask, terms.iou)):
+                report[i] += share * value.item()
+        average_gradients(self.network.parameters())
+        self.gradient_scaler.unscale_(self.optimizer)
+        norm = nn.utils.clip_grad_norm_(self.network.parameters(), self.gradient_clip)
+        self._update(bool(torch.isfinite(norm)))
+        return report
+
+    def _next_loss(self, piece: Iterator[LossTerms]) -> LossTerms | None:
+        device = torch.device(self.state.device)
+        with torch.autocast(device.type, dtype=self.autocast_dtype, enabled=self.autocast_dtype is not None):
+            return next(piece, None)
+
+    def _update(self, finite: bool) -> None:
+        # A loss that is not finite has a gradient that is not finite, on every process after averaging.
         if finite:
-            self.optimizer.step()
+            self.gradient_scaler.step(self.optimizer)
             self.skipped_in_a_row = 0
+        self.gradient_scaler.update()
+        if finite:
             return
         self.skipped += 1
         self.skipped_in_a_row += 1
         logger.warning("step %d skipped: the loss or its gradient is not finite", self.state.iteration)
         if self.skipped_in_a_row >= self.skip_limit:
             raise NonFiniteLossError(f"{self.skip_limit} steps in a row were not finite; lower the learning rate")
+
+
+def autocast_dtype(amp: bool | str, device: torch.device) -> torch.dtype | None:
+    """The type of mixed precision: None without, bfloat16 for True or "bf16", float16 for "fp16".
+
+    Raises:
+        ValueError: on another word, or on float16 without CUDA.
+    """
+    types = {False: None, True: torch.bfloat16, "bf16": torch.bfloat16, "fp16": torch.float16}
+    if amp not in types:
+        raise ValueError(f"amp must be true, false, bf16 or fp16, got {amp!r}")
+    if amp == "fp16" and device.type != "cuda":
+        raise ValueError(f"fp16 needs a CUDA device, got {device.type}; take bf16")
+    return types[amp]
+
+
+def gradient_scaler(amp: bool | str, device: torch.device) -> torch.amp.GradScaler:
+    """A gradient scaler, which does nothing unless ``amp`` is fp16."""
+    return torch.amp.GradScaler(device.type, enabled=amp == "fp16")
 
 
 class ObjectQuestions(Dataset):
@@ -125,7 +183,16 @@ class ObjectQuestions(Dataset):
 
 
 class PromptEvaluator(SupervisedEvaluator):
-    """Ask the box questions of :class:`ObjectQuestions`; output per question: organ, patient, DSC, predicted IoU."""
+    """Ask the box questions of :class:`ObjectQuestions`; output per question: organ, patient, DSC, predicted IoU.
+
+    Args:
+        embeddings: of a frozen encoder; None runs the encoder.
+        arguments: as MONAI's SupervisedEvaluator.
+    """
+
+    def __init__(self, *, embeddings: StoredEmbeddings | None = None, **arguments: Any) -> None:
+        super().__init__(**arguments)
+        self.asked = self.network if embeddings is None else EncodedOnce(self.network, embeddings)
 
     def _iteration(self, engine: Engine, batch: dict[str, Any]) -> list[dict[str, Any]]:
         device = self.state.device
@@ -133,7 +200,7 @@ class PromptEvaluator(SupervisedEvaluator):
         with torch.inference_mode():
             images, masks = batch["image"].to(device), batch["mask"].to(device)
             prompts = PromptBatch(boxes=batch["box"].to(device), image_index=torch.arange(len(images), device=device))
-            prediction = self.network.decode(self.network.encode(images), prompts, multimask=prompts.ambiguous)
+            prediction = self.asked.decode(self.asked.encode(images), prompts, multimask=prompts.ambiguous)
             logits, iou = prediction.best()
             predicted = interpolate(logits, masks.shape[-2:], mode="bilinear", align_corners=False)[:, 0] > 0
             dice = _dice(predicted, masks)
@@ -142,7 +209,10 @@ class PromptEvaluator(SupervisedEvaluator):
 
 
 class MacroDice(Metric):
-    """Mean over organs of the mean DSC of an organ's objects; the organs' means stay in ``per_organ``."""
+    """Mean over organs of the mean DSC of an organ's objects, of all processes; 0 without any object.
+
+    The organs' means stay in ``per_organ``.
+    """
 
     def reset(self) -> None:
         self.values: dict[str, list[float]] = {}
@@ -157,8 +227,12 @@ class MacroDice(Metric):
         engine.state.metrics.update({f"{name}_{organ}": value for organ, value in self.per_organ.items()})
 
     def compute(self) -> float:
-        self.per_organ = {organ: float(np.mean(values)) for organ, values in sorted(self.values.items())}
-        return float(np.mean(list(self.per_organ.values())))
+        rows = gather([(organ, value) for organ, values in self.values.items() for value in values])
+        organs: dict[str, list[float]] = {}
+        for organ, value in rows:
+            organs.setdefault(organ, []).append(value)
+        self.per_organ = {organ: float(np.mean(values)) for organ, values in sorted(organs.items())}
+        return float(np.mean(list(self.per_organ.values()))) if organs else 0.0
 
 
 def _dice(predicted: Tensor, truth: Tensor) -> Tensor:

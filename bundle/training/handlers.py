@@ -1,10 +1,9 @@
-"""Ignite handlers: exponential moving average, run state that survives a kill, best checkpoint, curve."""
+"""Ignite handlers: moving average, run state that survives a kill, best checkpoint and curve, early stop, progress."""
 
 from __future__ import annotations
 
 import csv
-import math
-import os
+import logging
 import time
 from collections.abc import Mapping
 from pathlib import Path
@@ -13,12 +12,15 @@ from typing import Any
 import torch
 from ignite.engine import Engine, Events
 from torch import nn
-from torch.optim import Optimizer
-from torch.optim.lr_scheduler import LambdaLR
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
+from tqdm import tqdm
 
 from bundle.networks.checkpoints import save_checkpoint
+from bundle.networks.files import write_atomically
+from bundle.training.distributed import is_main
 from bundle.training.samples import DrawNumbers
+
+logger = logging.getLogger(__name__)
 
 
 def averaged(network: nn.Module, decay: float = 0.999) -> AveragedModel:
@@ -43,18 +45,6 @@ class UpdateAverage:
             self.average.update_parameters(self.network)
 
 
-def warmup_cosine(optimizer: Optimizer, *, warmup: int, total: int, floor: float = 0.01) -> LambdaLR:
-    """Linear warm-up over ``warmup`` steps, then half a cosine down to ``floor`` of the rate at step ``total``."""
-
-    def factor(step: int) -> float:
-        if step < warmup:
-            return (step + 1) / warmup
-        progress = min(1.0, (step - warmup) / max(1, total - warmup))
-        return floor + (1 - floor) * 0.5 * (1 + math.cos(math.pi * progress))
-
-    return LambdaLR(optimizer, factor)
-
-
 class RunState:
     """Write the whole state of a run after every epoch, and go on from it when the run starts again.
 
@@ -74,22 +64,22 @@ class RunState:
         engine.add_event_handler(Events.EPOCH_COMPLETED, self.save)
 
     def resume(self, engine: Engine) -> None:
-        """Load the state if there is one."""
+        """Load the state if there is one; an object that it does not know keeps its own."""
         if not self.path.exists():
             return
         state = torch.load(self.path, map_location="cpu", weights_only=True)
-        for name, value in self.objects.items():
-            value.load_state_dict(state["objects"][name])
+        for name in self.objects.keys() & state["objects"].keys():
+            self.objects[name].load_state_dict(state["objects"][name])
         engine.state.epoch, engine.state.iteration = state["epoch"], state["iteration"]
         self.draws.first = state["iteration"] * self.batch_size
 
     def save(self, engine: Engine) -> None:
         """Write the state atomically."""
-        self.path.parent.mkdir(parents=True, exist_ok=True)
-        partial = self.path.with_name(self.path.name + ".part")
+        if not is_main():
+            return
         objects = {name: value.state_dict() for name, value in self.objects.items()}
-        torch.save({"epoch": engine.state.epoch, "iteration": engine.state.iteration, "objects": objects}, partial)
-        os.replace(partial, self.path)
+        state = {"epoch": engine.state.epoch, "iteration": engine.state.iteration, "objects": objects}
+        write_atomically(self.path, lambda partial: torch.save(state, partial))
 
 
 class SaveBest:
@@ -109,29 +99,34 @@ class SaveBest:
         self, path: str | Path, network: nn.Module, *, evaluator: Engine, metric: str, metadata: Mapping[str, Any]
     ) -> None:
         self.path, self.network, self.evaluator, self.metric = Path(path), network, evaluator, metric
-        self.metadata, self.best, self.seconds, self.started = dict(metadata), float("-inf"), 0.0, time.monotonic()
+        self.metadata, self.best, self.best_epoch = dict(metadata), float("-inf"), 0
+        self.seconds, self.started = 0.0, time.monotonic()
 
     def attach(self, engine: Engine) -> None:
         """Act after every epoch that was validated."""
         engine.add_event_handler(Events.EPOCH_COMPLETED, self)
 
     def state_dict(self) -> dict[str, float]:
-        """The best value and the time spent so far, for RunState."""
-        return {"best": self.best, "seconds": self._elapsed()}
+        """The best value, its epoch and the time spent so far, for RunState."""
+        return {"best": self.best, "best_epoch": self.best_epoch, "seconds": self._elapsed()}
 
     def load_state_dict(self, state: Mapping[str, float]) -> None:
         """Continue from an interrupted run."""
-        self.best, self.seconds, self.started = state["best"], state["seconds"], time.monotonic()
+        self.best, self.best_epoch = state["best"], int(state.get("best_epoch", 0))
+        self.seconds, self.started = state["seconds"], time.monotonic()
 
     def __call__(self, engine: Engine) -> None:
         if self.evaluator.state.epoch != engine.state.epoch:
             return
         value = float(self.evaluator.state.metrics[self.metric])
-        self._log(engine)
-        if value > self.best:
-            self.best = value
-            notes = {**self.metadata, "epoch": engine.state.epoch, self.metric: round(value, 4)}
-            save_checkpoint(self.network, self.path, metadata=notes)
+        better = value > self.best
+        if better:
+            self.best, self.best_epoch = value, engine.state.epoch
+        if is_main():
+            self._log(engine)
+            if better:
+                notes = {**self.metadata, "epoch": engine.state.epoch, self.metric: round(value, 4)}
+                save_checkpoint(self.network, self.path, metadata=notes)
 
     def _elapsed(self) -> float:
         return self.seconds + time.monotonic() - self.started
@@ -148,3 +143,60 @@ class SaveBest:
             if new:
                 writer.writeheader()
             writer.writerow(row)
+
+
+class EarlyStop:
+    """End the run when validation has not improved for ``patience`` epochs. Attach it after SaveBest.
+
+    Args:
+        best: knows the epoch of the best validation.
+        patience: in epochs; None never stops.
+    """
+
+    def __init__(self, best: SaveBest, *, patience: int | None = None) -> None:
+        self.best, self.patience = best, patience
+
+    def attach(self, engine: Engine) -> None:
+        """Look after every epoch."""
+        engine.add_event_handler(Events.EPOCH_COMPLETED, self)
+
+    def __call__(self, engine: Engine) -> None:
+        if self.patience is not None and engine.state.epoch - self.best.best_epoch >= self.patience:
+            logger.info("stopped: no better validation for %d epochs", self.patience)
+            engine.terminate()
+
+
+class Progress:
+    """A bar over all steps of the run with loss, validation metric and the time left.
+
+    Args:
+        evaluator: whose metric is shown once it has run.
+        metric: its name.
+    """
+
+    def __init__(self, evaluator: Engine, *, metric: str) -> None:
+        self.evaluator, self.metric = evaluator, metric
+
+    def attach(self, engine: Engine) -> None:
+        """Open the bar at the start (after RunState, to begin where the run goes on), close it at the end."""
+        engine.add_event_handler(Events.STARTED, self.open)
+        engine.add_event_handler(Events.ITERATION_COMPLETED, self)
+        engine.add_event_handler(Events.COMPLETED | Events.EXCEPTION_RAISED | Events.TERMINATE, self.close)
+
+    def open(self, engine: Engine) -> None:
+        """Start at the step that the run starts from."""
+        total = engine.state.max_epochs * engine.state.epoch_length
+        self.bar = tqdm(total=total, initial=engine.state.iteration, desc="training", unit="step", mininterval=1.0)
+
+    def __call__(self, engine: Engine) -> None:
+        shown = {"loss": f"{engine.state.output['loss']:.3f}"}
+        if self.metric in self.evaluator.state.metrics:
+            shown[self.metric] = f"{self.evaluator.state.metrics[self.metric]:.3f}"
+        self.bar.set_postfix(shown, refresh=False)
+        self.bar.update()
+
+    def close(self, engine: Engine, error: BaseException | None = None) -> None:
+        """Close the bar; an exception goes on its way."""
+        self.bar.close()
+        if error is not None:
+            raise error

@@ -1,15 +1,18 @@
-"""The loss of predicted masks and of the network's own estimate of their quality."""
+"""Losses of promptable and of automatic networks. All sums are in float32: half-precision sums of Dice overflow."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
 from monai.losses import DiceLoss, FocalLoss
 from torch import Tensor, nn
-from torch.nn.functional import binary_cross_entropy_with_logits, interpolate, mse_loss
+from torch.nn.functional import binary_cross_entropy_with_logits, interpolate, mse_loss, one_hot
 
 from bundle.networks.promptable_sam import MaskPrediction
+
+ACTIVATIONS = ("softmax", "sigmoid")
 
 
 @dataclass
@@ -20,24 +23,46 @@ class LossTerms:
     mask: Tensor
     iou: Tensor
 
+    @classmethod
+    def mean(cls, terms: Sequence[LossTerms]) -> LossTerms:
+        """The mean of several."""
+        return cls(*(torch.stack([getattr(t, name) for t in terms]).mean() for name in ("total", "mask", "iou")))
+
+    @classmethod
+    def plain(cls, total: Tensor) -> LossTerms:
+        """A loss without an estimate of quality."""
+        return cls(total, total.detach(), total.new_zeros(()))
+
 
 class PromptLoss(nn.Module):
     """Dice + cross-entropy + focal of the best mask, and squared error of every predicted IoU.
 
     Of several candidate masks only the one of lowest loss is trained, as SAM does, so that the candidates may stand for
-    different readings of an ambiguous prompt. Everything is computed in float32: half-precision sums of Dice overflow.
+    different readings of an ambiguous prompt.
 
     Args:
-        dice: weight of the soft Dice loss with squared denominators (MedSAM, micro-sam).
+        dice: weight of the soft Dice loss.
         cross_entropy: weight of the binary cross-entropy.
         focal: weight of the focal loss, gamma 2, alpha 0.25 (SAM and SAM-Med2D use 20 beside 1 for Dice).
         iou: weight of the squared error of the predicted IoU.
+        squared: square the terms of Dice's denominator (MedSAM, micro-sam; SAM-Med2D does not).
+        smooth: added to Dice's numerator and denominator (1 in SAM-Med2D).
     """
 
-    def __init__(self, *, dice: float = 1.0, cross_entropy: float = 1.0, focal: float = 0.0, iou: float = 1.0) -> None:
+    def __init__(
+        self,
+        *,
+        dice: float = 1.0,
+        cross_entropy: float = 1.0,
+        focal: float = 0.0,
+        iou: float = 1.0,
+        squared: bool = True,
+        smooth: float = 1e-5,
+    ) -> None:
         super().__init__()
         self.weights = {"dice": dice, "cross_entropy": cross_entropy, "focal": focal, "iou": iou}
-        self.dice = DiceLoss(sigmoid=True, squared_pred=True, reduction="none")
+        smoothing = {"smooth_nr": smooth, "smooth_dr": smooth}
+        self.dice = DiceLoss(sigmoid=True, squared_pred=squared, reduction="none", **smoothing)
         self.focal = FocalLoss(gamma=2.0, alpha=0.25, reduction="none")
 
     def forward(self, prediction: MaskPrediction, truth: Tensor) -> LossTerms:
@@ -65,6 +90,57 @@ class PromptLoss(nn.Module):
         if weight := self.weights["focal"]:
             total = total + weight * self.focal(logits, target).flatten(2).mean(2)
         return total
+
+
+class SemanticLoss(nn.Module):
+    """Dice + cross-entropy of class logits, where some images lack the labels of some classes.
+
+    What nobody looked for is not background: the probabilities of unannotated classes are added to the background's
+    before the comparison (marginal loss, Shi et al. 2021), and their Dice is left out.
+
+    Args:
+        dice: weight of the soft Dice loss, squared denominators, mean over the annotated classes without background.
+        cross_entropy: weight of the cross-entropy over all classes.
+        activation: of the Dice loss: "softmax" (MedicoSAM) or "sigmoid" (finetune-SAM).
+
+    Raises:
+        ValueError: if ``activation`` is unknown.
+    """
+
+    def __init__(self, *, dice: float = 1.0, cross_entropy: float = 1.0, activation: str = "softmax") -> None:
+        super().__init__()
+        if activation not in ACTIVATIONS:
+            raise ValueError(f"activation must be one of {', '.join(ACTIVATIONS)}, got {activation!r}")
+        self.weights, self.activation = {"dice": dice, "cross_entropy": cross_entropy}, activation
+        self.dice = DiceLoss(squared_pred=True, reduction="none")
+
+    def forward(self, logits: Tensor, target: Tensor, annotated: Tensor) -> LossTerms:
+        """Compare class logits with classes.
+
+        Args:
+            logits: (B, C, ...) class logits, class 0 is background.
+            target: (B, ...) long classes.
+            annotated: (B, C) bool, which classes were looked for in each image; background counts always.
+        """
+        merged = merge_unannotated(logits.float(), annotated)
+        log_probabilities = merged.log_softmax(dim=1)
+        entropy = -log_probabilities.gather(1, target[:, None]).mean()
+        probabilities = merged.sigmoid() if self.activation == "sigmoid" else log_probabilities.exp()
+        truth = one_hot(target, logits.shape[1]).movedim(-1, 1).float()
+        dice = self.dice(probabilities, truth).flatten(2).mean(2)[:, 1:]
+        known = annotated[:, 1:]
+        dice = (dice * known).sum() / known.sum().clamp(min=1)
+        return LossTerms.plain(self.weights["dice"] * dice + self.weights["cross_entropy"] * entropy)
+
+
+def merge_unannotated(logits: Tensor, annotated: Tensor) -> Tensor:
+    """Move the probability of unannotated classes to the background, in logits (B, C, ...)."""
+    shape = (*annotated.shape, *[1] * (logits.ndim - 2))
+    known = annotated.clone()
+    known[:, 0] = True
+    known = known.view(shape)
+    background = torch.cat([logits[:, :1], logits[:, 1:].masked_fill(known[:, 1:], -1e4)], dim=1).logsumexp(1, True)
+    return torch.cat([background, logits[:, 1:].masked_fill(~known[:, 1:], -1e4)], dim=1)
 
 
 @torch.no_grad()

@@ -1,43 +1,63 @@
-"""Training objectives: how a network is asked about the objects of a batch, and what it is told about its answers."""
+"""Promptable objectives: how a network is asked about the objects of a batch, and what it is told about its answers."""
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Protocol
 
+import cv2
 import numpy as np
-import torch
-from torch import Tensor, nn
-from torch.nn.functional import interpolate
+from torch import nn
 
 from bundle.networks.promptable_sam import MaskPrediction, PromptBatch
 from bundle.training.losses import LossTerms, PromptLoss
+from bundle.training.questions import Correct, SimulatedUser, with_points
 from bundle.training.samples import SampleBatch
-from bundle.transforms.simulation import error_point, interior_point, jitter_box, random_point, tight_box
+from bundle.transforms.simulation import (
+    LabelledPoints,
+    error_point,
+    error_points,
+    interior_point,
+    jitter_box,
+    paired_error_points,
+    random_point,
+    tight_box,
+)
+
+STARTS = ("random", "alternate")
 
 
 class Objective(Protocol):
-    """Maps a network and a batch to a loss."""
+    """Maps a network and a batch to losses; the trainer makes one step of the optimiser for each of them."""
 
-    def __call__(self, network: nn.Module, batch: SampleBatch) -> LossTerms:
-        """Ask, compare, and return the terms of the loss."""
+    def __call__(self, network: nn.Module, batch: SampleBatch) -> Iterator[LossTerms]:
+        """Ask, compare, and yield the terms of each loss."""
         ...
 
 
 class IterativeObjective:
     """Learn from corrections: box or point first, then clicks on the error and the previous mask.
 
-    Every step is scored, and each next step is prompted where the last answer was wrong, as a user would do. Step 0
-    starts from a jittered box or a point; later steps add one click in the largest error region, and hand the previous
-    logits back as a mask prompt. Candidates are asked for when the prompt is one point (it is ambiguous), as in SAM.
+    Every round is scored, the mean of all is one loss, and each next round is prompted where the last answer was wrong,
+    as a user would do. Candidates are asked for when the prompt is one point (it is ambiguous), as in SAM. One round is
+    training with single prompts: MedSAM's jittered box with ``box_probability`` 1, box or point with 0.5.
 
     Args:
-        loss: of one step.
-        steps: number of rounds, 1 is training with single prompts (micro-sam and MedicoSAM use 8, SAM-Med2D 9).
+        loss: of one round.
+        steps: number of rounds (micro-sam and MedicoSAM use 8).
+        start: "random" by ``box_probability``, or "alternate": a point in even steps, a box in odd ones (micro-sam).
         box_probability: share of batches that start from a box rather than a point.
+        corrections: "error" clicks once in the error (its centre, or any pixel of it); "pair" clicks on what was missed
+            and on what was invented (micro-sam).
         mask_probability: share of batches whose corrections see the previous mask (0.5 in micro-sam).
         box_jitter: sides of the box move outward by up to so many pixels of the model square, ...
-        wide_jitter: ... or up to so many in a fifth of the objects: a hand is mostly careful, and sometimes not.
-        seed: with the draw numbers of a batch it decides all its prompts.
+        wide_jitter: ... or up to so many in a fifth of the objects: a hand is mostly careful, and sometimes not, ...
+        box_share: ... and by up to this share of the box's own side in addition (0.025 in micro-sam).
+        seed: with step and draw numbers it decides all prompts.
+
+    Raises:
+        ValueError: if ``start`` or ``corrections`` is unknown.
     """
 
     def __init__(
@@ -45,60 +65,156 @@ class IterativeObjective:
         loss: PromptLoss,
         *,
         steps: int = 3,
+        start: str = "random",
         box_probability: float = 0.5,
+        corrections: str = "error",
         mask_probability: float = 0.5,
         box_jitter: float = 5.0,
         wide_jitter: float = 20.0,
+        box_share: float = 0.0,
         seed: int = 0,
     ) -> None:
+        if start not in STARTS:
+            raise ValueError(f"start must be one of {', '.join(STARTS)}, got {start!r}")
+        if corrections not in _CORRECTIONS:
+            raise ValueError(f"corrections must be one of {', '.join(_CORRECTIONS)}, got {corrections!r}")
         self.loss, self.steps, self.seed = loss, steps, seed
+        self.start, self.correct = start, _CORRECTIONS[corrections]
         self.box_probability, self.mask_probability = box_probability, mask_probability
-        self.box_jitter, self.wide_jitter = box_jitter, wide_jitter
+        self.box_jitter, self.wide_jitter, self.box_share = box_jitter, wide_jitter, box_share
 
-    def __call__(self, network: nn.Module, batch: SampleBatch) -> LossTerms:
-        rng = np.random.default_rng((self.seed, *batch.draws.tolist()))
-        masks = batch.masks.cpu().numpy()
-        prompts = self._first_prompts(masks, rng, batch.image_index)
-        with_mask = rng.random() < self.mask_probability
+    def __call__(self, network: nn.Module, batch: SampleBatch) -> Iterator[LossTerms]:
+        """Yield the mean loss of all rounds."""
+        user = SimulatedUser(batch, self.seed)
+        prompts = self._first_prompts(user, batch.step)
+        with_mask = user.choices.random() < self.mask_probability
         embeddings = network.encode(batch.images)
         terms = []
         for step in range(self.steps):
             prediction = network.decode(embeddings, prompts, multimask=prompts.ambiguous)
             terms.append(self.loss(prediction, batch.masks))
             if step + 1 < self.steps:
-                prompts = self._correct(prompts, prediction, masks, rng, with_mask)
-        return LossTerms(*(torch.stack([getattr(t, name) for t in terms]).mean() for name in ("total", "mask", "iou")))
+                mask = prediction.best()[0].detach().float() if with_mask else None
+                prompts = with_points(prompts, *user.corrections(prediction, self.correct), mask)
+        yield LossTerms.mean(terms)
 
-    def _first_prompts(self, masks: np.ndarray, rng: np.random.Generator, index: Tensor) -> PromptBatch:
-        device = index.device
-        if rng.random() < self.box_probability:
-            boxes = torch.tensor(np.stack([self._box(mask, rng) for mask in masks]), dtype=torch.float32)
-            return PromptBatch(boxes=boxes.to(device), image_index=index)
-        draw = interior_point if rng.random() < 0.5 else random_point
-        points = torch.tensor(np.stack([draw(mask, rng) for mask in masks]), dtype=torch.float32)
-        labels = torch.ones(len(masks), 1, dtype=torch.long)
-        return PromptBatch(points=points[:, None].to(device), point_labels=labels.to(device), image_index=index)
+    def _first_prompts(self, user: SimulatedUser, step: int) -> PromptBatch:
+        box = step % 2 == 1 if self.start == "alternate" else user.choices.random() < self.box_probability
+        if box:
+            return user.boxes(self._box)
+        return user.points(interior_point if user.choices.random() < 0.5 else random_point)
 
     def _box(self, mask: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+        box = tight_box(mask)
         reach = self.wide_jitter if rng.random() < 0.2 else self.box_jitter
-        return jitter_box(tight_box(mask), rng, max_pixels=reach, shape=mask.shape)
-
-    def _correct(
-        self, prompts: PromptBatch, prediction: MaskPrediction, masks: np.ndarray, rng: np.random.Generator, mask: bool
-    ) -> PromptBatch:
-        logits, _ = prediction.best()
-        logits = logits.detach().float()
-        answers = interpolate(logits, masks.shape[-2:], mode="bilinear", align_corners=False)[:, 0].cpu().numpy() > 0
-        clicks = [_click(truth, answer, rng) for truth, answer in zip(masks, answers, strict=True)]
-        points = torch.tensor([[c[:2]] for c in clicks], dtype=torch.float32, device=logits.device)
-        labels = torch.tensor([[c[2]] for c in clicks], dtype=torch.long, device=logits.device)
-        if prompts.points is not None and prompts.point_labels is not None:
-            points = torch.cat([prompts.points, points], dim=1)
-            labels = torch.cat([prompts.point_labels, labels], dim=1)
-        return PromptBatch(points, labels, prompts.boxes, logits if mask else None, prompts.image_index)
+        return jitter_box(box, rng, max_pixels=reach + self.box_share * (box[2:] - box[:2]), shape=mask.shape)
 
 
-def _click(truth: np.ndarray, answer: np.ndarray, rng: np.random.Generator) -> tuple[float, float, int]:
+class SamMed2dObjective:
+    """SAM-Med2D's nine losses of a batch, each with its own step of the optimiser (Cheng et al. 2023, train.py).
+
+    The first trains all trainable parts from a box or a point. The others train the mask decoder alone on the same
+    embedding: their prompts are 1, 3, 5 or 9 new clicks on the error beside the previous mask, in two of them the
+    previous mask alone. The mask is handed back after the sigmoid, as their code does, and all three candidates are
+    always asked for; the one of highest predicted IoU is trained.
+
+    Args:
+        loss: of one answer.
+        iterations: losses after the first.
+        clicks: numbers of clicks to draw from.
+        box_jitter: boxes are shifted by up to so many pixels, at most by half of their shorter side.
+        seed: with step and draw numbers it decides all prompts.
+    """
+
+    def __init__(
+        self,
+        loss: PromptLoss,
+        *,
+        iterations: int = 8,
+        clicks: tuple[int, ...] = (1, 3, 5, 9),
+        box_jitter: int = 5,
+        seed: int = 0,
+    ) -> None:
+        self.loss, self.iterations, self.clicks = loss, iterations, tuple(clicks)
+        self.box_jitter, self.seed = box_jitter, seed
+
+    def __call__(self, network: nn.Module, batch: SampleBatch) -> Iterator[LossTerms]:
+        """Yield ``1 + iterations`` losses."""
+        user = SimulatedUser(batch, self.seed)
+        start = user.boxes(self._box) if user.choices.random() < 0.5 else user.points(random_point)
+        embeddings = network.encode(batch.images)
+        prediction = self._best(network.decode(embeddings, start))
+        yield self.loss(prediction, batch.masks)
+        embeddings = embeddings.detach()
+        alone = {int(user.choices.integers(1, max(2, self.iterations - 1))), self.iterations - 1}
+        for iteration in range(self.iterations):
+            prompts = self._next_prompts(user, prediction, mask_alone=iteration in alone)
+            with _frozen(network.prompt_encoder):
+                prediction = self._best(network.decode(embeddings, prompts))
+            yield self.loss(prediction, batch.masks)
+
+    def _next_prompts(self, user: SimulatedUser, prediction: MaskPrediction, *, mask_alone: bool) -> PromptBatch:
+        mask = prediction.logits.detach().float().sigmoid()
+        prompts = PromptBatch(masks=mask, image_index=user.index)
+        count = int(user.choices.choice(self.clicks))
+        if mask_alone:
+            return prompts
+        clicks = user.corrections(prediction, lambda truth, answer, rng: error_points(truth, answer, count, rng))
+        return with_points(prompts, *clicks, mask)
+
+    def _box(self, mask: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+        """The box of the largest component, shifted as a whole."""
+        box = tight_box(_largest_component(mask))
+        reach = min(self.box_jitter, int(0.5 * min(box[2:] - box[:2] + 1)))
+        shift = rng.integers(-reach, reach, 2) if reach else np.zeros(2)
+        return (box + np.tile(shift, 2)).astype(np.float32)
+
+    @staticmethod
+    def _best(prediction: MaskPrediction) -> MaskPrediction:
+        logits, iou = prediction.best()
+        return MaskPrediction(logits, iou[:, None])
+
+
+class JointObjective:
+    """A promptable objective, then an automatic one, each with its own optimiser step (micro-sam's joint trainer).
+
+    Args:
+        promptable: as IterativeObjective.
+        automatic: as ``bundle.training.automatic.Automatic`` with ``decoder``.
+    """
+
+    def __init__(self, promptable: Objective, automatic: Objective) -> None:
+        self.promptable, self.automatic = promptable, automatic
+
+    def __call__(self, network: nn.Module, batch: SampleBatch) -> Iterator[LossTerms]:
+        """Yield the losses of both."""
+        yield from self.promptable(network, batch)
+        yield from self.automatic(network, batch)
+
+
+@contextmanager
+def _frozen(module: nn.Module) -> Iterator[None]:
+    """No gradient reaches the parameters of ``module`` from what is computed within."""
+    training = [p for p in module.parameters() if p.requires_grad]
+    for parameter in training:
+        parameter.requires_grad_(False)
+    try:
+        yield
+    finally:
+        for parameter in training:
+            parameter.requires_grad_(True)
+
+
+def _click(truth: np.ndarray, answer: np.ndarray, rng: np.random.Generator) -> LabelledPoints:
     """A click on the error, its centre or any pixel of it; on the object where there is no error."""
     click = error_point(truth, answer, rng if rng.random() < 0.5 else None)
-    return (*interior_point(truth, rng), 1) if click is None else click
+    x, y, label = (*interior_point(truth, rng), 1) if click is None else click
+    return LabelledPoints(np.array([[x, y]], np.float32), np.array([label]))
+
+
+def _largest_component(mask: np.ndarray) -> np.ndarray:
+    _, components, stats, _ = cv2.connectedComponentsWithStats(mask.astype(np.uint8), connectivity=8)
+    return components == 1 + stats[1:, cv2.CC_STAT_AREA].argmax()
+
+
+_CORRECTIONS: dict[str, Correct] = {"error": _click, "pair": paired_error_points}

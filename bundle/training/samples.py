@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import zlib
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from itertools import count
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -14,8 +15,31 @@ from torch import Tensor
 from torch.utils.data import Dataset, Sampler
 
 from bundle.data.hounsfield import estimate_hounsfield
-from bundle.data.pool import LabelledSlice
+from bundle.data.pool import LabelledSlice, LabelledStack
+from bundle.data.sampling import BalancedDraw
 from bundle.transforms.contract import Contract, View
+
+BALANCES = ("patients", "organs")
+Labelled = LabelledSlice | LabelledStack
+_TRIES = 200
+
+
+class Sample(NamedTuple):
+    """One image with what is known about it; a stack of D slices has D behind the channel axis.
+
+    Attributes:
+        image: (3, S, S) or (3, D, S, S) float32 network input.
+        masks: (K, S, S) bool, the objects to ask for; none of a stack.
+        labels: (S, S) or (D, S, S) int16 label map in the model square.
+        annotated: the label values that somebody looked for, None for all.
+        draw: the draw number.
+    """
+
+    image: Tensor
+    masks: Tensor
+    labels: Tensor
+    annotated: tuple[int, ...] | None
+    draw: int
 
 
 @dataclass
@@ -23,20 +47,45 @@ class SampleBatch:
     """Images with the objects to segment in them.
 
     Attributes:
-        images: (B, 3, S, S) float32 network input.
+        images: (B, 3, S, S) float32 network input, of stacks (B, 3, D, S, S).
         masks: (N, S, S) bool, one object each.
         image_index: (N,) long, the image that each object is in.
         draws: (B,) long, the draw numbers, from which simulated prompts take their seed.
+        labels: (B, S, S) or (B, D, S, S) int16 label maps.
+        annotated: per image, the label values that somebody looked for, None for all.
+        step: number of the training step, from 1; the trainer sets it.
     """
 
     images: Tensor
     masks: Tensor
     image_index: Tensor
     draws: Tensor
+    labels: Tensor
+    annotated: tuple[tuple[int, ...] | None, ...]
+    step: int = 0
 
     def to(self, device: torch.device | str) -> SampleBatch:
         """The batch on another device."""
-        return SampleBatch(*(getattr(self, name).to(device) for name in ("images", "masks", "image_index", "draws")))
+        values = {field.name: getattr(self, field.name) for field in fields(self)}
+        return SampleBatch(**{k: v.to(device) if isinstance(v, Tensor) else v for k, v in values.items()})
+
+    def split(self, parts: int) -> list[SampleBatch]:
+        """The batch in at most ``parts`` pieces of consecutive images."""
+        return [self._of(chosen) for chosen in torch.arange(len(self.images)).chunk(parts)]
+
+    def _of(self, chosen: Tensor) -> SampleBatch:
+        first, last = int(chosen[0]), int(chosen[-1])
+        objects = (self.image_index >= first) & (self.image_index <= last)
+        part = slice(first, last + 1)
+        return SampleBatch(
+            self.images[part],
+            self.masks[objects],
+            self.image_index[objects] - first,
+            self.draws[part],
+            self.labels[part],
+            self.annotated[part],
+            self.step,
+        )
 
 
 class DrawnSamples(Dataset):
@@ -45,16 +94,23 @@ class DrawnSamples(Dataset):
     Drawing the patient before the slice keeps one long scan from outweighing many short ones.
 
     Args:
-        sources: per name, ``slices`` (a list of LabelledSlice) and ``weight``, the share of draws that they get.
+        sources: per name, ``slices`` (a list of LabelledSlice or of LabelledStack) and ``weight``, the share of draws
+            that they get.
         contract: turns a slice into the network input.
         seed: with the draw number it decides everything that is random in a sample.
-        objects: at most so many objects of one slice in a sample.
+        objects: at most so many objects of one slice in a sample; 0 takes slices without objects as well.
         augmentation: MONAI transform with ``set_random_state`` on a dict of ``image`` (C, H, W) and ``label``
-            (1, H, W).
+            (1, H, W); of a stack both are (D, H, W), so that all its slices are moved alike.
+        balance: "patients" draws as above; "organs" draws an organ first, then a patient and a slice that show it.
+        variants: a slice is changed (augmentation, intensities) in only so many ways, so that the embeddings of a
+            frozen encoder can be stored; None changes it anew at each draw.
         hounsfield_share: share of windowed CT pictures that are taken back to approximate HU and through the CT
             contract; the rest stay windowed, so that the network learns both.
         window_jitter: the ends of every intensity view move by up to this share of its width.
         min_pixels: smaller objects (after augmentation, in the model square) are not used.
+
+    Raises:
+        ValueError: if a source is empty or ``balance`` is unknown.
     """
 
     def __init__(
@@ -65,42 +121,59 @@ class DrawnSamples(Dataset):
         seed: int = 0,
         objects: int = 2,
         augmentation: Callable | None = None,
+        balance: str = "patients",
+        variants: int | None = None,
         hounsfield_share: float = 0.0,
         window_jitter: float = 0.0,
         min_pixels: int = 16,
     ) -> None:
-        self.patients = {name: _by_patient(source["slices"]) for name, source in sources.items()}
-        if empty := [name for name, patients in self.patients.items() if not patients]:
+        if balance not in BALANCES:
+            raise ValueError(f"balance must be one of {', '.join(BALANCES)}, got {balance!r}")
+        if empty := [name for name, source in sources.items() if not len(source["slices"])]:
             raise ValueError(f"source {empty[0]!r} has no labelled slice")
+        draw = _PatientDraw if balance == "patients" else _OrganDraw
+        self.draws = [draw(source["slices"]) for source in sources.values()]
+        self.length = sum(len(source["slices"]) for source in sources.values())
         weights = np.asarray([source["weight"] for source in sources.values()], dtype=float)
-        self.names, self.weights = list(sources), weights / weights.sum()
+        self.weights = weights / weights.sum()
         self.contract, self.seed, self.objects, self.augmentation = contract, seed, objects, augmentation
-        self.hounsfield_share, self.window_jitter, self.min_pixels = hounsfield_share, window_jitter, min_pixels
+        self.variants, self.min_pixels = variants, min_pixels
+        self.hounsfield_share, self.window_jitter = hounsfield_share, window_jitter
 
     def __len__(self) -> int:
-        return sum(len(slices) for patients in self.patients.values() for slices in patients.values())
+        return self.length
 
-    def __getitem__(self, draw: int) -> tuple[Tensor, Tensor, int]:
-        """(3, S, S) image, (K, S, S) bool masks with K >= 1, and the draw number."""
+    def __getitem__(self, draw: int) -> Sample:
+        """The sample of a draw number, with at least one object unless ``objects`` is 0."""
         rng = np.random.default_rng((self.seed, int(draw)))
-        while True:  # an augmentation can push every object out of the picture: draw again
-            image, masks = self._sample(rng)
-            if len(masks):
-                return image, masks, int(draw)
+        for _ in range(_TRIES):  # an augmentation can push every object out of the picture: draw again
+            sample = self._sample(rng, int(draw))
+            if len(sample.masks) or not self.objects or sample.labels.ndim == 3:
+                return sample
+        raise ValueError(f"{_TRIES} draws in a row had no object of {self.min_pixels} pixels; check labels and sizes")
 
-    def _sample(self, rng: np.random.Generator) -> tuple[Tensor, Tensor]:
-        patients = self.patients[self.names[rng.choice(len(self.names), p=self.weights)]]
-        slices = patients[list(patients)[rng.integers(len(patients))]]
-        chosen = self._intensities(slices[rng.integers(len(slices))], rng)
-        picture, labels = self._augment(chosen, rng)
-        placement = self.contract.placement(*labels.shape, chosen.pixel_spacing)
-        image = self.contract.to_input(picture, chosen.intensity, placement)
-        square = placement.mask_to_square(labels)
-        ids = [i for i in rng.permutation(chosen.ids) if (square == i).sum() >= self.min_pixels][: self.objects]
-        masks = np.stack([square == i for i in ids]) if ids else np.zeros((0, *square.shape), dtype=bool)
-        return image, torch.from_numpy(masks)
+    def _sample(self, rng: np.random.Generator, draw: int) -> Sample:
+        chosen, first = self.draws[rng.choice(len(self.draws), p=self.weights)](rng)
+        changes = rng
+        if self.variants is not None:
+            changes = np.random.default_rng((self.seed, zlib.crc32(chosen.key.encode()), rng.integers(self.variants)))
+        changed = self._augment(self._intensities(chosen, changes), changes)
+        image, labels = network_input(changed, self.contract)
+        return Sample(image, self._objects(labels, chosen.ids, first, rng), labels, chosen.annotated, draw)
 
-    def _intensities(self, chosen: LabelledSlice, rng: np.random.Generator) -> LabelledSlice:
+    def _objects(self, labels: Tensor, ids: Sequence[int], first: int | None, rng: np.random.Generator) -> Tensor:
+        """(K, S, S) masks of the objects to ask for, ``first`` before the others."""
+        order = [int(i) for i in rng.permutation(ids)]
+        if first is not None:
+            order.sort(key=lambda i: i != first)
+        found = (labels == i for i in order if labels.ndim == 2)
+        masks = [mask for mask in found if int(mask.sum()) >= self.min_pixels][: self.objects]
+        return torch.stack(masks) if masks else torch.zeros(0, *labels.shape[-2:], dtype=torch.bool)
+
+    def _intensities(self, chosen: Labelled, rng: np.random.Generator) -> Labelled:
+        if isinstance(chosen, LabelledStack):
+            views = tuple(self._jitter(view, rng) for view in chosen.slices[0].intensity)
+            return LabelledStack(tuple(replace(part, intensity=views) for part in chosen.slices))
         if chosen.modality == "windowed" and chosen.picture.ndim == 2 and rng.random() < self.hounsfield_share:
             picture = estimate_hounsfield(chosen.picture, rng)
             chosen = replace(chosen, picture=picture, intensity=self.contract.intensity(picture, "CT"))
@@ -110,15 +183,34 @@ class DrawnSamples(Dataset):
         low, high = rng.uniform(-1, 1, 2) * self.window_jitter * (view.high - view.low)
         return View(view.low + low, view.high + high, view.keep_zero)
 
-    def _augment(self, chosen: LabelledSlice, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
+    def _augment(self, chosen: Labelled, rng: np.random.Generator) -> Labelled:
         if self.augmentation is None:
-            return chosen.picture, chosen.labels
-        picture = chosen.picture.astype(np.float32)
-        channels = picture[None] if picture.ndim == 2 else picture.transpose(2, 0, 1)
+            return chosen
         self.augmentation.set_random_state(seed=int(rng.integers(2**31)))
-        out = self.augmentation({"image": channels, "label": chosen.labels[None].astype(np.float32)})
-        picture = np.asarray(out["image"])
-        return picture[0] if len(picture) == 1 else picture.transpose(1, 2, 0), np.asarray(out["label"])[0].astype(int)
+        image, label = _channels_first(chosen)
+        out = self.augmentation({"image": image.astype(np.float32), "label": label.astype(np.float32)})
+        return _with_channels(chosen, np.asarray(out["image"]), np.asarray(out["label"]).astype(int))
+
+
+class EverySample(Dataset):
+    """Every slice or stack once, as it is and without objects to ask for: what automatic networks validate on.
+
+    Args:
+        items: slices or stacks.
+        contract: turns a slice into the network input.
+    """
+
+    def __init__(self, items: Sequence[Labelled], contract: Contract) -> None:
+        self.items, self.contract = items, contract
+
+    def __len__(self) -> int:
+        return len(self.items)
+
+    def __getitem__(self, index: int) -> Sample:
+        """The sample of an item; its draw number is its index."""
+        image, labels = network_input(self.items[index], self.contract)
+        masks = torch.zeros(0, *labels.shape[-2:], dtype=torch.bool)
+        return Sample(image, masks, labels, self.items[index].annotated, index)
 
 
 class DrawNumbers(Sampler[int]):
@@ -142,15 +234,62 @@ class DrawNumbers(Sampler[int]):
         return count(self.first + self.rank, self.world_size)
 
 
-def collate(samples: Sequence[tuple[Tensor, Tensor, int]]) -> SampleBatch:
+def collate(samples: Sequence[Sample]) -> SampleBatch:
     """Join samples with different numbers of objects."""
-    images, masks, draws = zip(*samples, strict=True)
+    images, masks, labels, annotated, draws = zip(*samples, strict=True)
     index = torch.repeat_interleave(torch.arange(len(masks)), torch.tensor([len(m) for m in masks]))
-    return SampleBatch(torch.stack(images), torch.cat(masks), index, torch.tensor(draws))
+    return SampleBatch(
+        torch.stack(images), torch.cat(masks), index, torch.tensor(draws), torch.stack(labels), annotated
+    )
 
 
-def _by_patient(slices: Sequence[LabelledSlice]) -> dict[str, list[LabelledSlice]]:
-    patients: dict[str, list[LabelledSlice]] = defaultdict(list)
-    for labelled in slices:
-        patients[labelled.patient].append(labelled)
-    return dict(patients)
+def network_input(labelled: Labelled, contract: Contract) -> tuple[Tensor, Tensor]:
+    """The image (3, S, S) and label map (S, S) int16 of a slice; of a stack (3, D, S, S) and (D, S, S)."""
+    if isinstance(labelled, LabelledStack):
+        images, labels = zip(*(network_input(part, contract) for part in labelled.slices), strict=True)
+        return torch.stack(images, dim=1), torch.stack(labels)
+    placement = contract.placement(*labelled.labels.shape, labelled.pixel_spacing)
+    image = contract.to_input(labelled.picture, labelled.intensity, placement)
+    return image, torch.from_numpy(placement.mask_to_square(labelled.labels).astype(np.int16))
+
+
+class _PatientDraw:
+    """Patient, then slice; any object of it may come first."""
+
+    def __init__(self, slices: Sequence[Labelled]) -> None:
+        patients: dict[str, list[Labelled]] = defaultdict(list)
+        for labelled in slices:
+            patients[labelled.patient].append(labelled)
+        self.patients = list(patients.values())
+
+    def __call__(self, rng: np.random.Generator) -> tuple[Labelled, None]:
+        slices = self.patients[rng.integers(len(self.patients))]
+        return slices[rng.integers(len(slices))], None
+
+
+class _OrganDraw:
+    """Organ, then patient, then slice; the organ comes first."""
+
+    def __init__(self, slices: Sequence[Labelled]) -> None:
+        self.slices = slices
+        self.balanced = BalancedDraw([s.patient for s in slices], [s.ids for s in slices])
+
+    def __call__(self, rng: np.random.Generator) -> tuple[Labelled, int]:
+        index, organ = self.balanced.draw(rng)
+        return self.slices[index], organ
+
+
+def _channels_first(labelled: Labelled) -> tuple[np.ndarray, np.ndarray]:
+    """Picture and labels as (C, H, W), where C is 1 and 1, 3 colours and 1, or the slices of a stack."""
+    if isinstance(labelled, LabelledStack):
+        return np.stack([s.picture for s in labelled.slices]), np.stack([s.labels for s in labelled.slices])
+    picture = labelled.picture
+    return picture[None] if picture.ndim == 2 else picture.transpose(2, 0, 1), labelled.labels[None]
+
+
+def _with_channels(labelled: Labelled, image: np.ndarray, label: np.ndarray) -> Labelled:
+    if isinstance(labelled, LabelledStack):
+        parts = zip(labelled.slices, image, label, strict=True)
+        return LabelledStack(tuple(replace(part, picture=p, labels=truth) for part, p, truth in parts))
+    picture = image[0] if len(image) == 1 else image.transpose(1, 2, 0)
+    return replace(labelled, picture=picture, labels=label[0])

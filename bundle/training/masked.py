@@ -1,0 +1,106 @@
+"""Masked auto-encoding of an image encoder on slices without labels.
+
+Patches of the input are blanked and a light head reconstructs them from the embedding (SimMIM, Xie et al. 2022). Unlike
+MAE's dropping of tokens this works for every encoder: windowed attention, convolutions and SAM's neck stay as they are.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+import torch
+from ignite.engine import Engine
+from monai.engines import SupervisedEvaluator
+from torch import Tensor, nn
+from torch.nn.functional import interpolate, pixel_shuffle
+
+from bundle.networks.promptable_sam import PromptableSam
+from bundle.training.losses import LossTerms
+from bundle.training.samples import SampleBatch
+
+
+class Reconstruction(nn.Module):
+    """The image encoder of a network under a linear head that gives pixels back.
+
+    The encoder keeps its parameter names, so that any network with it starts from the checkpoint
+    (``bundle.training.network.start_network``); prompt encoder and decoders are left behind.
+
+    Args:
+        network: whose encoder is trained.
+    """
+
+    def __init__(self, network: PromptableSam) -> None:
+        super().__init__()
+        self.image_encoder = network.image_encoder
+        self.stride = network.image_size // network.grid_size
+        self.head = nn.Conv2d(256, 3 * self.stride**2, 1)
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Reconstruct (B, 3, S, S) images from what is not blanked in them."""
+        return pixel_shuffle(self.head(self.image_encoder(images)), self.stride)
+
+
+class MaskedAutoencoding:
+    """Squared error of the blanked patches, each normalised to zero mean and unit variance (He et al. 2022).
+
+    Args:
+        ratio: share of patches that are blanked (0.75 in MAE).
+        patch: side of a patch in pixels of the model square (16 in ViT); smaller than the model square and dividing it.
+        seed: with the draw numbers it decides which patches.
+    """
+
+    def __init__(self, *, ratio: float = 0.75, patch: int = 16, seed: int = 0) -> None:
+        if not 0 < ratio < 1:
+            raise ValueError(f"ratio must lie between 0 and 1, got {ratio}")
+        self.ratio, self.patch, self.seed = ratio, patch, seed
+
+    def __call__(self, network: nn.Module, batch: SampleBatch) -> Iterator[LossTerms]:
+        """Yield one loss."""
+        blanked = self._blanked(batch)
+        pixels = interpolate(blanked, scale_factor=float(self.patch), mode="nearest")
+        restored = network(batch.images * (1 - pixels))
+        error = (_patches(restored.float(), self.patch) - self._normalised(batch.images)).square().mean(dim=1)
+        yield LossTerms.plain((error * blanked[:, 0]).sum() / blanked.sum())
+
+    def _blanked(self, batch: SampleBatch) -> Tensor:
+        """(B, 1, n, n) float, 1 where a patch is blanked: the same number in each image."""
+        side = batch.images.shape[-1]
+        if side % self.patch:
+            raise ValueError(f"patch must divide the model square of {side} px, got {self.patch}")
+        n = side // self.patch
+        blanked = np.zeros((len(batch.images), n * n), np.float32)
+        for row, draw in zip(blanked, batch.draws.tolist(), strict=True):
+            order = np.random.default_rng((self.seed, draw)).permutation(n * n)
+            row[order[: max(1, round(self.ratio * n * n))]] = 1
+        return torch.from_numpy(blanked).view(-1, 1, n, n).to(batch.images.device)
+
+    def _normalised(self, images: Tensor) -> Tensor:
+        patches = _patches(images, self.patch)
+        variance, mean = torch.var_mean(patches, dim=1, keepdim=True)
+        return (patches - mean) / (variance + 1e-6).sqrt()
+
+
+class ReconstructionEvaluator(SupervisedEvaluator):
+    """Output per batch: minus the loss, so that higher is better as for a DSC.
+
+    Args:
+        objective: blanks the same patches at every validation, because draw numbers are the slices' own.
+        arguments: as MONAI's SupervisedEvaluator.
+    """
+
+    def __init__(self, *, objective: MaskedAutoencoding, **arguments: Any) -> None:
+        super().__init__(decollate=False, **arguments)
+        self.objective = objective
+
+    def _iteration(self, engine: Engine, batch: SampleBatch) -> float:
+        self.network.eval()
+        with torch.inference_mode():
+            terms = next(self.objective(self.network, batch.to(self.state.device)))
+        return -terms.total.item()
+
+
+def _patches(images: Tensor, patch: int) -> Tensor:
+    """(B, 3, S, S) to (B, 3 * patch**2, S / patch, S / patch)."""
+    return nn.functional.pixel_unshuffle(images, patch)

@@ -1,0 +1,137 @@
+"""Every recipe trains: shortened, with a tiny network of the family's kind on generated slices."""
+
+from __future__ import annotations
+
+import json
+from itertools import product
+from pathlib import Path
+
+import pytest
+import torch
+import training_room
+from monai.bundle import ConfigParser, ConfigWorkflow
+
+from bundle.networks.checkpoints import open_checkpoint
+from bundle.networks.families import load_family
+from bundle.training.network import trainable_parameters
+
+ROOT = Path(__file__).resolve().parents[1]
+RECIPES = sorted(path.stem for path in (ROOT / "configs" / "recipes").glob("*.json"))
+ENCODERS, METHODS, PARTS = ("vit_h", "vit_b", "vit_t"), ("full", "adapter", "lora"), ("both", "decoder")
+
+
+def small_run(tmp_path: Path, recipe: str, **overrides) -> ConfigParser:
+    """The recipe with two steps, one epoch, a tiny network and generated slices."""
+    (tmp_path / "small.json").write_text(json.dumps(_small(recipe) | {"output_dir": str(tmp_path)} | overrides))
+    parser = ConfigParser()
+    files = [ROOT / "configs" / "train.json", ROOT / "configs" / "recipes" / f"{recipe}.json", tmp_path / "small.json"]
+    parser.read_config([str(file) for file in files])
+    return parser
+
+
+def _small(recipe: str) -> dict:
+    classes = "@network_options" if recipe in ("finetune_sam", "few_shot", "semantic_2d", "semantic_3d") else {}
+    network = {"_target_": "training_room.make_network_like", "family": "@family", "classes": None}
+    if classes:
+        network["classes"] = "$@network_options['classes']"
+    small = {
+        "+imports": ["$import training_room"],
+        "start": None,
+        "contract": "$training_room.CONTRACT",
+        "training_pool": "$training_room.make_pool((2, 1))",
+        "validation_pool": "$training_room.make_pool((1,))",
+        "network_def": network,
+        "epochs": 1,
+        "steps_per_epoch": 2,
+        "batch_size": 2,
+        "workers": 0,
+        "val_interval": 1,
+        "threads": 1,
+    }
+    special = {
+        "default": {"phantoms": [100], "phantom_pool#shape": [32, 32, 8]},
+        "medico_sam": {"network_def": ..., "promptable": network},
+        "mae": {"network_def": ..., "whole_network": network},
+        "few_shot": {"training_pool": ..., "training_slices": "$training_room.make_pool((3, 3))"},
+        "semantic_3d": {
+            "training_pool": ...,
+            "validation_pool": ...,
+            "training_slices": "$training_room.make_pool((4,))",
+            "validation_slices": "$training_room.make_pool((2,))",
+            "depth": 2,
+            "batch_size": 1,
+        },
+    }
+    merged = small | special.get(recipe, {})
+    return {key: value for key, value in merged.items() if value is not ...}
+
+
+@pytest.mark.parametrize("recipe", RECIPES)
+def test_a_recipe_trains_and_leaves_a_checkpoint(tmp_path, recipe):
+    run = small_run(tmp_path, recipe)
+    network = run.get_parsed_content("network")
+    before = [p.detach().clone() for p in trainable_parameters(network)]
+    run.get_parsed_content("initialize")
+    run.get_parsed_content("run")
+    after = trainable_parameters(network)
+    assert any(not torch.equal(a, b) for a, b in zip(before, after, strict=True))
+    assert all(torch.isfinite(p).all() for p in after)
+    trained = open_checkpoint(tmp_path / "best.safetensors")
+    assert trained.metadata["recipe"] == recipe and trained.metadata["epoch"] == 1
+    assert (tmp_path / "last.pt").is_file() and (tmp_path / "curve.csv").is_file()
+    assert list(tmp_path.glob("events.out.tfevents.*"))
+
+
+@pytest.mark.parametrize("recipe", RECIPES)
+def test_a_recipe_says_where_its_constants_come_from(recipe):
+    content = json.loads((ROOT / "configs" / "recipes" / f"{recipe}.json").read_text())
+    assert content["run_name"] == recipe and len(content["_desc_"]) > 80
+
+
+@pytest.mark.parametrize("architecture, tuning, parts", list(product(ENCODERS, METHODS, PARTS)))
+def test_finetune_sam_has_eighteen_combinations(tmp_path, architecture, tuning, parts):
+    run = small_run(tmp_path, "finetune_sam", architecture=architecture, tuning=tuning, parts=parts)
+    family = run.get_parsed_content("family")
+    assert family == load_family(f"finetune_sam-{architecture}-{tuning}_{parts}")
+    assert run.get_parsed_content("trainable") == family.trainable
+
+
+@pytest.mark.parametrize("tuning, parts", list(product(METHODS, PARTS)))
+def test_finetune_sam_trains_what_it_says(tmp_path, tuning, parts):
+    run = small_run(tmp_path, "finetune_sam", architecture="vit_t", tuning=tuning, parts=parts)
+    names = {name for name, p in run.get_parsed_content("network").named_parameters() if p.requires_grad}
+    assert any(name.startswith("image_encoder.") for name in names) == (parts == "both")
+    assert any(name.startswith("mask_decoder.") for name in names)
+
+
+def test_few_shot_training_sees_five_slices(tmp_path):
+    assert len(small_run(tmp_path, "few_shot").get_parsed_content("training_pool")) == 5
+
+
+def test_a_run_from_mae_takes_its_encoder(tmp_path):
+    run = small_run(tmp_path, "mae")
+    run.get_parsed_content("run")
+    source = open_checkpoint(tmp_path / "best.safetensors").state_dict
+    started = small_run(tmp_path, "default", start=str(tmp_path / "best.safetensors")).get_parsed_content("network")
+    name = "image_encoder.patch_embed.conv1.conv.weight"
+    torch.testing.assert_close(started.state_dict()[name], source[name].float(), atol=1e-3, rtol=1e-2)
+
+
+def test_train_json_has_the_properties_of_a_monai_bundle(tmp_path):
+    workflow = ConfigWorkflow(
+        config_file=str(ROOT / "configs" / "train.json"),
+        meta_file=str(ROOT / "configs" / "metadata.json"),
+        logging_file=False,
+        workflow_type="train",
+        bundle_root=str(ROOT),
+        output_dir=str(tmp_path),
+        training_pool="$training_room.make_pool((2,))",
+        validation_pool="$training_room.make_pool((1,))",
+        imports=["$import os", "$import torch", "$import training_room"],
+    )
+    workflow.initialize()
+    assert workflow.check_properties() == []
+
+
+def test_the_module_of_small_things_is_the_one_the_configs_name():
+    assert training_room.make_network_like.__module__ == "training_room"

@@ -1,0 +1,89 @@
+"""Small things that the tests of training share: slices with two organs, a contract, a network, a batch."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+
+from bundle.data.pool import LabelledSlice, LabelledStack
+from bundle.networks.build import sam_tiny_vit, semantic_sam
+from bundle.networks.families import Family, load_family
+from bundle.networks.promptable_sam import PromptableSam
+from bundle.training.samples import DrawnSamples, SampleBatch, collate
+from bundle.transforms.contract import Contract, View
+
+SIZE, GRID = 64, 8
+ORGANS = {1: "liver", 2: "pancreas"}
+CONTRACT = Contract.from_config({**load_family("default").contract_def, "size": SIZE})
+
+
+def make_slice(seed: int = 0, *, patient: str = "p0", ids: tuple[int, ...] = (1, 2), annotated=None) -> LabelledSlice:
+    """A 48 x 48 picture of noise with a bright disc (1) and a darker bar (2)."""
+    rng = np.random.default_rng(seed)
+    rows, columns = np.mgrid[:48, :48]
+    x, y = rng.integers(12, 20, 2)
+    labels = np.zeros((48, 48), np.uint8)
+    labels[(rows - y) ** 2 + (columns - x) ** 2 <= 64] = 1
+    labels[34:42, 8:40] = 2
+    labels[~np.isin(labels, ids)] = 0
+    picture = np.clip(60 + 90 * (labels == 1) + 40 * (labels == 2) + rng.normal(0, 8, (48, 48)), 0, 255)
+    views = (View(0, 255),) * 3
+    return LabelledSlice(
+        picture.astype(np.uint8),
+        labels,
+        ids,
+        views,
+        "windowed",
+        (1.0, 1.0),
+        patient,
+        f"{patient}-2-{seed:04d}",
+        annotated,
+    )
+
+
+def make_pool(slices_per_patient: tuple[int, ...] = (4, 4, 4)) -> list[LabelledSlice]:
+    """Slices of several patients."""
+    return [
+        make_slice(100 * p + i, patient=f"p{p}") for p, count in enumerate(slices_per_patient) for i in range(count)
+    ]
+
+
+def make_stack(depth: int = 3) -> LabelledStack:
+    """Neighbouring slices of one patient."""
+    return LabelledStack(tuple(make_slice(i) for i in range(depth)))
+
+
+def make_samples(**options) -> DrawnSamples:
+    """Drawn samples of the pool."""
+    sources = options.pop("sources", {"labelled": {"slices": make_pool(), "weight": 1.0}})
+    return DrawnSamples(sources, CONTRACT, **options)
+
+
+def make_batch(count: int = 2, *, step: int = 1, **options) -> SampleBatch:
+    """The first draws."""
+    samples = make_samples(**options)
+    batch = collate([samples[i] for i in range(count)])
+    batch.step = step
+    return batch
+
+
+def make_network(seed: int = 0, **options) -> PromptableSam:
+    """A TinyViT SAM of 64 px."""
+    torch.manual_seed(seed)
+    return sam_tiny_vit(image_size=SIZE, grid=GRID, neck="pyramid", window_sizes=(4, 4, 4), **options)
+
+
+def make_network_like(family: Family, classes: int | None = None) -> torch.nn.Module:
+    """A tiny network of a family's kind: its tuning, its classes, its dimensions."""
+    definition = family.network_def
+    torch.manual_seed(0)
+    if definition["_target_"].endswith("semantic_sam"):
+        network = semantic_sam("vit_b", image_size=SIZE, classes=classes, dimensions=definition["dimensions"])
+        network.image_encoder.blocks = network.image_encoder.blocks[:1]
+        return network
+    return make_network(classes=classes, tuning=definition.get("tuning", ()))
+
+
+def weights_of(module: torch.nn.Module) -> torch.Tensor:
+    """All parameters in one row, detached."""
+    return torch.cat([p.detach().flatten() for p in module.parameters()])
