@@ -1,29 +1,31 @@
-"""An evaluation from a configuration, alone and in several processes."""
+"""Studies: what one evaluation is made of, and what it refuses."""
 
 from __future__ import annotations
 
 import json
-import socket
 
 import pytest
-import torch.distributed as dist
-import torch.multiprocessing as mp
 from test_evaluator import ORGANS, slices
+from training_room import CONTRACT, make_network
 
+from bundle.data.phantom import make_phantom
+from bundle.data.volume import write_label, write_volume
+from bundle.evaluation.automatic import AutomaticModel
 from bundle.evaluation.baselines import ellipse, otsu
 from bundle.evaluation.evaluator import open_with_baseline
 from bundle.evaluation.protocols import ProtocolError
-from bundle.evaluation.records import read_records
-from bundle.evaluation.study import Study
+from bundle.evaluation.records import EvaluationError, read_records
+from bundle.evaluation.study import SliceStudy, VolumeStudy, spread
 from bundle.inference.predictor import SlicePredictor
 from bundle.inference.store import EmbeddingStore
-from bundle.networks.families import build_network, load_family
 
 PROTOCOLS = ("box", "box_jitter_20")
 
 
 def study(folder, baseline=ellipse, **options):
-    return Study(open_with_baseline(baseline), slices(), organs=ORGANS, protocols=PROTOCOLS, folder=folder, **options)
+    return SliceStudy(
+        open_with_baseline(baseline), slices(), organs=ORGANS, protocols=PROTOCOLS, folder=folder, **options
+    )
 
 
 def test_a_study_ends_in_a_report_that_compares_with_an_earlier_one(tmp_path):
@@ -35,47 +37,75 @@ def test_a_study_ends_in_a_report_that_compares_with_an_earlier_one(tmp_path):
 
 
 def test_a_replayed_study_shows_the_same_prompts(tmp_path):
-    study(tmp_path / "first").run()
-    study(tmp_path / "second", otsu, replay=tmp_path / "first", seed=7).run()
+    study(tmp_path / "first").evaluate()
+    study(tmp_path / "second", otsu, replay=tmp_path / "first", seed=7).evaluate()
     first, second = read_records(tmp_path / "first"), read_records(tmp_path / "second")
     assert [record["prompt"] for record in first] == [record["prompt"] for record in second]
 
 
 def test_a_misspelt_protocol_is_refused_before_anything_runs(tmp_path):
     with pytest.raises(ProtocolError, match="known are"):
-        Study(open_with_baseline(ellipse), [], organs=ORGANS, protocols=["bocks"], folder=tmp_path / "run")
+        SliceStudy(open_with_baseline(ellipse), [], organs=ORGANS, protocols=["bocks"], folder=tmp_path / "run")
     assert not (tmp_path / "run").exists()
 
 
-def evaluate_as(rank, folder, port):
-    dist.init_process_group("gloo", init_method=f"tcp://127.0.0.1:{port}", rank=rank, world_size=2)
-    study(folder).run()
-    dist.destroy_process_group()
-
-
-@pytest.mark.slow
-def test_two_processes_get_what_one_gets(tmp_path):
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    mp.spawn(evaluate_as, args=(tmp_path / "two", port), nprocs=2)
-    study(tmp_path / "one").run()
-
-    def scores(folder):
-        return [(record["key"], record["organ"], record["dsc"], record["nsd"]) for record in read_records(folder)]
-
-    assert scores(tmp_path / "two") == scores(tmp_path / "one")
-    assert (tmp_path / "two" / "progress-1.jsonl").stat().st_size > 0
-    summaries = [json.loads((tmp_path / name / "summary.json").read_text())["summary"] for name in ("one", "two")]
-    assert summaries[0] == summaries[1]
+def predictor(seed=0, network=None):
+    return SlicePredictor(network or make_network(seed), CONTRACT, store=EmbeddingStore(), device="cpu")
 
 
 def test_a_network_is_evaluated_with_its_own_prompts_and_logits(tmp_path):
-    family = load_family("default")
-    predictor = SlicePredictor(
-        build_network(family, random=True, seed=0), family.contract, store=EmbeddingStore(), device="cpu"
-    )
-    Study(predictor, slices(1), organs={1: "liver"}, protocols=["clicks_from_point"], folder=tmp_path).run()
+    SliceStudy(predictor(), slices(1), organs={1: "liver"}, protocols=["sam_med2d"], folder=tmp_path).evaluate()
     records = read_records(tmp_path)
     assert [len(record["prompt"]["points"]) for record in records] == list(range(1, len(records) + 1))
     assert all(record["encode_seconds"] > 0 and record["predicted_iou"] is not None for record in records)
+
+
+def test_a_run_never_goes_on_with_other_weights_or_other_slices(tmp_path):
+    options = {"organs": ORGANS, "protocols": ["box"], "folder": tmp_path}
+    SliceStudy(predictor(), slices(1), **options).evaluate()
+    for model, items in ((predictor(seed=1), slices(1)), (predictor(), slices(2))):
+        with pytest.raises(EvaluationError, match="choose another folder"):
+            SliceStudy(model, items, **options).evaluate()
+
+
+def test_a_run_with_another_seed_or_unit_is_not_compared(tmp_path):
+    study(tmp_path / "ellipse").evaluate()
+    with pytest.raises(EvaluationError, match="expected seed 1"):
+        study(tmp_path / "otsu", otsu, before={"ellipse": tmp_path / "ellipse"}, seed=1)
+    with pytest.raises(EvaluationError, match="expected pixels_of 64"):
+        study(tmp_path / "otsu", otsu, before={"ellipse": tmp_path / "ellipse"}, pixels_of=64)
+    with pytest.raises(EvaluationError, match="evaluate into it first"):
+        study(tmp_path / "otsu", otsu, before={"ellipse": tmp_path / "nothing"})
+
+
+def test_a_network_without_prompts_is_scored_by_its_label_maps(tmp_path):
+    model = AutomaticModel(make_network(classes=3), CONTRACT, values=list(ORGANS))
+    SliceStudy(model, slices(2), organs=ORGANS, protocols=["automatic"], folder=tmp_path).evaluate()
+    assert {record["organ"] for record in read_records(tmp_path)} == set(ORGANS.values())
+
+
+def test_a_network_without_prompts_is_not_prompted_and_has_to_know_the_organs(tmp_path):
+    options = {"organs": ORGANS, "folder": tmp_path}
+    with pytest.raises(ProtocolError, match="evaluate_automatic"):
+        SliceStudy(predictor(network=make_network(classes=3)), slices(1), protocols=["box"], **options)
+    few = AutomaticModel(make_network(classes=2), CONTRACT, values=list(ORGANS))
+    with pytest.raises(EvaluationError, match="expected logits of 3 classes"):
+        SliceStudy(few, slices(1), protocols=["automatic"], **options).evaluate()
+
+
+def test_volumes_are_studied_one_at_a_time_and_reported(tmp_path):
+    image, labels, names = make_phantom(shape=(24, 20, 8), spacing=(14.0, 14.0, 25.0), seed=0)
+    write_volume(image, tmp_path / "ct.nii.gz")
+    write_label(labels.array, labels, tmp_path / "label.nii.gz")
+    item = {"image": str(tmp_path / "ct.nii.gz"), "label": str(tmp_path / "label.nii.gz"), "patient": "p0"}
+    organ, label = next(iter(names.items()))
+    options = {"organs": {label: organ}, "protocols": ["slice_box"], "folder": tmp_path / "run"}
+    page = VolumeStudy(predictor(), [item], **options).run()
+    assert "NSD at 2 mm" in page.read_text()
+    assert [record["key"] for record in read_records(tmp_path / "run")] == ["p0/ct.nii.gz"]
+
+
+def test_a_limit_takes_images_from_the_whole_list():
+    assert spread(range(10), 3) == [0, 4, 9]
+    assert spread(range(3), None) == spread(range(3), 5) == [0, 1, 2]
+    assert spread(range(3), 1) == [0]

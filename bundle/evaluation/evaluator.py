@@ -35,7 +35,7 @@ AUTOMATIC = "automatic"
 
 @dataclass(frozen=True)
 class EvaluationSettings:
-    """What has to be the same for two runs to be comparable.
+    """What has to be the same for a run to go on.
 
     Attributes:
         protocols: names, for the record; the protocols themselves are passed along.
@@ -43,12 +43,18 @@ class EvaluationSettings:
         tolerance: of NSD, in the unit of distance.
         pixels_of: distances are in pixels of a picture with this longer side, whatever the slice's own size; None is
             millimetres by the slice's pixel spacing.
+        model: identity of the weights, so that an interrupted run never goes on with others.
+        data: identity of what is evaluated, for the same reason.
+        replayed: whether the prompts are another run's.
     """
 
     protocols: tuple[str, ...]
     seed: int = 0
     tolerance: float = 2.0
     pixels_of: float | None = 256.0
+    model: str = ""
+    data: str = ""
+    replayed: bool = False
 
     def spacing(self, item: LabelledSlice) -> tuple[float, float]:
         """Size of a pixel (rows, columns) in the unit of distance."""

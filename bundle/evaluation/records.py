@@ -88,6 +88,27 @@ def read_records(folder: Path) -> Records:
     return [record for image in sorted(finished, key=lambda image: image["position"]) for record in image["records"]]
 
 
+def check_comparable(folder: Path, settings: Any) -> None:
+    """Refuse to compare with an earlier run whose numbers mean something else.
+
+    Args:
+        folder: of the earlier run.
+        settings: of this one, with `seed`, `tolerance` and `pixels_of`.
+
+    Raises:
+        EvaluationError: there is no run, or its seed, tolerance or unit of distance differ.
+    """
+    path = folder / "settings.json"
+    if not path.is_file():
+        raise EvaluationError(f"expected a run in {folder}, got none there; evaluate into it first")
+    found = json.loads(path.read_text())
+    for name in ("seed", "tolerance", "pixels_of"):
+        if found[name] != getattr(settings, name):
+            raise EvaluationError(
+                f"expected {name} {getattr(settings, name)} in {folder}, got {found[name]}; evaluate both alike"
+            )
+
+
 def read_mask(folder: Path, record: Record) -> np.ndarray:
     """The last answer of the object and protocol of `record`: (H, W) bool."""
     path = _mask_path(folder, record["key"], record["organ"], record["protocol"])

@@ -21,11 +21,14 @@ from bundle.evaluation.tables import (
     COMPARISON_FIELDS,
     NAMES,
     SUMMARY_FIELDS,
+    Table,
     click_rows,
     comparison_rows,
+    comparison_table,
     interactive,
     speed_rows,
     summary_rows,
+    summary_table,
 )
 
 
@@ -58,7 +61,7 @@ def write_report(
     overlays: Mapping[str, Sequence[Overlay]] | None = None,
     seed: int = 0,
 ) -> Path:
-    """Writes `report.html`, `summary.csv`, `comparison.csv` (of two and more runs) and `summary.json`.
+    """Writes `report.html`, `tables.md`, `summary.csv`, `comparison.csv` (of two and more runs) and `summary.json`.
 
     Args:
         folder: where to; made where it is missing.
@@ -80,9 +83,11 @@ def write_report(
         write_csv(folder / "comparison.csv", comparison, COMPARISON_FIELDS)
     content = {"title": title, "description": list(description), "summary": summary, "comparison": comparison}
     _write(folder / "summary.json", json.dumps({**content, "clicks": clicks, "speed": speed}, indent=1))
+    scores, pairs = summary_table(summary), comparison_table(comparison)
+    _write(folder / "tables.md", "\n".join(table.as_markdown() for table in (scores, pairs) if table.rows))
     sections = [
-        _summary_section(summary),
-        *([_comparison_section(comparison)] if comparison else []),
+        _summary_section(scores),
+        *([_comparison_section(pairs)] if comparison else []),
         *_spread_sections(last),
         *_click_sections(runs, clicks),
         *_calibration_sections(last),
@@ -129,46 +134,25 @@ def _overlay(rank: str, record: Record, folder: Path, picture: np.ndarray, truth
 # ---- the page -------------------------------------------------------------------------------------------------------
 
 
-def _summary_section(summary: Sequence[Mapping[str, Any]]) -> Section:
-    scores = [score for score in NAMES if any(row["score"] == score for row in summary)]
-    rows = []
-    for (run, protocol, organ), entries in group_by(summary, lambda r: (r["run"], r["protocol"], r["organ"])).items():
-        by_score = {entry["score"]: entry for entry in entries}
-        first = entries[0]
-        cells = [_interval(by_score[score], score) if score in by_score else "-" for score in scores]
-        rows.append([run, protocol, organ, str(first["cases"]), str(first["objects"]), *cells])
+def _summary_section(table: Table) -> Section:
     return Section(
         "Scores",
         "The last answer to each object. Mean over patients (slices of one patient are averaged first) with its 95 % "
         "bootstrap interval. HD95 leaves out empty answers.",
-        ["model", "prompt", "organ", "patients", "objects", *(NAMES[score] for score in scores)],
-        rows,
-        names=3,
+        table.columns,
+        table.rows,
+        names=table.names,
     )
 
 
-def _comparison_section(comparison: Sequence[Mapping[str, Any]]) -> Section:
-    rows = [
-        [
-            f"{row['first']} → {row['second']}",
-            row["protocol"],
-            row["organ"],
-            NAMES[row["score"]],
-            str(row["cases"]),
-            f"{row['before']:.4f}",
-            f"{row['after']:.4f}",
-            f"{row['difference']:+.4f} [{row['low']:+.4f}, {row['high']:+.4f}]",
-            f"{row['p_value']:.2g}",
-        ]
-        for row in comparison
-    ]
+def _comparison_section(table: Table) -> Section:
     return Section(
         "Before and after",
         "Paired by patient: difference with its 95 % bootstrap interval, and p of the two-sided Wilcoxon signed-rank "
         "test, not corrected for the number of rows.",
-        ["models", "prompt", "organ", "score", "patients", "before", "after", "difference", "p"],
-        rows,
-        names=4,
+        table.columns,
+        table.rows,
+        names=table.names,
     )
 
 
@@ -254,13 +238,6 @@ def _speed_section(speed: Sequence[Mapping[str, Any]]) -> Section:
 
 def _rate(seconds: float | None) -> tuple[str, str]:
     return ("-", "-") if seconds is None else (f"{1000 * seconds:.1f}", f"{1 / seconds:.1f}")
-
-
-def _interval(entry: Mapping[str, Any], score: str) -> str:
-    digits = 1 if score == "hd95" else 3
-    if entry["cases"] < 2:  # nothing to draw from
-        return f"{entry['mean']:.{digits}f}"
-    return f"{entry['mean']:.{digits}f} [{entry['low']:.{digits}f}, {entry['high']:.{digits}f}]"
 
 
 def _template() -> jinja2.Template:

@@ -1,37 +1,186 @@
-"""One evaluation from a configuration: a model over labelled slices by named protocols, ending in a report."""
+"""One evaluation from a configuration: a model over labelled images by named protocols, ending in a report."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import hashlib
+from abc import ABC, abstractmethod
+from collections.abc import Iterable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
+from typing import Any, TypeVar
 
+import numpy as np
 from torch.distributed import get_rank, is_initialized
 
 from bundle.data.pool import LabelledSlice
-from bundle.evaluation.evaluator import EvaluationSettings, OpenSlice, evaluate_slices, open_with_network, pictures_of
-from bundle.evaluation.protocols import protocol_named
-from bundle.evaluation.records import Records, read_records
+from bundle.data.volume import read_label, read_volume
+from bundle.evaluation.automatic import AutomaticModel
+from bundle.evaluation.evaluator import (
+    AUTOMATIC,
+    EvaluationSettings,
+    OpenSlice,
+    evaluate_automatic,
+    evaluate_slices,
+    open_with_network,
+    pictures_of,
+)
+from bundle.evaluation.figures import Overlay
+from bundle.evaluation.protocols import ProtocolError, protocol_named
+from bundle.evaluation.records import Records, check_comparable, read_records
 from bundle.evaluation.report import extreme_cases, write_report
+from bundle.evaluation.volume_evaluator import VolumeCase, evaluate_volumes
+from bundle.evaluation.volume_protocols import volume_protocol_named
 from bundle.inference.predictor import SlicePredictor
+from bundle.networks.automatic import MultiClassSam
+
+Image = TypeVar("Image")
 
 
-class Study:
-    """Everything that `configs/evaluate.json` asks of an evaluation.
+class Study(ABC):
+    """What every evaluation has: a model, protocols, a folder that an interrupted run goes on in, and a report.
 
     Args:
-        model: a predictor, or what opens slices in another way (`open_with_baseline`).
+        organs: label -> name; other labels are left out.
+        folder: of the run.
+        settings: see there.
+        name: of the model in the report.
+        before: earlier runs by name, whose folders are compared with this one patient by patient.
+        title: of the report.
+        description: lines of the report: data, weights, command.
+
+    Raises:
+        EvaluationError: an earlier run was scored otherwise (seed, tolerance, unit).
+    """
+
+    def __init__(
+        self,
+        *,
+        organs: Mapping[int, str],
+        folder: str | Path,
+        settings: EvaluationSettings,
+        name: str = "model",
+        before: Mapping[str, str | Path] | None = None,
+        title: str = "Evaluation",
+        description: Sequence[str] = (),
+    ) -> None:
+        self.organs, self.folder, self.settings, self.name = dict(organs), Path(folder), settings, name
+        self.before = {other: Path(path) for other, path in (before or {}).items()}
+        for path in self.before.values():
+            check_comparable(path, settings)
+        self.title, self.description = title, description
+
+    def run(self) -> Path:
+        """Evaluate, write the report into the folder, print its tables and return its path."""
+        records = self.evaluate()
+        if not is_initialized() or get_rank() == 0:
+            self._report(records)
+        return self.folder / "report.html"
+
+    @abstractmethod
+    def evaluate(self) -> Records:
+        """The records of all interactions."""
+
+    def overlays(self, records: Records) -> dict[str, list[Overlay]]:
+        """Pictures by heading."""
+        return {}
+
+    def _report(self, records: Records) -> None:
+        runs = {other: read_records(path) for other, path in self.before.items()}
+        page = write_report(
+            self.folder,
+            {**runs, self.name: records},
+            title=self.title,
+            description=[*self.description, self._in_words(records)],
+            overlays=self.overlays(records),
+            seed=self.settings.seed,
+        )
+        print((self.folder / "tables.md").read_text(encoding="utf-8"))
+        print(f"Report, tables and records lie in {page.parent}")
+
+    def _in_words(self, records: Records) -> str:
+        settings = self.settings
+        images, patients = (len({record[name] for record in records}) for name in ("key", "case"))
+        unit = "mm" if settings.pixels_of is None else f"pixels of a slice scaled to {settings.pixels_of:g}"
+        return (
+            f"{images} images of {patients} patients; prompts and bootstrap from seed {settings.seed}; NSD at "
+            f"{settings.tolerance:g} {unit}, HD95 in the same unit."
+        )
+
+
+class SliceStudy(Study):
+    """A study of slices, everything in 2D.
+
+    Args:
+        model: a predictor; an `AutomaticModel`, whose only protocol is `automatic`; or what opens slices in another way
+            (`open_with_baseline`).
         slices: labelled slices, cut with the model's own contract.
         organs: label -> name; other labels are left out.
         protocols: names of `protocols.PROTOCOLS`.
         folder: of the run; an interrupted one goes on.
-        name: of the model in the report.
-        before: earlier runs by name, whose folders are compared with this one patient by patient.
         replay: folder of a run whose prompts are given again, so that corrections are the same as well.
         seed: decides every prompt that is drawn, and the bootstrap.
         tolerance: of NSD, in the unit of distance.
         pixels_of: see `EvaluationSettings`; None is millimetres.
-        title: of the report.
-        description: lines of the report: data, weights, command.
+        about: name, before, title and description, see `Study`.
+
+    Raises:
+        ProtocolError: for a protocol that does not exist, or that the model cannot answer.
+    """
+
+    def __init__(
+        self,
+        model: SlicePredictor | AutomaticModel | OpenSlice,
+        slices: Sequence[LabelledSlice],
+        *,
+        organs: Mapping[int, str],
+        protocols: Sequence[str],
+        folder: str | Path,
+        replay: str | Path | None = None,
+        seed: int = 0,
+        tolerance: float = 2.0,
+        pixels_of: float | None = 256.0,
+        **about: Any,
+    ) -> None:
+        if _needs_no_prompts(model) != (list(protocols) == [AUTOMATIC]):
+            raise ProtocolError(
+                f"{AUTOMATIC!r} is the one protocol of networks that take no prompts, and of no others, got "
+                f"{list(protocols)}; add configs/evaluate_automatic.json for such a network"
+            )
+        self.model, self.slices = model, slices
+        self.protocols = {name: protocol_named(name) for name in protocols if name != AUTOMATIC}
+        self.replay = None if replay is None else read_records(Path(replay))
+        identity = getattr(model, "identity", "")
+        settings = EvaluationSettings(
+            tuple(protocols), seed, tolerance, pixels_of, identity, _identity(slices), replay is not None
+        )
+        super().__init__(organs=organs, folder=folder, settings=settings, **about)
+
+    def evaluate(self) -> Records:
+        """One record for each interaction with each object."""
+        where = {"organs": self.organs, "folder": self.folder, "settings": self.settings}
+        if isinstance(self.model, AutomaticModel):
+            return evaluate_automatic(self.model, self.slices, **where)
+        opener = open_with_network(self.model) if isinstance(self.model, SlicePredictor) else self.model
+        return evaluate_slices(opener, self.slices, protocols=self.protocols, replay=self.replay, **where)
+
+    def overlays(self, records: Records) -> dict[str, list[Overlay]]:
+        """The best, the median and the worst object of each organ and protocol."""
+        return extreme_cases(records, self.folder, pictures_of(self.slices, self.organs))
+
+
+class VolumeStudy(Study):
+    """A study of whole volumes: prompted and scored in 3D, distances in millimetres.
+
+    Args:
+        model: a predictor.
+        items: of a dataset layout, with image, label and patient; one volume at a time is in memory.
+        organs: label -> name; other labels are left out.
+        protocols: names of `volume_protocols.VOLUME_PROTOCOLS`.
+        folder: of the run; an interrupted one goes on.
+        seed: of the bootstrap; nothing is drawn for the prompts.
+        tolerance: of NSD, in mm.
+        axis: array axis along which the model travels.
+        about: name, before, title and description, see `Study`.
 
     Raises:
         ProtocolError: for a protocol that does not exist.
@@ -39,59 +188,60 @@ class Study:
 
     def __init__(
         self,
-        model: SlicePredictor | OpenSlice,
-        slices: Sequence[LabelledSlice],
+        model: SlicePredictor,
+        items: Sequence[Mapping[str, Any]],
         *,
         organs: Mapping[int, str],
         protocols: Sequence[str],
         folder: str | Path,
-        name: str = "model",
-        before: Mapping[str, str | Path] | None = None,
-        replay: str | Path | None = None,
         seed: int = 0,
         tolerance: float = 2.0,
-        pixels_of: float | None = 256.0,
-        title: str = "Evaluation",
-        description: Sequence[str] = (),
+        axis: int = 2,
+        **about: Any,
     ) -> None:
-        self.open_slice = open_with_network(model) if isinstance(model, SlicePredictor) else model
-        self.slices, self.organs, self.name, self.folder = slices, organs, name, Path(folder)
-        self.protocols = {protocol: protocol_named(protocol) for protocol in protocols}
-        self.settings = EvaluationSettings(tuple(protocols), seed, tolerance, pixels_of)
-        self.before = {other: Path(path) for other, path in (before or {}).items()}
-        self.replay = None if replay is None else Path(replay)
-        self.title, self.description = title, description
+        self.model, self.axis = model, axis
+        self.protocols = {name: volume_protocol_named(name) for name in protocols}
+        self.cases = {f"{item['patient']}/{Path(item['image']).name}": partial(_read_case, item) for item in items}
+        data = hashlib.sha256("\n".join(self.cases).encode()).hexdigest()
+        settings = EvaluationSettings(tuple(protocols), seed, tolerance, None, model.identity, data)
+        super().__init__(organs=organs, folder=folder, settings=settings, **about)
 
-    def run(self) -> Path:
-        """Evaluate, write the report into the folder and return its path."""
-        records = evaluate_slices(
-            self.open_slice,
-            self.slices,
+    def evaluate(self) -> Records:
+        """One record for each interaction with each object."""
+        return evaluate_volumes(
+            self.model,
+            self.cases,
             organs=self.organs,
             protocols=self.protocols,
             folder=self.folder,
             settings=self.settings,
-            replay=None if self.replay is None else read_records(self.replay),
-        )
-        if not is_initialized() or get_rank() == 0:
-            self._report(records)
-        return self.folder / "report.html"
-
-    def _report(self, records: Records) -> None:
-        runs = {other: read_records(path) for other, path in self.before.items()}
-        write_report(
-            self.folder,
-            {**runs, self.name: records},
-            title=self.title,
-            description=[*self.description, self._settings_in_words()],
-            overlays=extreme_cases(records, self.folder, pictures_of(self.slices, self.organs)),
-            seed=self.settings.seed,
+            axis=self.axis,
         )
 
-    def _settings_in_words(self) -> str:
-        settings = self.settings
-        unit = "mm" if settings.pixels_of is None else f"pixels of a slice scaled to {settings.pixels_of:g}"
-        return (
-            f"{len(self.slices)} slices of {len({item.patient for item in self.slices})} patients; prompts and "
-            f"bootstrap from seed {settings.seed}; NSD at {settings.tolerance:g} {unit}, HD95 in the same unit."
-        )
+
+def _needs_no_prompts(model: SlicePredictor | AutomaticModel | OpenSlice) -> bool:
+    """A predictor may hold a semantic network, whose classes must not be taken for candidate masks."""
+    if isinstance(model, SlicePredictor):
+        return isinstance(model.network, MultiClassSam) or not hasattr(model.network, "decode")
+    return isinstance(model, AutomaticModel)
+
+
+def spread(images: Sequence[Image], limit: int | None) -> list[Image]:
+    """At most `limit` images, at equal steps, so that a short run still sees the whole list; None is all."""
+    if limit is None or limit >= len(images):
+        return list(images)
+    return [images[int(n)] for n in np.linspace(0, len(images) - 1, max(1, limit)).round()]
+
+
+def _identity(slices: Iterable[LabelledSlice]) -> str:
+    """sha256 of everything that is shown and scored."""
+    digest = hashlib.sha256()
+    for item in slices:
+        digest.update(f"{item.key} {item.patient} {item.pixel_spacing} {item.picture.shape}".encode())
+        digest.update(np.ascontiguousarray(item.picture))
+        digest.update(np.ascontiguousarray(item.labels))
+    return digest.hexdigest()
+
+
+def _read_case(item: Mapping[str, Any]) -> VolumeCase:
+    return VolumeCase(str(item["patient"]), read_volume(item["image"]), read_label(item["label"]))

@@ -1,14 +1,15 @@
-"""The tables of a report: scores, before and after, corrections and speed, as plain rows."""
+"""The tables of a report: scores, before and after, corrections and speed, as plain rows and as text."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
 from bundle.evaluation.records import Records
-from bundle.evaluation.statistics import MACRO, compare, group_by, interactions_to, summarise
+from bundle.evaluation.statistics import MACRO, StatisticsError, compare, group_by, interactions_to, summarise
 
 NAMES = {"dsc": "DSC", "nsd": "NSD", "iou": "IoU", "hd95": "HD95"}
 CLICK_TARGETS = (("dsc", 0.90), ("iou", 0.85), ("iou", 0.90))
@@ -42,16 +43,31 @@ def summary_rows(last: Mapping[str, Records], *, seed: int = 0) -> list[dict[str
 
 
 def comparison_rows(last: Mapping[str, Records], *, seed: int = 0) -> list[dict[str, Any]]:
-    """`COMPARISON_FIELDS` and the names of both runs, for every run after the first and every protocol they share."""
+    """`COMPARISON_FIELDS` and the names of both runs, for every run after the first and every protocol they share.
+
+    Raises:
+        StatisticsError: two runs that share a protocol saw different objects.
+    """
     (first, before), *others = last.items()
     rows = []
     for name, after in others:
         groups = [group_by(records, lambda record: record["protocol"]) for records in (before, after)]
         for protocol in (p for p in groups[0] if p in groups[1]):
+            _check_same_objects(first, groups[0][protocol], name, groups[1][protocol])
             for score in ("dsc", "nsd"):
                 found = compare(groups[0][protocol], groups[1][protocol], score, seed=seed)
                 rows += [{"first": first, "second": name, "protocol": protocol, **row.as_dict()} for row in found]
     return rows
+
+
+def _check_same_objects(first: str, before: Records, second: str, after: Records) -> None:
+    one, other = ({(record["key"], record["organ"]) for record in records} for records in (before, after))
+    if one != other:
+        key, organ = min(one ^ other)
+        raise StatisticsError(
+            f"expected the same objects in {first} and {second}, but only one of them has {organ} of {key}; "
+            "evaluate both on the same slices"
+        )
 
 
 def click_rows(runs: Mapping[str, Records]) -> list[dict[str, Any]]:
@@ -100,3 +116,69 @@ def interactive(records: Records) -> dict[str, Records]:
     """The protocols with more than one step."""
     groups = group_by(records, lambda record: record["protocol"])
     return {name: rows for name, rows in groups.items() if any(row["step"] > 0 for row in rows)}
+
+
+# ---- for people -----------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Table:
+    """Cells as text; the first `names` columns are words, the others numbers."""
+
+    columns: Sequence[str]
+    rows: Sequence[Sequence[str]]
+    names: int
+
+    def as_markdown(self) -> str:
+        """Lines of equal columns, for a terminal and for a document."""
+        rows = [list(self.columns), *map(list, self.rows)]
+        widths = [max(3, *(len(row[n]) for row in rows)) for n in range(len(self.columns))]
+        rule = ["-" * width if n < self.names else "-" * (width - 1) + ":" for n, width in enumerate(widths)]
+        lines = [rows[0], rule, *rows[1:]]
+        aligned = (
+            [
+                cell.ljust(w) if n < self.names else cell.rjust(w)
+                for n, (cell, w) in enumerate(zip(line, widths, strict=True))
+            ]
+            for line in lines
+        )
+        return "\n".join(f"| {' | '.join(line)} |" for line in aligned) + "\n"
+
+
+def summary_table(summary: Sequence[Mapping[str, Any]]) -> Table:
+    """One row for each run, protocol and organ of `summary_rows`, with all scores."""
+    scores = [score for score in NAMES if any(row["score"] == score for row in summary)]
+    rows = []
+    for names, entries in group_by(summary, lambda row: (row["run"], row["protocol"], row["organ"])).items():
+        by_score = {entry["score"]: entry for entry in entries}
+        cells = [_with_interval(by_score[score], score) if score in by_score else "-" for score in scores]
+        rows.append([*names, str(entries[0]["cases"]), str(entries[0]["objects"]), *cells])
+    return Table(["model", "prompt", "organ", "patients", "objects", *(NAMES[score] for score in scores)], rows, 3)
+
+
+def comparison_table(comparison: Sequence[Mapping[str, Any]]) -> Table:
+    """One row for each pair of runs, protocol and organ of `comparison_rows`: DSC and NSD before and after."""
+    columns = ["models", "prompt", "organ", "patients"]
+    for score in ("DSC", "NSD"):
+        columns += [f"{score} before", f"{score} after", "difference", "p"]
+    rows = []
+    of_organ = group_by(comparison, lambda row: (f"{row['first']} → {row['second']}", row["protocol"], row["organ"]))
+    for names, entries in of_organ.items():
+        cells = [cell for entry in entries for cell in _before_and_after(entry)]
+        rows.append([*names, str(entries[0]["cases"]), *cells])
+    return Table(columns, rows, 3)
+
+
+def _before_and_after(entry: Mapping[str, Any]) -> list[str]:
+    difference, p_value = f"{entry['difference']:+.4f}", "-"
+    if entry["cases"] > 1:  # one patient has no spread
+        difference += f" [{entry['low']:+.4f}, {entry['high']:+.4f}]"
+        p_value = f"{entry['p_value']:.2g}"
+    return [f"{entry['before']:.4f}", f"{entry['after']:.4f}", difference, p_value]
+
+
+def _with_interval(entry: Mapping[str, Any], score: str) -> str:
+    digits = 1 if score == "hd95" else 3
+    if entry["cases"] < 2:  # nothing to draw from
+        return f"{entry['mean']:.{digits}f}"
+    return f"{entry['mean']:.{digits}f} [{entry['low']:.{digits}f}, {entry['high']:.{digits}f}]"

@@ -72,6 +72,26 @@ class VolumeProtocol:
         return ObjectPrompts(box=box)
 
 
+VOLUME_PROTOCOLS: dict[str, VolumeProtocol] = {
+    **{start: VolumeProtocol(start) for start in STARTS},
+    "clicks_from_slice_box": VolumeProtocol("slice_box", clicks=CVPR25_CLICKS),
+    "clicks_from_point": VolumeProtocol("point", clicks=CVPR25_CLICKS),
+    "cvpr25": VolumeProtocol("middle_box", clicks=CVPR25_CLICKS),
+}
+"""By name."""
+
+
+def volume_protocol_named(name: str) -> VolumeProtocol:
+    """One of `VOLUME_PROTOCOLS`.
+
+    Raises:
+        ProtocolError: there is none of that name.
+    """
+    if name not in VOLUME_PROTOCOLS:
+        raise ProtocolError(f"unknown volume protocol {name!r}; known are {', '.join(VOLUME_PROTOCOLS)}")
+    return VOLUME_PROTOCOLS[name]
+
+
 def central_slice(truth: np.ndarray, axis: int = 2) -> int:
     """The slice that holds the object's middle voxel along `axis`, as the CVPR 2025 challenge's boxes take it."""
     areas = np.count_nonzero(truth, axis=tuple(other for other in range(truth.ndim) if other != axis))
