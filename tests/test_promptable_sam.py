@@ -4,15 +4,21 @@ from __future__ import annotations
 
 from functools import partial
 
+import numpy as np
 import pytest
 import torch
+from segment_anything import SamAutomaticMaskGenerator, SamPredictor, sam_model_registry
 from segment_anything.modeling import ImageEncoderViT, Sam, TwoWayTransformer
 from segment_anything.modeling import MaskDecoder as SamMaskDecoder
 from segment_anything.modeling import PromptEncoder as SamPromptEncoder
 from torch import Tensor
 
 from bundle.networks.build import VIT_VARIANTS, sam_tiny_vit, sam_vit
+from bundle.networks.checkpoints import CheckpointError
+from bundle.networks.export import as_segment_anything
+from bundle.networks.families import build_network, load_family
 from bundle.networks.promptable_sam import MaskPrediction, PromptableSam, PromptBatch
+from bundle.transforms.contract import Contract
 
 NAN = float("nan")
 SIZE, GRID = 64, 4
@@ -85,8 +91,12 @@ def some_points(n: int = 2, p: int = 3) -> tuple[Tensor, Tensor]:
 BOXES = torch.tensor([[3.0, 5.0, 40.0, 60.0], [10.0, 10.0, 20.0, 30.0]])
 
 
-def some_masks(n: int = 2) -> Tensor:
-    return torch.randn(n, 1, 4 * GRID, 4 * GRID, generator=torch.Generator().manual_seed(3))
+def some_masks(n: int = 2, grid: int = GRID) -> Tensor:
+    return torch.randn(n, 1, 4 * grid, 4 * grid, generator=torch.Generator().manual_seed(3))
+
+
+def some_picture(height: int, width: int) -> np.ndarray:
+    return np.random.default_rng(4).integers(0, 256, (height, width, 3), dtype=np.uint8)
 
 
 @pytest.mark.parametrize("multimask", [True, False])
@@ -112,6 +122,66 @@ def test_decode_equals_segment_anything(ours, upstream, embeddings, kinds, multi
 def test_encode_equals_segment_anything(ours, upstream):
     images = torch.randn(2, 3, SIZE, SIZE)
     torch.testing.assert_close(ours.encode(images), upstream.image_encoder(images), atol=1e-5, rtol=0)
+
+
+def contract_of_sam(size: int) -> Contract:
+    return Contract.from_config({**load_family("sam_vit_b").contract_def, "size": size})
+
+
+def check_against_predictor(network: PromptableSam, sam: Sam, picture: np.ndarray) -> None:
+    """Compare from the uint8 picture to the logits: our contract and network, and SamPredictor."""
+    size, grid = network.image_size, network.grid_size
+    contract = contract_of_sam(size)
+    placement = contract.placement(*picture.shape[:2])
+    image = contract.to_input(picture, contract.intensity(picture, "windowed"), placement)
+    predictor = SamPredictor(sam)
+    predictor.set_image(picture)
+    embedding = network.encode(image[None])
+    torch.testing.assert_close(embedding, predictor.features, atol=1e-5, rtol=0)
+    box, point = np.array([[3.0, 4.0, 30.0, 25.0]]), np.array([[[20.0, 10.0], [5.0, 30.0]]])
+    square_box = torch.from_numpy(predictor.transform.apply_boxes(box, picture.shape[:2])).float()
+    square_point = torch.from_numpy(predictor.transform.apply_coords(point, picture.shape[:2])).float()
+    labels, mask = torch.tensor([[1, 0]]), some_masks(1, grid)
+    for given in ({"boxes": square_box}, {"points": square_point}, {"boxes": square_box, "masks": mask}):
+        theirs = {"point_coords": given.get("points"), "mask_input": given.get("masks"), "boxes": given.get("boxes")}
+        theirs["point_labels"] = labels if "points" in given else None
+        _, iou, logits = predictor.predict_torch(**theirs, multimask_output=True)
+        answer = network.decode(embedding, PromptBatch(**given, point_labels=theirs["point_labels"]))
+        torch.testing.assert_close(answer.logits, logits, atol=1e-5, rtol=0)
+        torch.testing.assert_close(answer.iou, iou, atol=1e-5, rtol=0)
+
+
+@torch.no_grad()
+def test_a_picture_gives_the_numbers_of_segment_anythings_predictor(ours, upstream):
+    check_against_predictor(ours, upstream, some_picture(40, 50))
+
+
+@pytest.mark.slow
+@torch.no_grad()
+def test_vit_b_at_full_size_gives_the_numbers_of_segment_anythings_predictor():
+    network = build_network("sam_vit_b", random=True)
+    sam = sam_model_registry["vit_b"]()
+    sam.load_state_dict(network.state_dict())
+    check_against_predictor(network, sam, some_picture(300, 400))
+
+
+def test_everything_mode_finds_what_segment_anything_finds(ours, upstream):
+    picture = some_picture(40, 50)
+    options = {"points_per_side": 4, "pred_iou_thresh": -9.0, "stability_score_thresh": 0.0}
+    found, expected = (
+        SamAutomaticMaskGenerator(sam, **options).generate(picture)
+        for sam in (as_segment_anything(ours, contract_of_sam(SIZE)), upstream)
+    )
+    assert len(found) == len(expected) > 0
+    for mine, theirs in zip(found, expected, strict=True):
+        assert mine["bbox"] == theirs["bbox"]
+        assert mine["predicted_iou"] == pytest.approx(theirs["predicted_iou"], abs=1e-5)
+        assert (mine["segmentation"] == theirs["segmentation"]).all()
+
+
+def test_everything_mode_is_refused_where_its_preprocessing_would_be_wrong(ours):
+    with pytest.raises(CheckpointError, match="contract"):
+        as_segment_anything(ours, load_family("medsam").contract)
 
 
 @torch.no_grad()

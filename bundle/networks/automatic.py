@@ -143,7 +143,8 @@ class SemanticSam2d(nn.Module):
         super().__init__()
         self.image_encoder = image_encoder
         self.automatic_decoder = ConvolutionalDecoder(classes)
-        self.image_size = image_size
+        self.image_size, self.grid_size = image_size, image_size // 16
+        self.input_shape = (3, image_size, image_size)
 
     def forward(self, image: Tensor) -> Tensor:
         """Class logits (B, classes, S, S) of (B, 3, S, S) images."""
@@ -176,7 +177,8 @@ class SemanticSam3d(nn.Module):
             nn.ReLU(),
         )
         self.classifier = nn.Conv3d(fusion_channels, classes, 1)
-        self.image_size = image_size
+        self.image_size, self.grid_size = image_size, image_size // 16
+        self.input_shape = (3, 1, image_size, image_size)
 
     def forward(self, volume: Tensor) -> Tensor:
         """Class logits (B, classes, D, S, S) of (B, 3, D, S, S) volumes of D slices."""

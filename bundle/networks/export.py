@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import torch
+from segment_anything.modeling import Sam
 from torch import Tensor, nn
 
 from bundle.networks.checkpoints import CheckpointError
@@ -15,6 +16,7 @@ from bundle.networks.files import write_atomically
 from bundle.networks.layouts import to_official_layout
 from bundle.networks.peft import lora_merged, lora_names, tuning_names
 from bundle.networks.promptable_sam import PromptableSam
+from bundle.transforms.contract import Contract
 
 _ONNX_LIMIT = 2**31  # of protobuf
 
@@ -55,6 +57,24 @@ class DecoderGraph(nn.Module):
             sparse_prompt_embeddings=self.prompt_encoder.embed_tokens(coords, labels),
             dense_prompt_embeddings=self.prompt_encoder.embed_masks(masks, coords.shape[0]),
         )
+
+
+def as_segment_anything(network: PromptableSam, contract: Contract) -> Sam:
+    """Wrap a network's own modules in segment-anything's ``Sam``, for its predictor and its everything mode.
+
+    Args:
+        network: whose modules are shared, not copied.
+        contract: of its family; ``Sam`` pads at the right and the bottom and subtracts one mean, so only contracts that
+            keep the longest side and do not stretch each slice fit.
+
+    Raises:
+        CheckpointError: if the contract is another one.
+    """
+    if contract.resize != "longest" or contract.slice_minmax or contract.aspect != "pixels":
+        raise CheckpointError("segment-anything's predictor cannot prepare images as this family's contract asks")
+    return Sam(
+        network.image_encoder, network.prompt_encoder, network.mask_decoder, list(contract.mean), list(contract.std)
+    ).eval()
 
 
 def export_official(network: nn.Module, path: str | Path) -> Path:

@@ -129,6 +129,11 @@ class PromptableSam(nn.Module):
         """g, the side of the embedding."""
         return self.prompt_encoder.image_embedding_size[0]
 
+    @property
+    def input_shape(self) -> tuple[int, ...]:
+        """Shape of one input without the batch."""
+        return 3, self.image_size, self.image_size
+
     def encode(self, images: Tensor) -> Tensor:
         """Embed images: (B, 3, S, S) normalised float to (B, 256, g, g).
 

@@ -45,6 +45,7 @@ class TinyVitEncoder(nn.Module):
         stem_stride = {"strided": 4, "pointwise": 1}[stem]
         self.strides = tuple(stem_stride * factor for factor in (1, 2, 4, 4))
         self._check_sizes(image_size, grid, neck)
+        self.img_size = image_size  # segment-anything's predictor asks its encoder for it
         self.patch_embed = _stem(stem)
         self.stages = nn.ModuleList(_stage(i, window_sizes) for i in range(len(WIDTHS)))
         for module in self.stages.modules():

@@ -1,0 +1,143 @@
+"""Print every family: size, cost, prompts, weights, licence; and run one box on one real slice with each.
+
+``python scripts/families.py`` runs all, ``python scripts/families.py medsam default`` some; ``--variants`` counts the
+parameters of finetune-SAM's 18 variants. Weights that are not on this machine are replaced by random ones, which shows
+that a family runs and how fast, not how well.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from urllib.parse import urlsplit
+
+import numpy as np
+import torch
+
+from bundle.data.phantom import make_phantom
+from bundle.data.volume import Volume, read_label, read_volume
+from bundle.evaluation.metrics import dice
+from bundle.inference.predictor import SlicePredictor, SlicePrompt
+from bundle.inference.store import EmbeddingStore
+from bundle.networks.families import BUNDLE_ROOT, Family, build_network, list_families, load_family
+from bundle.networks.summary import summarise
+from bundle.transforms.frames import SliceFrame
+from bundle.transforms.simulation import tight_box
+
+LIVER = 1
+LINE = "{:34} {:>11} {:>11} {:>5} {:>4} {:>7}  {:14} {:10} {:22} {:7} {:>7}  {}"
+TITLES = (
+    "family",
+    "parameters",
+    "trainable",
+    "input",
+    "grid",
+    "GMACs",
+    "prompts",
+    "licence",
+    "weights",
+    "seconds",
+    "one box",
+)
+
+
+@dataclass(frozen=True)
+class RealSlice:
+    """An axial slice of a volume, with the mask of one organ."""
+
+    volume: Volume
+    frame: SliceFrame
+    index: int
+    mask: np.ndarray
+    origin: str
+
+
+def main() -> None:
+    """Run the command line."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("family", nargs="*", help="only these")
+    parser.add_argument("--variants", action="store_true", help="count the variants of finetune-SAM, run nothing")
+    parser.add_argument("--image", type=Path, help="a volume; by default a real CT, or the phantom without one")
+    parser.add_argument("--label", type=Path, help="its label map, with the organ as value 1")
+    options = parser.parse_args()
+    names = options.family or list_families(variants=options.variants)
+    example = None if options.variants else find_slice(options.image, options.label)
+    if example:
+        print(f"box around the liver on slice {example.index} of {example.origin}")
+    print(LINE.format(*TITLES))
+    for name in names:
+        print(row(load_family(name), example), flush=True)
+
+
+def row(family: Family, example: RealSlice | None) -> str:
+    """One line of the table."""
+    size = summarise(family)
+    checkpoint = family.checkpoint or {}
+    here = bool(family.checkpoint) and family.checkpoint_path.is_file()
+    seconds, answer = run(family, example, here=here) if example else ("", "")
+    return LINE.format(
+        family.name,
+        f"{size.parameters:,}",
+        f"{size.trainable:,}",
+        size.image_size,
+        size.grid,
+        f"{size.gmacs:.1f}",
+        " ".join(family.prompts),
+        checkpoint.get("licence", "-"),
+        source_of(family),
+        "here" if here else "random",
+        seconds,
+        answer,
+    )
+
+
+def source_of(family: Family) -> str:
+    """Where the weights come from: a host, the repository, or the family that training starts from."""
+    if not family.checkpoint:
+        return f"train from {family.start}"
+    address = family.checkpoint.get("url") or family.checkpoint.get("page")
+    return urlsplit(address).hostname if address else family.checkpoint["file"].partition("/")[0] + "/"
+
+
+def find_slice(image: Path | None, label: Path | None) -> RealSlice:
+    """The axial slice with most of the organ: of the given volume, of a FLARE-style CT, or of the phantom."""
+    folder = Path(os.environ.get("MONAI_SAM_DATA", BUNDLE_ROOT.parent / "shared" / "data")) / "flare22-style"
+    if image is None and folder.is_dir():
+        image, label = (next((folder / kind).glob("*.nii.gz")) for kind in ("images", "labels"))
+    if image is None:
+        volume, label_volume, _ = make_phantom()
+        labels, origin = label_volume.array, "the generated phantom"
+    else:
+        volume, labels, origin = read_volume(image), read_label(label).array, image.name
+    frame = SliceFrame.of_plane(volume.shape, volume.affine, "axial")
+    organ = frame.stack(labels) == LIVER
+    index = int(organ.sum(axis=(1, 2)).argmax())
+    return RealSlice(volume, frame, index, organ[index], origin)
+
+
+def run(family: Family, example: RealSlice, *, here: bool) -> tuple[str, str]:
+    """Segment the slice; returns the seconds it took and what came out."""
+    network = build_network(family, random=not here)
+    picture = example.frame.extract(example.volume.array, example.index)
+    intensity = family.contract.intensity(example.volume.array, example.volume.modality)
+    spacing = example.frame.pixel_spacing(example.volume.spacing)
+    start = time.perf_counter()
+    if family.prompts == ("none",):
+        placement = family.contract.placement(*picture.shape[:2], spacing)
+        image = family.contract.to_input(picture, intensity, placement)
+        with torch.inference_mode():
+            classes = network(image.reshape(1, *network.input_shape)).argmax(1)
+        answer = f"{len(classes.unique())} classes on {tuple(classes.shape[-2:])}"
+    else:
+        predictor = SlicePredictor(network, family.contract, store=EmbeddingStore())
+        embedded = predictor.embed(picture, intensity, spacing)
+        mask = predictor.predict(embedded, [SlicePrompt(box=tight_box(example.mask))])[0].mask
+        answer = f"DSC {dice(mask, example.mask):.3f}" if here else f"{int(mask.sum())} pixels"
+    return f"{time.perf_counter() - start:.1f}", answer
+
+
+if __name__ == "__main__":
+    main()
