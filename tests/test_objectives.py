@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 from training_room import GRID, SIZE, make_batch, make_network
+from training_room import one_thread as one_thread
 
 from bundle.networks.promptable_sam import MaskPrediction, PromptBatch
 from bundle.training.automatic import Automatic
@@ -16,6 +17,8 @@ from bundle.training.masked import MaskedAutoencoding, Reconstruction
 from bundle.training.network import with_automatic_decoder
 from bundle.training.objectives import IterativeObjective, JointObjective, SamMed2dObjective
 from bundle.transforms.simulation import tight_box
+
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 class Recorder(torch.nn.Module):

@@ -10,11 +10,13 @@ import pytest
 import torch
 import training_room
 from monai.bundle import ConfigParser, ConfigWorkflow
+from training_room import one_thread as one_thread
 
 from bundle.networks.checkpoints import open_checkpoint
 from bundle.networks.families import load_family
 from bundle.training.network import trainable_parameters
 
+pytestmark = pytest.mark.usefixtures("one_thread")
 ROOT = Path(__file__).resolve().parents[1]
 RECIPES = sorted(path.stem for path in (ROOT / "configs" / "recipes").glob("*.json"))
 ENCODERS, METHODS, PARTS = ("vit_h", "vit_b", "vit_t"), ("full", "adapter", "lora"), ("both", "decoder")

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import numpy as np
+import pytest
 import torch
 
 from bundle.data.pool import LabelledSlice, LabelledStack
@@ -15,6 +18,15 @@ from bundle.transforms.contract import Contract, View
 SIZE, GRID = 64, 8
 ORGANS = {1: "liver", 2: "pancreas"}
 CONTRACT = Contract.from_config({**load_family("default").contract_def, "size": SIZE})
+
+
+@pytest.fixture
+def one_thread() -> Iterator[None]:
+    """Tiny networks: a second thread only waits for the first."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
 
 
 def make_slice(seed: int = 0, *, patient: str = "p0", ids: tuple[int, ...] = (1, 2), annotated=None) -> LabelledSlice:

@@ -63,10 +63,7 @@ def trainable_parameters(network: nn.Module) -> list[nn.Parameter]:
 def train_mode(network: nn.Module) -> None:
     """Train mode, except for modules that are frozen altogether: their batch statistics must not move."""
     network.train()
-    for module in network.modules():
-        parameters = list(module.parameters())
-        if parameters and not any(parameter.requires_grad for parameter in parameters):
-            module.eval()
+    _freeze_statistics(network)
 
 
 def synchronised(network: nn.Module) -> nn.Module:
@@ -74,6 +71,15 @@ def synchronised(network: nn.Module) -> nn.Module:
     if next(network.parameters()).device.type != "cuda":
         return network
     return nn.SyncBatchNorm.convert_sync_batchnorm(network)
+
+
+def _freeze_statistics(module: nn.Module) -> bool | None:
+    """Eval mode for what is frozen altogether; whether a parameter of the module trains, None without parameters."""
+    flags = [parameter.requires_grad for parameter in module.parameters(recurse=False)]
+    flags += [flag for child in module.children() if (flag := _freeze_statistics(child)) is not None]
+    if flags and not any(flags):
+        module.eval()
+    return any(flags) if flags else None
 
 
 def _weights_of(start: str | Path) -> Path:
