@@ -174,6 +174,14 @@ def test_the_inference_workflow_has_all_properties(repository, phantom, weights)
     assert workflow.check_properties() == []
 
 
+def test_every_option_that_the_page_names_is_in_the_config(repository):
+    options = set(json.loads((repository / "configs" / "inference.json").read_text()))
+    table = [line for line in (repository / "docs" / "README.md").read_text().splitlines() if line.startswith("| `")]
+    named = {name for line in table for name in re.findall(r"`--(\w+)", line)}
+    assert len(named) > 10
+    assert named <= options
+
+
 def test_the_training_workflow_has_all_properties(repository, phantom, tmp_path):
     image, label = phantom
     items = [{"image": str(image), "label": str(label), "patient": "phantom", "labelled": [1]}]
