@@ -54,13 +54,7 @@ def parse_arguments() -> argparse.Namespace:
         metavar=("NAME", "VALUE"),
         help='family, checkpoint, device, labels ("liver,lesion")',
     )
-    args = parser.parse_args()
-    args.conf = [(name, _absolute(name, value)) for name, value in args.conf]
-    return args
-
-
-def _absolute(name: str, value: str) -> str:
-    return str(Path(value).resolve()) if name == "checkpoint" else value
+    return parser.parse_args()
 
 
 if __name__ == "__main__":

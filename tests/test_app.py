@@ -262,6 +262,12 @@ def test_monai_label_finds_the_app():
     assert found.__name__ == "MonaiSam"
 
 
+def test_files_in_the_options_get_their_full_path(ct, monkeypatch):
+    monkeypatch.chdir(ct.parent)
+    command = server_command("/studies", port=8001, conf={"checkpoint": ct.name})
+    assert command[-1] == str(ct)
+
+
 def test_the_server_is_started_for_this_machine_only_and_without_tracking():
     command = server_command("/studies", port=8001, conf={"family": "medsam"})
     assert command[command.index("--host") + 1] == "127.0.0.1"

@@ -44,7 +44,8 @@ def server_command(studies: str, *, port: int, conf: Mapping[str, str] | None = 
     command = [sys.executable, "-m", "monailabel.main", "start_server", "--app", str(APP), "--studies", studies]
     command += ["--host", HOST, "--port", str(port), "--uvicorn_app", SERVER]
     for name, value in (conf or {}).items():
-        command += ["--conf", name, value]
+        # The server starts in another folder: files that are named from this one get their full path.
+        command += ["--conf", name, str(Path(value).resolve()) if Path(value).is_file() else value]
     return command
 
 
