@@ -29,19 +29,7 @@ from bundle.transforms.simulation import tight_box
 
 LIVER = 1
 LINE = "{:34} {:>11} {:>11} {:>5} {:>4} {:>7}  {:14} {:10} {:22} {:7} {:>7}  {}"
-TITLES = (
-    "family",
-    "parameters",
-    "trainable",
-    "input",
-    "grid",
-    "GMACs",
-    "prompts",
-    "licence",
-    "weights",
-    "seconds",
-    "one box",
-)
+TITLES = "family parameters trainable input grid GMACs prompts licence weights_from weights seconds one_box".split()
 
 
 @dataclass(frozen=True)

@@ -10,6 +10,7 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
+from bundle.networks import families
 from bundle.networks.build import VIT_VARIANTS, sam_tiny_vit, sam_vit, semantic_sam
 from bundle.networks.checkpoints import (
     CheckpointError,
@@ -18,7 +19,7 @@ from bundle.networks.checkpoints import (
     open_checkpoint,
     save_checkpoint,
 )
-from bundle.networks.families import Family, build_network, load_family
+from bundle.networks.families import Family, FamilyError, build_network, family_of_checkpoint, load_family
 from bundle.networks.layouts import to_bundle_layout, to_official_layout
 
 FAMILY = load_family("default")
@@ -244,6 +245,37 @@ def test_a_semantic_network_takes_encoder_and_decoder_of_a_micro_sam_file(tmp_pa
     load_checkpoint(semantic, tmp_path / "x.pt", family_of("medico_sam_2d"))
     assert torch.equal(semantic.image_encoder.pos_embed, sam.image_encoder.pos_embed)
     load_checkpoint(sam, tmp_path / "x.pt", family_of("medico_sam"))
+
+
+def test_a_checkpoint_names_its_family_itself(tmp_path):
+    path = save_checkpoint(build_network("lite_medsam", random=True), tmp_path / "x.safetensors")
+    assert family_of_checkpoint(path).name == "lite_medsam"
+
+
+def test_a_variant_is_known_by_its_metadata(tmp_path, network):
+    metadata = {"family": "finetune_sam-vit_t-lora_both"}
+    path = save_checkpoint(network, tmp_path / "x.safetensors", metadata=metadata)
+    assert family_of_checkpoint(path).name == "finetune_sam-vit_t-lora_both"
+
+
+@pytest.mark.parametrize(("image_size", "message"), [(1024, "several families.*medsam, medsam_v0"), (64, "no family")])
+def test_a_checkpoint_in_doubt_asks_which_family_it_is(tmp_path, image_size, message):
+    torch.save(sam_vit(image_size=image_size).state_dict(), tmp_path / "x.pth")
+    families._shapes_of.cache_clear()  # they were counted with another ViT-B
+    with pytest.raises(FamilyError, match=message):
+        family_of_checkpoint(tmp_path / "x.pth")
+    families._shapes_of.cache_clear()
+
+
+def test_positions_are_resized_as_sam_med2d_does(tmp_path):
+    large, small = (sam_vit(image_size=size) for size in (128, 64))
+    torch.nn.init.normal_(large.image_encoder.blocks[2].attn.rel_pos_h)
+    torch.save(large.state_dict(), tmp_path / "large.pth")
+    initialise_from(small, tmp_path / "large.pth")
+    # Their code resizes (2g - 1, C) as a picture, which moves along its height only.
+    picture = large.image_encoder.blocks[2].attn.rel_pos_h[None, None]
+    expected = torch.nn.functional.interpolate(picture, (7, 16), mode="bilinear", align_corners=False)[0, 0]
+    torch.testing.assert_close(small.image_encoder.blocks[2].attn.rel_pos_h, expected)
 
 
 def test_a_larger_sam_starts_a_smaller_one_with_resized_positions(tmp_path):

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import gzip
 import json
+import re
+import subprocess
+import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -186,7 +189,8 @@ def test_a_wrong_wish_is_answered_with_what_exists(call, message):
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"network_def": {"_target_": "os.system"}}, "bundle.networks"),
+        ({"network_def": {"_target_": "os.system"}}, "builder in bundle.networks.build"),
+        ({"network_def": {"_target_": "bundle.networks.build.nothing"}}, "builder in bundle.networks.build"),
         ({"prompts": ["telepathy"]}, "telepathy"),
         ({"network_def": None}, "lacks the section 'network_def'"),
     ],
@@ -196,3 +200,16 @@ def test_a_family_file_of_ones_own_is_checked(tmp_path, repository, change, mess
     (tmp_path / "mine.json").write_text(json.dumps({key: value for key, value in config.items() if value is not None}))
     with pytest.raises(FamilyError, match=message):
         load_family(tmp_path / "mine.json")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "expected"),
+    [
+        (["default"], r"default +9,843,952 +9,843,952 +256 +32 +2\.8 +box point mask .* (pixels|DSC 0\.\d+)"),
+        (["--variants", "finetune_sam-vit_b-lora_both"], r"lora_both +93,766,159 +803,983 .* train from sam_vit_b"),
+    ],
+)
+def test_the_table_of_families_is_printed(repository, arguments, expected):
+    command = [sys.executable, str(repository / "scripts" / "families.py"), *arguments]
+    printed = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+    assert re.search(expected, printed)

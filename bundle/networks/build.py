@@ -15,6 +15,7 @@ from bundle.networks.mask_decoder import MaskDecoder
 from bundle.networks.peft import apply_tuning
 from bundle.networks.prompt_encoder import PromptEncoder
 from bundle.networks.promptable_sam import PromptableSam
+from bundle.networks.raster_prompts import RasterPromptEncoder
 from bundle.networks.tiny_vit import TinyVitEncoder
 
 EMBEDDING_CHANNELS = 256
@@ -65,13 +66,15 @@ def sam_tiny_vit(
     window_sizes: Sequence[int] = (7, 14, 7),
     classes: int | None = None,
     tuning: Sequence[Mapping[str, Any]] = (),
+    raster_prompts: bool = False,
 ) -> PromptableSam:
     """SAM with a TinyViT-5M encoder; the defaults are MobileSAM.
 
-    Arguments as those of ``TinyVitEncoder`` and ``sam_vit``.
+    Arguments as those of ``TinyVitEncoder`` and ``sam_vit``; ``raster_prompts`` also draws the prompts as maps.
     """
     encoder = TinyVitEncoder(image_size=image_size, grid=grid, stem=stem, neck=neck, window_sizes=window_sizes)
-    return apply_tuning(_assemble(encoder, image_size, grid, classes), tuning)
+    prompt_encoder = RasterPromptEncoder if raster_prompts else PromptEncoder
+    return apply_tuning(_assemble(encoder, image_size, grid, classes, prompt_encoder), tuning)
 
 
 def semantic_sam(
@@ -116,12 +119,18 @@ def _vit_encoder(variant: str, image_size: int) -> ImageEncoderViT:
     )
 
 
-def _assemble(encoder: nn.Module, image_size: int, grid: int, classes: int | None) -> PromptableSam:
+def _assemble(
+    encoder: nn.Module,
+    image_size: int,
+    grid: int,
+    classes: int | None,
+    prompt_encoder: type[PromptEncoder] = PromptEncoder,
+) -> PromptableSam:
     if classes is not None:
         _check_classes(classes)
     return (PromptableSam if classes is None else MultiClassSam)(
         encoder,
-        PromptEncoder(
+        prompt_encoder(
             embed_dim=EMBEDDING_CHANNELS,
             image_embedding_size=(grid, grid),
             input_image_size=(image_size, image_size),

@@ -119,7 +119,7 @@ def load_checkpoint(network: nn.Module, path: str | Path, family: Family) -> Che
     checkpoint = open_checkpoint(path)
     _check_family(checkpoint.metadata, family, path)
     expected = network.state_dict()
-    state = _without_optional_parts(checkpoint.state_dict, expected)
+    state = without_optional_parts(checkpoint.state_dict, expected)
     if problems := _differences(expected, state):
         from bundle.networks.families import recognise_family  # families imports this module
 
@@ -242,8 +242,8 @@ def _check_family(metadata: Mapping[str, Any], family: Family, path: str | Path)
         )
 
 
-def _without_optional_parts(state: Mapping[str, Tensor], expected: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Leave out parts that the network does not have at all."""
+def without_optional_parts(state: Mapping[str, Any], expected: Mapping[str, Any]) -> dict[str, Any]:
+    """Leave out of a checkpoint's weights (name to tensor or shape) the optional parts that a network does not have."""
     present = {name.split(".")[0] for name in expected}
     absent = {part for part in _OPTIONAL_PARTS if part not in present}
     return {name: value for name, value in state.items() if name.split(".")[0] not in absent}

@@ -19,11 +19,12 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from bundle.networks.checkpoints import Checkpoint, load_checkpoint
+from bundle.networks.checkpoints import Checkpoint, load_checkpoint, open_checkpoint, without_optional_parts
 from bundle.transforms.contract import Contract
 
 BUNDLE_ROOT = Path(__file__).resolve().parents[2]
 FAMILIES_FOLDER = BUNDLE_ROOT / "configs" / "families"
+_BUILDERS = "bundle.networks.build"
 PROMPT_TYPES = ("box", "point", "mask", "none")
 
 
@@ -38,7 +39,7 @@ class Family:
     Attributes:
         name: the file's stem, as written in configs, checkpoints and requests.
         title: one line for people.
-        network_def: ``_target_`` (a builder in ``bundle.networks``) and its arguments.
+        network_def: ``_target_`` (a builder in ``bundle.networks.build``) and its arguments.
         contract_def: the ``contract`` section, read by ``Contract.from_config``.
         checkpoint: file (relative to the bundle root), url, size in bytes, sha256, licence and citation, or None where
             no weights are published.
@@ -149,10 +150,26 @@ def recognise_family(checkpoint: Checkpoint | Mapping[str, Tensor]) -> list[str]
     metadata, state = {}, checkpoint
     if isinstance(checkpoint, Checkpoint):
         metadata, state = checkpoint.metadata, checkpoint.state_dict
-    if metadata.get("family") in list_families():
+    if metadata.get("family") in list_families(variants=True):
         return [metadata["family"]]
     shapes = {name: tuple(value.shape) for name, value in state.items()}
-    return [name for name in list_families() if _shapes_of(name) == shapes]
+    known = ((name, _shapes_of(name)) for name in list_families())
+    return [name for name, expected in known if without_optional_parts(shapes, expected) == expected]
+
+
+def family_of_checkpoint(path: str | Path) -> Family:
+    """The family of a checkpoint, where its metadata or its weights leave no doubt.
+
+    Raises:
+        FamilyError: if it fits none or several families, naming them.
+        CheckpointError: if the file cannot be opened.
+    """
+    names = recognise_family(open_checkpoint(path))
+    if len(names) != 1:
+        choices = ", ".join(names or list_families())
+        fits = "several families that differ in their input contract" if names else "no family"
+        raise FamilyError(f"{Path(path).name} fits {fits}; say which one it is: {choices}")
+    return load_family(names[0])
 
 
 def structure_of(family: Family, options: Mapping[str, Any] | None = None) -> nn.Module:
@@ -215,8 +232,8 @@ def _family_from_config(config: Mapping[str, Any], path: Path) -> Family:
         raise FamilyError(f"{path.name} lacks the section {missing[0]!r}")
     # The file is data: it may name our builders, nothing else that can be imported.
     target = config["network_def"].get("_target_", "")
-    if not target.startswith("bundle.networks."):
-        raise FamilyError(f"network_def of {path.name} must have a _target_ in bundle.networks, got {target!r}")
+    if not target.startswith(f"{_BUILDERS}.") or not callable(locate(target)):
+        raise FamilyError(f"network_def of {path.name} must have a builder in {_BUILDERS} as _target_, got {target!r}")
     prompts = tuple(config.get("prompts", ("box", "point", "mask")))
     if unknown := sorted(set(prompts) - set(PROMPT_TYPES)):
         raise FamilyError(f"prompts of {path.name} must be among {', '.join(PROMPT_TYPES)}, got {unknown[0]!r}")

@@ -56,6 +56,18 @@ class PromptEncoder(SamPromptEncoder):
         # NaN must leave before the convolutions: where() alone would still send NaN gradients into their weights.
         return torch.where(missing, without, self.mask_downscaling(torch.where(missing, 0.0, masks)))
 
+    def embed_dense(self, masks: Tensor | None, count: int, tokens: tuple[Tensor, Tensor] | None) -> Tensor:
+        """Embed what goes with every cell of the image embedding: in SAM the mask prompts alone.
+
+        Args:
+            masks, count: as ``embed_masks``.
+            tokens: coordinates and codes as ``embed_tokens``, for encoders that also draw them.
+
+        Returns:
+            (N, 256, g, g).
+        """
+        return self.embed_masks(masks, count)
+
     def get_dense_pe(self) -> Tensor:
         """The positional encoding of every cell of the embedding, (1, 256, g, g) float32."""
         rows, columns = self.image_embedding_size

@@ -178,7 +178,7 @@ class PromptableSam(nn.Module):
             image_embeddings=per_object,
             image_pe=self.prompt_encoder.get_dense_pe(),
             sparse_prompt_embeddings=sparse,
-            dense_prompt_embeddings=self.prompt_encoder.embed_masks(prompts.masks, len(prompts)),
+            dense_prompt_embeddings=self.prompt_encoder.embed_dense(prompts.masks, len(prompts), tokens),
             multimask_output=multimask,
         )
         return MaskPrediction(logits, iou)

@@ -1,0 +1,79 @@
+"""Prompts drawn as pictures, beside SAM's prompt tokens: a small network learns to follow them from few images.
+
+SAM's decoder has to learn through attention where a token points, which took millions of images. Clicks and boxes drawn
+as maps (as RITM, Sofiiuk et al. 2022, and nnInteractive feed them) say it in place; measured from nothing on 850 slices,
+180 steps gave a DSC of 0.23 on liver and 0.00 on pancreas with tokens alone.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from segment_anything.modeling.common import LayerNorm2d
+from torch import Tensor, nn
+
+from bundle.networks.prompt_encoder import (
+    BACKGROUND,
+    BOX_FIRST_CORNER,
+    BOX_SECOND_CORNER,
+    FOREGROUND,
+    PromptEncoder,
+)
+
+CLICK_RADIUS = 1 / 64  # of the model square: standard deviation of the spot of a click
+
+
+class RasterPromptEncoder(PromptEncoder):
+    """SAM's prompt encoder whose dense embedding also sees the prompts as four maps; arguments as PromptEncoder's."""
+
+    def __init__(self, *arguments: Any, **options: Any) -> None:
+        super().__init__(*arguments, **options)
+        self.raster = nn.Sequential(
+            nn.Conv2d(4, 16, kernel_size=2, stride=2),
+            LayerNorm2d(16),
+            nn.GELU(),
+            nn.Conv2d(16, 64, kernel_size=2, stride=2),
+            LayerNorm2d(64),
+            nn.GELU(),
+            nn.Conv2d(64, self.embed_dim, kernel_size=1),
+        )
+
+    def embed_dense(self, masks: Tensor | None, count: int, tokens: tuple[Tensor, Tensor] | None) -> Tensor:
+        """Embed mask prompts and the drawn points and boxes, (N, 256, g, g); arguments as PromptEncoder's."""
+        dense = super().embed_dense(masks, count, tokens)
+        if tokens is None:
+            return dense
+        return dense + self.raster(draw_prompts(*tokens, size=self.mask_input_size[0], square=self.input_image_size[0]))
+
+
+def draw_prompts(coords: Tensor, codes: Tensor, *, size: int, square: int) -> Tensor:
+    """Draw the prompts of N objects.
+
+    Args:
+        coords: (N, T, 2) float, (x, y) in pixels of the model square.
+        codes: (N, T), codes of ``bundle.networks.prompt_encoder``; padding draws nothing.
+        size: side of the maps.
+        square: side of the model square in pixels.
+
+    Returns:
+        (N, 4, size, size) float32: spots of foreground and of background clicks in 0..1, the inside of the box in 0..1,
+        and the box as a dome, 1 in its middle, 0 on the ellipse that it encloses, -1 far outside; 0 without a box.
+    """
+    with torch.autocast(coords.device.type, enabled=False):
+        coords = coords.float()
+        centre = (torch.arange(size, device=coords.device, dtype=torch.float32) + 0.5) * (square / size) - 0.5
+        x, y = centre.view(1, 1, 1, size), centre.view(1, 1, size, 1)
+        px, py = coords[..., 0, None, None], coords[..., 1, None, None]
+        spots = torch.exp(-((x - px) ** 2 + (y - py) ** 2) / (2 * (CLICK_RADIUS * square) ** 2))
+        clicks = [(spots * (codes == code)[..., None, None]).amax(dim=1) for code in (FOREGROUND, BACKGROUND)]
+        first, second = (
+            (coords * (codes == code)[..., None]).sum(dim=1) for code in (BOX_FIRST_CORNER, BOX_SECOND_CORNER)
+        )
+        given = (codes == BOX_FIRST_CORNER).any(dim=1).float().view(-1, 1, 1)
+        middle, half = (first + second) / 2, ((second - first) / 2).clamp(min=1.0)
+        u = (x[:, 0] - middle[:, 0].view(-1, 1, 1)) / half[:, 0].view(-1, 1, 1)
+        v = (y[:, 0] - middle[:, 1].view(-1, 1, 1)) / half[:, 1].view(-1, 1, 1)
+        inside = ((u.abs() <= 1) & (v.abs() <= 1)).float() * given
+        dome = (1 - u**2 - v**2).clamp(-1.0, 1.0) * given
+        return torch.stack([*clicks, inside, dome], dim=1)
