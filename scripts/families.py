@@ -28,8 +28,20 @@ from bundle.transforms.frames import SliceFrame
 from bundle.transforms.simulation import tight_box
 
 LIVER = 1
-LINE = "{:34} {:>11} {:>11} {:>5} {:>4} {:>7}  {:14} {:10} {:22} {:7} {:>7}  {}"
-TITLES = "family parameters trainable input grid GMACs prompts licence weights_from weights seconds one_box".split()
+COLUMNS = {
+    "family": "<34",
+    "parameters": ">11",
+    "trainable": ">11",
+    "input": ">5",
+    "grid": ">4",
+    "GMACs": ">7",
+    "prompts": "<14",
+    "licence": "<10",
+    "weights from": "<22",
+    "weights": "<7",
+    "seconds": ">7",
+    "one box": "",
+}
 
 
 @dataclass(frozen=True)
@@ -55,7 +67,7 @@ def main() -> None:
     example = None if options.variants else find_slice(options.image, options.label)
     if example:
         print(f"box around the liver on slice {example.index} of {example.origin}")
-    print(LINE.format(*TITLES))
+    print(line(*COLUMNS))
     for name in names:
         print(row(load_family(name), example), flush=True)
 
@@ -66,7 +78,7 @@ def row(family: Family, example: RealSlice | None) -> str:
     checkpoint = family.checkpoint or {}
     here = bool(family.checkpoint) and family.checkpoint_path.is_file()
     seconds, answer = run(family, example, here=here) if example else ("", "")
-    return LINE.format(
+    return line(
         family.name,
         f"{size.parameters:,}",
         f"{size.trainable:,}",
@@ -80,6 +92,11 @@ def row(family: Family, example: RealSlice | None) -> str:
         seconds,
         answer,
     )
+
+
+def line(*values: object) -> str:
+    """The values in columns."""
+    return " ".join(f"{value:{width}}" for value, width in zip(values, COLUMNS.values(), strict=True))
 
 
 def source_of(family: Family) -> str:
