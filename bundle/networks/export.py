@@ -55,7 +55,7 @@ class DecoderGraph(nn.Module):
             image_embeddings=embeddings[image_index],
             image_pe=self.prompt_encoder.get_dense_pe(),
             sparse_prompt_embeddings=self.prompt_encoder.embed_tokens(coords, labels),
-            dense_prompt_embeddings=self.prompt_encoder.embed_masks(masks, coords.shape[0]),
+            dense_prompt_embeddings=self.prompt_encoder.embed_dense(masks, coords.shape[0], (coords, labels)),
         )
 
 
