@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 import torch
-import training_room
 from monai.bundle import ConfigParser, ConfigWorkflow
 from training_room import one_thread as one_thread
+from training_room import small_run_files
 
 from bundle.networks.checkpoints import open_checkpoint
 from bundle.networks.families import load_family
@@ -24,48 +24,9 @@ ENCODERS, METHODS, PARTS = ("vit_h", "vit_b", "vit_t"), ("full", "adapter", "lor
 
 def small_run(tmp_path: Path, recipe: str, **overrides) -> ConfigParser:
     """The recipe with two steps, one epoch, a tiny network and generated slices."""
-    (tmp_path / "small.json").write_text(json.dumps(_small(recipe) | {"output_dir": str(tmp_path)} | overrides))
     parser = ConfigParser()
-    files = [ROOT / "configs" / "train.json", ROOT / "configs" / "recipes" / f"{recipe}.json", tmp_path / "small.json"]
-    parser.read_config([str(file) for file in files])
+    parser.read_config(small_run_files(tmp_path, recipe, **overrides))
     return parser
-
-
-def _small(recipe: str) -> dict:
-    classes = "@network_options" if recipe in ("finetune_sam", "few_shot", "semantic_2d", "semantic_3d") else {}
-    network = {"_target_": "training_room.make_network_like", "family": "@family", "classes": None}
-    if classes:
-        network["classes"] = "$@network_options['classes']"
-    small = {
-        "+imports": ["$import training_room"],
-        "start": None,
-        "contract": "$training_room.CONTRACT",
-        "training_pool": "$training_room.make_pool((2, 1))",
-        "validation_pool": "$training_room.make_pool((1,))",
-        "network_def": network,
-        "epochs": 1,
-        "steps_per_epoch": 2,
-        "batch_size": 2,
-        "workers": 0,
-        "val_interval": 1,
-        "threads": 1,
-    }
-    special = {
-        "default": {"phantoms": [100], "phantom_pool#shape": [32, 32, 8]},
-        "medico_sam": {"network_def": ..., "promptable": network},
-        "mae": {"network_def": ..., "whole_network": network},
-        "few_shot": {"training_pool": ..., "training_slices": "$training_room.make_pool((3, 3))"},
-        "semantic_3d": {
-            "training_pool": ...,
-            "validation_pool": ...,
-            "training_slices": "$training_room.make_pool((4,))",
-            "validation_slices": "$training_room.make_pool((2,))",
-            "depth": 2,
-            "batch_size": 1,
-        },
-    }
-    merged = small | special.get(recipe, {})
-    return {key: value for key, value in merged.items() if value is not ...}
 
 
 @pytest.mark.parametrize("recipe", RECIPES)
@@ -133,7 +94,3 @@ def test_train_json_has_the_properties_of_a_monai_bundle(tmp_path):
     )
     workflow.initialize()
     assert workflow.check_properties() == []
-
-
-def test_the_module_of_small_things_is_the_one_the_configs_name():
-    assert training_room.make_network_like.__module__ == "training_room"

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -15,6 +17,7 @@ from bundle.networks.promptable_sam import PromptableSam
 from bundle.training.samples import DrawnSamples, SampleBatch, collate
 from bundle.transforms.contract import Contract, View
 
+ROOT = Path(__file__).resolve().parents[1]
 SIZE, GRID = 64, 8
 ORGANS = {1: "liver", 2: "pancreas"}
 CONTRACT = Contract.from_config({**load_family("default").contract_def, "size": SIZE})
@@ -99,3 +102,48 @@ def make_network_like(family: Family, classes: int | None = None) -> torch.nn.Mo
 def weights_of(module: torch.nn.Module) -> torch.Tensor:
     """All parameters in one row, detached."""
     return torch.cat([p.detach().flatten() for p in module.parameters()])
+
+
+def small_run_files(folder: Path, recipe: str, **overrides) -> list[str]:
+    """The config files of a recipe with two steps, one epoch, a tiny network and generated slices."""
+    small = _small(recipe) | {"output_dir": str(folder)} | overrides
+    (folder / "small.json").write_text(json.dumps(small))
+    layers = [ROOT / "configs" / "train.json", ROOT / "configs" / "recipes" / f"{recipe}.json", folder / "small.json"]
+    return [str(layer) for layer in layers]
+
+
+def _small(recipe: str) -> dict:
+    classes = "@network_options" if recipe in ("finetune_sam", "few_shot", "semantic_2d", "semantic_3d") else {}
+    network = {"_target_": "training_room.make_network_like", "family": "@family", "classes": None}
+    if classes:
+        network["classes"] = "$@network_options['classes']"
+    small = {
+        "+imports": ["$import training_room"],
+        "start": None,
+        "contract": "$training_room.CONTRACT",
+        "training_pool": "$training_room.make_pool((2, 1))",
+        "validation_pool": "$training_room.make_pool((1,))",
+        "network_def": network,
+        "epochs": 1,
+        "steps_per_epoch": 2,
+        "batch_size": 2,
+        "workers": 0,
+        "val_interval": 1,
+        "threads": 1,
+    }
+    special = {
+        "default": {"phantoms": [100], "phantom_pool#shape": [32, 32, 8]},
+        "medico_sam": {"network_def": ..., "promptable": network},
+        "mae": {"network_def": ..., "whole_network": network},
+        "few_shot": {"training_pool": ..., "training_slices": "$training_room.make_pool((3, 3))"},
+        "semantic_3d": {
+            "training_pool": ...,
+            "validation_pool": ...,
+            "training_slices": "$training_room.make_pool((4,))",
+            "validation_slices": "$training_room.make_pool((2,))",
+            "depth": 2,
+            "batch_size": 1,
+        },
+    }
+    merged = small | special.get(recipe, {})
+    return {key: value for key, value in merged.items() if value is not ...}

@@ -71,6 +71,7 @@ class PromptTrainer(SupervisedTrainer):
 
     def _iteration(self, engine: Engine, batch: SampleBatch) -> dict[str, float]:
         batch.step = self.state.iteration
+        torch.manual_seed(int(batch.draws[0]))  # a resumed run drops out the same
         batch = batch.to(self.state.device)
         train_mode(self.network)
         pieces = batch.split(self.accumulation)
