@@ -1,0 +1,112 @@
+"""Pools of labelled slices: what is cut, kept, stacked and chosen."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from training_room import CONTRACT, make_pool, make_slice
+
+from bundle.data.phantom import make_phantom
+from bundle.data.pool import cut_slices, few_slices, phantom_pool, read_pool, stack_slices
+from bundle.data.volume import Volume, write_label, write_volume
+
+
+@pytest.fixture(scope="module")
+def patient() -> tuple[Volume, Volume]:
+    volume, labels, _ = make_phantom(shape=(40, 36, 12), spacing=(9.0, 9.0, 20.0), seed=1)
+    return volume, labels
+
+
+def cut(patient, **options):
+    return cut_slices(*patient, contract=CONTRACT, patient="p", **options)
+
+
+def test_slices_name_the_objects_that_are_large_enough(patient):
+    for part in cut(patient, min_pixels=10):
+        counts = {int(v): int((part.labels == v).sum()) for v in np.unique(part.labels) if v}
+        assert part.ids == tuple(v for v, n in counts.items() if n >= 10)
+
+
+def test_slices_without_objects_are_left_out_unless_asked_for(patient):
+    volume, labels = patient
+    array = labels.array.copy()
+    array[..., :3] = 0
+    empty = (volume, replace(labels, array=array))
+    assert len(cut(empty, keep_empty=True)) == 12
+    assert len(cut(empty)) <= 9
+
+
+def test_every_axis_is_cut(patient):
+    shapes = {part.key.split("-")[1]: part.labels.shape for part in cut(patient, axes=(0, 1, 2))}
+    assert shapes == {"0": (12, 36), "1": (12, 40), "2": (36, 40)}
+
+
+def test_large_slices_shrink_with_their_spacing(patient):
+    small = cut(patient, max_side=20)[0]
+    whole = next(part for part in cut(patient) if part.key == small.key)
+    assert max(small.labels.shape) == 20 and set(np.unique(small.labels)) <= set(np.unique(whole.labels))
+    extent = [n * mm for n, mm in zip(whole.labels.shape, whole.pixel_spacing, strict=True)]
+    assert [n * mm for n, mm in zip(small.labels.shape, small.pixel_spacing, strict=True)] == pytest.approx(extent)
+
+
+def test_an_unlabelled_volume_keeps_every_slice_and_no_organ(patient):
+    slices = cut_slices(patient[0], None, contract=CONTRACT, patient="p")
+    assert len(slices) == 12 and all(part.ids == () and part.annotated == () for part in slices)
+
+
+def test_image_and_label_must_have_one_shape(patient):
+    with pytest.raises(ValueError, match=r"one shape, got \(40, 36, 12\) and"):
+        cut((patient[0], make_phantom(shape=(40, 36, 10), spacing=(9.0, 9.0, 24.0), seed=1)[1]))
+
+
+def test_a_layouts_items_are_read_with_what_was_annotated(patient, tmp_path):
+    volume, labels = patient
+    write_volume(volume, tmp_path / "scan.nii.gz")
+    write_label(labels.array, volume, tmp_path / "label.nii.gz")
+    image, label = str(tmp_path / "scan.nii.gz"), str(tmp_path / "label.nii.gz")
+    items = [
+        {"image": image, "label": label, "patient": "a", "labelled": [1]},
+        {"image": image, "label": None, "patient": "b", "labelled": []},
+    ]
+    pool = read_pool(items, contract=CONTRACT)
+    assert {(part.patient, part.annotated) for part in pool} == {("a", (1,)), ("b", ())}
+    assert len({part.key for part in pool if part.patient == "a"}) == sum(part.patient == "a" for part in pool)
+
+
+def test_every_phantom_is_a_patient():
+    pool = phantom_pool([1, 2], contract=CONTRACT, shape=(24, 20, 6))
+    assert {part.patient for part in pool} == {"phantom-1", "phantom-2"}
+
+
+def keyed(count: int, name: str = "a"):
+    return [replace(make_slice(i), key=f"{name}-2-{i:04d}") for i in range(count)]
+
+
+def test_stacks_hold_neighbours_and_reach_the_end():
+    stacks = stack_slices(keyed(7), depth=3)
+    assert [[int(part.key[-4:]) for part in s.slices] for s in stacks] == [[0, 1, 2], [3, 4, 5], [4, 5, 6]]
+
+
+def test_stacks_do_not_mix_volumes_and_repeat_the_end_of_thin_ones():
+    stacks = stack_slices([*keyed(2, "a"), *keyed(3, "b")], depth=3)
+    assert [[part.key[0] for part in s.slices] for s in stacks] == [["a"] * 3, ["b"] * 3]
+    assert stacks[0].slices[1] is stacks[0].slices[2]
+
+
+def test_stacks_without_an_object_are_left_out():
+    slices = [replace(part, ids=()) for part in keyed(3)] + keyed(3, "b")
+    assert [stack.key[0] for stack in stack_slices(slices, depth=3)] == ["b"]
+
+
+def test_few_shots_come_from_different_patients():
+    chosen = few_slices(make_pool((9, 9, 9)), count=5, seed=3)
+    assert len(chosen) == 5 and {part.patient for part in chosen} == {"p0", "p1", "p2"}
+    assert {part.patient for part in chosen[:3]} == {"p0", "p1", "p2"}
+    assert [p.key for p in chosen] == [p.key for p in few_slices(make_pool((9, 9, 9)), count=5, seed=3)]
+
+
+def test_more_shots_than_slices_are_refused():
+    with pytest.raises(ValueError, match="asks for 5 slices, got 2"):
+        few_slices(make_pool((2,)), count=5)
