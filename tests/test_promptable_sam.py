@@ -182,6 +182,9 @@ def test_everything_mode_finds_what_segment_anything_finds(ours, upstream):
 def test_everything_mode_is_refused_where_its_preprocessing_would_be_wrong(ours):
     with pytest.raises(CheckpointError, match="contract"):
         as_segment_anything(ours, load_family("medsam").contract)
+    drawing = sam_tiny_vit(image_size=SIZE, grid=GRID, raster_prompts=True)
+    with pytest.raises(CheckpointError, match="draw the prompts"):
+        as_segment_anything(drawing, contract_of_sam(SIZE))
 
 
 @torch.no_grad()

@@ -19,6 +19,7 @@ from bundle.networks.promptable_sam import PromptableSam
 from bundle.transforms.contract import Contract
 
 _ONNX_LIMIT = 2**31  # of protobuf
+_OWN_PARTS = ("image_encoder.neck.lateral", "prompt_encoder.raster")  # what only our networks have
 
 
 class DecoderGraph(nn.Module):
@@ -72,6 +73,8 @@ def as_segment_anything(network: PromptableSam, contract: Contract) -> Sam:
     """
     if contract.resize != "longest" or contract.slice_minmax or contract.aspect != "pixels":
         raise CheckpointError("segment-anything's predictor cannot prepare images as this family's contract asks")
+    if any(name.startswith(_OWN_PARTS[1]) for name in network.state_dict()):
+        raise CheckpointError("segment-anything's predictor would not draw the prompts that this network looks at")
     return Sam(
         network.image_encoder, network.prompt_encoder, network.mask_decoder, list(contract.mean), list(contract.std)
     ).eval()
@@ -95,8 +98,8 @@ def export_official(network: nn.Module, path: str | Path) -> Path:
     lora = set(lora_names(network))
     if adapters := [name for name in tuning_names(network) if name not in lora]:
         raise CheckpointError(f"the official layout has no place for adapters such as {adapters[0]}")
-    if any(name.startswith("image_encoder.neck.lateral") for name in network.state_dict()):
-        raise CheckpointError("a pyramid neck has no official layout; export to ONNX or TorchScript instead")
+    if own := [name for name in network.state_dict() if name.startswith(_OWN_PARTS)]:
+        raise CheckpointError(f"{own[0]} has no official layout; export to ONNX or TorchScript instead")
     with lora_merged(network):
         state = {name: value for name, value in network.state_dict().items() if name not in lora}
         return write_atomically(path, lambda partial: torch.save(to_official_layout(state), partial))
