@@ -204,11 +204,10 @@ def test_the_exported_torchscript_agrees(repository, unzipped, weights, tmp_path
         ckpt_file=str(unzipped / "models" / "model.pt"),
         meta_file=repository / "configs" / "metadata.json",
         config_file=repository / "configs" / "inference.json",
-        use_trace=True,
-        converter_kwargs={"check_trace": False},
         random_weights=True,
     )
-    image = torch.rand(1, 3, 256, 256)
-    network = build_network("default", checkpoint=weights)
-    with torch.no_grad(), torch.jit.optimized_execution(False):
-        torch.testing.assert_close(torch.jit.load(tmp_path / "model.ts")(image), network(image))
+    network, exported = build_network("default", checkpoint=weights), torch.jit.load(tmp_path / "model.ts")
+    for count in (1, 3):
+        image = torch.rand(count, 3, 256, 256)
+        with torch.no_grad(), torch.jit.optimized_execution(False):
+            torch.testing.assert_close(exported(image), network(image))

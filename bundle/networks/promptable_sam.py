@@ -32,8 +32,13 @@ class PromptBatch:
 
     def __len__(self) -> int:
         """The number of objects; 1 when nothing is given, which asks for the masks of one image without a prompt."""
+        return int(self.count)
+
+    @property
+    def count(self) -> int:
+        """``len(self)``; while a network is traced it stays a variable of the graph, where ``len`` is a constant."""
         given = (self.points, self.boxes, self.masks, self.image_index)
-        return next((len(field) for field in given if field is not None), 1)
+        return next((field.shape[0] for field in given if field is not None), 1)
 
     @property
     def ambiguous(self) -> bool:
@@ -74,13 +79,13 @@ class PromptBatch:
             codes.append(self.point_labels)
         if self.boxes is not None:
             missing = self.boxes.isnan().any(dim=1, keepdim=True)
-            corners = self.boxes.new_tensor([BOX_FIRST_CORNER, BOX_SECOND_CORNER]).expand(len(self), -1)
+            corners = self.boxes.new_tensor([BOX_FIRST_CORNER, BOX_SECOND_CORNER]).expand(self.count, -1)
             coords.append(torch.where(missing, 0.0, self.boxes).view(-1, 2, 2))
             codes.append(torch.where(missing, float(PADDING), corners))
         elif self.points is not None:
             # SAM was trained with one padding token beside points that come without a box.
-            coords.append(self.points.new_zeros(len(self), 1, 2))
-            codes.append(self.points.new_full((len(self), 1), PADDING))
+            coords.append(self.points.new_zeros(self.count, 1, 2))
+            codes.append(self.points.new_full((self.count, 1), PADDING))
         return (torch.cat(coords, dim=1), torch.cat(codes, dim=1)) if coords else None
 
 
@@ -171,14 +176,14 @@ class PromptableSam(nn.Module):
         per_object = self._embedding_of_each_object(embeddings, prompts)
         tokens = prompts.tokens()
         if tokens is None:
-            sparse = embeddings.new_zeros(len(prompts), 0, embeddings.shape[1])
+            sparse = embeddings.new_zeros(prompts.count, 0, embeddings.shape[1])
         else:
             sparse = self.prompt_encoder.embed_tokens(*tokens)
         logits, iou = self.mask_decoder(
             image_embeddings=per_object,
             image_pe=self.prompt_encoder.get_dense_pe(),
             sparse_prompt_embeddings=sparse,
-            dense_prompt_embeddings=self.prompt_encoder.embed_dense(prompts.masks, len(prompts), tokens),
+            dense_prompt_embeddings=self.prompt_encoder.embed_dense(prompts.masks, prompts.count, tokens),
             multimask_output=multimask,
         )
         return MaskPrediction(logits, iou)
@@ -194,13 +199,18 @@ class PromptableSam(nn.Module):
         Returns:
             (B, 1, S, S) logits.
         """
-        count, last = len(image), self.image_size - 1.0
+        count, last = image.shape[0], self.image_size - 1.0
         prompts = PromptBatch(
             boxes=image.new_tensor([0.0, 0.0, last, last]).expand(count, -1),
             image_index=torch.arange(count, device=image.device),
         )
         logits = self.decode(self.encode(image), prompts, multimask=False).logits
         return F.interpolate(logits, size=image.shape[-2:], mode="bilinear", align_corners=False)
+
+    def __prepare_scriptable__(self) -> nn.Module:
+        """What ``torch.jit.script``, the default of MONAI's ``ckpt_export``, takes instead: a trace, for any batch."""
+        with torch.no_grad():
+            return _Traced(torch.jit.trace(self, torch.zeros(2, *self.input_shape), check_trace=False))
 
     def _embedding_of_each_object(self, embeddings: Tensor, prompts: PromptBatch) -> Tensor:
         """Gather (N, 256, g, g) from (B, 256, g, g)."""
@@ -211,4 +221,15 @@ class PromptableSam(nn.Module):
             return embeddings[prompts.image_index.long()]
         if len(embeddings) != 1:
             raise ValueError(f"{len(embeddings)} images need image_index to say which object lies where, got None")
-        return embeddings.expand(len(prompts), -1, -1, -1)
+        return embeddings.expand(prompts.count, -1, -1, -1)
+
+
+class _Traced(nn.Module):
+    """A traced network as a module that can be scripted."""
+
+    def __init__(self, traced: nn.Module) -> None:
+        super().__init__()
+        self.traced = traced
+
+    def forward(self, image: Tensor) -> Tensor:
+        return self.traced(image)
