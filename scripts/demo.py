@@ -8,8 +8,8 @@ from __future__ import annotations
 import argparse
 import csv
 import json
-import os
 import shutil
+import signal
 import sys
 from dataclasses import asdict
 from pathlib import Path
@@ -160,5 +160,6 @@ def _path(text: str) -> Path | None:
 
 
 if __name__ == "__main__":
-    os.environ.setdefault("MPLBACKEND", "Agg")
+    # Being stopped from outside must stop the server as well.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     main()
