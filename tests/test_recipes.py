@@ -32,6 +32,35 @@ def small_run(tmp_path: Path, recipe: str, **overrides) -> ConfigParser:
 @pytest.mark.parametrize("recipe", RECIPES)
 def test_a_recipe_trains_and_leaves_a_checkpoint(tmp_path, recipe):
     run = small_run(tmp_path, recipe)
+    check_training(run, tmp_path, recipe)
+
+
+@pytest.fixture(scope="module")
+def few_real(real_data, tmp_path_factory) -> Path:
+    """The real data with a short data list: the overlay reads every label file that is listed."""
+    folder = tmp_path_factory.mktemp("data")
+    for name in ("flare22-style", "sam-med2d-demo"):
+        (folder / name).symlink_to(real_data / name)
+    (folder / "abdomen-ct-2d").mkdir()
+    for name in ("images", "labels"):
+        (folder / "abdomen-ct-2d" / name).symlink_to(real_data / "abdomen-ct-2d" / name)
+    content = json.loads((real_data / "abdomen-ct-2d" / "datalist.json").read_text())
+    content |= {"training": content["training"][::140], "validation": content["validation"][::60]}
+    (folder / "abdomen-ct-2d" / "datalist.json").write_text(json.dumps(content))
+    return folder
+
+
+@pytest.mark.real_data
+@pytest.mark.parametrize("recipe", RECIPES)
+def test_a_recipe_trains_on_real_images(tmp_path, recipe, few_real, monkeypatch):
+    monkeypatch.setenv("MONAI_SAM_DATA", str(few_real))
+    datasets = {"flare22_finetune": "flare22_style", "semantic_3d": "flare22_style", "sam_med2d": "sam_med2d"}
+    run = small_run(tmp_path, recipe, dataset=datasets.get(recipe, "abdomen_ct_2d"))
+    check_training(run, tmp_path, recipe)
+
+
+def check_training(run: ConfigParser, tmp_path: Path, recipe: str) -> None:
+    """Run it: the trainable parameters move, and what a run leaves is there."""
     network = run.get_parsed_content("network")
     before = [p.detach().clone() for p in trainable_parameters(network)]
     run.get_parsed_content("initialize")

@@ -104,46 +104,60 @@ def weights_of(module: torch.nn.Module) -> torch.Tensor:
     return torch.cat([p.detach().flatten() for p in module.parameters()])
 
 
-def small_run_files(folder: Path, recipe: str, **overrides) -> list[str]:
-    """The config files of a recipe with two steps, one epoch, a tiny network and generated slices."""
-    small = _small(recipe) | {"output_dir": str(folder)} | overrides
-    (folder / "small.json").write_text(json.dumps(small))
-    layers = [ROOT / "configs" / "train.json", ROOT / "configs" / "recipes" / f"{recipe}.json", folder / "small.json"]
+def small_run_files(folder: Path, recipe: str, *, dataset: str | None = None, **overrides) -> list[str]:
+    """The config files of a recipe with two steps, one epoch and a tiny network.
+
+    It trains on generated slices, or on the first few items of a dataset of configs/datasets.
+    """
+    small = _small(recipe) | (_generated_slices(recipe) if dataset is None else _first_items(recipe))
+    (folder / "small.json").write_text(json.dumps(small | {"output_dir": str(folder)} | overrides))
+    configs = ROOT / "configs"
+    layers = [configs / "train.json", configs / "recipes" / f"{recipe}.json", folder / "small.json"]
+    if dataset is not None:
+        layers.insert(2, configs / "datasets" / f"{dataset}.json")
     return [str(layer) for layer in layers]
 
 
+AUTOMATIC = ("finetune_sam", "few_shot", "semantic_2d", "semantic_3d")
+
+
 def _small(recipe: str) -> dict:
-    classes = "@network_options" if recipe in ("finetune_sam", "few_shot", "semantic_2d", "semantic_3d") else {}
-    network = {"_target_": "training_room.make_network_like", "family": "@family", "classes": None}
-    if classes:
+    network = {"_target_": "training_room.make_network_like", "family": "@family"}
+    if recipe in AUTOMATIC:
         network["classes"] = "$@network_options['classes']"
-    small = {
+    inner = {"medico_sam": "promptable", "mae": "whole_network"}.get(recipe, "network_def")
+    return {
         "+imports": ["$import training_room"],
         "start": None,
         "contract": "$training_room.CONTRACT",
-        "training_pool": "$training_room.make_pool((2, 1))",
-        "validation_pool": "$training_room.make_pool((1,))",
-        "network_def": network,
+        inner: network,
+        **({"phantoms": [100], "phantom_pool#shape": [32, 32, 8]} if recipe == "default" else {}),
+        **({"depth": 2} if recipe == "semantic_3d" else {}),
         "epochs": 1,
         "steps_per_epoch": 2,
-        "batch_size": 2,
+        "batch_size": 1 if recipe == "semantic_3d" else 2,
         "workers": 0,
         "val_interval": 1,
         "threads": 1,
     }
-    special = {
-        "default": {"phantoms": [100], "phantom_pool#shape": [32, 32, 8]},
-        "medico_sam": {"network_def": ..., "promptable": network},
-        "mae": {"network_def": ..., "whole_network": network},
-        "few_shot": {"training_pool": ..., "training_slices": "$training_room.make_pool((3, 3))"},
-        "semantic_3d": {
-            "training_pool": ...,
-            "validation_pool": ...,
+
+
+def _generated_slices(recipe: str) -> dict:
+    generated = {
+        "training_pool": "$training_room.make_pool((2, 1))",
+        "validation_pool": "$training_room.make_pool((1,))",
+    }
+    if recipe == "few_shot":
+        return generated | {"training_slices": generated.pop("training_pool").replace("2, 1", "3, 3")}
+    if recipe == "semantic_3d":
+        return {
             "training_slices": "$training_room.make_pool((4,))",
             "validation_slices": "$training_room.make_pool((2,))",
-            "depth": 2,
-            "batch_size": 1,
-        },
-    }
-    merged = small | special.get(recipe, {})
-    return {key: value for key, value in merged.items() if value is not ...}
+        }
+    return generated
+
+
+def _first_items(recipe: str) -> dict:
+    training = "training_slices" if recipe in ("few_shot", "semantic_3d") else "training_pool"
+    validation = "validation_slices" if recipe == "semantic_3d" else "validation_pool"
+    return {f"{training}#items": "$@training_items[:6]", f"{validation}#items": "$@validation_items[:2]"}
