@@ -13,7 +13,7 @@ from bundle.networks import export
 from bundle.networks.build import VIT_VARIANTS, sam_tiny_vit, sam_vit
 from bundle.networks.checkpoints import CheckpointError, open_checkpoint
 from bundle.networks.export import export_official, export_onnx, export_torchscript
-from bundle.networks.peft import merge_lora
+from bundle.networks.lora import merge_lora
 from bundle.networks.promptable_sam import PromptableSam, PromptBatch
 
 SIZE = 64

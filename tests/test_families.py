@@ -202,6 +202,13 @@ def test_a_family_file_of_ones_own_is_checked(tmp_path, repository, change, mess
         load_family(tmp_path / "mine.json")
 
 
+@pytest.mark.parametrize(("content", "message"), [("{", "is not JSON"), ("[]", "one JSON object, got a list")])
+def test_a_family_file_that_is_no_json_object_is_refused(tmp_path, content, message):
+    (tmp_path / "mine.json").write_text(content)
+    with pytest.raises(FamilyError, match=message):
+        load_family(tmp_path / "mine.json")
+
+
 @pytest.mark.parametrize(
     ("arguments", "expected"),
     [

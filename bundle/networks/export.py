@@ -14,7 +14,8 @@ from torch import Tensor, nn
 from bundle.networks.checkpoints import CheckpointError
 from bundle.networks.files import write_atomically
 from bundle.networks.layouts import to_official_layout
-from bundle.networks.peft import lora_merged, lora_names, tuning_names
+from bundle.networks.lora import lora_merged, lora_names
+from bundle.networks.peft import tuning_names
 from bundle.networks.promptable_sam import PromptableSam
 from bundle.transforms.contract import Contract
 

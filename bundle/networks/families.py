@@ -210,7 +210,13 @@ def _find_checkpoint(family: Family, checkpoint: str | Path | None) -> Path:
 
 
 def _read(path: Path) -> dict[str, Any]:
-    return json.loads(path.read_text(encoding="utf-8"))
+    try:
+        config = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise FamilyError(f"{path.name} is not JSON: {error}") from error
+    if not isinstance(config, dict):
+        raise FamilyError(f"{path.name} must hold one JSON object, got a {type(config).__name__}")
+    return config
 
 
 def _with_variant(config: dict[str, Any], choice: Sequence[str]) -> dict[str, Any]:
