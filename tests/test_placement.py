@@ -9,6 +9,7 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from bundle.transforms.placement import INTERPOLATIONS, Placement
+from bundle.transforms.simulation import tight_box
 
 sides = st.integers(1, 90)
 rules = st.sampled_from(["longest", "stretch", "pad_center"])
@@ -40,6 +41,18 @@ def test_a_pixel_maps_to_the_pixel_of_the_square_that_shows_it(height, width, ru
     column, row = (placement.to_square(np.array([x, y])) + 0.5).astype(int)
     if min(placement.scale) >= 1:
         assert placement.mask_to_square(mask)[row, column] == 1
+
+
+@given(sides, sides, rules, st.data())
+def test_a_tight_box_becomes_the_tight_box_of_the_enlarged_mask(height, width, rule, data):
+    placement = Placement.of(height, width, size=96, rule=rule)
+    assume(min(placement.scale) >= 1)
+    x0, x1 = sorted(data.draw(st.tuples(st.integers(0, width - 1), st.integers(0, width - 1))))
+    y0, y1 = sorted(data.draw(st.tuples(st.integers(0, height - 1), st.integers(0, height - 1))))
+    mask = np.zeros((height, width), dtype=np.uint8)
+    mask[y0 : y1 + 1, x0 : x1 + 1] = 1
+    wanted = tight_box(placement.mask_to_square(mask))
+    assert np.abs(placement.box_to_square(np.array([x0, y0, x1, y1])) - wanted).max() <= 1
 
 
 @given(sides, sides, rules)

@@ -85,9 +85,15 @@ class Placement:
         return (np.asarray(xy, dtype=np.float64) - (self.left, self.top)) / self.scale
 
     def box_to_square(self, box: np.ndarray) -> np.ndarray:
-        """Map (..., 4) boxes (x0, y0, x1, y1) of the slice to the square."""
+        """Map (..., 4) boxes (x0, y0, x1, y1) of the slice, both corners inclusive pixels, to the square.
+
+        Where the slice is enlarged, its last pixel becomes several, and the box ends with the last of them: so a tight
+        box becomes the tight box of the enlarged mask, which is what networks are trained with.
+        """
         box = np.asarray(box, dtype=np.float64)
-        return self.to_square(box.reshape(*box.shape[:-1], 2, 2)).reshape(box.shape)
+        square = self.to_square(box.reshape(*box.shape[:-1], 2, 2))
+        square[..., 1, :] += np.maximum(np.asarray(self.scale) - 1, 0)
+        return square.reshape(box.shape)
 
     def image_to_content(self, image: np.ndarray, interpolation: str) -> np.ndarray:
         """Resize an (H, W, C) uint8 or float32 image to (content_height, content_width, C), same value range."""
