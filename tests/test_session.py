@@ -70,6 +70,17 @@ def test_one_point_travels_through_the_volume_until_the_object_ends():
     assert min(result.scores) >= 7 and max(result.scores) <= 23
 
 
+def test_points_on_two_slices_do_not_end_the_object():
+    prompts = ObjectPrompts(points=[[14, 20, 14], [14, 20, 17]], point_labels=[1, 1])
+    assert dice(open_session(ball()).segment_volume(prompts).mask, ball()) > 0.9
+
+
+def test_a_click_in_a_3d_box_corrects_what_comes_from_its_middle():
+    prompts = ObjectPrompts(points=[[14, 20, 10]], point_labels=[1], box=box_of(ball()))
+    result = open_session(ball()).segment_volume(prompts)
+    assert set(result.scores) == set(range(7, 24)) and dice(result.mask, ball()) > 0.95
+
+
 def test_a_background_point_removes_what_it_points_at():
     truth = ball() | ball(centre=(31, 20, 15), radius=5)
     prompts = ObjectPrompts(points=[[31, 20, 15]], point_labels=[0], box=np.array([[0, 0, 15], [39, 35, 15]]))

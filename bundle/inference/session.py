@@ -115,10 +115,10 @@ class InteractiveSession:
             prompts = prompts.validated(self.volume.shape)
             first, last = _slice_range(prompts, frame)
             asked = _prompts_of_slices(prompts, frame)
-            if not asked:  # a box of several slices: its middle shows the object best
-                asked = {(first + last) // 2: SlicePrompt(box=_box_on_slice(prompts, frame))}
-            bounded = last > first
-            if not bounded:
+            bounded = last > first and prompts.box is not None
+            if bounded:  # its middle shows the object best; clicks elsewhere correct what comes from there
+                asked.setdefault((first + last) // 2, SlicePrompt(box=_box_on_slice(prompts, frame)))
+            else:
                 first, last = 0, frame.depth - 1
 
             def ask(index: int, prompt: SlicePrompt) -> SliceMask:
