@@ -59,6 +59,12 @@ def test_a_single_box_lies_around_its_object():
         assert (moved >= 0).all() and (moved <= 4).all()
 
 
+def test_a_share_of_the_boxes_stays_tight():
+    batch = make_batch()
+    asked = ask(IterativeObjective(PromptLoss(), steps=1, box_probability=1.0, tight_share=1.0), batch).asked
+    assert np.array_equal(asked[0].boxes.numpy(), [tight_box(mask) for mask in batch.masks.numpy()])
+
+
 def test_a_single_point_lies_in_its_object_and_gets_candidates():
     batch = make_batch()
     out = ask(IterativeObjective(PromptLoss(), steps=1, box_probability=0.0), batch)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sqlite3
 from itertools import product
 from pathlib import Path
 
@@ -107,6 +108,14 @@ def test_a_run_from_mae_takes_its_encoder(tmp_path):
     started = small_run(tmp_path, "default", start=str(tmp_path / "best.safetensors")).get_parsed_content("network")
     name = "image_encoder.patch_embed.conv1.conv.weight"
     torch.testing.assert_close(started.state_dict()[name], source[name].float(), atol=1e-3, rtol=1e-2)
+
+
+@pytest.mark.slow
+def test_mlflow_records_a_run_when_asked_for(tmp_path):
+    small_run(tmp_path, "medsam", mlflow_uri=f"sqlite:///{tmp_path}/mlflow.db").get_parsed_content("run")
+    with sqlite3.connect(tmp_path / "mlflow.db") as database:
+        recorded = {row[0] for row in database.execute("select distinct key from metrics")}
+    assert {"loss", "val_dice"} <= recorded
 
 
 def test_train_json_has_the_properties_of_a_monai_bundle(tmp_path):
