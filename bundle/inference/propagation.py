@@ -29,7 +29,7 @@ class PropagationRule:
         use_logits: hand the previous logits on.
     """
 
-    margin: float = 0.06
+    margin: float = 0.15
     smallest_iou: float = 0.5
     smallest_share: float = 0.02
     use_logits: bool = True
