@@ -52,7 +52,7 @@ def test_a_sudden_change_is_the_end():
 
 
 def test_boxes_stay_in_the_users_box():
-    prompt = PropagationRule().next_prompt(disc(8), np.array([10.0, 4.0, 20.0, 30.0]))
+    prompt = PropagationRule(margin=0.06).next_prompt(disc(8), np.array([10.0, 4.0, 20.0, 30.0]))
     np.testing.assert_allclose(prompt.box, [10.0, 6.98, 20.0, 25.02], atol=0.01)
 
 

@@ -1,0 +1,57 @@
+"""What the README tells people to type works."""
+
+from __future__ import annotations
+
+import re
+import shlex
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from bundle.data.phantom import make_phantom
+from bundle.data.volume import read_label, write_volume
+from bundle.transforms.prompts import read_prompts
+
+ROOT = Path(__file__).resolve().parent.parent
+TEXT = (ROOT / "README.md").read_text()
+PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
+
+
+def blocks(language: str) -> list[str]:
+    return re.findall(rf"```{language}\n(.*?)```", TEXT, flags=re.DOTALL)
+
+
+COMMANDS = [line.split("#")[0].strip() for block in blocks("bash") for line in block.splitlines()]
+
+
+@pytest.mark.parametrize("command", [c for c in COMMANDS if c.startswith("make")])
+def test_every_make_command_is_a_target(command):
+    subprocess.run([*shlex.split(command), "--dry-run"], cwd=ROOT, check=True, capture_output=True)
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_every_link_leads_somewhere(page):
+    for target in re.findall(r"\]\(([^)#]+)[^)]*\)", page.read_text()):
+        assert target.startswith("http") or (page.parent / target).exists(), target
+
+
+def test_every_script_that_is_named_exists():
+    for script in re.findall(r"python (scripts/\w+\.py)", TEXT):
+        assert (ROOT / script).exists(), script
+
+
+def test_the_inference_command_segments_the_phantom_with_the_prompts_shown(tmp_path):
+    (command,) = [c for c in COMMANDS if "configs/inference.json" in c]
+    (tmp_path / "prompts.json").write_text(blocks("json")[0])
+    image, truth, _ = make_phantom(seed=0)
+    write_volume(image, tmp_path / "ct.nii.gz")
+    arguments = [a.replace("configs/", f"{ROOT}/configs/") for a in shlex.split(command)]
+    arguments[0] = sys.executable
+    subprocess.run(arguments, cwd=tmp_path, check=True, capture_output=True, timeout=300)
+    (path,) = [p for p in (tmp_path / "out").rglob("*.nii.gz")]
+    labels = read_label(path).array
+    for prompts in read_prompts(tmp_path / "prompts.json"):
+        found, wanted = labels == prompts.label, truth.array == prompts.label
+        assert 2 * (found & wanted).sum() / (found.sum() + wanted.sum()) > 0.5, prompts.name
