@@ -9,7 +9,7 @@ import pytest
 from training_room import CONTRACT, make_pool, make_slice
 
 from bundle.data.phantom import make_phantom
-from bundle.data.pool import cut_slices, few_slices, phantom_pool, read_pool, stack_slices
+from bundle.data.pool import cut_slices, describe_sources, few_slices, phantom_pool, read_pool, stack_slices
 from bundle.data.volume import Volume, write_label, write_volume
 
 
@@ -110,3 +110,9 @@ def test_few_shots_come_from_different_patients():
 def test_more_shots_than_slices_are_refused():
     with pytest.raises(ValueError, match="asks for 5 slices, got 2"):
         few_slices(make_pool((2,)), count=5)
+
+
+def test_sources_are_described_for_the_checkpoint():
+    pool = [replace(make_slice(), patient=name, key=f"{name}-{i}") for i, name in enumerate("aab")]
+    described = describe_sources({"labelled": {"slices": pool, "weight": 1.0}})
+    assert described == {"labelled": {"slices": 3, "patients": 2}}

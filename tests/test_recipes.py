@@ -71,6 +71,7 @@ def check_training(run: ConfigParser, tmp_path: Path, recipe: str) -> None:
     assert all(torch.isfinite(p).all() for p in after)
     trained = open_checkpoint(tmp_path / "best.safetensors")
     assert trained.metadata["recipe"] == recipe and trained.metadata["epoch"] == 1
+    assert trained.metadata["labels"] and trained.metadata["training_data"]
     assert (tmp_path / "last.pt").is_file() and (tmp_path / "curve.csv").is_file()
     assert list(tmp_path.glob("events.out.tfevents.*"))
 

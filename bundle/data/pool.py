@@ -142,6 +142,17 @@ def read_pool(items: Iterable[Mapping[str, Any]], *, contract: Contract, **optio
     return pool
 
 
+def describe_sources(sources: Mapping[str, Mapping[str, Any]]) -> dict[str, dict[str, int]]:
+    """What a training draws from, for the metadata of its checkpoint: per source its number of slices and patients."""
+    return {
+        name: {
+            "slices": len(source["slices"]),
+            "patients": len({labelled.patient for labelled in source["slices"]}),
+        }
+        for name, source in sources.items()
+    }
+
+
 def stack_slices(slices: Sequence[LabelledSlice], *, depth: int, step: int | None = None) -> list[LabelledStack]:
     """Group the consecutive slices of each volume into stacks that show at least one object.
 
