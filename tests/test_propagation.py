@@ -51,6 +51,20 @@ def test_a_sudden_change_is_the_end():
     assert set(answers) == {0}
 
 
+def test_the_object_may_wander_but_not_swell():
+    # A network that always fills its box: without a cap it would leak further with every slice.
+    def fill(index: int, prompt: SlicePrompt) -> SliceMask:
+        x0, y0, x1, y1 = prompt.box.round().astype(int)
+        mask = np.zeros((32, 32), bool)
+        mask[y0 : y1 + 1, x0 : x1 + 1] = True
+        return SliceMask(mask, torch.zeros(8, 8), 0.9)
+
+    seed = fill(0, SlicePrompt(box=np.array([10.0, 10.0, 20.0, 20.0])))
+    answers = propagate({0: seed}, fill, first=0, last=20)
+    widest = max(answer.mask.any(axis=0).sum() for answer in answers.values())
+    assert len(answers) == 21 and widest <= 1.15 * 11 + 1
+
+
 def test_boxes_stay_in_the_users_box():
     prompt = PropagationRule(margin=0.06).next_prompt(disc(8), np.array([10.0, 4.0, 20.0, 30.0]))
     np.testing.assert_allclose(prompt.box, [10.0, 6.98, 20.0, 25.02], atol=0.01)

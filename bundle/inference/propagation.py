@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from itertools import pairwise
 
 import numpy as np
 
 from bundle.inference.predictor import SliceMask, SlicePrompt
+from bundle.transforms.simulation import tight_box
 
 Ask = Callable[[int, SlicePrompt], SliceMask]
 """Answers a prompt on a slice: (slice index, prompt) -> mask."""
@@ -23,29 +25,35 @@ class PropagationRule:
     one too little.
 
     Attributes:
-        margin: the box grows by this share of its sides, and by at least one pixel, because the object may.
+        margin: the box grows by this share of its sides, and by at least one pixel, because the object may, ...
+        growth: ... but stays below this multiple of the largest seed's box: it may wander, not swell.
         smallest_iou: stop when the masks of two neighbours overlap less than this.
         smallest_share: stop when a mask has shrunk below this share of the largest one seen on the way.
         use_logits: hand the previous logits on.
     """
 
-    margin: float = 0.15
+    margin: float = 0.1
+    growth: float = 1.15
     smallest_iou: float = 0.5
     smallest_share: float = 0.02
     use_logits: bool = True
 
-    def next_prompt(self, previous: SliceMask, limit: np.ndarray | None) -> SlicePrompt | None:
+    def next_prompt(
+        self, previous: SliceMask, limit: np.ndarray | None, largest: np.ndarray | None = None
+    ) -> SlicePrompt | None:
         """The prompt for a neighbour; None where the previous mask is empty.
 
         Args:
             previous: the answer on the slice before.
             limit: (4,) box (x0, y0, x1, y1) that the user's 3D box leaves, or None.
+            largest: (2,) sides (x, y) of the largest seed's box, or None.
         """
-        rows, columns = np.flatnonzero(previous.mask.any(axis=1)), np.flatnonzero(previous.mask.any(axis=0))
-        if len(rows) == 0:
+        if not previous.mask.any():
             return None
-        low, high = np.array([columns[0], rows[0]], float), np.array([columns[-1], rows[-1]], float)
+        low, high = np.split(tight_box(previous.mask).astype(float), 2)
         grow = np.maximum(1.0, self.margin * (high - low + 1))
+        if largest is not None:
+            grow = np.minimum(grow, (self.growth * largest - (high - low + 1)) / 2)
         height, width = previous.mask.shape
         floor, ceiling = (limit[:2], limit[2:]) if limit is not None else ((0, 0), (width - 1, height - 1))
         box = np.concatenate([np.clip(low - grow, floor, ceiling), np.clip(high + grow, floor, ceiling)])
@@ -87,13 +95,20 @@ def propagate(
     rule = rule or PropagationRule()
     answers = dict(seeds)
     order = sorted(seeds)
+    walk = partial(_walk, answers, ask, limit=limit, rule=rule, largest=_largest_sides(seeds.values()))
     for low, high in pairwise(order):
         middle = (low + high) // 2
-        _walk(answers, ask, low, range(low + 1, middle + 1), limit, rule, stop=False)
-        _walk(answers, ask, high, range(high - 1, middle, -1), limit, rule, stop=False)
-    _walk(answers, ask, order[0], range(order[0] - 1, first - 1, -1), limit, rule, stop=True)
-    _walk(answers, ask, order[-1], range(order[-1] + 1, last + 1), limit, rule, stop=True)
+        walk(low, range(low + 1, middle + 1), stop=False)
+        walk(high, range(high - 1, middle, -1), stop=False)
+    walk(order[0], range(order[0] - 1, first - 1, -1), stop=True)
+    walk(order[-1], range(order[-1] + 1, last + 1), stop=True)
     return answers
+
+
+def _largest_sides(seeds: Iterable[SliceMask]) -> np.ndarray | None:
+    """(2,) sides (x, y) of the largest box around a seed; None when all are empty."""
+    boxes = [tight_box(seed.mask).astype(float) for seed in seeds if seed.mask.any()]
+    return np.max([box[2:] - box[:2] + 1 for box in boxes], axis=0) if boxes else None
 
 
 def _walk(
@@ -101,20 +116,21 @@ def _walk(
     ask: Ask,
     start: int,
     indices: range,
+    *,
     limit: np.ndarray | None,
     rule: PropagationRule,
-    *,
+    largest: np.ndarray | None,
     stop: bool,
 ) -> None:
     previous = answers[start]
-    largest = int(previous.mask.sum())
+    biggest = int(previous.mask.sum())
     for index in indices:
-        prompt = rule.next_prompt(previous, limit)
+        prompt = rule.next_prompt(previous, limit, largest)
         if prompt is None:
             return
         current = ask(index, prompt)
-        if stop and rule.ended(previous, current, largest):
+        if stop and rule.ended(previous, current, biggest):
             return
         answers[index] = current
-        largest = max(largest, int(current.mask.sum()))
+        biggest = max(biggest, int(current.mask.sum()))
         previous = current

@@ -110,7 +110,7 @@ class IterativeObjective:
 
     def _box(self, mask: np.ndarray, rng: np.random.Generator) -> np.ndarray:
         box = tight_box(mask)
-        if rng.random() < self.tight_share:
+        if self.tight_share and rng.random() < self.tight_share:
             return box
         reach = self.wide_jitter if rng.random() < 0.2 else self.box_jitter
         return jitter_box(box, rng, max_pixels=reach + self.box_share * (box[2:] - box[:2]), shape=mask.shape)
