@@ -8,6 +8,7 @@ import subprocess
 
 import pytest
 import torch
+from ignite.engine import Engine
 from safetensors.torch import save_file
 
 from bundle.networks import families
@@ -21,6 +22,8 @@ from bundle.networks.checkpoints import (
 )
 from bundle.networks.families import Family, FamilyError, build_network, family_of_checkpoint, load_family
 from bundle.networks.layouts import to_bundle_layout, to_official_layout
+from bundle.training.handlers import RunState, averaged
+from bundle.training.samples import DrawNumbers
 
 FAMILY = load_family("default")
 
@@ -148,6 +151,14 @@ def test_what_is_saved_comes_back_with_its_metadata(tmp_path, network, state):
 def test_full_precision_comes_back_to_the_bit(tmp_path, network, state):
     path = save_checkpoint(network, tmp_path / "x.safetensors", half=False)
     assert all(torch.equal(value, state[key]) for key, value in open_checkpoint(path).state_dict.items())
+
+
+def test_the_last_state_of_a_training_gives_its_averaged_weights(loads, network, state, tmp_path):
+    average = averaged(network)
+    optimiser = torch.optim.AdamW(network.parameters())
+    kept = {"network": build_small(seed=3), "average": average, "optimizer": optimiser}
+    RunState(tmp_path / "last.pt", kept, draws=DrawNumbers(8), batch_size=2).save(Engine(lambda engine, batch: None))
+    loads(torch.load(tmp_path / "last.pt", weights_only=True), "copy.pt")
 
 
 def test_the_default_network_fits_into_25_megabytes(tmp_path):

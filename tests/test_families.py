@@ -22,6 +22,7 @@ from bundle.networks.build import VIT_VARIANTS
 from bundle.networks.families import (
     FamilyError,
     build_network,
+    find_weights,
     list_families,
     load_family,
     recognise_family,
@@ -179,11 +180,22 @@ def test_an_option_replaces_an_argument_of_the_builder():
         (lambda: build_network("medsam", random=True, options={"depth": 3}), "no option 'depth'"),
         (lambda: build_network("finetune_sam"), "no published weights"),
         (lambda: build_network("medsam_v0"), r"download\.py medsam_v0"),
+        (lambda: find_weights("medsam_v0"), r"download\.py medsam_v0"),
     ],
 )
 def test_a_wrong_wish_is_answered_with_what_exists(call, message):
     with pytest.raises(FamilyError, match=message):
         call()
+
+
+@pytest.mark.parametrize("wish", ["mine.pth", "runs/a/best.safetensors", Path("best")])
+def test_a_path_or_a_name_with_an_ending_is_a_checkpoint_and_no_family(wish):
+    assert find_weights(wish) == Path(wish)
+
+
+def test_a_familys_name_and_the_family_itself_mean_its_published_weights():
+    family = load_family("default")
+    assert find_weights("default") == find_weights(family) == family.checkpoint_path
 
 
 @pytest.mark.parametrize(

@@ -95,6 +95,8 @@ _INERT_CLASSES: list[Callable | tuple[Callable, str]] = [
 def open_checkpoint(path: str | Path) -> Checkpoint:
     """Read a ``.pth``, ``.pt``, ``.bin`` or ``.safetensors`` file of any known project without running code from it.
 
+    A training's ``last.pt`` gives the moving average of its weights; unlike ``best.safetensors`` it has no metadata.
+
     Raises:
         CheckpointError: if the file is missing, truncated, holds anything but plain weights, or no weights at all.
     """
@@ -212,6 +214,7 @@ def _read_pickle(path: Path) -> Any:
 
 
 def _unwrap(content: Any, path: Path) -> dict[str, Tensor]:
+    content = _averaged_weights(content)
     decoder = content.get("decoder_state") if isinstance(content, Mapping) else None
     for wrapper in _WRAPPERS:
         if isinstance(content, Mapping) and isinstance(content.get(wrapper), Mapping):
@@ -224,6 +227,15 @@ def _unwrap(content: Any, path: Path) -> dict[str, Tensor]:
     decoder = {key.removeprefix("module."): value for key, value in (decoder or {}).items()}
     decoder = {key: value for key, value in decoder.items() if not key.startswith("encoder.")}
     return {**to_bundle_layout(content), **to_bundle_layout(decoder)}
+
+
+def _averaged_weights(content: Any) -> Any:
+    """Of the state of our own training (``RunState``) the moving average, which is what ``SaveBest`` writes too."""
+    objects = content.get("objects") if isinstance(content, Mapping) else None
+    average = objects.get("average") if isinstance(objects, Mapping) else None
+    if not isinstance(average, Mapping):
+        return content
+    return {key: value for key, value in average.items() if key != "n_averaged"}
 
 
 def _check_family(metadata: Mapping[str, Any], family: Family, path: str | Path) -> None:

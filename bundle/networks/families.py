@@ -131,8 +131,31 @@ def build_network(
     family = family if isinstance(family, Family) else load_family(family)
     network = _instantiate_network(family, seed, options)
     if not random:
-        load_checkpoint(network, _find_checkpoint(family, checkpoint), family)
+        load_checkpoint(network, find_weights(family if checkpoint is None else Path(checkpoint)), family)
     return network.eval()
+
+
+def find_weights(wish: Family | str | Path) -> Path:
+    """The file of weights that someone means: a checkpoint of theirs, or a family's published one.
+
+    Args:
+        wish: a family or its name; a path, or a name with an ending, is a checkpoint and comes back as it is.
+
+    Raises:
+        FamilyError: if the family's weights are not published, or not on this machine.
+    """
+    if isinstance(wish, Path) or (isinstance(wish, str) and Path(wish).suffix not in ("", ".json")):
+        return Path(wish)
+    family = wish if isinstance(wish, Family) else load_family(wish)
+    path = family.checkpoint_path
+    if path is None:
+        raise FamilyError(f"family {family.name} has no published weights; give a checkpoint of your own")
+    if not path.is_file():
+        raise FamilyError(
+            f"the weights of {family.name} are not at {path}; run `python scripts/download.py {family.name}`, give a "
+            "checkpoint of your own, or train from nothing with `--start '$None'`"
+        )
+    return path
 
 
 def recognise_family(checkpoint: Checkpoint | Mapping[str, Tensor]) -> list[str]:
@@ -193,20 +216,6 @@ def _instantiate_network(family: Family, seed: int = 0, options: Mapping[str, An
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         return builder(**arguments)
-
-
-def _find_checkpoint(family: Family, checkpoint: str | Path | None) -> Path:
-    if checkpoint is not None:
-        return Path(checkpoint)
-    path = family.checkpoint_path
-    if path is None:
-        raise FamilyError(f"family {family.name} has no published weights; give a checkpoint of your own")
-    if not path.is_file():
-        raise FamilyError(
-            f"the weights of {family.name} are not at {path}; run `python scripts/download.py {family.name}` "
-            "or give a checkpoint of your own"
-        )
-    return path
 
 
 def _read(path: Path) -> dict[str, Any]:

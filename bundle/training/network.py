@@ -11,7 +11,7 @@ from torch import nn
 
 from bundle.networks.automatic import ConvolutionalDecoder
 from bundle.networks.checkpoints import initialise_from
-from bundle.networks.families import FamilyError, load_family
+from bundle.networks.families import find_weights
 from bundle.networks.peft import set_trainable
 
 logger = logging.getLogger(__name__)
@@ -41,7 +41,7 @@ def start_network(
         TuningError: if a pattern matches no parameter.
     """
     if start is not None:
-        taken = initialise_from(network, _weights_of(start), skip=skip)
+        taken = initialise_from(network, find_weights(start), skip=skip)
         logger.info("%d tensors taken from %s, %d kept", len(taken.loaded) + len(taken.resized), start, len(taken.kept))
     set_trainable(network, trainable)
     return network.to(device)
@@ -80,18 +80,3 @@ def _freeze_statistics(module: nn.Module) -> bool | None:
     if flags and not any(flags):
         module.eval()
     return any(flags) if flags else None
-
-
-def _weights_of(start: str | Path) -> Path:
-    if Path(start).suffix:
-        return Path(start)
-    family = load_family(start)
-    path = family.checkpoint_path
-    if path is None:
-        raise FamilyError(f"family {family.name} has no published weights to start from; give a checkpoint")
-    if not path.is_file():
-        raise FamilyError(
-            f"training starts from the weights of {family.name}, which are not at {path}; run "
-            f"`python scripts/download.py {family.name}`, or start from nothing with `--start '$None'`"
-        )
-    return path
