@@ -218,6 +218,12 @@ def test_each_patient_validates_in_exactly_one_fold(patients, k, seed):
         check_disjoint(fold)
 
 
+def test_patients_of_a_test_split_stand_in_no_fold():
+    items = [{"patient": patient, "split": split} for patient, split in zip("abcd", [*SPLITS, "training"], strict=True)]
+    for fold in k_folds([*items, {"patient": "c"}], k=2):
+        assert {item["patient"] for part in fold.values() for item in part} == {"a", "b", "d"}
+
+
 def test_ten_patients_split_eight_one_one():
     splits = split_items([{"patient": str(n)} for n in range(10)])
     assert [len(splits[name]) for name in SPLITS] == [8, 1, 1]

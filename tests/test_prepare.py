@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import json
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +13,9 @@ import pytest
 from bundle.data import prepare as module
 from bundle.data.layouts import flare22, msd
 from bundle.data.phantom import make_phantom
+from bundle.data.pool import read_pool
 from bundle.data.prepare import Preparation, PrepareError, prepare, unified_labels
+from bundle.data.slice_files import STORAGES
 from bundle.data.slices import SliceFilters
 from bundle.data.splits import check_disjoint, split_items
 from bundle.data.volume import read_label, read_volume, write_label, write_volume
@@ -57,7 +60,7 @@ def test_a_prepared_slice_gives_the_network_the_input_that_its_volume_gives(tmp_
     np.testing.assert_allclose(from_picture, from_volume, atol=step + 1e-6)
 
 
-@pytest.mark.parametrize("storage", ["png", "zarr"])
+@pytest.mark.parametrize("storage", STORAGES)
 def test_both_storages_hold_the_same_slices_in_all_planes(tmp_path, dataset, storage):
     items = flare22(dataset)[:1]
     report = prepare(items, tmp_path, preparation(storage=storage, planes=("axial", "sagittal")))
@@ -75,6 +78,36 @@ def test_both_storages_hold_the_same_slices_in_all_planes(tmp_path, dataset, sto
             assert {str(value) for value in np.unique(stored) if value} == set(described["boxes"])
             pictures += 1
     assert pictures == report["slices"] > 20
+
+
+@pytest.mark.parametrize("storage", STORAGES)
+def test_a_prepared_folder_read_back_keeps_pixel_spacing_modality_and_patient(tmp_path, dataset, storage):
+    items = flare22(dataset)[:2]
+    prepare(items, tmp_path, preparation(storage=storage, planes=("axial", "sagittal")))
+    pool = read_pool(msd(tmp_path, datalist="datalist.json"), contract=load_family("medsam_v0").contract)
+    volume = read_volume(items[0]["image"])
+    spacing = {
+        plane: SliceFrame.of_plane(volume.shape, volume.affine, plane).pixel_spacing(volume.spacing)
+        for plane in ("axial", "sagittal")
+    }
+    assert {part.key.removeprefix(part.patient).split("_")[1].split("-")[0] for part in pool} == set(spacing)
+    for part in pool:
+        plane = next(plane for plane in spacing if plane in part.key)
+        np.testing.assert_allclose(part.pixel_spacing, spacing[plane])
+        assert part.modality == "windowed"
+    assert {part.patient for part in pool} == {item["patient"] for item in items}
+
+
+def test_two_labels_of_one_name_get_files_of_their_own(tmp_path, dataset):
+    items = []
+    for number, item in enumerate(flare22(dataset)[:2]):
+        (tmp_path / str(number)).mkdir()
+        label = shutil.copy(item["label"], tmp_path / str(number) / "label.nii.gz")
+        items.append({**item, "label": str(label)})
+    prepare(items, tmp_path / "out", preparation())
+    prepared = msd(tmp_path / "out", datalist="datalist.json")
+    assert {Path(entry["image"]).name.split("_axial")[0] for entry in prepared} == set(module._keys(items))
+    assert len({entry["source"] for entry in prepared}) == 2
 
 
 def test_patients_stay_together_and_folds_are_written(tmp_path, dataset):

@@ -92,6 +92,13 @@ def test_a_png_keeps_the_labels_of_one_slice(tmp_path, highest):
     np.testing.assert_array_equal(read_label(write_label(labels, like, tmp_path / "label.png")).array, labels)
 
 
+def test_a_png_keeps_the_spacing_of_what_was_written_and_of_nothing_else(tmp_path):
+    volume = Volume(np.zeros((5, 3, 1), np.uint8), np.diag([-0.7, -2.5, 4.0, 1.0]))
+    np.testing.assert_allclose(read_volume(write_volume(volume, tmp_path / "ours.png")).affine, volume.affine)
+    Image.fromarray(np.zeros((3, 5), np.uint8)).save(tmp_path / "screen.png", dpi=(72, 72))
+    np.testing.assert_allclose(read_volume(tmp_path / "screen.png").spacing, 1)
+
+
 def test_a_picture_is_column_row_and_already_windowed(tmp_path):
     picture = np.zeros((3, 5), np.uint8)
     picture[1, 4] = 9

@@ -11,8 +11,6 @@ import hashlib
 import json
 import os
 import re
-import shutil
-import tempfile
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
@@ -24,15 +22,15 @@ from typing import Any
 import numpy as np
 from tqdm import tqdm
 
-from bundle.data.formats import write_zarr
 from bundle.data.layouts import Item
-from bundle.data.slices import Dropped, SliceEntry, SliceFilters, index_slices, summarise
+from bundle.data.slice_files import STORAGES, ChosenSlices, Record
+from bundle.data.slices import Dropped, SliceFilters, index_slices, summarise
 from bundle.data.splits import k_folds, split_items
-from bundle.data.volume import Volume, VolumeError, read_label, read_volume, write_label, write_volume
-from bundle.transforms.contract import Contract, Intensity
+from bundle.data.volume import Volume, VolumeError, read_label, read_volume
+from bundle.transforms.contract import Contract
 
-STORAGES = ("png", "zarr")
-Record = dict[str, Any]
+# Of what lies on disk: another number makes all existing results stale. 2: pictures have their spacing.
+_FORMAT = 2
 
 
 class PrepareError(ValueError):
@@ -47,7 +45,7 @@ class Preparation:
         contract: its intensity rule turns volumes into 8-bit pictures, one channel or three.
         planes: to slice along.
         filters: what counts as noise.
-        storage: "png" (one file per slice) or "zarr" (one group per volume and plane, one chunk per slice).
+        storage: one of ``bundle.data.slice_files.STORAGES``: "png" or "zarr".
     """
 
     contract: Contract
@@ -142,10 +140,9 @@ def prepare_item(
     except VolumeError as error:  # one bad file among thousands must not stop the rest: it is in the report
         return key, {**record, "error": str(error)}
     entries, dropped = index_slices(label, planes=preparation.planes, filters=preparation.filters)
-    store = _store_png if preparation.storage == "png" else _store_zarr
     intensity = preparation.contract.intensity(image.array, image.modality)
-    labelled = _labelled(item, numbering)
-    stored = store(output, key, image, entries, intensity, labelled)
+    chosen = ChosenSlices(key, image, intensity, _labelled(item, numbering), entries)
+    stored = STORAGES[preparation.storage](chosen, output)
     record["entries"] = [{**entry, "patient": item["patient"], "source": key} for entry in stored]
     kept = {value for entry in entries for value in entry.boxes}
     record["lost"] = sorted(set(np.unique(label.array).tolist()) - kept - {0})
@@ -154,76 +151,7 @@ def prepare_item(
     return key, record
 
 
-def eight_bit(picture: np.ndarray, intensity: Intensity) -> np.ndarray:
-    """A slice as uint8, (H, W) of one view or (H, W, 3), rounded down as the contract does.
-
-    Args:
-        picture: (H, W) intensities, or (H, W, 3) colour, each channel of which goes through the view.
-        intensity: the contract's views of the volume.
-    """
-    if picture.ndim == 3:
-        views = intensity if len(intensity) == 3 else intensity * 3
-        return np.stack([view.apply(picture[..., i]) for i, view in enumerate(views)], axis=-1).astype(np.uint8)
-    channels = [view.apply(picture).astype(np.uint8) for view in intensity]
-    return channels[0] if len(channels) == 1 else np.stack(channels, axis=-1)
-
-
 # --- writing ---------------------------------------------------------------------------------------------------------
-
-
-def _store_png(
-    output: Path,
-    key: str,
-    image: Volume,
-    entries: Sequence[SliceEntry],
-    intensity: Intensity,
-    labelled: Sequence[int],
-) -> Iterator[Record]:
-    for entry in entries:
-        name = f"{key}_{entry.frame.plane}_{entry.index:04d}.png"
-        picture = eight_bit(entry.frame.extract(image.array, entry.index), intensity)
-        volume = Volume(picture.swapaxes(0, 1)[:, :, None], np.diag([-1.0, -1.0, 1.0, 1.0]), "windowed")
-        write_volume(volume, output / "images" / name)
-        write_label(entry.labels.T[:, :, None], volume, output / "labels" / name)
-        yield {"image": f"images/{name}", "label": f"labels/{name}", **_describe(image, entry, labelled)}
-
-
-def _store_zarr(
-    output: Path,
-    key: str,
-    image: Volume,
-    entries: Sequence[SliceEntry],
-    intensity: Intensity,
-    labelled: Sequence[int],
-) -> Iterator[Record]:
-    for plane in dict.fromkeys(entry.frame.plane for entry in entries):
-        chosen = [entry for entry in entries if entry.frame.plane == plane]
-        pictures = [eight_bit(entry.frame.extract(image.array, entry.index), intensity) for entry in chosen]
-        name = f"slices/{key}_{plane}.zarr"
-        dy, dx = chosen[0].frame.pixel_spacing(image.spacing)
-        arrays = {"imgs": np.stack(pictures), "gts": np.stack([entry.labels for entry in chosen])}
-        slices = [_describe(image, entry, labelled) for entry in chosen]
-        _replace_folder(output / name, arrays, spacing=[dx, dy, 1.0], slices=slices)
-        yield {"image": name, "label": name, "plane": plane, "labelled": labelled, "slices": slices}
-
-
-def _replace_folder(path: Path, arrays: Mapping[str, np.ndarray], **attributes: object) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=path.parent, prefix=".writing-") as folder:
-        write_zarr(Path(folder, path.name), arrays, **attributes)
-        shutil.rmtree(path, ignore_errors=True)
-        os.replace(Path(folder, path.name), path)
-
-
-def _describe(image: Volume, entry: SliceEntry, labelled: Sequence[int]) -> Record:
-    return {
-        "labelled": [value for value in labelled if value not in entry.lost],
-        "plane": entry.frame.plane,
-        "index": entry.index,
-        "pixel_spacing": list(entry.frame.pixel_spacing(image.spacing)),
-        "boxes": {str(value): list(box) for value, box in entry.boxes.items()},
-        "pixels": {str(value): count for value, count in entry.pixels.items()},
-    }
 
 
 def _entries(part: Sequence[Item], items: Sequence[Item], keys: Sequence[str], records: Mapping) -> list[Record]:
@@ -257,16 +185,17 @@ def _run(jobs: Sequence[tuple], workers: int) -> Iterator[tuple[str, Record]]:
 
 
 def _keys(items: Sequence[Item]) -> list[str]:
-    """A file name for each item: its label's name, and its number where two are alike."""
+    """A file name for each item: its label's name, with a hash of its path where two are alike."""
     keys = [re.sub(r"[^\w-]+", "_", Path(item["label"]).name.split(".")[0]) for item in items]
     times = Counter(keys)
-    return [key if times[key] == 1 else f"{key}_{number}" for number, key in enumerate(keys)]
+    hashes = [hashlib.sha256(str(item["label"]).encode()).hexdigest()[:12] for item in items]
+    return [key if times[key] == 1 else f"{key}_{digest}" for key, digest in zip(keys, hashes, strict=True)]
 
 
 def _fingerprint(item: Item, preparation: Preparation, numbering: Mapping[str, int]) -> str:
     files = [Path(item[part]) for part in ("image", "label")]
     state = [(file.stat().st_size, file.stat().st_mtime_ns) for file in files if file.exists()]
-    parts = (item, asdict(preparation), dict(numbering), state)
+    parts = (_FORMAT, item, asdict(preparation), dict(numbering), state)
     return hashlib.sha256(json.dumps(parts, sort_keys=True, default=dict).encode()).hexdigest()
 
 

@@ -46,9 +46,13 @@ def split_items(
 def k_folds(items: Sequence[Item], *, k: int, seed: int = 0) -> list[dict[str, list[Item]]]:
     """Cross-validation: ``k`` divisions into training and validation, each patient validating exactly once.
 
+    Patients who already stand in the split "test" are left out: they are for the end.
+
     Raises:
         SplitError: there are fewer patients than folds, or fewer than two folds.
     """
+    kept_for_the_end = {item["patient"] for item in items if item.get("split") == "test"}
+    items = [item for item in items if item["patient"] not in kept_for_the_end]
     patients = _shuffled_patients(items, seed)
     if not 2 <= k <= len(patients):
         raise SplitError(f"k must be 2 to the number of patients ({len(patients)}), got {k}")

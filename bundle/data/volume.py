@@ -138,7 +138,7 @@ def write_label(
 ) -> Path:
     """Write a label map on the grid of ``like``; the file appears complete or not at all.
 
-    Affine and, from NIfTI to NIfTI, qform and sform with their codes are kept exactly. A PNG holds no affine.
+    Affine and, from NIfTI to NIfTI, qform and sform with their codes are kept exactly. A PNG keeps the spacing alone.
 
     Args:
         labels: (I, J, K) integer or bool, of the shape of ``like``.
