@@ -202,12 +202,12 @@ def test_a_whole_abdomen_takes_seconds():
     truth[120:300, 150:330, 50:140] = 1
     for label in range(2, 14):
         truth[30 * label : 30 * label + 28, 340:380, 60:110] = label
-    started = time.perf_counter()
+    started = time.process_time()  # the wall clock also counts what else the machine does
     scores = evaluate_label_map(
         np.roll(truth, 1, axis=0), truth, spacing=(0.8, 0.8, 2.5), labels={f"organ {n}": n for n in range(1, 14)}
     )
     assert all(score.nsd == 1 and score.dsc < 1 for score in scores)
-    assert time.perf_counter() - started < 15  # measured: 1.2 s on one core
+    assert time.process_time() - started < 15  # measured: 1.2 s on one core
 
 
 @pytest.mark.real_data

@@ -15,9 +15,9 @@ import pytest
 from PIL import Image
 
 from bundle.evaluation import figures
-from bundle.evaluation.figures import Overlay
+from bundle.evaluation.figures import Overlay, Scene
 from bundle.evaluation.records import RunFolder
-from bundle.evaluation.report import extreme_cases, write_report
+from bundle.evaluation.report import extreme_cases, extreme_records, write_report
 from bundle.evaluation.tables import CLICK_TARGETS, click_rows, comparison_rows, speed_rows, summary_rows
 from bundle.inference.predictor import SlicePrompt
 
@@ -126,8 +126,21 @@ def test_corrections_and_calibration_are_drawn(tmp_path):
     assert "<h2>Corrections</h2>" in text and "<h2>Predicted IoU</h2>" in text
 
 
-def test_a_model_that_expects_nothing_has_no_calibration():
-    assert figures.calibration({"base": [{**record, "predicted_iou": None} for record in records()]}) is None
+def test_a_model_that_expects_nothing_has_no_calibration(tmp_path):
+    silent = [{**record, "predicted_iou": None} for record in records()]
+    assert "Predicted IoU" not in write_report(tmp_path, {"base": silent}, title="Test").read_text()
+    assert json.loads((tmp_path / "summary.json").read_text())["calibration"] == []
+
+
+def test_calibration_of_every_run_stands_in_page_summary_and_tables(tmp_path):
+    page = write_report(tmp_path, {"base": records(), "tuned": records(0.05)}, title="Test")
+    found = json.loads((tmp_path / "summary.json").read_text())["calibration"]
+    assert [(row["run"], row["protocol"], row["answers"]) for row in found] == [
+        ("base", "box", 12),
+        ("tuned", "box", 12),
+    ]
+    assert f"{found[0]['mae']:.3f}" in Page(page.read_text()).cells
+    assert "rank correlation" in (tmp_path / "tables.md").read_text()
 
 
 def disc(centre=(30, 30), radius=12):
@@ -140,11 +153,25 @@ def test_the_best_the_median_and_the_worst_case_are_shown(tmp_path):
     chosen = [record for record in records() if record["organ"] == "liver"]
     for record in chosen:
         run.write_mask(record["key"], "liver", "box", disc())
-    pictures = {f"k{n} liver": (np.zeros((64, 64), np.uint8), disc()) for n in range(6)}
-    ((heading, shown),) = extreme_cases(chosen, tmp_path, pictures).items()
+    scenes = {f"k{n} liver": Scene(np.zeros((64, 64), np.uint8), disc()) for n in range(6)}
+    ((heading, shown),) = extreme_cases(chosen, tmp_path, scenes).items()
     assert heading == "liver, box"
     assert [overlay.title.split("\n")[1] for overlay in shown] == ["k5", "k3", "k0"]
     assert (shown[0].prediction == disc()).all()
+
+
+def test_few_objects_are_not_shown_twice():
+    liver = [record for record in records() if record["organ"] == "liver"]
+    ranks = [[*extreme_records(liver[:count])["liver, box"]] for count in (1, 2, 3)]
+    assert ranks == [["only one"], ["best", "worst"], ["best", "median", "worst"]]
+
+
+def test_an_organ_that_only_one_automatic_network_invents_is_compared_as_well():
+    """Where the other network claimed nothing either, both are empty, which is 1."""
+    rows = [{**record, "voxels_truth": 9} for record in records() if record["organ"] == "liver"]
+    invented = {**rows[0], "key": "empty", "dsc": 0.0, "nsd": 0.0, "voxels_truth": 0}
+    (liver, _) = (row for row in comparison_rows({"a": rows, "b": [*rows, invented]}) if row["score"] == "dsc")
+    assert liver["difference"] == pytest.approx((rows[0]["dsc"] / 2 - (rows[0]["dsc"] + 1) / 2) / 6)
 
 
 def test_an_overlay_shows_truth_prediction_and_prompt_in_their_colours():

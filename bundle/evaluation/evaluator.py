@@ -8,7 +8,8 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -17,18 +18,18 @@ from tqdm import tqdm
 
 from bundle.data.pool import LabelledSlice
 from bundle.evaluation.baselines import Baseline
+from bundle.evaluation.figures import Scene
 from bundle.evaluation.metrics import evaluate_label_map
 from bundle.evaluation.protocols import (
     Interaction,
     PromptProtocol,
     ProtocolError,
-    ReplayProtocol,
     object_rng,
-    prompt_from_json,
     run_protocol,
 )
-from bundle.evaluation.records import EvaluationError, Records, RunFolder, interaction_records
-from bundle.inference.predictor import SliceMask, SlicePredictor, SlicePrompt
+from bundle.evaluation.records import Records, RunFolder, StoredPrompts, interaction_records
+from bundle.inference.predictor import SliceMask, SlicePredictor, SlicePrompt, SliceView
+from bundle.transforms.contract import Intensity
 
 AUTOMATIC = "automatic"
 
@@ -40,7 +41,7 @@ class EvaluationSettings:
     Attributes:
         protocols: names, for the record; the protocols themselves are passed along.
         seed: decides every prompt that is drawn.
-        tolerance: of NSD, in the unit of distance.
+        tolerance: of NSD, in the unit of distance; one for all, or one for each organ.
         pixels_of: distances are in pixels of a picture with this longer side, whatever the slice's own size; None is
             millimetres by the slice's pixel spacing.
         model: identity of the weights, so that an interrupted run never goes on with others.
@@ -50,7 +51,7 @@ class EvaluationSettings:
 
     protocols: tuple[str, ...]
     seed: int = 0
-    tolerance: float = 2.0
+    tolerance: float | Mapping[str, float] = 2.0
     pixels_of: float | None = 256.0
     model: str = ""
     data: str = ""
@@ -64,15 +65,8 @@ class EvaluationSettings:
         return pixel, pixel
 
 
-@dataclass(frozen=True, eq=False)
-class OpenedSlice:
-    """A slice that is ready for prompts, and the seconds the encoder took (None where it did not run)."""
-
-    predict: Callable[[SlicePrompt], SliceMask]
-    encode_seconds: float | None = None
-
-
-OpenSlice = Callable[[LabelledSlice], OpenedSlice]
+OpenSlice = Callable[[LabelledSlice], Callable[[SlicePrompt], SliceMask]]
+"""Opens a slice for prompts."""
 
 
 # ---- what is evaluated ----------------------------------------------------------------------------------------------
@@ -81,11 +75,8 @@ OpenSlice = Callable[[LabelledSlice], OpenedSlice]
 def open_with_network(predictor: SlicePredictor) -> OpenSlice:
     """Slices for a network; their intensity views must come from the predictor's own contract."""
 
-    def open_slice(item: LabelledSlice) -> OpenedSlice:
-        started = time.perf_counter()
-        embedded = predictor.embed(item.picture, item.intensity, item.pixel_spacing)
-        seconds = time.perf_counter() - started if embedded.computed else None
-        return OpenedSlice(lambda prompt: predictor.predict(embedded, [prompt])[0], seconds)
+    def open_slice(item: LabelledSlice) -> Callable[[SlicePrompt], SliceMask]:
+        return partial(predictor.predict, SliceView(item.picture, item.intensity, item.pixel_spacing))
 
     return open_slice
 
@@ -93,7 +84,7 @@ def open_with_network(predictor: SlicePredictor) -> OpenSlice:
 def open_with_baseline(baseline: Baseline) -> OpenSlice:
     """Slices for one of `baselines.BASELINES`, which takes boxes only."""
 
-    def open_slice(item: LabelledSlice) -> OpenedSlice:
+    def open_slice(item: LabelledSlice) -> Callable[[SlicePrompt], SliceMask]:
         picture = display_picture(item)
 
         def predict(prompt: SlicePrompt) -> SliceMask:
@@ -101,15 +92,20 @@ def open_with_baseline(baseline: Baseline) -> OpenSlice:
                 raise ProtocolError("a baseline segments inside a box, got a prompt without one; use a box protocol")
             return SliceMask(baseline(picture, prompt.box), logits=torch.empty(0), iou=math.nan)
 
-        return OpenedSlice(predict)
+        return predict
 
     return open_slice
 
 
 def display_picture(item: LabelledSlice) -> np.ndarray:
     """The slice as a person sees it: (H, W) or (H, W, 3) uint8 by the intensity view of highest contrast."""
-    narrowest = min(item.intensity, key=lambda view: view.high - view.low)
-    return narrowest.apply(item.picture).astype(np.uint8)
+    return as_shown(item.picture, item.intensity)
+
+
+def as_shown(picture: np.ndarray, intensity: Intensity) -> np.ndarray:
+    """Intensities (H, W) or (H, W, 3) as uint8 by the view of highest contrast."""
+    narrowest = min(intensity, key=lambda view: view.high - view.low)
+    return narrowest.apply(picture).astype(np.uint8)
 
 
 # ---- slices ---------------------------------------------------------------------------------------------------------
@@ -143,16 +139,16 @@ def evaluate_slices(
         EvaluationError: the folder holds a run with other settings, or `replay` lacks an object.
     """
     run = RunFolder(folder, settings)
-    stored = _stored_prompts(replay) if replay is not None else None
+    stored = StoredPrompts(replay) if replay is not None else None
     for position, key, item in tqdm(list(run.remaining(_with_unique_keys(items))), desc=f"evaluating {folder.name}"):
-        opened = open_slice(item)
+        predict = open_slice(item)
         records: Records = []
         for organ, truth in _objects(item, organs):
             for name, protocol in protocols.items():
-                chosen = _replayed(stored, (key, organ, name), protocol) if stored is not None else protocol
+                chosen = protocol if stored is None else stored.protocol(key, organ, name, protocol)
                 interactions = run_protocol(
                     chosen,
-                    opened.predict,
+                    predict,
                     truth,
                     rng=object_rng(settings.seed, f"{key} {organ}"),
                     organ=organ,
@@ -160,7 +156,7 @@ def evaluate_slices(
                     tolerance=settings.tolerance,
                 )
                 where = {"key": key, "case": item.patient, "organ": organ, "protocol": name}
-                records += interaction_records(where, interactions, opened.encode_seconds)
+                records += interaction_records(where, [_without_encoder(step) for step in interactions])
                 run.write_mask(key, organ, name, interactions[-1].answer.mask)
         run.finish(position, key, records)
     return run.close()
@@ -190,31 +186,68 @@ def evaluate_automatic(
         started = time.perf_counter()
         prediction = segment(item)
         seconds = time.perf_counter() - started
-        looked_for = {organs[n]: n for n in (organs if item.annotated is None else item.annotated) if n in organs}
-        scores = evaluate_label_map(
+        records: Records = []
+        for found in automatic_interactions(
             prediction,
             item.labels,
+            organs=looked_for(organs, item.annotated),
             spacing=settings.spacing(item),
-            labels=looked_for,
-            tolerance_mm=settings.tolerance,
-        )
-        records: Records = []
-        for score in (score for score in scores if score.present):
-            answer = SliceMask(prediction == score.label, logits=torch.empty(0), iou=math.nan)
-            where = {"key": key, "case": item.patient, "organ": score.organ, "protocol": AUTOMATIC}
-            records += interaction_records(where, [Interaction(SlicePrompt(), answer, score, seconds)], None)
-            run.write_mask(key, score.organ, AUTOMATIC, answer.mask)
+            tolerance=settings.tolerance,
+            seconds=seconds,
+        ):
+            where = {"key": key, "case": item.patient, "organ": found.score.organ, "protocol": AUTOMATIC}
+            records += interaction_records(where, [found])
+            run.write_mask(key, found.score.organ, AUTOMATIC, found.answer.mask)
         run.finish(position, key, records)
     return run.close()
 
 
-def pictures_of(items: Iterable[LabelledSlice], organs: Mapping[int, str]) -> dict[str, tuple[np.ndarray, np.ndarray]]:
-    """What `report.extreme_cases` shows: `"key organ"` -> the slice as uint8 and the object's mask (H, W)."""
+def looked_for(organs: Mapping[int, str], annotated: Sequence[int] | None) -> dict[str, int]:
+    """Name -> label of the organs that somebody looked for in an image; `annotated` is None for all."""
+    return {name: label for label, name in organs.items() if annotated is None or label in annotated}
+
+
+def automatic_interactions(
+    prediction: np.ndarray,
+    truth: np.ndarray,
+    *,
+    organs: Mapping[str, int],
+    spacing: Sequence[float],
+    tolerance: float | Mapping[str, float],
+    seconds: float,
+) -> Iterator[Interaction]:
+    """One interaction without a prompt for each organ that truth or prediction has.
+
+    Args:
+        prediction: label map (H, W) or (I, J, K).
+        truth: label map of the same shape.
+        organs: name -> label.
+        spacing: along the axes of the arrays.
+        tolerance: of NSD, in the unit of the spacing.
+        seconds: that the whole image took.
+    """
+    scores = evaluate_label_map(prediction, truth, spacing=spacing, labels=organs, tolerance_mm=tolerance)
+    for score in (score for score in scores if score.present):
+        answer = SliceMask(prediction == score.label, logits=torch.empty(0), iou=math.nan)
+        yield Interaction(SlicePrompt(), answer, score, seconds)
+
+
+def pictures_of(items: Iterable[LabelledSlice], organs: Mapping[int, str]) -> dict[str, Scene]:
+    """What `report.extreme_cases` shows: `"key organ"` -> the slice and the object's mask."""
     return {
-        f"{key} {organ}": (display_picture(item), truth)
+        f"{key} {organ}": Scene(display_picture(item), truth, aspect=item.pixel_spacing[0] / item.pixel_spacing[1])
         for key, item in _with_unique_keys(items)
         for organ, truth in _objects(item, organs)
     }
+
+
+def _without_encoder(step: Interaction) -> Interaction:
+    """The interaction with the seconds of one run of the encoder, where there was one, apart from its own."""
+    answer: SliceMask = step.answer
+    if not answer.encoded:
+        return step
+    encode_seconds = answer.encode_seconds / answer.encoded
+    return replace(step, seconds=step.seconds - answer.encode_seconds, encode_seconds=encode_seconds)
 
 
 def _objects(item: LabelledSlice, organs: Mapping[int, str]) -> Iterator[tuple[str, np.ndarray]]:
@@ -229,24 +262,3 @@ def _with_unique_keys(items: Iterable[LabelledSlice]) -> Iterator[tuple[str, Lab
     for item in items:
         seen[item.key] = seen.get(item.key, 0) + 1
         yield (item.key if seen[item.key] == 1 else f"{item.key}#{seen[item.key]}"), item
-
-
-# ---- replay ---------------------------------------------------------------------------------------------------------
-
-
-def _stored_prompts(records: Records) -> dict[tuple[str, str, str], list[SlicePrompt]]:
-    stored: dict[tuple[str, str, str], list[SlicePrompt]] = {}
-    for record in records:
-        name = record["key"], record["organ"], record["protocol"]
-        stored.setdefault(name, []).append(prompt_from_json(record["prompt"]))
-    return stored
-
-
-def _replayed(
-    stored: Mapping[tuple[str, str, str], list[SlicePrompt]], name: tuple[str, str, str], protocol: PromptProtocol
-) -> PromptProtocol:
-    if name not in stored:
-        raise EvaluationError(
-            f"expected prompts for {name} in the replayed run, got none; replay a run of the same list"
-        )
-    return ReplayProtocol(stored[name], mask_prompt=protocol.mask_prompt)

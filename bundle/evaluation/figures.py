@@ -7,8 +7,9 @@ from __future__ import annotations
 
 import base64
 import io
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from matplotlib.artist import Artist
@@ -17,6 +18,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch, Rectangle
 
+from bundle.evaluation.protocols import prompt_from_json
 from bundle.evaluation.statistics import Record, case_means, curve, group_by, summarise
 from bundle.inference.predictor import SlicePrompt
 
@@ -25,14 +27,35 @@ TRUTH, PREDICTION, PROMPT, NEGATIVE = "#56B4E9", "#E69F00", "#F0E442", "#FF4B5C"
 
 
 @dataclass(frozen=True, eq=False)
+class Scene:
+    """The slice on which an object's answers are shown.
+
+    Attributes:
+        picture: (H, W) or (H, W, 3) uint8.
+        truth: (H, W) bool.
+        aspect: height of a pixel over its width.
+        prompt: what a stored prompt is on this slice.
+    """
+
+    picture: np.ndarray
+    truth: np.ndarray
+    aspect: float = 1.0
+    prompt: Callable[[Mapping[str, Any]], SlicePrompt] = prompt_from_json
+
+
+@dataclass(frozen=True, eq=False)
 class Overlay:
-    """One object with its answer: `picture` (H, W) or (H, W, 3) uint8, `truth` and `prediction` (H, W) bool."""
+    """One object with its answer: `picture` (H, W) or (H, W, 3) uint8, `truth` and `prediction` (H, W) bool.
+
+    `aspect` is the height of a pixel over its width.
+    """
 
     title: str
     picture: np.ndarray
     truth: np.ndarray
     prediction: np.ndarray
     prompt: SlicePrompt
+    aspect: float = 1.0
 
 
 def box_plots(runs: Mapping[str, Iterable[Record]], score: str, label: str) -> str:
@@ -68,24 +91,23 @@ def click_curves(runs: Mapping[str, Iterable[Record]], score: str, label: str) -
     return _svg(figure)
 
 
-def calibration(runs: Mapping[str, Iterable[Record]]) -> str | None:
-    """The IoU that a model expects against the IoU it reaches, one dot for each answer; None if none expects one."""
-    known = {
-        name: [record for record in records if record.get("predicted_iou") is not None]
-        for name, records in runs.items()
-    }
-    known = {name: records for name, records in known.items() if records}
-    if not known:
-        return None
-    figure, axes = _figure(3.6, 3.4)
+def reliability(rows: Sequence[Mapping[str, Any]], runs: Mapping[str, Iterable[Record]]) -> str:
+    """The IoU that a model expects against the IoU it reaches, one line for each row of `calibration_rows`.
+
+    A dot of a line is a bin, as large as its share of the answers; the small dots behind are the answers of `runs`.
+    """
+    figure, axes = _figure(4.4, 4.2)
     axes.plot([0, 1], [0, 1], color="#888888", lw=1, ls="--")
-    for n, (name, records) in enumerate(known.items()):
-        predicted = np.array([record["predicted_iou"] for record in records])
-        reached = np.array([record["iou"] for record in records])
-        error = float(np.abs(predicted - reached).mean())
-        axes.scatter(predicted, reached, s=8, alpha=0.4, color=_colour(n), lw=0, label=f"{name}: off by {error:.3f}")
-    axes.set(xlabel="predicted IoU", ylabel="IoU", xlim=(0, 1.02), ylim=(0, 1.02), aspect="equal")
-    _legend(figure, axes.get_legend_handles_labels()[0])
+    for n, row in enumerate(rows):
+        known = [record for record in runs[row["run"]] if record.get("predicted_iou") is not None]
+        points = [[record["predicted_iou"], record["iou"]] for record in known]
+        axes.scatter(*np.transpose(points), s=4, alpha=0.2, color=_colour(n), lw=0, rasterized=True)
+        bins = [[part["predicted"], part["reached"], part["answers"] / row["answers"]] for part in row["bins"]]
+        x, y, share = np.transpose(bins)
+        axes.plot(x, y, color=_colour(n), lw=1.5, label=f"{row['run']}: MAE {row['mae']:.3f}, ECE {row['ece']:.3f}")
+        axes.scatter(x, y, s=12 + 200 * share, color=_colour(n), edgecolors="white", lw=0.8, zorder=3)
+    axes.set(xlabel="predicted IoU", ylabel="IoU", xlim=(0, 1.03), ylim=(0, 1.03), aspect="equal")
+    figure.legend(handles=axes.get_legend_handles_labels()[0], loc="outside upper left", fontsize=8, frameon=False)
     return _svg(figure)
 
 
@@ -96,10 +118,12 @@ def overlays(cases: Sequence[Overlay], *, margin: float = 0.35) -> str:
         cases: at least one.
         margin: of the cut, as a share of the object's size.
     """
-    figure = Figure(figsize=(2.6 * len(cases), 3.1), dpi=110, facecolor="white")
+    lines = max(case.title.count("\n") for case in cases) + 1
+    height = 2.75 + 0.17 * lines
+    figure = Figure(figsize=(2.6 * len(cases), height), dpi=110, facecolor="white")
     for n, case in enumerate(cases):
         axes = figure.add_subplot(1, len(cases), n + 1)
-        axes.imshow(case.picture, cmap="gray", vmin=0, vmax=255, interpolation="nearest")
+        axes.imshow(case.picture, cmap="gray", vmin=0, vmax=255, interpolation="nearest", aspect=case.aspect)
         _outline(axes, case.truth, TRUTH)
         _outline(axes, case.prediction, PREDICTION)
         _draw_prompt(axes, case.prompt)
@@ -110,7 +134,7 @@ def overlays(cases: Sequence[Overlay], *, margin: float = 0.35) -> str:
     columns, bottom = (5, 0.1) if len(cases) > 1 else (3, 0.15)
     legend = {"loc": "lower center", "ncols": columns, "fontsize": 7, "facecolor": "#555555", "labelcolor": "white"}
     figure.legend(handles=_overlay_legend(), columnspacing=1.0, handlelength=1.5, handletextpad=0.5, **legend)
-    figure.subplots_adjust(left=0.01, right=0.99, top=0.88, bottom=bottom, wspace=0.04)
+    figure.subplots_adjust(left=0.01, right=0.99, top=1 - 0.18 * lines / height, bottom=bottom, wspace=0.04)
     return _png(figure)
 
 
@@ -173,14 +197,15 @@ def _cut(axes: Axes, case: Overlay, margin: float) -> None:
     shown = np.concatenate(shown)
     if len(shown) == 0:
         return
-    lower, upper = shown.min(axis=0), shown.max(axis=0)
-    # A square, so that all pictures of a row have the same height.
+    # A square, so that all pictures of a row have the same height; rows are counted in widths of a pixel.
+    unit = np.array([1.0, case.aspect])
+    lower, upper = shown.min(axis=0) * unit, shown.max(axis=0) * unit
     half = (0.5 + margin) * max(*(upper - lower), 16)
     x, y = (lower + upper) / 2
-    height, width = case.truth.shape
+    width, height = case.truth.shape[::-1] * unit
     if 2 * half > max(height, width):
-        half, x, y = max(height, width) / 2, (width - 1) / 2, (height - 1) / 2
-    axes.set(xlim=(x - half, x + half), ylim=(y + half, y - half))
+        half, x, y = max(height, width) / 2, (width - 1) / 2, (height - case.aspect) / 2
+    axes.set(xlim=(x - half, x + half), ylim=((y + half) / case.aspect, (y - half) / case.aspect))
 
 
 def _overlay_legend() -> list[Line2D]:

@@ -189,7 +189,7 @@ def evaluate_label_map(
     for organ, label in labels.items():
         region = _union(boxes[0][label - 1], boxes[1][label - 1])
         masks = prediction[region] == label, truth[region] == label
-        scores.append(_score(organ, label, *masks, spacing=spacing, tolerance=_tolerance_of(organ, tolerance_mm)))
+        scores.append(_score(organ, label, *masks, spacing=spacing, tolerance=tolerance_of(organ, tolerance_mm)))
     return scores
 
 
@@ -228,7 +228,12 @@ def _union(first: tuple[slice, ...] | None, second: tuple[slice, ...] | None) ->
     return tuple(slice(min(p.start for p in parts), max(p.stop for p in parts)) for parts in zip(*found, strict=True))
 
 
-def _tolerance_of(organ: str, tolerance: float | Mapping[str, float]) -> float:
+def tolerance_of(organ: str, tolerance: float | Mapping[str, float]) -> float:
+    """The tolerance of an organ, where there is one for all or one for each.
+
+    Raises:
+        MetricError: the organ has none.
+    """
     if not isinstance(tolerance, Mapping):
         return float(tolerance)
     if organ not in tolerance:

@@ -50,12 +50,16 @@ Predict = Callable[[Any], Answer]
 
 @dataclass(frozen=True, eq=False)
 class Interaction:
-    """One prompt, its answer, its score and the seconds that the answer took."""
+    """One prompt, its answer, its score and the seconds that the answer took.
+
+    `encode_seconds` are the encoder's for one slice, where it ran for this prompt alone.
+    """
 
     prompt: Any
     answer: Answer
     score: OrganScore
     seconds: float
+    encode_seconds: float | None = None
 
 
 Prompts = Generator[Any, np.ndarray, None]
@@ -70,7 +74,7 @@ class PromptProtocol(Protocol):
 
     @property
     def mask_prompt(self) -> bool:
-        """Whether the logits of the former answer go along with the next prompt."""
+        """Whether the former answer goes along with the next prompt, as a mask prompt."""
 
 
 # ---- the protocols --------------------------------------------------------------------------------------------------
@@ -120,7 +124,7 @@ class CorrectionProtocol:
         clicks: corrections after the start; micro-sam makes 7, the CVPR 2025 challenge 5, SAM-Med2D 8.
         rule: `centre` of the largest wrong region (CVPR 2025, RITM's idea), a `random` wrong pixel (SAM-Med2D), or
             `paired`: one positive and one negative point (micro-sam, MedicoSAM).
-        mask_prompt: pass the previous answer's logits along.
+        mask_prompt: pass the previous answer along.
     """
 
     start: str = "point"
@@ -247,7 +251,7 @@ def run_protocol(
     rng: np.random.Generator,
     organ: str = "object",
     spacing: Sequence[float] | None = None,
-    tolerance: float = 2.0,
+    tolerance: float | Mapping[str, float] = 2.0,
 ) -> list[Interaction]:
     """Prompts `predict` as the protocol says and scores each answer.
 
@@ -258,14 +262,14 @@ def run_protocol(
         rng: see `object_rng`.
         organ: name for the scores.
         spacing: size of a pixel along the axes of `truth` for NSD and HD95; None is 1.
-        tolerance: of NSD, in the unit of the spacing.
+        tolerance: of NSD, in the unit of the spacing; one for all, or one for each organ.
     """
     prompts = protocol.prompts(truth, rng)
     interactions: list[Interaction] = []
     prompt = next(prompts)
     while prompt is not None:
         if protocol.mask_prompt and interactions:
-            prompt = replace(prompt, logits=interactions[-1].answer.logits)
+            prompt = replace(prompt, previous=interactions[-1].answer)
         started = time.perf_counter()
         answer = predict(prompt)
         seconds = time.perf_counter() - started
@@ -281,7 +285,7 @@ def score_mask(
     *,
     organ: str = "object",
     spacing: Sequence[float] | None = None,
-    tolerance: float = 2.0,
+    tolerance: float | Mapping[str, float] = 2.0,
 ) -> OrganScore:
     """All scores of one bool mask, 2D or 3D; see `metrics.evaluate_label_map`."""
     (score,) = evaluate_label_map(prediction, truth, spacing=spacing, labels={organ: 1}, tolerance_mm=tolerance)

@@ -1,9 +1,9 @@
 """What an evaluation writes down and where: records of interactions in the folder of a run.
 
 A run is a folder: `settings.json`; `progress-<rank>.jsonl` of each process, one line for each finished image;
-`masks/<protocol>/`, the last answer for each object of a slice as a PNG; and at the end `records.csv`. A record is one
-interaction with one object, with the fields of `RECORD_FIELDS` and its `prompt`. A distance to an empty mask, and an
-IoU that the model does not give, are None.
+`masks/<protocol>/`, the last answer for each object as a PNG, of a volume the slice that its records name; and at the
+end `records.csv`. A record is one interaction with one object, with the fields of `RECORD_FIELDS`, its `prompt` and, in
+a volume, the `slice` that is shown. A distance to an empty mask, and an IoU that the model does not give, are None.
 """
 
 from __future__ import annotations
@@ -22,8 +22,10 @@ import cv2
 import numpy as np
 from torch.distributed import barrier, get_rank, get_world_size, is_initialized
 
-from bundle.evaluation.protocols import Interaction, prompt_to_json
-from bundle.evaluation.statistics import Record
+from bundle.evaluation.protocols import Interaction, PromptProtocol, ReplayProtocol, prompt_from_json, prompt_to_json
+from bundle.evaluation.statistics import Record, group_by
+from bundle.inference.predictor import SlicePrompt
+from bundle.transforms.prompts import ObjectPrompts
 
 SCORES = ("dsc", "nsd", "hd95", "iou")
 RECORD_FIELDS = (
@@ -48,9 +50,15 @@ class EvaluationError(ValueError):
 
 
 def interaction_records(
-    where: Mapping[str, str], interactions: Sequence[Interaction], encode_seconds: float | None
+    where: Mapping[str, Any], interactions: Sequence[Interaction], encode_seconds: float | None = None
 ) -> Records:
-    """One record for each interaction with one object; `where` names the image, the object and the protocol."""
+    """One record for each interaction with one object.
+
+    Args:
+        where: names the image, the object and the protocol.
+        interactions: with the object.
+        encode_seconds: of the encoder for the image, where it ran once for all interactions.
+    """
     rows = []
     for step, interaction in enumerate(interactions):
         score = interaction.score.as_dict()
@@ -59,10 +67,10 @@ def interaction_records(
                 **where,
                 "step": step,
                 **{name: _finite(score[name]) for name in SCORES},
-                "predicted_iou": _finite(getattr(interaction.answer, "iou", None)),  # a volume has one for each slice
+                "predicted_iou": _finite(getattr(interaction.answer, "iou", None)),
                 "voxels_truth": score["voxels_truth"],
                 "voxels_prediction": score["voxels_prediction"],
-                "encode_seconds": encode_seconds,
+                "encode_seconds": encode_seconds if encode_seconds is not None else interaction.encode_seconds,
                 "seconds": interaction.seconds,
                 "prompt": prompt_to_json(interaction.prompt),
             }
@@ -124,6 +132,35 @@ def last_steps(records: Iterable[Record]) -> Records:
     for record in records:
         last[record["key"], record["organ"], record["protocol"]] = dict(record)
     return list(last.values())
+
+
+class StoredPrompts:
+    """The prompts of another run, to be given again.
+
+    Args:
+        records: of that run.
+        kind: of its prompts, `SlicePrompt` or, in volumes, `ObjectPrompts`.
+    """
+
+    def __init__(self, records: Iterable[Record], kind: type[SlicePrompt] | type[ObjectPrompts] = SlicePrompt) -> None:
+        objects = group_by(records, lambda record: (record["key"], record["organ"], record["protocol"]))
+        self._stored = {
+            name: [prompt_from_json(step["prompt"], kind) for step in steps] for name, steps in objects.items()
+        }
+
+    def protocol(self, key: str, organ: str, name: str, original: PromptProtocol) -> ReplayProtocol:
+        """The prompts of one object and protocol, with `original`'s use of the former answer.
+
+        Raises:
+            EvaluationError: the run has none.
+        """
+        prompts = self._stored.get((key, organ, name))
+        if prompts is None:
+            raise EvaluationError(
+                f"expected prompts of {name} for {organ} of {key} in the replayed run, got none; replay a run of the "
+                "same list"
+            )
+        return ReplayProtocol(prompts, mask_prompt=original.mask_prompt)
 
 
 # ---- the folder of a run --------------------------------------------------------------------------------------------

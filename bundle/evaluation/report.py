@@ -10,11 +10,10 @@ from pathlib import Path
 from typing import Any
 
 import jinja2
-import numpy as np
 
 from bundle.evaluation import figures
-from bundle.evaluation.figures import Overlay
-from bundle.evaluation.protocols import prompt_from_json
+from bundle.evaluation.calibration import ALL_PROTOCOLS, calibration_rows
+from bundle.evaluation.figures import Overlay, Scene
 from bundle.evaluation.records import Records, last_steps, read_mask, write_csv
 from bundle.evaluation.statistics import MACRO, Record, group_by
 from bundle.evaluation.tables import (
@@ -22,6 +21,7 @@ from bundle.evaluation.tables import (
     NAMES,
     SUMMARY_FIELDS,
     Table,
+    calibration_table,
     click_rows,
     comparison_rows,
     comparison_table,
@@ -81,16 +81,22 @@ def write_report(
     write_csv(folder / "summary.csv", summary, SUMMARY_FIELDS)
     if comparison:
         write_csv(folder / "comparison.csv", comparison, COMPARISON_FIELDS)
+    calibration = calibration_rows(runs)
     content = {"title": title, "description": list(description), "summary": summary, "comparison": comparison}
-    _write(folder / "summary.json", json.dumps({**content, "clicks": clicks, "speed": speed}, indent=1))
-    scores, pairs = summary_table(summary), comparison_table(comparison)
-    _write(folder / "tables.md", "\n".join(table.as_markdown() for table in (scores, pairs) if table.rows))
+    content |= {"clicks": clicks, "calibration": calibration, "speed": speed}
+    _write(folder / "summary.json", json.dumps(content, indent=1))
+    tables = scores, pairs, trust = (
+        summary_table(summary),
+        comparison_table(comparison),
+        calibration_table(calibration),
+    )
+    _write(folder / "tables.md", "\n".join(table.as_markdown() for table in tables if table.rows))
     sections = [
         _summary_section(scores),
         *([_comparison_section(pairs)] if comparison else []),
         *_spread_sections(last),
         *_click_sections(runs, clicks),
-        *_calibration_sections(last),
+        *([_calibration_section(trust, calibration, runs)] if calibration else []),
         *_overlay_sections(overlays or {}),
         _speed_section(speed),
     ]
@@ -99,36 +105,64 @@ def write_report(
     return path
 
 
-def extreme_cases(
-    records: Iterable[Record],
-    folder: Path,
-    pictures: Mapping[str, tuple[np.ndarray, np.ndarray]],
-    *,
-    score: str = "dsc",
+def extreme_records(records: Iterable[Record], *, score: str = "dsc") -> dict[str, dict[str, Record]]:
+    """The best, the median and the worst object of each organ and protocol: heading -> rank -> its last record.
+
+    Two objects have no median, and one is all three.
+    """
+    picks: dict[str, dict[str, Record]] = {}
+    groups = group_by(last_steps(records), lambda record: (record["protocol"], record["organ"]))
+    for (protocol, organ), chosen in groups.items():
+        ranked = sorted(chosen, key=lambda record: record[score])
+        ranks = {"best": ranked[-1], "median": ranked[len(ranked) // 2], "worst": ranked[0]}
+        few = {1: ("median",), 2: ("best", "worst")}.get(len(ranked), tuple(ranks))
+        picks[f"{organ}, {protocol}"] = {"only one" if len(ranked) == 1 else rank: ranks[rank] for rank in few}
+    return picks
+
+
+def overlays_of(
+    picks: Mapping[str, Mapping[str, Record]], folder: Path, scenes: Mapping[str, Scene]
 ) -> dict[str, list[Overlay]]:
-    """The best, the median and the worst object of each organ and protocol: heading -> pictures.
+    """The pictures of `extreme_records`: heading -> overlays.
+
+    Args:
+        picks: from `extreme_records`.
+        folder: of the run, where the masks are.
+        scenes: `"key organ"` -> the slice that is shown.
+    """
+    return {
+        heading: [_overlay(rank, r, folder, scenes[f"{r['key']} {r['organ']}"]) for rank, r in chosen.items()]
+        for heading, chosen in picks.items()
+    }
+
+
+def extreme_cases(
+    records: Iterable[Record], folder: Path, scenes: Mapping[str, Scene], *, score: str = "dsc"
+) -> dict[str, list[Overlay]]:
+    """The best, the median and the worst object of each organ and protocol: heading -> overlays.
 
     Args:
         records: of a run; the last answers are shown.
         folder: of the run, where the masks are.
-        pictures: `"key organ"` -> the slice as uint8 and the object's mask; records of other objects are left out.
+        scenes: `"key organ"` -> the slice that is shown; records of other objects are left out.
         score: that ranks them.
     """
-    shown: dict[str, list[Overlay]] = {}
-    known = [record for record in last_steps(records) if f"{record['key']} {record['organ']}" in pictures]
-    groups = group_by(known, lambda record: (record["protocol"], record["organ"]))
-    for (protocol, organ), chosen in groups.items():
-        ranked = sorted(chosen, key=lambda record: record[score])
-        picks = {"best": ranked[-1], "median": ranked[len(ranked) // 2], "worst": ranked[0]}
-        shown[f"{organ}, {protocol}"] = [
-            _overlay(rank, record, folder, *pictures[f"{record['key']} {organ}"]) for rank, record in picks.items()
-        ]
-    return shown
+    known = [record for record in records if f"{record['key']} {record['organ']}" in scenes]
+    return overlays_of(extreme_records(known, score=score), folder, scenes)
 
 
-def _overlay(rank: str, record: Record, folder: Path, picture: np.ndarray, truth: np.ndarray) -> Overlay:
-    title = f"{rank}: DSC {record['dsc']:.3f}, NSD {record['nsd']:.3f}\n{record['key']}"
-    return Overlay(title, picture, truth, read_mask(folder, record), prompt_from_json(record["prompt"]))
+def _overlay(rank: str, record: Record, folder: Path, scene: Scene) -> Overlay:
+    prompt = scene.prompt(record["prompt"])
+    title = f"{rank}: DSC {record['dsc']:.3f}, NSD {record['nsd']:.3f}\n{_shortened(record['key'])}"
+    if "slice" in record:
+        elsewhere = len(record["prompt"]["points"]) - len(prompt.points)
+        title += f"\nslice {record['slice']}" + (f", {elsewhere} clicks on others" if elsewhere else "")
+    return Overlay(title, scene.picture, scene.truth, read_mask(folder, record), prompt, scene.aspect)
+
+
+def _shortened(key: str, length: int = 44) -> str:
+    """As much of the end of a key as fits above a picture."""
+    return key if len(key) <= length else "…" + key[1 - length :]
 
 
 # ---- the page -------------------------------------------------------------------------------------------------------
@@ -206,12 +240,16 @@ def _click_sections(runs: Mapping[str, Records], clicks: Sequence[Mapping[str, A
     ]
 
 
-def _calibration_sections(last: Mapping[str, Records]) -> list[Section]:
-    picture = figures.calibration(last)
-    if picture is None:
-        return []
-    note = "What the model expects of its answer against what it reaches; the number is the mean distance of the two."
-    return [Section("Predicted IoU", note, pictures=[Picture(picture, "predicted IoU against IoU")])]
+def _calibration_section(table: Table, rows: Sequence[Mapping[str, Any]], runs: Mapping[str, Records]) -> Section:
+    several = {row["run"] for row in rows if row["protocol"] == ALL_PROTOCOLS}
+    whole = [row for row in rows if row["protocol"] == ALL_PROTOCOLS or row["run"] not in several]
+    note = (
+        "The IoU that the model expects of its answer against what it reaches, over every answer, also those before "
+        "the last correction. MAE: mean distance of the two. ECE: expected calibration error over 10 bins. Rank "
+        "correlation (Spearman): whether worse answers are also expected to be worse. Bins on the line are right."
+    )
+    picture = Picture(figures.reliability(whole, runs), "predicted IoU against IoU")
+    return Section("Predicted IoU", note, table.columns, table.rows, names=table.names, pictures=[picture])
 
 
 def _overlay_sections(overlays: Mapping[str, Sequence[Overlay]]) -> list[Section]:
@@ -233,7 +271,11 @@ def _speed_section(speed: Sequence[Mapping[str, Any]]) -> Section:
         for row in speed
     ]
     columns = ["model", "images", "prompts", "encoder, ms", "encoder, FPS", "prompt, ms", "prompt, FPS"]
-    return Section("Speed", "Medians, on the machine that ran the evaluation.", columns, rows)
+    note = (
+        "Medians, on the machine that ran the evaluation. Of volumes, the encoder's time is that of one slice and a "
+        "prompt's that of the whole object without the encoder. A network without prompts has the time of an image."
+    )
+    return Section("Speed", note, columns, rows)
 
 
 def _rate(seconds: float | None) -> tuple[str, str]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
@@ -25,10 +26,16 @@ from bundle.evaluation.evaluator import (
     pictures_of,
 )
 from bundle.evaluation.figures import Overlay
+from bundle.evaluation.metrics import tolerance_of
 from bundle.evaluation.protocols import ProtocolError, protocol_named
 from bundle.evaluation.records import Records, check_comparable, read_records
-from bundle.evaluation.report import extreme_cases, write_report
-from bundle.evaluation.volume_evaluator import VolumeCase, evaluate_volumes
+from bundle.evaluation.report import extreme_cases, extreme_records, overlays_of, write_report
+from bundle.evaluation.volume_evaluator import (
+    VolumeCase,
+    evaluate_automatic_volumes,
+    evaluate_volumes,
+    scenes_of,
+)
 from bundle.evaluation.volume_protocols import volume_protocol_named
 from bundle.inference.predictor import SlicePredictor
 from bundle.networks.automatic import MultiClassSam
@@ -50,6 +57,7 @@ class Study(ABC):
 
     Raises:
         EvaluationError: an earlier run was scored otherwise (seed, tolerance, unit).
+        MetricError: an organ has no tolerance.
     """
 
     def __init__(
@@ -67,6 +75,8 @@ class Study(ABC):
         self.before = {other: Path(path) for other, path in (before or {}).items()}
         for path in self.before.values():
             check_comparable(path, settings)
+        for organ in self.organs.values():
+            tolerance_of(organ, settings.tolerance)
         self.title, self.description = title, description
 
     def run(self) -> Path:
@@ -101,9 +111,13 @@ class Study(ABC):
         settings = self.settings
         images, patients = (len({record[name] for record in records}) for name in ("key", "case"))
         unit = "mm" if settings.pixels_of is None else f"pixels of a slice scaled to {settings.pixels_of:g}"
+        tolerances = {organ: tolerance_of(organ, settings.tolerance) for organ in self.organs.values()}
+        by_organ = ", ".join(f"{value:g} ({organ})" for organ, value in tolerances.items())
+        tolerance = by_organ if isinstance(settings.tolerance, Mapping) else f"{settings.tolerance:g}"
+        prompts = "prompts of another run, bootstrap" if settings.replayed else "prompts and bootstrap"
         return (
-            f"{images} images of {patients} patients; prompts and bootstrap from seed {settings.seed}; NSD at "
-            f"{settings.tolerance:g} {unit}, HD95 in the same unit."
+            f"{images} images of {patients} patients; {prompts} from seed {settings.seed}; NSD at {tolerance} {unit}, "
+            "HD95 in the same unit."
         )
 
 
@@ -119,7 +133,7 @@ class SliceStudy(Study):
         folder: of the run; an interrupted one goes on.
         replay: folder of a run whose prompts are given again, so that corrections are the same as well.
         seed: decides every prompt that is drawn, and the bootstrap.
-        tolerance: of NSD, in the unit of distance.
+        tolerance: of NSD, in the unit of distance; one for all, or one for each organ.
         pixels_of: see `EvaluationSettings`; None is millimetres.
         about: name, before, title and description, see `Study`.
 
@@ -137,15 +151,11 @@ class SliceStudy(Study):
         folder: str | Path,
         replay: str | Path | None = None,
         seed: int = 0,
-        tolerance: float = 2.0,
+        tolerance: float | Mapping[str, float] = 2.0,
         pixels_of: float | None = 256.0,
         **about: Any,
     ) -> None:
-        if _needs_no_prompts(model) != (list(protocols) == [AUTOMATIC]):
-            raise ProtocolError(
-                f"{AUTOMATIC!r} is the one protocol of networks that take no prompts, and of no others, got "
-                f"{list(protocols)}; add configs/evaluate_automatic.json for such a network"
-            )
+        _check_protocols(model, protocols)
         self.model, self.slices = model, slices
         self.protocols = {name: protocol_named(name) for name in protocols if name != AUTOMATIC}
         self.replay = None if replay is None else read_records(Path(replay))
@@ -172,50 +182,65 @@ class VolumeStudy(Study):
     """A study of whole volumes: prompted and scored in 3D, distances in millimetres.
 
     Args:
-        model: a predictor.
+        model: a predictor, or an `AutomaticModel`, whose only protocol is `automatic`.
         items: of a dataset layout, with image, label and patient; one volume at a time is in memory.
         organs: label -> name; other labels are left out.
         protocols: names of `volume_protocols.VOLUME_PROTOCOLS`.
         folder: of the run; an interrupted one goes on.
+        replay: folder of a run whose prompts are given again, so that corrections are the same as well.
         seed: of the bootstrap; nothing is drawn for the prompts.
-        tolerance: of NSD, in mm.
-        axis: array axis along which the model travels.
+        tolerance: of NSD, in mm; one for all, or one for each organ.
+        axis: array axis along which the model travels, and across which central slices are cut.
         about: name, before, title and description, see `Study`.
 
     Raises:
-        ProtocolError: for a protocol that does not exist.
+        ProtocolError: for a protocol that does not exist, or that the model cannot answer.
     """
 
     def __init__(
         self,
-        model: SlicePredictor,
+        model: SlicePredictor | AutomaticModel,
         items: Sequence[Mapping[str, Any]],
         *,
         organs: Mapping[int, str],
         protocols: Sequence[str],
         folder: str | Path,
+        replay: str | Path | None = None,
         seed: int = 0,
-        tolerance: float = 2.0,
+        tolerance: float | Mapping[str, float] = 2.0,
         axis: int = 2,
         **about: Any,
     ) -> None:
         self.model, self.axis = model, axis
-        self.protocols = {name: volume_protocol_named(name) for name in protocols}
+        _check_protocols(model, protocols)
+        prompted = (name for name in protocols if name != AUTOMATIC)
+        self.protocols = {name: replace(volume_protocol_named(name), axis=axis) for name in prompted}
+        self.replay = None if replay is None else read_records(Path(replay))
         self.cases = {f"{item['patient']}/{Path(item['image']).name}": partial(_read_case, item) for item in items}
-        data = hashlib.sha256("\n".join(self.cases).encode()).hexdigest()
-        settings = EvaluationSettings(tuple(protocols), seed, tolerance, None, model.identity, data)
+        data = hashlib.sha256("\n".join([f"axis {axis}", *self.cases]).encode()).hexdigest()
+        settings = EvaluationSettings(tuple(protocols), seed, tolerance, None, model.identity, data, replay is not None)
         super().__init__(organs=organs, folder=folder, settings=settings, **about)
 
     def evaluate(self) -> Records:
         """One record for each interaction with each object."""
-        return evaluate_volumes(
-            self.model,
-            self.cases,
-            organs=self.organs,
-            protocols=self.protocols,
-            folder=self.folder,
-            settings=self.settings,
-            axis=self.axis,
+        where = {"organs": self.organs, "folder": self.folder, "settings": self.settings, "axis": self.axis}
+        if isinstance(self.model, AutomaticModel):
+            return evaluate_automatic_volumes(self.model, self.cases, **where)
+        return evaluate_volumes(self.model, self.cases, protocols=self.protocols, replay=self.replay, **where)
+
+    def overlays(self, records: Records) -> dict[str, list[Overlay]]:
+        """The best, the median and the worst object of each organ and protocol, each on its middle voxel's slice."""
+        picks = extreme_records(records)
+        shown = [record for chosen in picks.values() for record in chosen.values()]
+        scenes = scenes_of(self.cases, shown, organs=self.organs, contract=self.model.contract, axis=self.axis)
+        return overlays_of(picks, self.folder, scenes)
+
+
+def _check_protocols(model: SlicePredictor | AutomaticModel | OpenSlice, protocols: Sequence[str]) -> None:
+    if _needs_no_prompts(model) != (list(protocols) == [AUTOMATIC]):
+        raise ProtocolError(
+            f"{AUTOMATIC!r} is the one protocol of networks that take no prompts, and of no others, got "
+            f"{list(protocols)}; add configs/evaluate_automatic.json for such a network"
         )
 
 
@@ -244,4 +269,6 @@ def _identity(slices: Iterable[LabelledSlice]) -> str:
 
 
 def _read_case(item: Mapping[str, Any]) -> VolumeCase:
-    return VolumeCase(str(item["patient"]), read_volume(item["image"]), read_label(item["label"]))
+    annotated = item.get("labelled")
+    about = None if annotated is None else tuple(annotated)
+    return VolumeCase(str(item["patient"]), read_volume(item["image"]), read_label(item["label"]), about)

@@ -53,11 +53,22 @@ def comparison_rows(last: Mapping[str, Records], *, seed: int = 0) -> list[dict[
     for name, after in others:
         groups = [group_by(records, lambda record: record["protocol"]) for records in (before, after)]
         for protocol in (p for p in groups[0] if p in groups[1]):
-            _check_same_objects(first, groups[0][protocol], name, groups[1][protocol])
+            one, other = (_with_unclaimed(groups[n][protocol], groups[1 - n][protocol]) for n in (0, 1))
+            _check_same_objects(first, one, name, other)
             for score in ("dsc", "nsd"):
-                found = compare(groups[0][protocol], groups[1][protocol], score, seed=seed)
+                found = compare(one, other, score, seed=seed)
                 rows += [{"first": first, "second": name, "protocol": protocol, **row.as_dict()} for row in found]
     return rows
+
+
+def _with_unclaimed(records: Records, others: Records) -> Records:
+    """Records with those of organs that only the other model invented: truth and answer are empty there, which is 1.
+
+    Only networks without prompts have such organs.
+    """
+    known = {(record["key"], record["organ"]) for record in records}
+    invented = (r for r in others if r.get("voxels_truth") == 0 and (r["key"], r["organ"]) not in known)
+    return records + [{**record, "dsc": 1.0, "nsd": 1.0, "voxels_prediction": 0} for record in invented]
 
 
 def _check_same_objects(first: str, before: Records, second: str, after: Records) -> None:
@@ -96,10 +107,15 @@ def _clicks_to(values: Sequence[Sequence[float]], target: float, made: int) -> d
 
 
 def speed_rows(runs: Mapping[str, Records]) -> list[dict[str, Any]]:
-    """Median seconds of the encoder (once for each image that it ran on) and of one prompt, for each run."""
+    """Median seconds of the encoder (once for each image that it ran on) and of one prompt, for each run.
+
+    In volumes the encoder's seconds are those of a slice. A network without prompts has only a prompt's: the image's.
+    """
     rows = []
     for run, records in runs.items():
-        encoded = {r["key"]: r["encode_seconds"] for r in records if r["encode_seconds"] is not None}
+        encoded: dict[str, float] = {}
+        for record in (r for r in records if r["encode_seconds"] is not None):
+            encoded.setdefault(record["key"], record["encode_seconds"])
         rows.append(
             {
                 "run": run,
@@ -167,6 +183,22 @@ def comparison_table(comparison: Sequence[Mapping[str, Any]]) -> Table:
         cells = [cell for entry in entries for cell in _before_and_after(entry)]
         rows.append([*names, str(entries[0]["cases"]), *cells])
     return Table(columns, rows, 3)
+
+
+def calibration_table(rows: Sequence[Mapping[str, Any]]) -> Table:
+    """One row for each of `calibration.calibration_rows`."""
+    columns = ["model", "prompt", "answers", "predicted IoU", "IoU", "MAE", "ECE", "rank correlation"]
+    cells = [
+        [
+            row["run"],
+            row["protocol"],
+            str(row["answers"]),
+            *(f"{row[name]:.3f}" for name in ("predicted", "reached", "mae", "ece")),
+            "-" if row["rank_correlation"] is None else f"{row['rank_correlation']:.3f}",
+        ]
+        for row in rows
+    ]
+    return Table(columns, cells, 2)
 
 
 def _before_and_after(entry: Mapping[str, Any]) -> list[str]:
