@@ -191,6 +191,7 @@ def test_the_training_workflow_has_all_properties(repository, phantom, tmp_path)
         logging_file=False,
         training_items=items,
         validation_items=items,
+        organs={1: "liver"},
         output_dir=str(tmp_path),
     )
     workflow.initialize()

@@ -239,9 +239,18 @@ def test_splits_that_cannot_be_are_refused():
         k_folds([{"patient": "x"}, {"patient": "y"}], k=3)
 
 
+def make_list(root: Path) -> None:
+    names = ("liver_7_90", "pancreas_8_90")
+    for name in names:
+        save(root, f"images/{name}.png", f"labels/{name}.png", PICTURE)
+    pairs = [{"image": f"images/{n}.png", "label": f"labels/{n}.png", "patient": n.rpartition("_")[0]} for n in names]
+    organs = {"0": "background", "1": "liver", "2": "pancreas"}
+    write_json(root / "datalist.json", {"labels": organs, "training": pairs[:1], "validation": pairs[1:]})
+
+
 OVERLAYS = {
-    **{name: name for name in LAYOUTS},
-    **{"flare22_style": "flare22", "abdomen_ct_2d": "folders", "prepared": "folders"},
+    **{name: MAKERS[name] for name in LAYOUTS},
+    **{"flare22_style": make_flare22, "abdomen_ct_2d": make_list, "prepared": make_list},
 }
 
 
@@ -251,17 +260,41 @@ def test_there_is_a_config_for_every_layout(repository):
 
 @pytest.mark.parametrize("name", OVERLAYS)
 def test_a_dataset_config_gives_items_and_organs(tmp_path, repository, name):
-    MAKERS[OVERLAYS[name]](tmp_path)
-    if OVERLAYS[name] == "folders" != name:
-        pairs = [{"image": f"images/{p}.png", "label": f"labels/{p}.png", "patient": p} for p in ("p1_a", "p2_a")]
-        lists = {"labels": {"1": "liver", "2": "pancreas"}, "training": pairs[:1], "validation": pairs[1:]}
-        write_json(tmp_path / "datalist.json", lists)
+    OVERLAYS[name](tmp_path)
     parser = ConfigParser({"imports": ["$import os"], "bundle_root": str(repository)})
     parser.update(json.loads((repository / "configs" / "datasets" / f"{name}.json").read_text()))
     parser["dataset_dir"] = str(tmp_path)
     assert parser.get_parsed_content("training_items")
     assert isinstance(parser.get_parsed_content("validation_items"), list)
     assert all(isinstance(value, int) for value in parser.get_parsed_content("organs"))
+
+
+def test_training_reads_by_default_what_the_config_of_its_data_set_says(repository):
+    train, overlay = (
+        json.loads((repository / "configs" / name).read_text())
+        for name in ("train.json", "datasets/abdomen_ct_2d.json")
+    )
+    assert {key: train[key] for key in overlay if key != "_desc_"} | {"_desc_": overlay["_desc_"]} == overlay
+
+
+def test_names_of_images_say_which_organ_was_annotated(tmp_path):
+    make_list(tmp_path)
+    options = {"datalist": "datalist.json", "labelled": {"liver_*": ["liver"], "pan*": ["pancreas", "liver"]}}
+    assert [item["labelled"] for item in layouts.msd(tmp_path, **options)] == [[1], [1, 2]]
+    with pytest.raises(LayoutError, match="no pattern"):
+        layouts.msd(tmp_path, **options | {"labelled": {"liver_*": ["liver"]}})
+    with pytest.raises(LayoutError, match="'spleen', but the list has the organs liver, pancreas"):
+        layouts.msd(tmp_path, **options | {"labelled": {"*": ["spleen"]}})
+
+
+@pytest.mark.real_data
+def test_the_names_of_the_real_slices_say_what_their_label_files_hold(real_data, repository):
+    config = json.loads((repository / "configs" / "datasets" / "abdomen_ct_2d.json").read_text())
+    by_name, by_content = (
+        layouts.msd(real_data / "abdomen-ct-2d", datalist="datalist.json", labelled=labelled)
+        for labelled in (config["dataset_items"]["labelled"], "present")
+    )
+    assert by_name == by_content
 
 
 @pytest.mark.real_data

@@ -38,9 +38,9 @@ def test_a_recipe_trains_and_leaves_a_checkpoint(tmp_path, recipe):
 
 @pytest.fixture(scope="module")
 def few_real(real_data, tmp_path_factory) -> Path:
-    """The real data with a short data list: the overlay reads every label file that is listed."""
+    """The real data with a short data list."""
     folder = tmp_path_factory.mktemp("data")
-    for name in ("flare22-style", "sam-med2d-demo"):
+    for name in ("flare22-style", "sam-med2d-demo", "totalsegmentator-ct", "pyradiomics-mr"):
         (folder / name).symlink_to(real_data / name)
     (folder / "abdomen-ct-2d").mkdir()
     for name in ("images", "labels"):
@@ -129,6 +129,7 @@ def test_train_json_has_the_properties_of_a_monai_bundle(tmp_path):
         output_dir=str(tmp_path),
         training_pool="$training_room.make_pool((2,))",
         validation_pool="$training_room.make_pool((1,))",
+        organs="$training_room.ORGANS",
         imports=["$import os", "$import torch", "$import training_room"],
     )
     workflow.initialize()

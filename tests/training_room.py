@@ -71,7 +71,7 @@ def make_stack(depth: int = 3) -> LabelledStack:
 def make_samples(**options) -> DrawnSamples:
     """Drawn samples of the pool."""
     sources = options.pop("sources", {"labelled": {"slices": make_pool(), "weight": 1.0}})
-    return DrawnSamples(sources, CONTRACT, **options)
+    return DrawnSamples(sources, options.pop("contract", CONTRACT), **options)
 
 
 def make_batch(count: int = 2, *, step: int = 1, **options) -> SampleBatch:
@@ -109,7 +109,8 @@ def small_run_files(folder: Path, recipe: str, *, dataset: str | None = None, **
 
     It trains on generated slices, or on the first few items of a dataset of configs/datasets.
     """
-    small = _small(recipe) | (_generated_slices(recipe) if dataset is None else _first_items(recipe))
+    data = {"organs": "$training_room.ORGANS"} | _generated_slices(recipe) if dataset is None else _first_items(recipe)
+    small = _small(recipe) | data
     (folder / "small.json").write_text(json.dumps(small | {"output_dir": str(folder)} | overrides))
     configs = ROOT / "configs"
     layers = [configs / "train.json", configs / "recipes" / f"{recipe}.json", folder / "small.json"]
@@ -118,6 +119,12 @@ def small_run_files(folder: Path, recipe: str, *, dataset: str | None = None, **
     return [str(layer) for layer in layers]
 
 
+SMALL_MATERIAL = {
+    "phantoms": [100],
+    "phantom_pool#shape": [32, 32, 8],
+    "regions#step": 1,
+    "other_regions#slices": "@mr",
+}
 AUTOMATIC = ("finetune_sam", "few_shot", "semantic_2d", "semantic_3d")
 
 
@@ -131,7 +138,7 @@ def _small(recipe: str) -> dict:
         "start": None,
         "contract": "$training_room.CONTRACT",
         inner: network,
-        **({"phantoms": [100], "phantom_pool#shape": [32, 32, 8]} if recipe == "default" else {}),
+        **(SMALL_MATERIAL if recipe == "default" else {}),
         **({"depth": 2} if recipe == "semantic_3d" else {}),
         "epochs": 1,
         "steps_per_epoch": 2,
@@ -147,6 +154,9 @@ def _generated_slices(recipe: str) -> dict:
         "training_pool": "$training_room.make_pool((2, 1))",
         "validation_pool": "$training_room.make_pool((1,))",
     }
+    if recipe == "default":
+        volumes = ("ct", "mr", "unlabelled_mr", "demo")
+        return generated | {name: generated["validation_pool"] for name in volumes}
     if recipe == "few_shot":
         return generated | {"training_slices": generated.pop("training_pool").replace("2, 1", "3, 3")}
     if recipe == "semantic_3d":

@@ -15,6 +15,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any
 
@@ -46,7 +47,9 @@ def flare22(
     return [_item(image, label, _case(image), FLARE22_LABELS) for image, label in pairs]
 
 
-def msd(root: str | Path, *, datalist: str = "dataset.json", labelled: str = "all") -> list[Item]:
+def msd(
+    root: str | Path, *, datalist: str = "dataset.json", labelled: str | Mapping[str, Sequence[str]] = "all"
+) -> list[Item]:
     """A data list as the Medical Segmentation Decathlon and MONAI write it; paths in it are relative to its folder.
 
     Entries of ``training``, ``validation`` and ``test`` are ``{"image", "label"}`` or image paths; ``patient`` and
@@ -55,8 +58,12 @@ def msd(root: str | Path, *, datalist: str = "dataset.json", labelled: str = "al
     Args:
         root: the folder that ``datalist`` lies in.
         datalist: file name.
-        labelled: "all": every label of the list was annotated everywhere; "present": only what occurs in a label
-            file was (each is read once), for collections that annotate one organ per image.
+        labelled: "all": every label of the list was annotated everywhere. Collections that annotate one organ per image
+            say which: shell pattern of image names -> names of the organs, ``{"liver_*": ["liver"]}``, or "present":
+            only what occurs in a label file was annotated, for which each file is read.
+
+    Raises:
+        LayoutError: also where ``labelled`` names no organ of the list, or has no pattern for an image.
     """
     content = _read_json(Path(root) / datalist)
     names = {str(name): int(value) for value, name in content.get("labels", {}).items() if int(value) != 0}
@@ -71,14 +78,25 @@ def msd(root: str | Path, *, datalist: str = "dataset.json", labelled: str = "al
     return _some(items, Path(root) / datalist)
 
 
-def _listed_item(root: Path, entry: Mapping[str, Any], names: Mapping[str, int], *, labelled: str) -> Item:
+def _listed_item(
+    root: Path, entry: Mapping[str, Any], names: Mapping[str, int], *, labelled: str | Mapping[str, Sequence[str]]
+) -> Item:
     image = _existing(root / entry["image"])
     label = _existing(root / entry["label"]) if entry.get("label") else None
     known = entry.get("labelled")
-    if known is None and labelled == "present" and label:
-        known = values_in(label)
+    if known is None and label and labelled != "all":
+        known = values_in(label) if labelled == "present" else _values_by_pattern(image, names, labelled)
     extra = {key: value for key, value in entry.items() if key not in ("image", "label", "patient", "labelled")}
     return {**extra, **_item(image, label, str(entry.get("patient", _case(image))), names, labelled=known)}
+
+
+def _values_by_pattern(image: Path, names: Mapping[str, int], patterns: Mapping[str, Sequence[str]]) -> list[int]:
+    organs = {organ for pattern, organs in patterns.items() if fnmatchcase(image.name, pattern) for organ in organs}
+    if unknown := sorted(organs - names.keys()):
+        raise LayoutError(f"labelled names {unknown[0]!r}, but the list has the organs {', '.join(names)}")
+    if not organs:
+        raise LayoutError(f"no pattern of labelled ({', '.join(patterns)}) says which organs {image.name} annotates")
+    return sorted(names[organ] for organ in organs)
 
 
 def nnunet(root: str | Path, *, channel: int = 0) -> list[Item]:
