@@ -20,7 +20,7 @@ import torch
 from bundle.data.phantom import make_phantom
 from bundle.data.volume import Volume, read_label, read_volume
 from bundle.evaluation.metrics import dice
-from bundle.inference.predictor import SlicePredictor, SlicePrompt
+from bundle.inference.predictor import SlicePredictor, SlicePrompt, SliceView
 from bundle.inference.store import EmbeddingStore
 from bundle.networks.families import BUNDLE_ROOT, Family, build_network, list_families, load_family
 from bundle.networks.summary import summarise
@@ -138,8 +138,8 @@ def run(family: Family, example: RealSlice, *, here: bool) -> tuple[str, str]:
         answer = f"{len(classes.unique())} classes on {tuple(classes.shape[-2:])}"
     else:
         predictor = SlicePredictor(network, family.contract, store=EmbeddingStore())
-        embedded = predictor.embed(picture, intensity, spacing)
-        mask = predictor.predict(embedded, [SlicePrompt(box=tight_box(example.mask))])[0].mask
+        view = SliceView(picture, intensity, spacing)
+        mask = predictor.predict(view, SlicePrompt(box=tight_box(example.mask))).mask
         answer = f"DSC {dice(mask, example.mask):.3f}" if here else f"{int(mask.sum())} pixels"
     return f"{time.perf_counter() - start:.1f}", answer
 

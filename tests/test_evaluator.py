@@ -12,7 +12,6 @@ from bundle.data.pool import LabelledSlice
 from bundle.evaluation.baselines import ellipse
 from bundle.evaluation.evaluator import (
     EvaluationSettings,
-    OpenedSlice,
     evaluate_automatic,
     evaluate_slices,
     open_with_baseline,
@@ -21,7 +20,7 @@ from bundle.evaluation.evaluator import (
 )
 from bundle.evaluation.protocols import CorrectionProtocol, ProtocolError, protocol_named
 from bundle.evaluation.records import EvaluationError, last_steps, read_mask, read_records
-from bundle.inference.predictor import EmbeddedSlice, SliceMask
+from bundle.inference.predictor import SliceMask
 from bundle.transforms.contract import View
 
 ORGANS = {1: "liver", 2: "pancreas"}
@@ -107,7 +106,7 @@ def test_a_folder_of_a_run_with_other_settings_is_not_continued(tmp_path):
 
 def test_distances_are_in_pixels_of_the_reference_whatever_the_size_of_the_slice(tmp_path):
     def shifted(item):
-        return OpenedSlice(lambda prompt: SliceMask(np.roll(item.labels == 1, 2, axis=1), logits=None, iou=0.5))
+        return lambda prompt: SliceMask(np.roll(item.labels == 1, 2, axis=1), logits=None, iou=0.5)
 
     small = evaluate(tmp_path / "small", shifted, slices(1))[0]
     large = evaluate(tmp_path / "large", shifted, slices(1), pixels_of=64)[0]
@@ -129,7 +128,7 @@ def test_a_second_model_is_shown_the_prompts_of_the_first(tmp_path):
                 mask[max(0, y - prompt_half) : y + prompt_half, max(0, x - prompt_half) : x + prompt_half] = True
                 return SliceMask(mask, logits=None, iou=0.5)
 
-            return OpenedSlice(predict)
+            return predict
 
         return open_slice
 
@@ -162,16 +161,11 @@ class Thresholds:
 
     contract = SimpleNamespace(intensity=lambda array, modality: (View(0, 255),))
 
-    def embed(self, picture, intensity, pixel_spacing=(1, 1)):
-        return EmbeddedSlice(np.round(picture), None, computed=True)
-
-    def predict(self, embedded, prompts):
-        return [self._answer(embedded.embedding, prompt) for prompt in prompts]
-
-    def _answer(self, picture, prompt):
+    def predict(self, view, prompt):
+        picture = np.round(view.picture)
         x, y = prompt.points[0] if len(prompt.points) else (prompt.box[:2] + prompt.box[2:]) / 2
         mask = np.abs(picture - picture[int(y), int(x)]) < 30
-        return SliceMask(mask, logits=None, iou=0.9)
+        return SliceMask(mask, logits=None, iou=0.9, encoded=1, encode_seconds=1e-6)
 
 
 def test_a_network_is_timed_and_scored(tmp_path):

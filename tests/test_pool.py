@@ -9,7 +9,16 @@ import pytest
 from training_room import CONTRACT, make_pool, make_slice
 
 from bundle.data.phantom import make_phantom
-from bundle.data.pool import cut_slices, describe_sources, few_slices, phantom_pool, read_pool, stack_slices
+from bundle.data.pool import (
+    cut_slices,
+    describe_sources,
+    few_slices,
+    phantom_pool,
+    read_pool,
+    resized,
+    stack_slices,
+    without_labels,
+)
 from bundle.data.volume import Volume, write_label, write_volume
 
 
@@ -116,3 +125,17 @@ def test_sources_are_described_for_the_checkpoint():
     pool = [replace(make_slice(), patient=name, key=f"{name}-{i}") for i, name in enumerate("aab")]
     described = describe_sources({"labelled": {"slices": pool, "weight": 1.0}})
     assert described == {"labelled": {"slices": 3, "patients": 2}}
+
+
+def test_hidden_labels_are_neither_asked_for_nor_seen():
+    parts = without_labels([make_slice(0, ids=(1, 2)), make_slice(1, ids=(2,))], [2])
+    assert [part.ids for part in parts] == [(1,)]
+    assert set(np.unique(parts[0].labels)) <= {0, 1}
+
+
+def test_a_resized_slice_keeps_its_size_in_mm():
+    part = make_slice(0)
+    large = resized(part, 96)
+    assert large.labels.shape == (96, 96) and large.picture.shape == (96, 96)
+    assert np.allclose(np.multiply(large.pixel_spacing, 96), np.multiply(part.pixel_spacing, 48))
+    assert (large.labels == 1).mean() == pytest.approx((part.labels == 1).mean(), abs=0.01)

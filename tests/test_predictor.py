@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
 from fakes import BrightRegionSam, bright_contract
 
-from bundle.inference.predictor import SlicePredictor, SlicePrompt
+from bundle.inference.predictor import SlicePredictor, SlicePrompt, SliceView
 from bundle.inference.store import EmbeddingStore
+from bundle.transforms.contract import View
+from bundle.transforms.window import Zoom
 
 PICTURE = np.zeros((40, 60), dtype=np.float32)
 PICTURE[10:20, 15:45] = 100
@@ -20,17 +24,24 @@ def predictor() -> SlicePredictor:
     return SlicePredictor(BrightRegionSam(), bright_contract(), store=EmbeddingStore())
 
 
-def embed(predictor: SlicePredictor, picture: np.ndarray = PICTURE):
-    return predictor.embed(picture, predictor.contract.intensity(picture, "CT"))
+@pytest.fixture
+def zooming() -> SlicePredictor:
+    contract = replace(bright_contract(), zoom=Zoom(margin=0.5, smallest=8, whole=0.7))
+    return SlicePredictor(BrightRegionSam(), contract, store=EmbeddingStore())
 
 
-def test_points_and_boxes_of_many_objects_are_answered_in_their_order(predictor):
-    prompts = [
-        SlicePrompt(points=np.array([[30.0, 15.0]]), point_labels=np.array([1])),
-        SlicePrompt(box=np.array([2.0, 22.0, 20.0, 38.0])),
-        SlicePrompt(points=np.array([[10.0, 30.0]]), point_labels=np.array([1])),
-    ]
-    bar, square, again = predictor.predict(embed(predictor), prompts)
+def view(picture: np.ndarray = PICTURE) -> SliceView:
+    return SliceView(picture, bright_contract().intensity(picture, "CT"))
+
+
+def at(x: float, y: float) -> SlicePrompt:
+    return SlicePrompt(points=np.array([[x, y]]), point_labels=np.array([1]))
+
+
+def test_a_point_and_a_box_find_the_same_object(predictor):
+    bar = predictor.predict(view(), at(30, 15))
+    square = predictor.predict(view(), SlicePrompt(box=np.array([2.0, 22.0, 20.0, 38.0])))
+    again = predictor.predict(view(), at(10, 30))
     assert bar.mask.shape == (40, 60)
     assert bar.mask[15, 30] and not bar.mask[30, 10]
     assert square.mask[30, 10] and not square.mask[15, 30]
@@ -38,7 +49,7 @@ def test_points_and_boxes_of_many_objects_are_answered_in_their_order(predictor)
 
 
 def test_masks_come_back_where_the_object_is(predictor):
-    (answer,) = predictor.predict(embed(predictor), [SlicePrompt(box=np.array([10.0, 8.0, 50.0, 22.0]))])
+    answer = predictor.predict(view(), SlicePrompt(box=np.array([10.0, 8.0, 50.0, 22.0])))
     truth = np.zeros_like(PICTURE, dtype=bool)
     truth[10:20, 15:45] = True
     assert 2 * (answer.mask & truth).sum() / (answer.mask.sum() + truth.sum()) > 0.93
@@ -46,22 +57,54 @@ def test_masks_come_back_where_the_object_is(predictor):
 
 def test_the_answer_can_be_handed_back_as_a_mask_prompt(predictor):
     box = np.array([10.0, 8.0, 50.0, 22.0])
-    (answer,) = predictor.predict(embed(predictor), [SlicePrompt(box=box)])
-    predictor.predict(embed(predictor), [SlicePrompt(box=box, logits=answer.logits)])
+    answer = predictor.predict(view(), SlicePrompt(box=box))
+    predictor.predict(view(), SlicePrompt(box=box, previous=answer))
     assert predictor.network.masks_seen == [False, True] and answer.logits.shape == (64, 64)
 
 
 def test_the_embedding_is_found_by_content(predictor):
-    assert embed(predictor).computed
-    assert not embed(predictor, PICTURE.copy()).computed
-    assert embed(predictor, PICTURE + 1).computed
+    assert predictor.predict(view(), at(30, 15)).encoded == 1
+    again = predictor.predict(view(PICTURE.copy()), at(10, 30))
+    assert again.encoded == 0 and again.encode_seconds == 0
+    assert predictor.predict(view(PICTURE + 1), at(30, 15)).encoded == 1
 
 
-def test_another_window_is_another_embedding(predictor):
-    from bundle.transforms.contract import View
+def test_other_intensity_views_are_another_embedding(predictor):
+    predictor.predict(view(), at(30, 15))
+    assert predictor.predict(SliceView(PICTURE, (View(0, 50),)), at(30, 15)).encoded == 1
 
-    embed(predictor)
-    assert predictor.embed(PICTURE, (View(0, 50),)).computed
+
+def test_a_family_that_zooms_sees_small_objects_large(zooming):
+    box = np.array([4.0, 24.0, 15.0, 35.0])
+    answer = zooming.predict(view(), SlicePrompt(box=box))
+    assert answer.placement.window is not None and answer.placement.scale[0] > 2 * (64 / 60)
+    truth = np.zeros_like(PICTURE, dtype=bool)
+    truth[25:35, 5:15] = True
+    assert answer.mask.shape == (40, 60) and np.array_equal(answer.mask, truth)
+
+
+def test_a_point_gets_a_second_look_around_its_first_answer(zooming):
+    answer = zooming.predict(view(), at(10, 30))
+    assert zooming.network.masks_seen == [False, True]
+    assert answer.encoded == 2 and answer.placement.window is not None
+    assert answer.mask[30, 10] and not answer.mask[15, 30]
+
+
+def test_a_mask_prompt_is_moved_into_the_window_that_is_looked_at(zooming):
+    whole = zooming.predict(view(), SlicePrompt(box=np.array([0.0, 0.0, 59.0, 39.0])))
+    assert whole.placement.window is None
+    prompt = replace(at(10, 30), previous=replace(whole, mask=np.pad(np.ones((10, 10), bool), ((25, 5), (5, 45)))))
+    answer = zooming.predict(view(), prompt)
+    (moved,) = zooming._mask_prompt(whole, answer.placement)
+    inside = answer.placement.mask_to_square(PICTURE > 50)[::1, ::1]
+    assert moved.shape == (1, 64, 64) and inside.any()
+    assert np.mean((moved[0].numpy() > 0) == (inside > 0)) > 0.9
+
+
+def test_points_outside_of_the_box_widen_what_is_looked_at():
+    prompt = SlicePrompt(np.array([[50.0, 5.0], [0.0, 0.0]]), np.array([1, 0]), box=np.array([10.0, 10.0, 20.0, 20.0]))
+    assert prompt.around().tolist() == [10, 5, 50, 20]
+    assert at(3, 3).around() is None
 
 
 def test_the_default_family_answers_like_a_direct_call_of_its_network():
@@ -73,10 +116,10 @@ def test_the_default_family_answers_like_a_direct_call_of_its_network():
     predictor = SlicePredictor(network, family.contract, store=EmbeddingStore())
     picture = np.random.default_rng(0).normal(0, 300, (256, 256)).astype(np.float32)
     intensity = family.contract.intensity(picture, "CT")
-    embedded = predictor.embed(picture, intensity)
-    (answer,) = predictor.predict(embedded, [SlicePrompt(box=np.array([40.0, 50.0, 200.0, 180.0]))])
-    image = family.contract.to_input(picture, intensity, embedded.placement)
+    answer = predictor.predict(SliceView(picture, intensity), SlicePrompt(box=np.array([10.0, 20.0, 220.0, 200.0])))
+    image = family.contract.to_input(picture, intensity, answer.placement)
     with torch.inference_mode():
-        prompts = PromptBatch(boxes=torch.tensor([[40.0, 50.0, 200.0, 180.0]]))
+        prompts = PromptBatch(boxes=torch.tensor([[10.0, 20.0, 220.0, 200.0]]))
         direct = network.decode(network.encode(image[None]), prompts, multimask=False)
+    assert answer.placement.window is None
     torch.testing.assert_close(answer.logits, direct.logits[0, 0], atol=1e-4, rtol=1e-4)

@@ -91,10 +91,11 @@ def test_corrections_stop_when_nothing_is_wrong():
 
 
 @pytest.mark.parametrize(("mask_prompt", "expected"), [(True, [None, 1, 2]), (False, [None, None, None])])
-def test_the_former_logits_go_along_only_with_a_mask_prompt(mask_prompt, expected):
+def test_the_former_answer_goes_along_only_with_a_mask_prompt(mask_prompt, expected):
     painter = Painter()
     run(CorrectionProtocol("point", clicks=2, mask_prompt=mask_prompt), painter)
-    assert [prompt.logits for prompt in painter.seen] == expected
+    seen = [prompt.previous and prompt.previous.logits for prompt in painter.seen]
+    assert seen == expected
 
 
 def test_stored_prompts_are_replayed_to_another_model():

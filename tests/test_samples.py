@@ -13,6 +13,7 @@ from monai.transforms import Compose, RandFlipd, RandGaussianNoised
 from training_room import CONTRACT, SIZE, make_batch, make_pool, make_samples, make_slice, make_stack
 
 from bundle.training.samples import DrawNumbers, EverySample, collate
+from bundle.transforms.window import Zoom
 
 
 def augmentation() -> Compose:
@@ -140,3 +141,29 @@ def test_objects_know_their_image():
     samples = [make_samples()[i] for i in range(3)]
     batch = collate(samples)
     assert batch.image_index.tolist() == [i for i, s in enumerate(samples) for _ in s.masks]
+
+
+def zooming_contract():
+    return replace(CONTRACT, zoom=Zoom(margin=0.5, smallest=4, whole=0.9))
+
+
+def test_a_zoomed_sample_shows_its_first_object_large():
+    plain = make_samples(contract=zooming_contract(), objects=1)
+    zoomed = make_samples(contract=zooming_contract(), objects=1, zoom_share=1.0)
+    shares = [[float(samples[i].masks[0].float().mean()) for i in range(20)] for samples in (plain, zoomed)]
+    assert np.mean(shares[1]) > 1.4 * np.mean(shares[0])
+
+
+def test_zoom_is_refused_for_a_contract_without_it():
+    with pytest.raises(ValueError, match="no zoom"):
+        make_samples(contract=replace(CONTRACT, zoom=None), zoom_share=0.5)
+
+
+def test_variety_gives_one_view_three_times_and_sometimes_inverts_it():
+    samples = [make_samples(variety_share=1.0)[i] for i in range(12)]
+    pool = make_pool()
+    for sample in samples:
+        assert torch.equal(sample.image[0], sample.image[1]) and torch.equal(sample.image[0], sample.image[2])
+    assert pool[0].picture[pool[0].labels == 1].mean() > pool[0].picture[pool[0].labels == 0].mean()
+    brighter = [bool(s.image[0][s.labels == 1].mean() > s.image[0][s.labels == 0].mean()) for s in samples]
+    assert any(brighter) and not all(brighter)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -142,6 +142,16 @@ def read_pool(items: Iterable[Mapping[str, Any]], *, contract: Contract, **optio
     return pool
 
 
+def without_labels(slices: Iterable[LabelledSlice], values: Sequence[int]) -> list[LabelledSlice]:
+    """The slices as if nobody had labelled some values; those that show nothing else are left out."""
+    hidden = []
+    for part in slices:
+        ids = tuple(i for i in part.ids if i not in values)
+        if ids:
+            hidden.append(replace(part, labels=np.where(np.isin(part.labels, values), 0, part.labels), ids=ids))
+    return hidden
+
+
 def describe_sources(sources: Mapping[str, Mapping[str, Any]]) -> dict[str, dict[str, int]]:
     """What a training draws from, for the metadata of its checkpoint: per source its number of slices and patients."""
     return {
@@ -201,14 +211,27 @@ def phantom_pool(
     return pool
 
 
+def resized(labelled: LabelledSlice, side: int) -> LabelledSlice:
+    """The slice with ``side`` pixels on its longer side: the picture smooth, labels by nearest neighbour."""
+    picture, labels, spacing = _scale(labelled.picture, labelled.labels, labelled.pixel_spacing, side)
+    return replace(labelled, picture=picture, labels=labels, pixel_spacing=spacing)
+
+
 def _shrink(
     picture: np.ndarray, labels: np.ndarray, spacing: tuple[float, float], max_side: int | None
 ) -> tuple[np.ndarray, np.ndarray, tuple[float, float]]:
-    height, width = labels.shape
-    if max_side is None or max(height, width) <= max_side:
+    if max_side is None or max(labels.shape) <= max_side:
         return picture, labels, spacing
-    factor = max_side / max(height, width)
+    return _scale(picture, labels, spacing, max_side)
+
+
+def _scale(
+    picture: np.ndarray, labels: np.ndarray, spacing: tuple[float, float], side: int
+) -> tuple[np.ndarray, np.ndarray, tuple[float, float]]:
+    height, width = labels.shape
+    factor = side / max(height, width)
     size = (max(1, round(width * factor)), max(1, round(height * factor)))
-    picture = cv2.resize(np.ascontiguousarray(picture), size, interpolation=cv2.INTER_AREA)
+    interpolation = cv2.INTER_AREA if factor < 1 else cv2.INTER_LINEAR
+    picture = cv2.resize(np.ascontiguousarray(picture), size, interpolation=interpolation)
     labels = cv2.resize(np.ascontiguousarray(labels).astype(np.int32), size, interpolation=cv2.INTER_NEAREST_EXACT)
     return picture, labels, (spacing[0] * height / size[1], spacing[1] * width / size[0])

@@ -13,7 +13,7 @@ from scipy import ndimage
 from skimage.segmentation import felzenszwalb
 from tqdm import tqdm
 
-from bundle.data.pool import LabelledSlice
+from bundle.data.pool import LabelledSlice, resized
 
 SCALES = (60.0, 200.0, 600.0)
 
@@ -55,13 +55,17 @@ def grey_regions(
 
 
 def region_pool(
-    slices: Sequence[LabelledSlice], *, scales: Sequence[float] = SCALES, step: int = 1
+    slices: Sequence[LabelledSlice], *, scales: Sequence[float] = SCALES, step: int = 1, max_side: int = 320
 ) -> list[LabelledSlice]:
-    """Copies of the slices, labelled with their grey regions; every ``step``-th slice, the scales in turn."""
+    """Copies of the slices, labelled with their grey regions; every ``step``-th slice, the scales in turn.
+
+    Larger slices are shrunk to ``max_side`` first: the parameters of the regions were chosen at that scale.
+    """
     pool = []
     for number, labelled in enumerate(tqdm(slices[::step], desc="finding regions", leave=False)):
         if labelled.picture.ndim != 2:
             continue
+        labelled = resized(labelled, min(max_side, max(labelled.labels.shape)))
         grey = labelled.intensity[0].apply(labelled.picture)
         regions = grey_regions(grey, scale=scales[number % len(scales)])
         ids = tuple(int(i) for i in np.unique(regions) if i)

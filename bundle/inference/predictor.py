@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
-from dataclasses import dataclass, field
+import time
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import torch
@@ -14,10 +14,47 @@ from bundle.inference.store import EmbeddingStore, network_identity
 from bundle.networks.promptable_sam import PromptableSam, PromptBatch
 from bundle.transforms.contract import Contract, Intensity
 from bundle.transforms.placement import Placement
+from bundle.transforms.simulation import tight_box
 
 
 def _no_points() -> np.ndarray:
     return np.zeros((0, 2))
+
+
+@dataclass(frozen=True, eq=False)
+class SliceView:
+    """A slice as a predictor needs it.
+
+    Attributes:
+        picture: (H, W) intensities, or (H, W, 3) colour.
+        intensity: the contract's views of its volume.
+        pixel_spacing: (dy, dx) in mm.
+    """
+
+    picture: np.ndarray
+    intensity: Intensity
+    pixel_spacing: tuple[float, float] = (1.0, 1.0)
+
+
+@dataclass(frozen=True, eq=False)
+class SliceMask:
+    """The answer for one object on one slice.
+
+    Attributes:
+        mask: (H, W) bool.
+        logits: (4g, 4g) low-resolution logits over the square that the network saw.
+        iou: the network's own estimate of the mask's IoU.
+        placement: where the slice lay in that square.
+        encoded: how many times the encoder had to run for it.
+        encode_seconds: what that took.
+    """
+
+    mask: np.ndarray
+    logits: Tensor
+    iou: float
+    placement: Placement | None = None
+    encoded: int = 0
+    encode_seconds: float = 0.0
 
 
 @dataclass(frozen=True, eq=False)
@@ -28,42 +65,40 @@ class SlicePrompt:
         points: (P, 2) float (x, y).
         point_labels: (P,) int, 1 on the object, 0 off it.
         box: (4,) float (x0, y0, x1, y1), or None.
-        logits: (4g, 4g) low-resolution logits of an earlier answer, or None.
+        previous: an earlier answer, on this slice or a neighbour of the same size, as a mask prompt; or None.
     """
 
     points: np.ndarray = field(default_factory=_no_points)
     point_labels: np.ndarray = field(default_factory=lambda: np.zeros(0, dtype=int))
     box: np.ndarray | None = None
-    logits: Tensor | None = None
+    previous: SliceMask | None = None
 
     @property
     def is_single_point(self) -> bool:
         """One point and nothing else."""
-        return len(self.points) == 1 and self.box is None and self.logits is None
+        return len(self.points) == 1 and self.box is None and self.previous is None
+
+    def around(self) -> np.ndarray | None:
+        """(4,) box around all that the prompt says of the object: its box or its earlier mask, and points on it."""
+        corners = [self.points[self.point_labels == 1]]
+        if self.box is not None:
+            corners.append(np.reshape(self.box, (2, 2)))
+        elif self.previous is not None and self.previous.mask.any():
+            corners.append(tight_box(self.previous.mask).reshape(2, 2))
+        else:  # points alone do not say how large the object is
+            return None
+        corners = np.concatenate(corners)
+        return np.concatenate([corners.min(axis=0), corners.max(axis=0)])
 
 
 @dataclass(frozen=True, eq=False)
-class SliceMask:
-    """The answer for one object on one slice.
-
-    Attributes:
-        mask: (H, W) bool.
-        logits: (4g, 4g) low-resolution logits, to be handed back as a mask prompt.
-        iou: the network's own estimate of the mask's IoU.
-    """
-
-    mask: np.ndarray
-    logits: Tensor
-    iou: float
-
-
-@dataclass(frozen=True, eq=False)
-class EmbeddedSlice:
-    """A slice that went through the encoder: its embedding (1, 256, g, g) and where it lies in the square."""
+class _Embedded:
+    """What the network saw of a slice: its embedding (1, C, g, g), where it lies, and what encoding it took."""
 
     embedding: Tensor
     placement: Placement
     computed: bool
+    seconds: float
 
 
 class SlicePredictor:
@@ -83,75 +118,64 @@ class SlicePredictor:
         self.network, self.contract, self.store = network.to(self.device).eval(), contract, store
         self.identity = network_identity(network)
 
-    def embed(
-        self, picture: np.ndarray, intensity: Intensity, pixel_spacing: tuple[float, float] = (1.0, 1.0)
-    ) -> EmbeddedSlice:
-        """Encode a slice, or find its embedding.
-
-        Args:
-            picture: (H, W) intensities, or (H, W, 3) colour.
-            intensity: the contract's views of its volume.
-            pixel_spacing: (dy, dx) in mm.
-        """
-        placement = self.contract.placement(*picture.shape[:2], pixel_spacing)
-
-        def encode() -> Tensor:
-            image = self.contract.to_input(picture, intensity, placement)
-            with torch.inference_mode():
-                return self.network.encode(image[None].to(self.device)).float().cpu()
-
-        embedding, computed = self.store.get(self._key(picture, intensity, placement), encode)
-        return EmbeddedSlice(embedding, placement, computed)
-
-    def predict(self, embedded: EmbeddedSlice, prompts: Sequence[SlicePrompt]) -> list[SliceMask]:
-        """Answer the prompts of several objects of one slice, those alike in one batch.
+    def predict(self, view: SliceView, prompt: SlicePrompt) -> SliceMask:
+        """Answer the prompts of one object on a slice.
 
         SAM answers an ambiguous prompt (one point) with three candidates, of which the one of highest predicted IoU is
-        taken; any other prompt with its single mask.
+        taken; any other prompt with its single mask. A family whose contract zooms looks at the window around the
+        object. One point does not say where that is, so it gets a second look, around the first answer.
         """
-        answers: list[SliceMask | None] = [None] * len(prompts)
-        for ambiguous in (True, False):
-            positions = [i for i, prompt in enumerate(prompts) if prompt.is_single_point is ambiguous]
-            if positions:
-                found = self._decode(embedded, [prompts[i] for i in positions])
-                for position, answer in zip(positions, found, strict=True):
-                    answers[position] = answer
-        return [answer for answer in answers if answer is not None]
+        answer = self._look(view, prompt, prompt.around())
+        if self.contract.zoom is None or not prompt.is_single_point or not answer.mask.any():
+            return answer
+        again = replace(prompt, previous=answer)
+        second = self._look(view, again, again.around())
+        encoded, seconds = answer.encoded + second.encoded, answer.encode_seconds + second.encode_seconds
+        return replace(second, encoded=encoded, encode_seconds=seconds)
 
-    def _decode(self, embedded: EmbeddedSlice, prompts: Sequence[SlicePrompt]) -> list[SliceMask]:
-        batch = self._batch(prompts, embedded.placement)
+    def _look(self, view: SliceView, prompt: SlicePrompt, around: np.ndarray | None) -> SliceMask:
+        embedded = self._embed(view, around)
+        batch = self._batch(prompt, embedded.placement)
         with torch.inference_mode():
             prediction = self.network.decode(embedded.embedding.to(self.device), batch, multimask=batch.ambiguous)
             logits, iou = prediction.best()
-            masks = (embedded.placement.logits_to_slice(logits.float())[:, 0] > 0).cpu().numpy()
-        logits = logits[:, 0].float().cpu()
-        return [SliceMask(m, lo, float(q)) for m, lo, q in zip(masks, logits, iou, strict=True)]
+            mask = (embedded.placement.logits_to_slice(logits.float())[0, 0] > 0).cpu().numpy()
+        where = embedded.placement, int(embedded.computed), embedded.seconds
+        return SliceMask(mask, logits[0, 0].float().cpu(), float(iou), *where)
 
-    def _batch(self, prompts: Sequence[SlicePrompt], placement: Placement) -> PromptBatch:
-        count, longest = len(prompts), max(len(prompt.points) for prompt in prompts)
-        points = np.zeros((count, longest, 2), dtype=np.float32)
-        labels = np.full((count, longest), -1)
-        boxes = np.full((count, 4), np.nan, dtype=np.float32)
-        side = 4 * self.network.grid_size
-        masks = torch.full((count, 1, side, side), torch.nan)
-        for row, prompt in enumerate(prompts):
-            points[row, : len(prompt.points)] = placement.to_square(prompt.points)
-            labels[row, : len(prompt.points)] = prompt.point_labels
-            if prompt.box is not None:
-                boxes[row] = placement.box_to_square(prompt.box)
-            if prompt.logits is not None:
-                masks[row, 0] = prompt.logits
-        has_mask = any(prompt.logits is not None for prompt in prompts)
-        has_box = any(prompt.box is not None for prompt in prompts)
+    def _embed(self, view: SliceView, around: np.ndarray | None) -> _Embedded:
+        """Encode a slice, or the window around a box of it, or find its embedding."""
+        started = time.perf_counter()
+        placement = self.contract.placement(*view.picture.shape[:2], view.pixel_spacing, around=around)
+
+        def encode() -> Tensor:
+            image = self.contract.to_input(view.picture, view.intensity, placement)
+            with torch.inference_mode():
+                return self.network.encode(image[None].to(self.device)).float().cpu()
+
+        embedding, computed = self.store.get(self._key(view, placement), encode)
+        return _Embedded(embedding, placement, computed, time.perf_counter() - started if computed else 0.0)
+
+    def _batch(self, prompt: SlicePrompt, placement: Placement) -> PromptBatch:
+        points = torch.as_tensor(placement.to_square(prompt.points), dtype=torch.float32, device=self.device)[None]
+        labels = torch.as_tensor(prompt.point_labels, dtype=torch.long, device=self.device)[None]
+        box = None if prompt.box is None else placement.box_to_square(prompt.box)
         return PromptBatch(
-            points=torch.from_numpy(points).to(self.device) if longest else None,
-            point_labels=torch.from_numpy(labels).to(self.device) if longest else None,
-            boxes=torch.from_numpy(boxes).to(self.device) if has_box else None,
-            masks=masks.to(self.device) if has_mask else None,
-            image_index=torch.zeros(count, dtype=torch.long, device=self.device),
+            points=points if len(prompt.points) else None,
+            point_labels=labels if len(prompt.points) else None,
+            boxes=None if box is None else torch.as_tensor(box, dtype=torch.float32, device=self.device)[None],
+            masks=None if prompt.previous is None else self._mask_prompt(prompt.previous, placement),
         )
 
-    def _key(self, picture: np.ndarray, intensity: Intensity, placement: Placement) -> str:
-        digest = hashlib.sha256(f"{self.identity} {self.contract} {intensity} {placement} {picture.dtype}".encode())
-        digest.update(np.ascontiguousarray(picture))
+    def _mask_prompt(self, previous: SliceMask, placement: Placement) -> Tensor:
+        """(1, 1, 4g, 4g) logits of an earlier answer, over the square that is looked at now."""
+        logits = previous.logits[None, None].to(self.device)
+        if previous.placement in (None, placement):
+            return logits
+        return placement.logits_to_square(previous.placement.logits_to_slice(logits), logits.shape[-1])
+
+    def _key(self, view: SliceView, placement: Placement) -> str:
+        about = f"{self.identity} {self.contract} {view.intensity} {placement} {view.picture.dtype}"
+        digest = hashlib.sha256(about.encode())
+        digest.update(np.ascontiguousarray(view.picture))
         return digest.hexdigest()

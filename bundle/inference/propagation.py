@@ -29,14 +29,14 @@ class PropagationRule:
         growth: ... but stays below this multiple of the largest seed's box: it may wander, not swell.
         smallest_iou: stop when the masks of two neighbours overlap less than this.
         smallest_share: stop when a mask has shrunk below this share of the largest one seen on the way.
-        use_logits: hand the previous logits on.
+        use_mask: hand the previous answer on as a mask prompt.
     """
 
     margin: float = 0.1
     growth: float = 1.15
     smallest_iou: float = 0.5
     smallest_share: float = 0.02
-    use_logits: bool = True
+    use_mask: bool = True
 
     def next_prompt(
         self, previous: SliceMask, limit: np.ndarray | None, largest: np.ndarray | None = None
@@ -57,7 +57,7 @@ class PropagationRule:
         height, width = previous.mask.shape
         floor, ceiling = (limit[:2], limit[2:]) if limit is not None else ((0, 0), (width - 1, height - 1))
         box = np.concatenate([np.clip(low - grow, floor, ceiling), np.clip(high + grow, floor, ceiling)])
-        return SlicePrompt(box=box, logits=previous.logits if self.use_logits else None)
+        return SlicePrompt(box=box, previous=previous if self.use_mask else None)
 
     def ended(self, previous: SliceMask, current: SliceMask, largest: int) -> bool:
         """Whether the object is no longer on the current slice."""

@@ -5,12 +5,12 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
 from bundle.data.volume import Volume
-from bundle.inference.predictor import EmbeddedSlice, SliceMask, SlicePredictor, SlicePrompt
+from bundle.inference.predictor import SliceMask, SlicePredictor, SlicePrompt, SliceView
 from bundle.inference.propagation import PropagationRule, propagate
 from bundle.transforms.frames import SliceFrame
 from bundle.transforms.prompts import ObjectPrompts, PromptError
@@ -25,7 +25,7 @@ class Segmentation:
         scores: slice index -> the network's own estimate of the mask's IoU, for every slice that was answered.
         axis: the stored axis that the slices are stacked along.
         seconds: time spent in ``encode``, ``decode`` and in all (``total``).
-        encoded: number of slices that had to run the encoder.
+        encoded: how many times the encoder had to run.
     """
 
     mask: np.ndarray
@@ -42,6 +42,12 @@ class _Clock:
     seconds: dict[str, float] = field(default_factory=lambda: {"encode": 0.0, "decode": 0.0})
     started: float = field(default_factory=time.perf_counter)
     encoded: int = 0
+
+    def add(self, answer: SliceMask, seconds: float) -> None:
+        """Count an answer that took so many seconds."""
+        self.encoded += answer.encoded
+        self.seconds["encode"] += answer.encode_seconds
+        self.seconds["decode"] += seconds - answer.encode_seconds
 
     def total(self) -> dict[str, float]:
         """All times so far."""
@@ -147,25 +153,18 @@ class InteractiveSession:
         history = self._history.setdefault((name, frame.slice_axis, index), [])
         while history and not _continues(prompt, history[-1][0]):
             history.pop()
-        logits = history[-1][1].logits if history else None
-        answer = self._ask(frame, index, SlicePrompt(prompt.points, prompt.point_labels, prompt.box, logits), clock)
+        previous = history[-1][1] if history else None
+        answer = self._ask(frame, index, replace(prompt, previous=previous), clock)
         history.append((prompt, answer))
         return answer
 
     def _ask(self, frame: SliceFrame, index: int, prompt: SlicePrompt, clock: _Clock) -> SliceMask:
-        embedded = self._embed(frame, index, clock)
-        started = time.perf_counter()
-        answer = self.predictor.predict(embedded, [prompt])[0]
-        clock.seconds["decode"] += time.perf_counter() - started
-        return answer
-
-    def _embed(self, frame: SliceFrame, index: int, clock: _Clock) -> EmbeddedSlice:
         started = time.perf_counter()
         picture = frame.extract(self.volume.array, index)
-        embedded = self.predictor.embed(picture, self.intensity, frame.pixel_spacing(self.volume.spacing))
-        clock.seconds["encode"] += time.perf_counter() - started
-        clock.encoded += embedded.computed
-        return embedded
+        view = SliceView(picture, self.intensity, frame.pixel_spacing(self.volume.spacing))
+        answer = self.predictor.predict(view, prompt)
+        clock.add(answer, time.perf_counter() - started)
+        return answer
 
     def _result(self, answers: dict[int, SliceMask], frame: SliceFrame, clock: _Clock) -> Segmentation:
         mask = np.zeros(self.volume.shape, dtype=bool, order="F")  # as files store it: saving is several times as fast

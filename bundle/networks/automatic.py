@@ -17,6 +17,7 @@ from bundle.networks.blocks import DepthAdaptedBlock
 from bundle.networks.promptable_sam import PromptableSam, PromptBatch
 
 # Channels of the decoder at the strides 16, 8, 4 and 2.
+EMBEDDING_CHANNELS = 256
 FEATURES = (512, 256, 128, 64)
 
 
@@ -110,18 +111,19 @@ class ConvolutionalDecoder(nn.Module):
 
     def __init__(self, classes: int | None) -> None:
         super().__init__()
-        widths = (256, *FEATURES)
+        widths = (EMBEDDING_CHANNELS, *FEATURES)
         self.deconv1, self.deconv2, self.deconv3, self.deconv4 = (
             _UpBlock(inputs, outputs) for inputs, outputs in pairwise(widths)
         )
-        self.base = _ConvBlock(256, FEATURES[0])
+        self.base = _ConvBlock(EMBEDDING_CHANNELS, FEATURES[0])
         self.decoder = _Ladder()
         self.deconv_out = _Upsample(FEATURES[-1], FEATURES[-1])
         self.decoder_head = _ConvBlock(2 * FEATURES[-1], FEATURES[-1])
         self.out_conv = nn.Identity() if classes is None else nn.Conv2d(FEATURES[-1], classes, 1)
 
     def forward(self, embeddings: Tensor) -> Tensor:
-        """Logits (B, classes, 16g, 16g), before any softmax or sigmoid."""
+        """Logits (B, classes, 16g, 16g), before any softmax or sigmoid; finer features of an encoder are not used."""
+        embeddings = embeddings[:, :EMBEDDING_CHANNELS]
         z9 = self.deconv1(embeddings)
         z6 = self.deconv2(z9)
         z3 = self.deconv3(z6)

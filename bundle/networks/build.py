@@ -11,7 +11,7 @@ from torch import nn
 
 from bundle.networks.automatic import MultiClassSam, SemanticSam2d, SemanticSam3d
 from bundle.networks.blocks import WindowFirstBlock
-from bundle.networks.mask_decoder import MaskDecoder
+from bundle.networks.mask_decoder import FineMaskDecoder, MaskDecoder
 from bundle.networks.peft import apply_tuning
 from bundle.networks.prompt_encoder import PromptEncoder
 from bundle.networks.promptable_sam import PromptableSam
@@ -67,14 +67,25 @@ def sam_tiny_vit(
     classes: int | None = None,
     tuning: Sequence[Mapping[str, Any]] = (),
     raster_prompts: bool = False,
+    fine: bool = False,
 ) -> PromptableSam:
     """SAM with a TinyViT-5M encoder; the defaults are MobileSAM.
 
-    Arguments as those of ``TinyVitEncoder`` and ``sam_vit``; ``raster_prompts`` also draws the prompts as maps.
+    Arguments as those of ``TinyVitEncoder`` and ``sam_vit``; ``raster_prompts`` also draws the prompts as maps; with
+    ``fine`` the decoder sees finer features of the image (``FineMaskDecoder``).
     """
-    encoder = TinyVitEncoder(image_size=image_size, grid=grid, stem=stem, neck=neck, window_sizes=window_sizes)
-    prompt_encoder = RasterPromptEncoder if raster_prompts else PromptEncoder
-    return apply_tuning(_assemble(encoder, image_size, grid, classes, prompt_encoder), tuning)
+    encoder = TinyVitEncoder(
+        image_size=image_size, grid=grid, stem=stem, neck=neck, window_sizes=window_sizes, fine=fine
+    )
+    network = _assemble(
+        encoder,
+        image_size,
+        grid,
+        classes,
+        prompt_encoder=RasterPromptEncoder if raster_prompts else PromptEncoder,
+        mask_decoder=FineMaskDecoder if fine else MaskDecoder,
+    )
+    return apply_tuning(network, tuning)
 
 
 def semantic_sam(
@@ -124,7 +135,9 @@ def _assemble(
     image_size: int,
     grid: int,
     classes: int | None,
+    *,
     prompt_encoder: type[PromptEncoder] = PromptEncoder,
+    mask_decoder: type[MaskDecoder] = MaskDecoder,
 ) -> PromptableSam:
     if classes is not None:
         _check_classes(classes)
@@ -136,7 +149,7 @@ def _assemble(
             input_image_size=(image_size, image_size),
             mask_in_chans=16,
         ),
-        MaskDecoder(
+        mask_decoder(
             num_multimask_outputs=classes or SAM_MASKS,
             transformer=TwoWayTransformer(depth=2, embedding_dim=EMBEDDING_CHANNELS, mlp_dim=2048, num_heads=8),
             transformer_dim=EMBEDDING_CHANNELS,

@@ -44,7 +44,7 @@ class DecoderGraph(nn.Module):
         """Predict all masks of all objects.
 
         Args:
-            embeddings: (B, 256, g, g).
+            embeddings: (B, C, g, g).
             image_index: (N,) int64, the image of each object.
             coords: (N, T, 2) float32, (x, y) in pixels of the model square.
             labels: (N, T) int64.
@@ -193,7 +193,7 @@ def _decoder_inputs(network: PromptableSam) -> tuple[Tensor, ...]:
     """Two images, three objects, four tokens: no axis has a length that an exporter would take for a constant."""
     grid, device = network.grid_size, next(network.parameters()).device
     return (
-        torch.zeros(2, 256, grid, grid, device=device),
+        torch.zeros(2, network.mask_decoder.image_channels, grid, grid, device=device),
         torch.tensor([0, 1, 1], device=device),
         torch.zeros(3, 4, 2, device=device),
         torch.ones(3, 4, dtype=torch.long, device=device),

@@ -113,7 +113,7 @@ class PromptableSam(nn.Module):
     It takes images that the family's ``Contract`` has already normalised; it does not normalise.
 
     Args:
-        image_encoder: maps (B, 3, S, S) to (B, 256, g, g).
+        image_encoder: maps (B, 3, S, S) to (B, C, g, g); C is 256, and more where the decoder reads fine features.
         prompt_encoder: knows S and g.
         mask_decoder: SAM's, or one with another number of masks.
     """
@@ -140,7 +140,7 @@ class PromptableSam(nn.Module):
         return 3, self.image_size, self.image_size
 
     def encode(self, images: Tensor) -> Tensor:
-        """Embed images: (B, 3, S, S) normalised float to (B, 256, g, g).
+        """Embed images: (B, 3, S, S) normalised float to (B, C, g, g).
 
         Raises:
             ValueError: if the images have another shape.
@@ -162,7 +162,7 @@ class PromptableSam(nn.Module):
         those of segment-anything.
 
         Args:
-            embeddings: (B, 256, g, g) from ``encode``.
+            embeddings: (B, C, g, g) from ``encode``.
             prompts: the prompts of N objects.
             multimask: answer SAM's three candidate masks instead of its single one.
 
@@ -176,7 +176,7 @@ class PromptableSam(nn.Module):
         per_object = self._embedding_of_each_object(embeddings, prompts)
         tokens = prompts.tokens()
         if tokens is None:
-            sparse = embeddings.new_zeros(prompts.count, 0, embeddings.shape[1])
+            sparse = embeddings.new_zeros(prompts.count, 0, self.prompt_encoder.embed_dim)
         else:
             sparse = self.prompt_encoder.embed_tokens(*tokens)
         logits, iou = self.mask_decoder(
@@ -213,10 +213,10 @@ class PromptableSam(nn.Module):
             return _Traced(torch.jit.trace(self, torch.zeros(2, *self.input_shape), check_trace=False))
 
     def _embedding_of_each_object(self, embeddings: Tensor, prompts: PromptBatch) -> Tensor:
-        """Gather (N, 256, g, g) from (B, 256, g, g)."""
-        grid = self.grid_size
-        if embeddings.ndim != 4 or tuple(embeddings.shape[2:]) != (grid, grid):
-            raise ValueError(f"embeddings must have shape (B, 256, {grid}, {grid}), got {tuple(embeddings.shape)}")
+        """Gather (N, C, g, g) from (B, C, g, g)."""
+        expected = (self.mask_decoder.image_channels, self.grid_size, self.grid_size)
+        if embeddings.ndim != 4 or tuple(embeddings.shape[1:]) != expected:
+            raise ValueError(f"embeddings must have shape (B, {str(expected)[1:]}, got {tuple(embeddings.shape)}")
         if prompts.image_index is not None:
             return embeddings[prompts.image_index.long()]
         if len(embeddings) != 1:

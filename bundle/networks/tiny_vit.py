@@ -15,6 +15,8 @@ from timm.models.tiny_vit import Attention, ConvLayer, ConvNorm, PatchEmbed, Pat
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from bundle.networks.mask_decoder import FINE_CHANNELS, FINE_FACTORS
+
 WIDTHS = (64, 128, 160, 320)
 DEPTHS = (2, 2, 6, 2)
 HEADS = (2, 4, 5, 10)
@@ -30,6 +32,8 @@ class TinyVitEncoder(nn.Module):
         stem: "strided" halves the image twice (MobileSAM), "pointwise" keeps its size (LiteMedSAM).
         neck: "sam" is SAM's neck on the last stage; "pyramid" adds finer stages to it by 1x1 convolutions and addition.
         window_sizes: attention window of stages 1, 2 and 3, in cells.
+        fine: also give the features of 2g x 2g and 4g x 4g that ``FineMaskDecoder`` reads, folded into cells of g x g
+            behind the 256 channels of the embedding, so that an embedding stays one tensor to store and to export.
     """
 
     def __init__(
@@ -40,6 +44,7 @@ class TinyVitEncoder(nn.Module):
         stem: Literal["strided", "pointwise"] = "strided",
         neck: Literal["sam", "pyramid"] = "sam",
         window_sizes: Sequence[int] = (7, 14, 7),
+        fine: bool = False,
     ) -> None:
         super().__init__()
         stem_stride = {"strided": 4, "pointwise": 1}[stem]
@@ -53,17 +58,41 @@ class TinyVitEncoder(nn.Module):
                 nn.init.trunc_normal_(module.weight, std=0.02)
                 nn.init.zeros_(module.bias)
         self.neck = _sam_neck(WIDTHS[-1]) if neck == "sam" else PyramidNeck(self._pyramid_widths(image_size // grid))
+        self.fine = self._fine_projections(image_size // grid, stem_stride) if fine else None
 
     def forward(self, images: Tensor) -> Tensor:
-        """Embed (B, 3, S, S) to (B, 256, g, g)."""
-        x = self.patch_embed(images)
+        """Embed (B, 3, S, S) to (B, 256, g, g), or (B, 512, g, g) with fine features."""
+        stem = self.patch_embed
+        half = stem.act(stem.conv1(images))
+        x = stem.conv2(half)
         features = []
         for stage in self.stages:
             x = stage(x)
             features.append(x)
-        if isinstance(self.neck, PyramidNeck):
-            return self.neck([features[i] for i in (0, 1, 3)])
-        return self.neck(x)
+        pyramid = isinstance(self.neck, PyramidNeck)
+        embedding = self.neck([features[i] for i in (0, 1, 3)] if pyramid else x)
+        if self.fine is None:
+            return embedding
+        sources = [images, half, *features]
+        folded = [F.pixel_unshuffle(self.fine[str(f)](sources[self.fine_sources[f]]), f) for f in FINE_FACTORS]
+        return torch.cat([embedding, *folded], dim=1)
+
+    def _fine_projections(self, stride: int, stem_stride: int) -> nn.ModuleDict:
+        """1x1 convolutions of the features that are so many times finer than the embedding, whose stride is given."""
+        strides = [1, max(1, stem_stride // 2), *self.strides]  # of the picture, of half of the stem and of the stages
+        widths = [3, WIDTHS[0] // 2, *WIDTHS]
+        if missing := [f for f in FINE_FACTORS if stride // f not in strides]:
+            raise ValueError(
+                f"fine features need a stride of {stride // missing[0]}, got an embedding of stride {stride}"
+            )
+        # The deepest feature of that stride but the last stage's: it has seen most.
+        self.fine_sources = {f: max(i for i in range(5) if strides[i] == stride // f) for f in FINE_FACTORS}
+        return nn.ModuleDict(
+            {
+                str(f): nn.Conv2d(widths[self.fine_sources[f]], channels, 1)
+                for f, channels in zip(FINE_FACTORS, FINE_CHANNELS, strict=True)
+            }
+        )
 
     def _pyramid_widths(self, stride: int) -> list[int]:
         """Channels of stages 0, 1 and 3; 0 where a stage is finer than the embedding and so unused."""

@@ -148,7 +148,8 @@ class ObjectQuestions(Dataset):
         pool: slices.
         contract: turns a slice into the network input.
         names: per label value, the name of the organ.
-        box_shift: sides of the box move outward by uniform draws of up to so many pixels of the model square.
+        box_shift: sides of the box move outward by uniform draws of up to so many pixels, counted as if the longer side
+            of the slice had as many as the model square.
         seed: draws the boxes; the same seed asks every model the same questions.
     """
 
@@ -168,16 +169,20 @@ class ObjectQuestions(Dataset):
         return len(self.questions)
 
     def __getitem__(self, index: int) -> dict[str, Any]:
-        """``image`` (3, S, S), ``mask`` (S, S) bool, ``box`` (4,) in the model square, ``organ`` and ``patient``."""
+        """``image`` (3, S, S), ``mask`` (S, S) bool, ``box`` (4,) in the model square, ``organ`` and ``patient``.
+
+        A family that zooms is shown the window around the box, as in use.
+        """
         labelled, organ = self.questions[index]
-        placement = self.contract.placement(*labelled.labels.shape, labelled.pixel_spacing)
-        mask = placement.mask_to_square(labelled.labels) == organ
+        truth = labelled.labels == organ
+        reach = self.box_shift * max(truth.shape) / self.contract.size
         rng = np.random.default_rng((self.seed, index))
-        box = jitter_box(tight_box(mask), rng, max_pixels=self.box_shift, shape=mask.shape)
+        box = jitter_box(tight_box(truth), rng, max_pixels=reach, shape=truth.shape)
+        placement = self.contract.placement(*truth.shape, labelled.pixel_spacing, around=box)
         return {
             "image": self.contract.to_input(labelled.picture, labelled.intensity, placement),
-            "mask": torch.from_numpy(mask),
-            "box": torch.as_tensor(box, dtype=torch.float32),
+            "mask": torch.from_numpy(placement.mask_to_square(truth)),
+            "box": torch.as_tensor(placement.box_to_square(box), dtype=torch.float32),
             "organ": self.names[organ],
             "patient": labelled.patient,
         }

@@ -35,11 +35,13 @@ class Reconstruction(nn.Module):
         super().__init__()
         self.image_encoder = network.image_encoder
         self.stride = network.image_size // network.grid_size
-        self.head = nn.Conv2d(256, 3 * self.stride**2, 1)
+        self.channels = network.prompt_encoder.embed_dim
+        self.head = nn.Conv2d(self.channels, 3 * self.stride**2, 1)
 
     def forward(self, images: Tensor) -> Tensor:
         """Reconstruct (B, 3, S, S) images from what is not blanked in them."""
-        return pixel_shuffle(self.head(self.image_encoder(images)), self.stride)
+        embedding = self.image_encoder(images)[:, : self.channels]  # finer features would give the pixels away
+        return pixel_shuffle(self.head(embedding), self.stride)
 
 
 class MaskedAutoencoding:

@@ -54,6 +54,7 @@ class IterativeObjective:
         box_jitter: sides of the box move outward by up to so many pixels of the model square, ...
         wide_jitter: ... or up to so many in a fifth of the objects: a hand is mostly careful, and sometimes not, ...
         box_share: ... and by up to this share of the box's own side in addition (0.025 in micro-sam).
+        wide_share: the same for the boxes of wide reach: a hand that draws around a small organ may double its box.
         tight_share: share of objects whose box stays tight. With boxes that only ever lie outside of the object, a
             small network learns to shrink every box by the mean distance instead of looking for the edge.
         seed: with step and draw numbers it decides all prompts.
@@ -74,6 +75,7 @@ class IterativeObjective:
         box_jitter: float = 5.0,
         wide_jitter: float = 20.0,
         box_share: float = 0.0,
+        wide_share: float | None = None,
         tight_share: float = 0.0,
         seed: int = 0,
     ) -> None:
@@ -85,6 +87,7 @@ class IterativeObjective:
         self.start, self.correct = start, _CORRECTIONS[corrections]
         self.box_probability, self.mask_probability = box_probability, mask_probability
         self.box_jitter, self.wide_jitter, self.box_share = box_jitter, wide_jitter, box_share
+        self.wide_share = box_share if wide_share is None else wide_share
         self.tight_share = tight_share
 
     def __call__(self, network: nn.Module, batch: SampleBatch) -> Iterator[LossTerms]:
@@ -112,8 +115,9 @@ class IterativeObjective:
         box = tight_box(mask)
         if self.tight_share and rng.random() < self.tight_share:
             return box
-        reach = self.wide_jitter if rng.random() < 0.2 else self.box_jitter
-        return jitter_box(box, rng, max_pixels=reach + self.box_share * (box[2:] - box[:2]), shape=mask.shape)
+        wide = rng.random() < 0.2
+        reach, share = (self.wide_jitter, self.wide_share) if wide else (self.box_jitter, self.box_share)
+        return jitter_box(box, rng, max_pixels=reach + share * (box[2:] - box[:2]), shape=mask.shape)
 
 
 class SamMed2dObjective:

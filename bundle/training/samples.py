@@ -15,13 +15,17 @@ from torch import Tensor
 from torch.utils.data import Dataset, Sampler
 
 from bundle.data.hounsfield import estimate_hounsfield
-from bundle.data.pool import LabelledSlice, LabelledStack
+from bundle.data.pool import LabelledSlice, LabelledStack, resized
 from bundle.data.sampling import BalancedDraw
 from bundle.transforms.contract import Contract, View
+from bundle.transforms.simulation import tight_box
 
 BALANCES = ("patients", "organs")
 Labelled = LabelledSlice | LabelledStack
 _TRIES = 200
+# Context around an object in training: from tight to twice what the shipped contract takes, because augmentation may
+# magnify the window once more, and a box in use is not tight.
+_ZOOM_MARGINS = (0.25, 1.1)
 
 
 class Sample(NamedTuple):
@@ -107,10 +111,14 @@ class DrawnSamples(Dataset):
         hounsfield_share: share of windowed CT pictures that are taken back to approximate HU and through the CT
             contract; the rest stay windowed, so that the network learns both.
         window_jitter: the ends of every intensity view move by up to this share of its width.
+        variety_share: share of samples whose three views become one window between random percentiles of the picture,
+            half of them inverted: what looks of CT and MR have in common, learned without owning every scanner.
+        zoom_share: share of samples that show the window around one object, as the contract cuts it in use.
         min_pixels: smaller objects (after augmentation, in the model square) are not used.
 
     Raises:
-        ValueError: if a source is empty or ``balance`` is unknown.
+        ValueError: if a source is empty, ``balance`` is unknown, or there is a ``zoom_share`` for a contract without
+            zoom.
     """
 
     def __init__(
@@ -125,12 +133,16 @@ class DrawnSamples(Dataset):
         variants: int | None = None,
         hounsfield_share: float = 0.0,
         window_jitter: float = 0.0,
+        variety_share: float = 0.0,
+        zoom_share: float = 0.0,
         min_pixels: int = 16,
     ) -> None:
         if balance not in BALANCES:
             raise ValueError(f"balance must be one of {', '.join(BALANCES)}, got {balance!r}")
         if empty := [name for name, source in sources.items() if not len(source["slices"])]:
             raise ValueError(f"source {empty[0]!r} has no labelled slice")
+        if zoom_share and contract.zoom is None:
+            raise ValueError(f"zoom_share is {zoom_share}, but the family's contract has no zoom; take 0")
         draw = _PatientDraw if balance == "patients" else _OrganDraw
         self.draws = [draw(source["slices"]) for source in sources.values()]
         self.length = sum(len(source["slices"]) for source in sources.values())
@@ -139,6 +151,7 @@ class DrawnSamples(Dataset):
         self.contract, self.seed, self.objects, self.augmentation = contract, seed, objects, augmentation
         self.variants, self.min_pixels = variants, min_pixels
         self.hounsfield_share, self.window_jitter = hounsfield_share, window_jitter
+        self.variety_share, self.zoom_share = variety_share, zoom_share
 
     def __len__(self) -> int:
         return self.length
@@ -157,7 +170,10 @@ class DrawnSamples(Dataset):
         changes = rng
         if self.variants is not None:
             changes = np.random.default_rng((self.seed, zlib.crc32(chosen.key.encode()), rng.integers(self.variants)))
-        changed = self._augment(self._intensities(chosen, changes), changes)
+        changed = self._intensities(chosen, changes)
+        if self.zoom_share and chosen.ids:
+            changed, first = self._zoom(changed, first, changes)
+        changed = self._augment(changed, changes)
         image, labels = network_input(changed, self.contract)
         return Sample(image, self._objects(labels, chosen.ids, first, rng), labels, chosen.annotated, draw)
 
@@ -177,7 +193,28 @@ class DrawnSamples(Dataset):
         if chosen.modality == "windowed" and chosen.picture.ndim == 2 and rng.random() < self.hounsfield_share:
             picture = estimate_hounsfield(chosen.picture, rng)
             chosen = replace(chosen, picture=picture, intensity=self.contract.intensity(picture, "CT"))
+        if rng.random() < self.variety_share:
+            return replace(chosen, intensity=_random_view(chosen.picture, rng))
         return replace(chosen, intensity=tuple(self._jitter(view, rng) for view in chosen.intensity))
+
+    def _zoom(
+        self, chosen: LabelledSlice, first: int | None, rng: np.random.Generator
+    ) -> tuple[LabelledSlice, int | None]:
+        """The slice as augmentation gets it: of the model's size, and in ``zoom_share`` of draws around one object.
+
+        At one size, all that augmentation counts in pixels means the same for every slice and window.
+        """
+        if rng.random() < self.zoom_share:
+            first = int(rng.choice(chosen.ids)) if first is None else first
+            box = tight_box(chosen.labels == first)
+            low, high = np.split(box.astype(float), 2)
+            shift = rng.uniform(-0.25, 0.25, 2) * (high - low + 1)
+            zoom = replace(self.contract.zoom, margin=rng.uniform(*_ZOOM_MARGINS))
+            around = np.concatenate([low + shift, high + shift])
+            window = zoom.window(around, *chosen.labels.shape, chosen.pixel_spacing)
+            if window is not None:
+                chosen = replace(chosen, picture=window.cut(chosen.picture), labels=window.cut(chosen.labels))
+        return resized(chosen, self.contract.size), first
 
     def _jitter(self, view: View, rng: np.random.Generator) -> View:
         low, high = rng.uniform(-1, 1, 2) * self.window_jitter * (view.high - view.low)
@@ -190,6 +227,15 @@ class DrawnSamples(Dataset):
         image, label = _channels_first(chosen)
         out = self.augmentation({"image": image.astype(np.float32), "label": label.astype(np.float32)})
         return _with_channels(chosen, np.asarray(out["image"]), np.asarray(out["label"]).astype(int))
+
+
+def _random_view(picture: np.ndarray, rng: np.random.Generator) -> tuple[View, View, View]:
+    """One window between random percentiles, three times; inverted in every second draw."""
+    low, high = np.percentile(picture, (rng.uniform(0, 40), rng.uniform(75, 100)))
+    view = View(float(low), float(max(high, low + 1)))
+    if rng.random() < 0.5:
+        view = View(view.high, view.low)
+    return view, view, view
 
 
 class EverySample(Dataset):

@@ -7,7 +7,7 @@ the app all call :meth:`Contract.intensity` once per volume and :meth:`Contract.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Any
 
 import numpy as np
@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 
 from bundle.transforms.placement import INTERPOLATIONS, RESIZE_RULES, Placement
+from bundle.transforms.window import Zoom
 
 MODALITIES = ("CT", "other", "windowed")
 _RULE_KEYS = {
@@ -63,6 +64,7 @@ class Contract:
         eight_bit: round the views down to 8 bits before resizing, for the families trained on 8-bit pictures.
         slice_minmax: stretch each resized slice to its own minimum and maximum (MedSAM).
         mean, std: (3,) per channel, in units of 0..255.
+        zoom: how the window around an object is chosen; None always shows the whole slice.
     """
 
     size: int
@@ -74,6 +76,7 @@ class Contract:
     slice_minmax: bool
     mean: tuple[float, float, float]
     std: tuple[float, float, float]
+    zoom: Zoom | None = None
 
     @classmethod
     def from_config(cls, config: Mapping[str, Any]) -> Contract:
@@ -82,11 +85,12 @@ class Contract:
         Raises:
             ContractError: naming the key, the value and what is allowed.
         """
-        known = {"size", "resize", "aspect", "interpolation", "channels", "eight_bit", "slice_minmax", "normalise"}
+        needed = {"size", "resize", "interpolation", "channels", "normalise"}
+        known = needed | {"aspect", "eight_bit", "slice_minmax", "zoom"}
         config = {key: value for key, value in config.items() if key != "_desc_"}
         if unknown := sorted(set(config) - known):
             raise ContractError(f"unknown contract key {unknown[0]!r}; known are {', '.join(sorted(known))}")
-        if missing := sorted({"size", "resize", "interpolation", "channels", "normalise"} - set(config)):
+        if missing := sorted(needed - set(config)):
             raise ContractError(f"contract lacks the key {missing[0]!r}")
         channels = tuple(config["channels"])
         if len(channels) not in (1, 3):
@@ -107,6 +111,7 @@ class Contract:
             slice_minmax=bool(config.get("slice_minmax", False)),
             mean=mean,
             std=std,
+            zoom=_zoom(config.get("zoom")),
         )
 
     def intensity(self, array: np.ndarray, modality: str) -> Intensity:
@@ -123,10 +128,26 @@ class Contract:
                 views[str(rule)] = _view(rule, array)
         return tuple(views[str(channel[modality])] for channel in self.channels)
 
-    def placement(self, height: int, width: int, pixel_spacing: tuple[float, float] = (1.0, 1.0)) -> Placement:
-        """Where an (H, W) slice with (dy, dx) mm pixels lies in the square."""
+    def placement(
+        self,
+        height: int,
+        width: int,
+        pixel_spacing: tuple[float, float] = (1.0, 1.0),
+        *,
+        around: np.ndarray | None = None,
+    ) -> Placement:
+        """Where a slice lies in the square.
+
+        Args:
+            height, width: of the slice in pixels.
+            pixel_spacing: (dy, dx) in mm.
+            around: (4,) box (x0, y0, x1, y1) of what is looked for; a family that zooms then places the window around
+                it, any other the whole slice.
+        """
         spacing = pixel_spacing if self.aspect == "physical" else (1.0, 1.0)
-        return Placement.of(height, width, size=self.size, rule=self.resize, pixel_spacing=spacing)
+        zoomed = self.zoom is not None and around is not None
+        window = self.zoom.window(around, height, width, spacing) if zoomed else None
+        return Placement.of(height, width, size=self.size, rule=self.resize, pixel_spacing=spacing, window=window)
 
     def to_input(self, picture: np.ndarray, intensity: Intensity, placement: Placement) -> Tensor:
         """Turn one slice into the network input.
@@ -157,6 +178,16 @@ class Contract:
             channels = [view.apply(picture) for view in intensity]
         stacked = np.stack(channels, axis=-1)
         return stacked.astype(np.uint8) if self.eight_bit else stacked
+
+
+def _zoom(config: Mapping[str, Any] | None) -> Zoom | None:
+    if config is None:
+        return None
+    known = {field.name for field in fields(Zoom)}
+    values = {key: value for key, value in config.items() if key != "_desc_"}
+    if unknown := sorted(set(values) - known):
+        raise ContractError(f"unknown zoom key {unknown[0]!r}; known are {', '.join(sorted(known))}")
+    return Zoom(**values)
 
 
 def _view(rule: Mapping[str, Any], array: np.ndarray) -> View:

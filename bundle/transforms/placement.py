@@ -7,7 +7,7 @@ segment-anything's ``ResizeLongestSide.apply_coords`` does, so that official che
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import cv2
 import numpy as np
@@ -17,12 +17,24 @@ from skimage.transform import resize as skimage_resize
 from torch import Tensor
 from torch.nn.functional import interpolate
 
+from bundle.transforms.window import Window
+
 RESIZE_RULES = ("longest", "stretch", "pad_center")
+NOT_SEEN = -20.0  # a logit of 2e-9: not the object
 
 
 @dataclass(frozen=True)
 class Placement:
-    """The rectangle of a model square of ``size`` pixels that a slice of ``height`` x ``width`` pixels fills."""
+    """The rectangle of a model square of ``size`` pixels that a slice, or a window of it, fills.
+
+    Attributes:
+        size: side of the square.
+        height, width: pixels of the slice that are placed, all of them or those of the window.
+        content_height, content_width: their size in the square.
+        top, left: their corner in the square.
+        window: the part of the slice that is placed; None is all of it.
+        slice_shape: (H, W) of the slice that has a window.
+    """
 
     size: int
     height: int
@@ -31,6 +43,8 @@ class Placement:
     content_width: int
     top: int = 0
     left: int = 0
+    window: Window | None = None
+    slice_shape: tuple[int, int] | None = None
 
     @classmethod
     def of(
@@ -41,8 +55,9 @@ class Placement:
         size: int,
         rule: str = "longest",
         pixel_spacing: tuple[float, float] = (1.0, 1.0),
+        window: Window | None = None,
     ) -> Placement:
-        """Place a slice.
+        """Place a slice, or the part of it in a window.
 
         Args:
             height: rows of the slice.
@@ -53,10 +68,14 @@ class Placement:
                 whose sides are both below ``size`` without scaling it and stretches any other (SAM-Med2D).
             pixel_spacing: (dy, dx) size of a pixel. Only their ratio matters and only to ``longest``: with (1, 1) the
                 pixels are taken as square.
+            window: the part of the slice to place; None is all of it.
 
         Raises:
             ValueError: for an unknown rule or an empty slice.
         """
+        if window is not None:
+            part = cls.of(window.height, window.width, size=size, rule=rule, pixel_spacing=pixel_spacing)
+            return replace(part, window=window, slice_shape=(height, width))
         if min(height, width) < 1:
             raise ValueError(f"slice must have at least one pixel, got {height} x {width}")
         if rule not in RESIZE_RULES:
@@ -78,11 +97,11 @@ class Placement:
 
     def to_square(self, xy: np.ndarray) -> np.ndarray:
         """Map (..., 2) float (x, y) slice pixels to (x, y) pixels of the square."""
-        return np.asarray(xy, dtype=np.float64) * self.scale + (self.left, self.top)
+        return (np.asarray(xy, dtype=np.float64) - self._origin) * self.scale + (self.left, self.top)
 
     def to_slice(self, xy: np.ndarray) -> np.ndarray:
         """Map (..., 2) float (x, y) pixels of the square to slice pixels: the inverse of :meth:`to_square`."""
-        return (np.asarray(xy, dtype=np.float64) - (self.left, self.top)) / self.scale
+        return (np.asarray(xy, dtype=np.float64) - (self.left, self.top)) / self.scale + self._origin
 
     def box_to_square(self, box: np.ndarray) -> np.ndarray:
         """Map (..., 4) boxes (x0, y0, x1, y1) of the slice, both corners inclusive pixels, to the square.
@@ -97,6 +116,7 @@ class Placement:
 
     def image_to_content(self, image: np.ndarray, interpolation: str) -> np.ndarray:
         """Resize an (H, W, C) uint8 or float32 image to (content_height, content_width, C), same value range."""
+        image = self._cut(image)
         if image.shape[:2] == (self.content_height, self.content_width):
             return image
         return _INTERPOLATIONS[interpolation](image, self.content_height, self.content_width)
@@ -109,6 +129,7 @@ class Placement:
 
     def mask_to_square(self, mask: np.ndarray) -> np.ndarray:
         """Map an (H, W) mask or label slice to (size, size) by nearest neighbour; padding is 0."""
+        mask = self._cut(mask)
         square = np.zeros((self.size, self.size), dtype=mask.dtype)
         rows = _nearest(self.content_height, self.height)
         columns = _nearest(self.content_width, self.width)
@@ -116,30 +137,51 @@ class Placement:
         return square
 
     def mask_to_slice(self, square: np.ndarray) -> np.ndarray:
-        """Map a (size, size) mask or label back to (H, W) by nearest neighbour."""
+        """Map a (size, size) mask or label back to (H, W) by nearest neighbour; 0 outside of the window."""
         content = square[self._rows, self._columns]
-        return content[np.ix_(_nearest(self.height, self.content_height), _nearest(self.width, self.content_width))]
+        part = content[np.ix_(_nearest(self.height, self.content_height), _nearest(self.width, self.content_width))]
+        if self.window is None:
+            return part
+        whole = np.zeros(self.slice_shape, dtype=part.dtype)
+        whole[self.window.rows, self.window.columns] = part
+        return whole
 
     def logits_to_slice(self, logits: Tensor) -> Tensor:
         """Scale (N, M, h, w) low-resolution logits of the square to (N, M, H, W) logits of the slice.
 
         Bilinear to the square, crop, bilinear to the slice: the two steps of segment-anything's ``postprocess_masks``.
+        Outside of the window, where nobody looked, the logits are ``NOT_SEEN``.
         """
         square = interpolate(logits, (self.size, self.size), mode="bilinear", align_corners=False)
         content = square[..., self._rows, self._columns]
-        return interpolate(content, (self.height, self.width), mode="bilinear", align_corners=False)
+        part = interpolate(content, (self.height, self.width), mode="bilinear", align_corners=False)
+        if self.window is None:
+            return part
+        whole = part.new_full((*part.shape[:2], *self.slice_shape), NOT_SEEN)
+        whole[..., self.window.rows, self.window.columns] = part
+        return whole
 
     def logits_to_square(self, logits: Tensor, size: int) -> Tensor:
         """Scale (N, M, H, W) logits of the slice to (N, M, size, size) logits over the square: a mask prompt.
 
         Outside of the slice there is no object, so the padding takes the smallest logit given.
         """
+        if self.window is not None:
+            logits = logits[..., self.window.rows, self.window.columns]
         content = interpolate(
             logits, (self.content_height, self.content_width), mode="bilinear", align_corners=False, antialias=True
         )
         square = torch.full((*logits.shape[:2], self.size, self.size), float(logits.min()), device=logits.device)
         square[..., self._rows, self._columns] = content
         return interpolate(square, (size, size), mode="bilinear", align_corners=False, antialias=True)
+
+    def _cut(self, image: np.ndarray) -> np.ndarray:
+        return image if self.window is None else self.window.cut(image)
+
+    @property
+    def _origin(self) -> tuple[int, int]:
+        """(x, y) of the window's corner in the slice."""
+        return (0, 0) if self.window is None else (self.window.left, self.window.top)
 
     @property
     def _rows(self) -> slice:
