@@ -15,7 +15,21 @@ BOXES = PromptBatch(boxes=torch.tensor([[10.0, 12.0, 40.0, 44.0], [3.0, 5.0, 60.
 
 @pytest.fixture(scope="module")
 def fine():
-    return make_network(fine=True).eval()
+    network = make_network(fine=True).eval()
+    for name, parameter in network.mask_decoder.named_parameters():
+        if name.startswith("fine"):
+            torch.nn.init.normal_(parameter, std=0.1)
+    return network
+
+
+def test_fresh_fine_features_change_nothing():
+    network, plain = make_network(fine=True).eval(), make_network().eval()
+    plain.load_state_dict(network.state_dict(), strict=False)
+    torch.manual_seed(0)
+    image = torch.randn(1, 3, SIZE, SIZE)
+    torch.testing.assert_close(
+        network.decode(network.encode(image), BOXES).logits, plain.decode(plain.encode(image), BOXES).logits
+    )
 
 
 def test_an_embedding_with_fine_features_is_one_tensor(fine):

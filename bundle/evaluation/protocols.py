@@ -179,6 +179,7 @@ PROTOCOLS: dict[str, PromptProtocol] = {
     "box_shift_5": BoxProtocol(shift=5),
     "box_shift_10": BoxProtocol(shift=10),
     "box_shift_20": BoxProtocol(shift=20),
+    "box_shift_80": BoxProtocol(shift=80),
     "box_jitter_20": BoxProtocol(jitter=20),
     "points_1": PointsProtocol(1),
     "points_3": PointsProtocol(3),
@@ -190,7 +191,7 @@ PROTOCOLS: dict[str, PromptProtocol] = {
     "micro_sam_from_point": CorrectionProtocol("point", clicks=7, rule="paired"),
     "micro_sam_from_box": CorrectionProtocol("box", clicks=7, rule="paired"),
 }
-"""By name. Shifts and jitter are in pixels of MedSAM's 1024 square: 20 is 5 pixels of a slice of 256.
+"""By name. Shifts and jitter are in pixels of MedSAM's 1024 square: 20 is 5 pixels of a slice of 256, 80 is 20.
 
 `clicks_20` is RITM's count of clicks (NoC). Steps 0, 2 and 4 of `sam_med2d` are its "1, 3 and 5 points", which its
 tests place one after the other; `points_3` and `points_5` come at once.

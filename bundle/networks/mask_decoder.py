@@ -78,6 +78,10 @@ class FineMaskDecoder(MaskDecoder):
         self.fine_refinements = nn.ModuleList(
             nn.Sequential(nn.Conv2d(width, width, 3, padding=1), nn.GELU()) for width in (middle, last)
         )
+        # At first they add nothing, so that training may start from weights of a decoder without them.
+        for module in (*self.fine_projections, *(block[0] for block in self.fine_refinements)):
+            nn.init.zeros_(module.weight)
+            nn.init.zeros_(module.bias)
 
     @property
     def image_channels(self) -> int:
