@@ -90,15 +90,38 @@ def test_prompts_of_another_run_are_replayed(in_folder, tmp_path):
     assert [record["prompt"] for record in first] == [record["prompt"] for record in second]
 
 
-def test_volumes_are_scored_in_3d(in_folder, tmp_path):
+def evaluate_volumes(folder, *overlays, output, **options):
+    """A phantom with a liver in FLARE22's layout; the record of its liver."""
     image, labels, _ = make_phantom(shape=(24, 20, 8), spacing=(14.0, 14.0, 25.0))
-    write_volume(image, tmp_path / "images" / "FLARE22_Tr_0001_0000.nii.gz")
-    write_label((labels.array == 3).astype("uint8"), labels, tmp_path / "labels" / "FLARE22_Tr_0001.nii.gz")
-    options = {"dataset_dir": str(tmp_path), "family_name": "tiny.json", "checkpoint": "after.safetensors"}
-    configs = ("evaluate", "datasets/flare22_style", "evaluate_volumes")
-    run_bundle(*configs, **options, protocols=["slice_box"], output_dir=str(tmp_path / "run"), device="cpu")
-    (record,) = read_records(tmp_path / "run")
+    write_volume(image, folder / "images" / "FLARE22_Tr_0001_0000.nii.gz")
+    write_label((labels.array == 3).astype("uint8"), labels, folder / "labels" / "FLARE22_Tr_0001.nii.gz")
+    where = {"dataset_dir": str(folder), "output_dir": str(folder / output), "device": "cpu"}
+    run_bundle("evaluate", "datasets/flare22_style", "evaluate_volumes", *overlays, **where, **options)
+    return next(record for record in read_records(folder / output) if record["organ"] == "liver")
+
+
+def test_volumes_are_scored_in_3d_and_their_prompts_replayed(in_folder, tmp_path):
+    options = {"family_name": "tiny.json", "protocols": ["slice_box"]}
+    record = evaluate_volumes(tmp_path, output="a", checkpoint="after.safetensors", **options)
     assert (record["organ"], record["case"], record["protocol"]) == ("liver", "FLARE22_Tr_0001", "slice_box")
+    options |= {"replay": str(tmp_path / "a"), "tolerance": {"liver": 30.0, "other": 2.0}}
+    again = evaluate_volumes(tmp_path, output="b", checkpoint="before.safetensors", **options)
+    assert again["prompt"] == record["prompt"] and again["dsc"] != record["dsc"]
+    assert "NSD at 30 (liver), 2 (other) mm" in (tmp_path / "b" / "report.html").read_text()
+
+
+def test_a_network_of_stacks_is_scored_in_3d(in_folder, tmp_path):
+    options = {
+        "family_name": "medico_sam_3d",
+        "depth": 4,
+        "random_weights": True,
+        "+imports": ["$import training_room"],
+    }
+    network = {"_target_": "training_room.make_network_like", "family": "@family", "classes": 14}
+    tiny = {"network_def": network, "model#contract": "$training_room.CONTRACT"}
+    record = evaluate_volumes(tmp_path, "evaluate_automatic", output="run", **options, **tiny)
+    assert record["protocol"] == "automatic" and 0 <= record["nsd"] <= 1
+    assert "best, median and worst: liver, automatic" in (tmp_path / "run" / "report.html").read_text()
 
 
 def test_a_network_without_prompts_is_scored_by_its_label_map(in_folder, tmp_path):

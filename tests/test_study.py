@@ -13,6 +13,7 @@ from bundle.data.volume import write_label, write_volume
 from bundle.evaluation.automatic import AutomaticModel
 from bundle.evaluation.baselines import ellipse, otsu
 from bundle.evaluation.evaluator import open_with_baseline
+from bundle.evaluation.metrics import MetricError
 from bundle.evaluation.protocols import ProtocolError
 from bundle.evaluation.records import EvaluationError, read_records
 from bundle.evaluation.study import SliceStudy, VolumeStudy, spread
@@ -93,16 +94,57 @@ def test_a_network_without_prompts_is_not_prompted_and_has_to_know_the_organs(tm
         SliceStudy(few, slices(1), protocols=["automatic"], **options).evaluate()
 
 
-def test_volumes_are_studied_one_at_a_time_and_reported(tmp_path):
+@pytest.fixture
+def phantom(tmp_path):
+    """A generated CT as an item of a layout, and its first organ: label -> name."""
     image, labels, names = make_phantom(shape=(24, 20, 8), spacing=(14.0, 14.0, 25.0), seed=0)
     write_volume(image, tmp_path / "ct.nii.gz")
     write_label(labels.array, labels, tmp_path / "label.nii.gz")
     item = {"image": str(tmp_path / "ct.nii.gz"), "label": str(tmp_path / "label.nii.gz"), "patient": "p0"}
     organ, label = next(iter(names.items()))
-    options = {"organs": {label: organ}, "protocols": ["slice_box"], "folder": tmp_path / "run"}
-    page = VolumeStudy(predictor(), [item], **options).run()
-    assert "NSD at 2 mm" in page.read_text()
+    return item, {label: organ}
+
+
+def test_volumes_are_studied_one_at_a_time_and_reported_with_pictures(phantom, tmp_path):
+    item, organs = phantom
+    (organ,) = organs.values()
+    options = {"organs": organs, "protocols": ["slice_box"], "folder": tmp_path / "run"}
+    page = VolumeStudy(predictor(), [item], **options).run().read_text()
+    assert "NSD at 2 mm" in page and f"best, median and worst: {organ}, slice_box" in page
+    assert "DSC of each organ with slice_box" in page and "<h2>Predicted IoU</h2>" in page
     assert [record["key"] for record in read_records(tmp_path / "run")] == ["p0/ct.nii.gz"]
+
+
+def test_a_study_of_volumes_replays_and_travels_along_the_axis_that_it_cuts(phantom, tmp_path):
+    item, organs = phantom
+    options = {"organs": organs, "protocols": ["slice_box"], "axis": 1}
+    VolumeStudy(predictor(), [item], folder=tmp_path / "first", **options).evaluate()
+    VolumeStudy(predictor(1), [item], folder=tmp_path / "second", replay=tmp_path / "first", **options).evaluate()
+    first, second = (read_records(tmp_path / name)[0]["prompt"] for name in ("first", "second"))
+    assert first == second and first["box"][0][1] == first["box"][1][1]
+
+
+def test_a_network_without_prompts_is_studied_on_volumes(phantom, tmp_path):
+    item, organs = phantom
+    model = AutomaticModel(make_network(classes=2), CONTRACT, values=list(organs))
+    options = {"organs": organs, "folder": tmp_path / "run"}
+    page = VolumeStudy(model, [item], protocols=["automatic"], **options).run()
+    assert "automatic" in page.read_text()
+    with pytest.raises(ProtocolError, match="evaluate_automatic"):
+        VolumeStudy(model, [item], protocols=["slice_box"], **options)
+
+
+def test_each_organ_may_have_its_own_tolerance(tmp_path):
+    tolerance = {"liver": 3.0, "pancreas": 0.5}
+    page = study(tmp_path / "own", tolerance=tolerance).run()
+    assert "NSD at 3 (liver), 0.5 (pancreas) pixels" in page.read_text()
+    for organ, value in tolerance.items():
+        study(tmp_path / organ, tolerance=value).evaluate()
+        own, alone = (read_records(tmp_path / name) for name in ("own", organ))
+        chosen = [n for n, record in enumerate(own) if record["organ"] == organ]
+        assert [own[n]["nsd"] for n in chosen] == [alone[n]["nsd"] for n in chosen]
+    with pytest.raises(MetricError, match="'pancreas'"):
+        study(tmp_path / "lacks one", tolerance={"liver": 3.0})
 
 
 def test_a_limit_takes_images_from_the_whole_list():

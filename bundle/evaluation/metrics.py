@@ -20,6 +20,7 @@ from monai.metrics.utils import get_mask_edges, get_surface_distance
 from scipy import ndimage
 
 MM3_PER_ML = 1000.0
+OTHER_ORGANS = "other"
 
 
 class MetricError(ValueError):
@@ -173,7 +174,7 @@ def evaluate_label_map(
         truth: label map of the same shape.
         spacing: voxel size along each axis in array order, `(i, j, k)` in mm; None is 1 (pixels of a 2D image).
         labels: organ name -> label; labels that are not named are ignored.
-        tolerance_mm: of NSD, in the unit of the spacing; one for all, or one for each organ.
+        tolerance_mm: of NSD, in the unit of the spacing; one for all, or one for each organ, with `other` for those not named.
 
     Returns:
         One score for each entry of `labels`, in its order, also where the organ is absent.
@@ -229,18 +230,20 @@ def _union(first: tuple[slice, ...] | None, second: tuple[slice, ...] | None) ->
 
 
 def tolerance_of(organ: str, tolerance: float | Mapping[str, float]) -> float:
-    """The tolerance of an organ, where there is one for all or one for each.
+    """The tolerance of an organ: the one for all, or its own, or that of `OTHER_ORGANS` where it has none.
 
     Raises:
         MetricError: the organ has none.
     """
     if not isinstance(tolerance, Mapping):
         return float(tolerance)
-    if organ not in tolerance:
+    found = tolerance.get(organ, tolerance.get(OTHER_ORGANS))
+    if found is None:
         raise MetricError(
-            f"expected a tolerance for every organ, got none for {organ!r}; add it to {sorted(tolerance)}"
+            f"expected a tolerance for every organ, got none for {organ!r}; add it, or {OTHER_ORGANS!r} for all that "
+            f"are not named, to {sorted(tolerance)}"
         )
-    return float(tolerance[organ])
+    return float(found)
 
 
 # ---- checks ---------------------------------------------------------------------------------------------------------

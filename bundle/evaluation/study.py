@@ -111,9 +111,8 @@ class Study(ABC):
         settings = self.settings
         images, patients = (len({record[name] for record in records}) for name in ("key", "case"))
         unit = "mm" if settings.pixels_of is None else f"pixels of a slice scaled to {settings.pixels_of:g}"
-        tolerances = {organ: tolerance_of(organ, settings.tolerance) for organ in self.organs.values()}
-        by_organ = ", ".join(f"{value:g} ({organ})" for organ, value in tolerances.items())
-        tolerance = by_organ if isinstance(settings.tolerance, Mapping) else f"{settings.tolerance:g}"
+        own = settings.tolerance if isinstance(settings.tolerance, Mapping) else {}
+        tolerance = ", ".join(f"{value:g} ({organ})" for organ, value in own.items()) or f"{settings.tolerance:g}"
         prompts = "prompts of another run, bootstrap" if settings.replayed else "prompts and bootstrap"
         return (
             f"{images} images of {patients} patients; {prompts} from seed {settings.seed}; NSD at {tolerance} {unit}, "
