@@ -111,15 +111,11 @@ def test_volumes_are_scored_in_3d_and_their_prompts_replayed(in_folder, tmp_path
 
 
 def test_a_network_of_stacks_is_scored_in_3d(in_folder, tmp_path):
-    options = {
-        "family_name": "medico_sam_3d",
-        "depth": 4,
-        "random_weights": True,
-        "+imports": ["$import training_room"],
-    }
     network = {"_target_": "training_room.make_network_like", "family": "@family", "classes": 14}
-    tiny = {"network_def": network, "model#contract": "$training_room.CONTRACT"}
-    record = evaluate_volumes(tmp_path, "evaluate_automatic", output="run", **options, **tiny)
+    tiny = {"+imports": ["$import training_room"], "model#contract": "$training_room.CONTRACT", "network_def": network}
+    (tmp_path / "small.json").write_text(json.dumps(tiny))
+    overlays = ("evaluate_automatic", str(tmp_path / "small"))
+    record = evaluate_volumes(tmp_path, *overlays, output="run", family_name="medico_sam_3d", depth=4)
     assert record["protocol"] == "automatic" and 0 <= record["nsd"] <= 1
     assert "best, median and worst: liver, automatic" in (tmp_path / "run" / "report.html").read_text()
 

@@ -174,7 +174,8 @@ def evaluate_label_map(
         truth: label map of the same shape.
         spacing: voxel size along each axis in array order, `(i, j, k)` in mm; None is 1 (pixels of a 2D image).
         labels: organ name -> label; labels that are not named are ignored.
-        tolerance_mm: of NSD, in the unit of the spacing; one for all, or one for each organ, with `other` for those not named.
+        tolerance_mm: of NSD, in the unit of the spacing; one for all, or one for each organ, and
+            `OTHER_ORGANS` for those not named.
 
     Returns:
         One score for each entry of `labels`, in its order, also where the organ is absent.
