@@ -182,7 +182,8 @@ class VolumeStudy(Study):
 
     Args:
         model: a predictor, or an `AutomaticModel`, whose only protocol is `automatic`.
-        items: of a dataset layout, with image, label and patient; one volume at a time is in memory.
+        items: of a dataset layout, with image, label and patient; those without a label are left out, and one volume at
+            a time is in memory.
         organs: label -> name; other labels are left out.
         protocols: names of `volume_protocols.VOLUME_PROTOCOLS`.
         folder: of the run; an interrupted one goes on.
@@ -215,7 +216,8 @@ class VolumeStudy(Study):
         prompted = (name for name in protocols if name != AUTOMATIC)
         self.protocols = {name: replace(volume_protocol_named(name), axis=axis) for name in prompted}
         self.replay = None if replay is None else read_records(Path(replay))
-        self.cases = {f"{item['patient']}/{Path(item['image']).name}": partial(_read_case, item) for item in items}
+        labelled = [item for item in items if item.get("label")]
+        self.cases = {f"{item['patient']}/{Path(item['image']).name}": partial(_read_case, item) for item in labelled}
         data = hashlib.sha256("\n".join([f"axis {axis}", *self.cases]).encode()).hexdigest()
         settings = EvaluationSettings(tuple(protocols), seed, tolerance, None, model.identity, data, replay is not None)
         super().__init__(organs=organs, folder=folder, settings=settings, **about)

@@ -198,7 +198,8 @@ def scenes_of(
     """
     labels = {name: label for label, name in organs.items()}
     scenes = {}
-    for key, chosen in group_by(records, lambda record: record["key"]).items():
+    by_case = group_by(records, lambda record: record["key"])
+    for key, chosen in tqdm(by_case.items(), desc="reading cases to show"):
         case = cases[key]()
         frame = _frame(case, axis)
         intensity = contract.intensity(case.image.array, case.image.modality)
