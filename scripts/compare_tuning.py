@@ -1,0 +1,310 @@
+"""Fine-tune one base model in several ways on an organ, and score the base and the results side by side.
+
+    python scripts/compare_tuning.py --base runs/without_pancreas/best.safetensors --organ pancreas --out runs/tuning
+
+Each way is a layer of configs/tuning over configs/tuning/finetune.json: the same slices in the same order, steps,
+objective and seed. Training sees the training patients' slices that show the organ. Validation patients neither train
+nor choose a checkpoint: the weights after the last step are scored, on all organs, by the prompts that the base was
+given. It ends in table.md, table.csv and cases.png. A killed run goes on when it is started again.
+"""
+
+from __future__ import annotations
+
+import argparse
+import base64
+import csv
+import json
+import math
+import shlex
+import sys
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import cv2
+import monai.bundle
+import numpy as np
+from monai.bundle import ConfigParser
+
+from bundle.evaluation.evaluator import pictures_of
+from bundle.evaluation.figures import Scene, overlays
+from bundle.evaluation.records import last_steps, read_records, write_csv
+from bundle.evaluation.report import overlays_of
+from bundle.evaluation.statistics import Record
+from bundle.evaluation.tables import Table
+from bundle.messages import explain_errors
+from bundle.networks.families import BUNDLE_ROOT, load_family, structure_of
+from bundle.networks.files import sha256_of, write_atomically
+from bundle.networks.peft import set_trainable
+
+CONFIGS = BUNDLE_ROOT / "configs"
+TUNINGS = ("decoder", "lora", "adapters", "full")
+BASE, BOX = "base", "box_jitter_20"
+PROTOCOLS = {BOX: "Box, each side 0 to 5 px of 256 outward", "clicks_from_point": "Point and up to 8 clicks"}
+SCORES = {"dsc": "DSC", "nsd": "NSD"}
+SETTINGS = ("base", "organ", "steps", "out", "dataset", "family", "seed")
+SAVED_EVERY = 30  # steps, at most: how much a killed training has to do again
+FIELDS = ("tuning", "parameters", "seconds", "protocol", "organ", "score", "cases", "mean", "low", "high")
+PAIRED_FIELDS = ("difference", "difference_low", "difference_high", "p_value")
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command; 0 when all is done, 2 when it cannot be done as asked."""
+    options = arguments(argv)
+    try:
+        remember(options)
+        for number, part in enumerate(parts := [BASE, *options.tunings], start=1):
+            print(f"[{number}/{len(parts)}] {part}", flush=True)
+            if part != BASE:
+                train(part, options)
+            evaluate(part, options)
+        rows = [row for part in parts for row in rows_of(part, options)]
+        write_atomically(options.out / "cases.png", lambda partial: Path(partial).write_bytes(picture(options)))
+    except ValueError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    write_csv(options.out / "table.csv", rows, (*FIELDS, *PAIRED_FIELDS))
+    text = page(rows, options)
+    write_atomically(options.out / "table.md", lambda partial: Path(partial).write_text(text, encoding="utf-8"))
+    print(text)
+    return 0
+
+
+def arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
+    """Parse the command line."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--base", type=Path, required=True, help="checkpoint that every tuning starts from")
+    parser.add_argument("--organ", required=True, help="whose slices train")
+    parser.add_argument("--steps", type=int, default=120, help="of 8 slices")
+    parser.add_argument("--out", type=Path, required=True, help="folder of the run; it can be continued")
+    parser.add_argument("--tunings", nargs="+", choices=TUNINGS, default=list(TUNINGS))
+    parser.add_argument("--dataset", default="abdomen_ct_2d", help="a layer of configs/datasets")
+    parser.add_argument("--family", default="default", help="of the base: a name, or a JSON file of your own")
+    parser.add_argument("--seed", type=int, default=0, help="of training samples, prompts and bootstrap")
+    return parser.parse_args(argv)
+
+
+# ---- training and evaluating: MONAI's command, layer by layer -------------------------------------------------------
+
+
+def train(tuning: str, options: argparse.Namespace) -> None:
+    """Fine-tune the base; it is finished when its checkpoint is there, for only the last epoch is validated."""
+    per_epoch = math.gcd(options.steps, SAVED_EVERY)
+    epochs = options.steps // per_epoch
+    run_unless(
+        weights_of(tuning, options),
+        ["train", "recipes/default", "tuning/finetune", f"datasets/{options.dataset}", f"tuning/{tuning}"],
+        family_name=options.family,
+        start=str(options.base),
+        only=[options.organ],
+        epochs=epochs,
+        steps_per_epoch=per_epoch,
+        val_interval=epochs,
+        seed=options.seed,
+        run_name=f"finetune-{tuning}",
+        output_dir=str(options.out / tuning),
+        bundle_root=str(BUNDLE_ROOT),
+    )
+
+
+def evaluate(part: str, options: argparse.Namespace) -> None:
+    """Score the base, or a tuned model by the base's prompts and compared with it."""
+    folder, before = evaluation_of(part, options), str(evaluation_of(BASE, options))
+    tuned = {} if part == BASE else {"before": {BASE: before}, "replay": before}
+    run_unless(
+        folder / "report.html",
+        ["evaluate", f"datasets/{options.dataset}", *([] if part == BASE else [f"tuning/{part}"])],
+        family_name=options.family,
+        checkpoint=str(weights_of(part, options)),
+        protocols=list(PROTOCOLS),
+        seed=options.seed,
+        run_name=part,
+        output_dir=str(folder),
+        **tuned,
+    )
+
+
+def run_unless(done: Path, configs: Sequence[str], **values: Any) -> None:
+    """`python -m monai.bundle run` with these layers and values, in this process, unless the file is there."""
+    if done.exists():
+        print(f"{done} is there")
+        return
+    files = [f"configs/{name}.json" for name in configs]
+    words = [part for name, value in values.items() for part in (f"--{name}", str(value))]
+    print(shlex.join(["python", "-m", "monai.bundle", "run", "--config_file", str(files), *words]), flush=True)
+    monai.bundle.run(config_file=[str(BUNDLE_ROOT / file) for file in files], logging_file=False, **values)
+
+
+def weights_of(part: str, options: argparse.Namespace) -> Path:
+    """The checkpoint of the base or of a tuning."""
+    return options.base if part == BASE else options.out / part / "best.safetensors"
+
+
+def evaluation_of(part: str, options: argparse.Namespace) -> Path:
+    """The folder of its evaluation."""
+    return options.out / part / "evaluation"
+
+
+def evaluation_config(options: argparse.Namespace) -> ConfigParser:
+    """The layers that every evaluation has, to ask for what it scores."""
+    parser = ConfigParser()
+    parser.read_config([str(CONFIGS / f"{name}.json") for name in ("evaluate", f"datasets/{options.dataset}")])
+    parser["family_name"] = options.family
+    return parser
+
+
+def remember(options: argparse.Namespace) -> None:
+    """Keep what the run depends on; a run with something else must not be continued.
+
+    Raises:
+        ValueError: there is no such base or organ, or the folder holds another run.
+    """
+    if not options.base.is_file():
+        raise ValueError(f"expected the base's checkpoint at {options.base}, got no such file; train it first")
+    if options.steps < 1:
+        raise ValueError(f"expected at least 1 step, got {options.steps}")
+    organs = evaluation_config(options).get_parsed_content("scored").values()
+    if options.organ not in organs:
+        raise ValueError(f"expected one of the organs {', '.join(organs)}, got {options.organ!r}")
+    wanted = {name: getattr(options, name) for name in SETTINGS if name != "out"} | {"base": sha256_of(options.base)}
+    path = options.out / "settings.json"
+    if path.exists() and (found := json.loads(path.read_text())) != wanted:
+        raise ValueError(f"{options.out} holds a run with {found}, got {wanted}; choose another --out")
+    write_atomically(path, lambda partial: Path(partial).write_text(json.dumps(wanted, indent=1)))
+
+
+# ---- tables ---------------------------------------------------------------------------------------------------------
+
+
+def rows_of(part: str, options: argparse.Namespace) -> list[dict[str, Any]]:
+    """`FIELDS` of every prompt, organ and score, with `PAIRED_FIELDS` against the base for a tuned model."""
+    folder = evaluation_of(part, options)
+    about = {"tuning": part, "parameters": 0, "seconds": 0}
+    if part != BASE:
+        *_, last = read_csv(options.out / part / "curve.csv")
+        about |= {"parameters": trained_parameters(part, options.family), "seconds": int(last["seconds"])}
+    paired = {} if part == BASE else {place(row): row for row in read_csv(folder / "comparison.csv")}
+    rows = []
+    for row in read_csv(folder / "summary.csv"):
+        if row["run"] == part and row["score"] in SCORES:
+            rows.append({**row, **about, **_paired(paired.get(place(row)))})
+    return rows
+
+
+def _paired(row: Mapping[str, str] | None) -> dict[str, str]:
+    if row is None:
+        return {}
+    names = {"low": "difference_low", "high": "difference_high"}
+    return {names.get(name, name): row[name] for name in ("difference", "low", "high", "p_value")}
+
+
+def place(row: Mapping[str, str]) -> tuple[str, str, str]:
+    """What a number belongs to."""
+    return row["protocol"], row["organ"], row["score"]
+
+
+def trained_parameters(tuning: str, family: str) -> int:
+    """How many numbers a tuning of configs/tuning trains."""
+    layer = json.loads((CONFIGS / "tuning" / f"{tuning}.json").read_text(encoding="utf-8"))
+    network = structure_of(load_family(family), layer["network_options"])
+    set_trainable(network, layer["trainable"])
+    return sum(parameter.numel() for parameter in network.parameters() if parameter.requires_grad)
+
+
+def page(rows: Sequence[Mapping[str, Any]], options: argparse.Namespace) -> str:
+    """The tables as a section of a document: one for each prompt, the organ that was trained on first."""
+    organs = sorted({row["organ"] for row in rows} - {"macro mean"}, key=lambda name: (name != options.organ, name))
+    cases = {row["organ"]: row["cases"] for row in rows}
+    patients = ", ".join(f"{cases[organ]} with {organ}" for organ in organs)
+    given = [part for name in SETTINGS for part in (f"--{name}", str(getattr(options, name)))]
+    lines = [
+        f"```bash\n{shlex.join(['python', 'scripts/compare_tuning.py', *given])}\n```",
+        f"Fine-tuned for {options.steps} steps of 8 slices on the training patients' slices of {options.organ}, seed "
+        f"{options.seed}; the weights after the last step, no checkpoint was chosen. Validation patients: {patients}. "
+        "Means over patients with bootstrap 95 % intervals; p of the paired Wilcoxon test against the base over "
+        "patients; NSD at 2 px of 256. Every model is given the base's prompts, corrections included. Seconds are of "
+        "the training with the one validation at its end.",
+        *(f"**{heading}**\n\n{table_of(rows, protocol, organs).strip()}" for protocol, heading in PROTOCOLS.items()),
+        "Truth and answers to the same box on the base's median slice and those of highest and lowest mean gain:",
+        f"![the base and its tunings on three slices of {options.organ}](cases.png)\n",
+    ]
+    return "\n\n".join(lines)
+
+
+def table_of(rows: Iterable[Mapping[str, Any]], protocol: str, organs: Sequence[str]) -> str:
+    """One row for each model, one pair of columns for each organ and score."""
+    numbers = [(organ, score) for organ in organs for score in SCORES]
+    titles = [f"{organ} {SCORES[score]}" for organ, score in numbers]
+    columns = ["tuning", "trained parameters", "seconds", *(word for title in titles for word in (title, "p"))]
+    chosen = [row for row in rows if row["protocol"] == protocol]
+    cells = []
+    for tuning in dict.fromkeys(row["tuning"] for row in chosen):
+        found = {(row["organ"], row["score"]): row for row in chosen if row["tuning"] == tuning}
+        about = next(iter(found.values()))
+        size = [f"{about['parameters']:,}", f"{about['seconds']}"] if tuning != BASE else ["-", "-"]
+        cells.append([tuning, *size, *(word for place in numbers for word in _score_and_p(found[place]))])
+    return Table(columns, cells, 1).as_markdown()
+
+
+def _score_and_p(row: Mapping[str, str]) -> tuple[str, str]:
+    mean, low, high = (float(row[name]) for name in ("mean", "low", "high"))
+    return f"{mean:.3f} [{low:.3f}, {high:.3f}]", f"{float(row['p_value']):.2g}" if "p_value" in row else "-"
+
+
+def read_csv(path: Path) -> list[dict[str, str]]:
+    """The rows of a table."""
+    with path.open(newline="", encoding="utf-8") as file:
+        return list(csv.DictReader(file))
+
+
+# ---- the picture ----------------------------------------------------------------------------------------------------
+
+
+def picture(options: argparse.Namespace) -> bytes:
+    """A PNG: the outlines of the truth and of every model's answer to the same box, on three slices.
+
+    They are the base's median slice by DSC, and those that gain most and least on average over the tunings.
+    """
+    parts, scenes = [BASE, *options.tunings], scenes_of(options)
+    records = {part: box_records(part, options) for part in parts}
+    strips = []
+    for name, key in chosen_slices(records).items():
+        shown = []
+        for part in parts:
+            title = f"{part}, {name}" if part == BASE else part
+            shown += overlays_of({"": {title: records[part][key]}}, evaluation_of(part, options), scenes)[""]
+        strips.append(decoded(overlays(shown)))
+    return cv2.imencode(".png", np.vstack(strips))[1].tobytes()
+
+
+def chosen_slices(records: Mapping[str, Mapping[str, Record]]) -> dict[str, str]:
+    """What it shows -> key of the three slices, from model -> key -> record; few slices stand for more than one."""
+    base = {key: record["dsc"] for key, record in records[BASE].items()}
+    tuned = [by_key for part, by_key in records.items() if part != BASE]
+    gain = {key: np.mean([by_key[key]["dsc"] for by_key in tuned]) - base[key] for key in base}
+    ranked = sorted(base, key=base.get)
+    median = ranked[len(ranked) // 2]
+    others = [key for key in ranked if key != median] or ranked
+    return {"median": median, "highest gain": max(others, key=gain.get), "lowest gain": min(others, key=gain.get)}
+
+
+def box_records(part: str, options: argparse.Namespace) -> dict[str, Record]:
+    """Key of the slice -> the answer to a box around the organ."""
+    last = last_steps(read_records(evaluation_of(part, options)))
+    return {row["key"]: row for row in last if (row["protocol"], row["organ"]) == (BOX, options.organ)}
+
+
+def scenes_of(options: argparse.Namespace) -> dict[str, Scene]:
+    """`"key organ"` -> slice and truth, read as the evaluation reads them."""
+    parser = evaluation_config(options)
+    return pictures_of(parser.get_parsed_content("slices"), parser.get_parsed_content("scored"))
+
+
+def decoded(address: str) -> np.ndarray:
+    """The pixels of a `data:` address."""
+    return cv2.imdecode(np.frombuffer(base64.b64decode(address.partition(",")[2]), np.uint8), cv2.IMREAD_COLOR)
+
+
+if __name__ == "__main__":
+    explain_errors()
+    sys.exit(main())

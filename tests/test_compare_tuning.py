@@ -1,0 +1,139 @@
+"""`scripts/compare_tuning.py`, shortened: generated slices of five patients, a network of 64 px, two steps."""
+
+from __future__ import annotations
+
+import csv
+import json
+import re
+import runpy
+import sys
+
+import cv2
+import monai.bundle
+import pytest
+import torch
+from evaluation_room import write_family, write_weights
+from training_room import ORGANS, make_slice
+
+from bundle.data.volume import Volume, write_label, write_volume
+from bundle.evaluation.records import read_records
+from bundle.networks.checkpoints import open_checkpoint
+
+AFFINE = [[-1, 0, 0, 0], [0, -1, 0, 0], [0, 0, 1, 0], [0, 0, 0, 1]]
+SET_THREADS = torch.set_num_threads
+PARTS = ("base", "decoder", "lora", "adapters", "full")
+
+
+@pytest.fixture(scope="module")
+def main(repository):
+    return runpy.run_path(str(repository / "scripts" / "compare_tuning.py"))["main"]
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory):
+    """Laid out as the real data: one organ is labelled on each slice, patients are split; a family and its weights."""
+    folder = tmp_path_factory.mktemp("data")
+    lists = {"training": [], "validation": []}
+    for n in range(10):
+        split = "training" if n < 6 else "validation"
+        organ = 1 + n % 2
+        part = make_slice(n, patient=f"{split}-{n // 2 % 3}", ids=(organ,))
+        name = f"{ORGANS[organ]}_{n}.png"
+        picture = Volume(part.picture.T[:, :, None], AFFINE, "windowed")
+        write_volume(picture, folder / "abdomen-ct-2d" / "images" / name)
+        write_label(part.labels.T[:, :, None], picture, folder / "abdomen-ct-2d" / "labels" / name)
+        lists[split].append({"image": f"images/{name}", "label": f"labels/{name}", "patient": part.patient})
+    labels = {"0": "background", **{str(value): name for value, name in ORGANS.items()}}
+    (folder / "abdomen-ct-2d" / "datalist.json").write_text(json.dumps({"labels": labels, **lists}))
+    write_weights(write_family(folder), folder / "base.safetensors", seed=0)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def command(data, tmp_path_factory):
+    out = tmp_path_factory.mktemp("tuning")
+    names = {"base": data / "base.safetensors", "family": data / "tiny.json", "out": out, "organ": "pancreas"}
+    return [str(word) for name, value in names.items() for word in (f"--{name}", value)] + ["--steps", "2"]
+
+
+@pytest.fixture(scope="module")
+def done(main, command, data):
+    """The folder of the whole comparison, made once."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("MONAI_SAM_DATA", str(data))
+        patch.setattr(sys, "excepthook", sys.excepthook)
+        patch.setattr(torch, "set_num_threads", lambda count: None)  # train.json takes all cores
+        before = torch.get_num_threads()
+        SET_THREADS(1)  # tiny networks: a second thread only waits for the first
+        assert main(command) == 0
+        SET_THREADS(before)
+    return data.parent / command[command.index("--out") + 1]
+
+
+def rows_of(folder):
+    with (folder / "table.csv").open() as file:
+        return list(csv.DictReader(file))
+
+
+def test_every_tuning_is_scored_on_both_organs_beside_the_base(done):
+    rows = rows_of(done)
+    assert {(row["tuning"], row["organ"]) for row in rows} == {
+        (part, organ) for part in PARTS for organ in ("liver", "pancreas", "macro mean")
+    }
+    assert {row["protocol"] for row in rows} == {"box_jitter_20", "clicks_from_point"}
+    assert all((row["p_value"] == "") == (row["tuning"] == "base") for row in rows)
+    assert all(0 <= float(row["mean"]) <= 1 for row in rows)
+
+
+def test_the_page_has_a_line_for_every_model_and_says_what_was_done(done):
+    page = (done / "table.md").read_text()
+    assert all(page.count(f"| {part} ") == 2 for part in PARTS)
+    assert "2 steps of 8 slices on the training patients' slices of pancreas" in page
+    assert re.search(r"tuning +\| trained parameters \| seconds \| +pancreas DSC \| +p \| +pancreas NSD", page)
+
+
+def test_everything_trains_more_numbers_than_the_parts(done):
+    counts = {row["tuning"]: int(row["parameters"]) for row in rows_of(done)}
+    assert counts["full"] > counts["decoder"] > counts["adapters"] > 0 and counts["lora"] < counts["decoder"]
+
+
+def test_only_the_training_patients_slices_of_the_organ_train(done):
+    metadata = open_checkpoint(done / "lora" / "best.safetensors").metadata
+    assert metadata["training_data"] == {"labelled": {"slices": 3, "patients": 3}}
+    assert metadata["network_options"]["tuning"][0]["kind"] == "lora"
+
+
+def test_only_what_the_tuning_names_has_moved(done, data):
+    base = open_checkpoint(data / "base.safetensors").state_dict
+    tuned = open_checkpoint(done / "decoder" / "best.safetensors").state_dict
+    moved = {name.split(".")[0] for name in base if not torch.equal(base[name], tuned[name])}
+    assert moved == {"prompt_encoder", "mask_decoder"}
+
+
+def test_every_model_sees_the_prompts_of_the_base(done):
+    asked = [[(r["key"], r["prompt"]) for r in read_records(done / part / "evaluation")] for part in PARTS]
+    assert all(prompts == asked[0] for prompts in asked)
+
+
+def test_the_picture_shows_three_slices_with_all_answers(done):
+    height, width, _ = cv2.imread(str(done / "cases.png")).shape
+    assert width > 1200 and height > 900
+
+
+def test_what_is_finished_is_not_done_again(done, main, command, data, monkeypatch):
+    monkeypatch.setenv("MONAI_SAM_DATA", str(data))
+    monkeypatch.setattr(monai.bundle, "run", None)
+    before = (done / "table.md").read_text()
+    assert main(command) == 0
+    assert (done / "table.md").read_text() == before
+
+
+def test_a_run_is_not_continued_with_other_settings(done, main, command, capsys):
+    assert main([*command, "--steps", "3"]) == 2
+    assert "choose another --out" in capsys.readouterr().err
+
+
+def test_an_organ_that_nobody_labelled_is_refused(done, main, command, tmp_path, data, monkeypatch, capsys):
+    monkeypatch.setenv("MONAI_SAM_DATA", str(data))
+    assert main([*command, "--organ", "spleen", "--out", str(tmp_path)]) == 2
+    assert "liver, pancreas, got 'spleen'" in capsys.readouterr().err
