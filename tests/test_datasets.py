@@ -76,7 +76,7 @@ def make_monai_label(root: Path) -> None:
 
 def make_folders(root: Path) -> None:
     for name in ("p1_a", "p1_b", "p2_a"):
-        save(root, f"images/{name}.png", f"labels/{name}.png", PICTURE)
+        save(root, f"images/{name}.nii.gz", f"labels/{name}.nii.gz")
 
 
 MAKERS = {name.removeprefix("make_"): maker for name, maker in list(globals().items()) if name.startswith("make_")}
@@ -168,8 +168,19 @@ def test_a_pattern_finds_the_patient_in_plain_folders(tmp_path):
     make_folders(tmp_path)
     items = layouts.folders(tmp_path, patient=r"(p\d)_")
     assert [item["patient"] for item in items] == ["p1", "p1", "p2"]
+    assert [item["patient"] for item in layouts.folders(tmp_path)] == ["p1_a", "p1_b", "p2_a"]
     with pytest.raises(LayoutError, match="patient pattern"):
         layouts.folders(tmp_path, patient=r"(q\d)_")
+
+
+def test_slices_whose_patient_nobody_names_are_refused(tmp_path):
+    save(tmp_path, "images/a.png", "labels/a.png", PICTURE)
+    with pytest.raises(LayoutError, match="nothing says whose"):
+        layouts.folders(tmp_path)
+    assert layouts.folders(tmp_path, patient="(.+)")[0]["patient"] == "a"
+    write_json(tmp_path / "dataset.json", {"labels": {"1": "liver"}, "training": [{"image": "images/a.png"}]})
+    with pytest.raises(LayoutError, match="give `patient` in the data list"):
+        layouts.msd(tmp_path)
 
 
 def test_wrong_folders_are_named(tmp_path):
@@ -178,7 +189,7 @@ def test_wrong_folders_are_named(tmp_path):
             read_layout(layout, tmp_path)
     with pytest.raises(LayoutError, match="layout must be one of flare22"):
         read_layout("coco", tmp_path)
-    save(tmp_path, "images/a.png", "labels/b.png", PICTURE)
+    save(tmp_path, "images/a.nii.gz", "labels/b.nii.gz")
     with pytest.raises(LayoutError, match="have no image"):
         layouts.folders(tmp_path)
     write_json(tmp_path / "dataset.json", {"training": [{"image": "gone.nii.gz", "label": "gone.nii.gz"}]})

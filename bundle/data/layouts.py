@@ -26,6 +26,8 @@ from bundle.data.volume import ENDINGS, read_label
 
 Item = dict[str, Any]
 SPLITS = ("training", "validation", "test")
+# Formats that hold one slice.
+_SLICES = (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".npy", ".dcm")
 
 
 class LayoutError(ValueError):
@@ -53,7 +55,8 @@ def msd(
     """A data list as the Medical Segmentation Decathlon and MONAI write it; paths in it are relative to its folder.
 
     Entries of ``training``, ``validation`` and ``test`` are ``{"image", "label"}`` or image paths; ``patient`` and
-    ``labelled`` of an entry are taken over. The split is taken over only if the list names more than training.
+    ``labelled`` of an entry are taken over; a volume without ``patient`` is one. The split is taken over only if the
+    list names more than training.
 
     Args:
         root: the folder that ``datalist`` lies in.
@@ -63,7 +66,8 @@ def msd(
             only what occurs in a label file was annotated, for which each file is read.
 
     Raises:
-        LayoutError: also where ``labelled`` names no organ of the list, or has no pattern for an image.
+        LayoutError: also where a picture has no patient, ``labelled`` names an organ that is not in the list, or it has
+            no pattern for an image.
     """
     content = _read_json(Path(root) / datalist)
     names = {str(name): int(value) for value, name in content.get("labels", {}).items() if int(value) != 0}
@@ -87,7 +91,8 @@ def _listed_item(
     if known is None and label and labelled != "all":
         known = values_in(label) if labelled == "present" else _values_by_pattern(image, names, labelled)
     extra = {key: value for key, value in entry.items() if key not in ("image", "label", "patient", "labelled")}
-    return {**extra, **_item(image, label, str(entry.get("patient", _case(image))), names, labelled=known)}
+    patient = str(entry["patient"]) if "patient" in entry else _only_image_of_a_patient(image)
+    return {**extra, **_item(image, label, patient, names, labelled=known)}
 
 
 def _values_by_pattern(image: Path, names: Mapping[str, int], patterns: Mapping[str, Sequence[str]]) -> list[int]:
@@ -207,7 +212,7 @@ def folders(
     images: str = "images",
     labels: str = "labels",
     names: Mapping[str, int] | None = None,
-    patient: str = "(.+)",
+    patient: str | None = None,
     unlabelled: bool = False,
 ) -> list[Item]:
     """A folder of images and a folder of label maps or masks with the same stems (an image's ``_0000`` is ignored).
@@ -217,14 +222,19 @@ def folders(
         images: name of the image folder.
         labels: name of the label folder.
         names: name -> value; without it every value gets the name "label_<value>", for which each file is read.
-        patient: regular expression whose first group, on the image's stem, is the patient.
+        patient: regular expression whose first group, on the image's stem, is the patient; without it every volume is
+            one. Pictures need it: several may show one patient.
         unlabelled: also return images without label.
+
+    Raises:
+        LayoutError: also for pictures without ``patient``.
     """
     items = []
     for image, label in _pairs(Path(root) / images, Path(root) / labels, unlabelled=unlabelled):
         present = values_in(label) if label and not names else []
         item_names = names or {f"label_{value}": value for value in present}
-        items.append(_item(image, label, _patient(patient, image), item_names))
+        who = _only_image_of_a_patient(image) if patient is None else _patient(patient, image)
+        items.append(_item(image, label, who, item_names))
     return items
 
 
@@ -325,6 +335,16 @@ def _patient(pattern: str, path: Path) -> str:
     if not found:
         raise LayoutError(f"the patient pattern {pattern!r} does not match {_stem(path)!r}; pass another patient=")
     return found.group(1)
+
+
+def _only_image_of_a_patient(image: Path) -> str:
+    """A volume's name; a guess for slices would put one patient's into training and test."""
+    if image.name.lower().endswith(_SLICES):
+        raise LayoutError(
+            f"{image.name} is one slice, and nothing says whose; give `patient` in the data list, or for a folder "
+            "patient=, a regular expression whose first group is the patient, '(.+)' where each shows another one"
+        )
+    return _case(image)
 
 
 def _moved(root: Path, relative: str) -> Path:
