@@ -156,11 +156,11 @@ def _overlay(rank: str, record: Record, folder: Path, scene: Scene) -> Overlay:
     title = f"{rank}: DSC {record['dsc']:.3f}, NSD {record['nsd']:.3f}\n{_shortened(record['key'])}"
     if "slice" in record:
         elsewhere = len(record["prompt"]["points"]) - len(prompt.points)
-        title += f"\nslice {record['slice']}" + (f", {elsewhere} clicks on others" if elsewhere else "")
+        title += f"\nslice {record['slice']}" + (f", clicks on others: {elsewhere}" if elsewhere else "")
     return Overlay(title, scene.picture, scene.truth, read_mask(folder, record), prompt, scene.aspect)
 
 
-def _shortened(key: str, length: int = 44) -> str:
+def _shortened(key: str, length: int = 34) -> str:
     """As much of the end of a key as fits above a picture."""
     return key if len(key) <= length else "…" + key[1 - length :]
 
