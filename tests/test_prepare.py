@@ -5,9 +5,13 @@ from __future__ import annotations
 import importlib.util
 import json
 import shutil
+import subprocess
+import sys
+import time
 from pathlib import Path
 
 import numpy as np
+import psutil
 import pytest
 
 from bundle.data import prepare as module
@@ -147,6 +151,24 @@ def test_two_processes_write_what_one_writes(tmp_path, dataset):
         prepare(flare22(dataset)[:2], tmp_path / str(workers), preparation(), workers=workers)
     one, two = ((tmp_path / str(workers) / "datalist.json").read_text() for workers in (1, 2))
     assert one == two
+
+
+@pytest.mark.slow
+def test_a_run_that_is_killed_takes_its_workers_along_and_goes_on(repository, tmp_path, dataset):
+    arguments = ["--layout", "flare22", "--root", str(dataset), "--min-voxels", "5", "--min-pixels", "3"]
+    parallel = [str(repository / "scripts" / "prepare.py"), *arguments, "--workers", "2"]
+    process = subprocess.Popen([sys.executable, *parallel, "--output", str(tmp_path / "killed")], cwd=repository)
+    while not list((tmp_path / "killed").glob("records/*.json")):
+        assert process.poll() is None
+        time.sleep(0.1)
+    workers = psutil.Process(process.pid).children(recursive=True)
+    process.kill()
+    process.wait()
+    assert not psutil.wait_procs(workers, timeout=60)[1]
+    for name in ("killed", "whole"):
+        assert command(repository)([*arguments, "--output", str(tmp_path / name)]) == 0
+    killed, whole = ((tmp_path / name / "datalist.json").read_text() for name in ("killed", "whole"))
+    assert killed == whole
 
 
 def test_a_damaged_file_is_reported_and_the_rest_is_done(tmp_path, dataset):

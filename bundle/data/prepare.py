@@ -15,8 +15,9 @@ from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import asdict, dataclass, field
-from multiprocessing import get_context
+from multiprocessing import get_context, parent_process
 from pathlib import Path
+from threading import Thread
 from typing import Any
 
 import numpy as np
@@ -179,9 +180,19 @@ def _run(jobs: Sequence[tuple], workers: int) -> Iterator[tuple[str, Record]]:
         yield from tqdm((prepare_item(*job) for job in jobs), **progress)
         return
     # Fresh processes: a forked one may inherit a lock that a torch thread holds.
-    with ProcessPoolExecutor(workers, mp_context=get_context("spawn")) as pool:
+    with ProcessPoolExecutor(workers, mp_context=get_context("spawn"), initializer=_end_with_parent) as pool:
         futures = [pool.submit(prepare_item, *job) for job in jobs]
         yield from (future.result() for future in tqdm(as_completed(futures), **progress))
+
+
+def _end_with_parent() -> None:
+    """Let this worker end when its parent is killed; it would wait for work for ever."""
+
+    def watch() -> None:
+        parent_process().join()
+        os._exit(1)
+
+    Thread(target=watch, daemon=True).start()
 
 
 def _keys(items: Sequence[Item]) -> list[str]:
