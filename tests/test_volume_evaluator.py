@@ -86,7 +86,7 @@ def test_the_estimate_of_a_volume_counts_slices_by_their_answer():
     mask[:3, 0, 0], mask[0, 0, 1] = True, True
     found = SimpleNamespace(mask=mask, axis=2, scores={0: 0.8, 1: 0.4, 2: 0.1}, seconds={"encode": 6.0}, encoded=3)
     answer = VolumeAnswer.of(found)
-    assert answer.iou == pytest.approx((3 * 0.8 + 0.4) / 4) and answer.encode_seconds == 2
+    assert answer.iou == pytest.approx((3 * 0.8 + 0.4) / 4) and (answer.encoded, answer.encode_seconds) == (3, 6)
     found.mask = np.zeros_like(mask)
     assert VolumeAnswer.of(found).iou == pytest.approx(1.3 / 3)
 

@@ -156,7 +156,7 @@ def evaluate_slices(
                     tolerance=settings.tolerance,
                 )
                 where = {"key": key, "case": item.patient, "organ": organ, "protocol": name}
-                records += interaction_records(where, [_without_encoder(step) for step in interactions])
+                records += interaction_records(where, [without_encoder(step) for step in interactions])
                 run.write_mask(key, organ, name, interactions[-1].answer.mask)
         run.finish(position, key, records)
     return run.close()
@@ -241,9 +241,9 @@ def pictures_of(items: Iterable[LabelledSlice], organs: Mapping[int, str]) -> di
     }
 
 
-def _without_encoder(step: Interaction) -> Interaction:
+def without_encoder(step: Interaction) -> Interaction:
     """The interaction with the seconds of one run of the encoder, where there was one, apart from its own."""
-    answer: SliceMask = step.answer
+    answer = step.answer
     if not answer.encoded:
         return step
     encode_seconds = answer.encode_seconds / answer.encoded

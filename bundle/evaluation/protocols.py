@@ -52,7 +52,7 @@ Predict = Callable[[Any], Answer]
 class Interaction:
     """One prompt, its answer, its score and the seconds that the answer took.
 
-    `encode_seconds` are the encoder's for one slice, where it ran for this prompt alone.
+    `encode_seconds` are those of one run of the encoder, where the prompt made it run; see `evaluator.without_encoder`.
     """
 
     prompt: Any

@@ -49,16 +49,8 @@ class EvaluationError(ValueError):
     """An evaluation that cannot be started or continued as asked."""
 
 
-def interaction_records(
-    where: Mapping[str, Any], interactions: Sequence[Interaction], encode_seconds: float | None = None
-) -> Records:
-    """One record for each interaction with one object.
-
-    Args:
-        where: names the image, the object and the protocol.
-        interactions: with the object.
-        encode_seconds: of the encoder for the image, where it ran once for all interactions.
-    """
+def interaction_records(where: Mapping[str, Any], interactions: Sequence[Interaction]) -> Records:
+    """One record for each interaction with one object; `where` names the image, the object and the protocol."""
     rows = []
     for step, interaction in enumerate(interactions):
         score = interaction.score.as_dict()
@@ -70,7 +62,7 @@ def interaction_records(
                 "predicted_iou": _finite(getattr(interaction.answer, "iou", None)),
                 "voxels_truth": score["voxels_truth"],
                 "voxels_prediction": score["voxels_prediction"],
-                "encode_seconds": encode_seconds if encode_seconds is not None else interaction.encode_seconds,
+                "encode_seconds": interaction.encode_seconds,
                 "seconds": interaction.seconds,
                 "prompt": prompt_to_json(interaction.prompt),
             }

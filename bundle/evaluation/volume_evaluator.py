@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -20,10 +20,10 @@ from bundle.evaluation.evaluator import (
     as_shown,
     automatic_interactions,
     looked_for,
+    without_encoder,
 )
 from bundle.evaluation.figures import Scene
 from bundle.evaluation.protocols import (
-    Interaction,
     Predict,
     PromptProtocol,
     object_rng,
@@ -60,14 +60,14 @@ class VolumeAnswer:
     Attributes:
         mask: (I, J, K) bool.
         iou: the mean of the slices' estimated IoU, weighted by how many voxels each one's answer has.
-        encode_seconds: the encoder's for one slice; None where it did not run.
-        encoder_seconds: the encoder's in all, finding stored embeddings included.
+        encoded: how many times the encoder had to run for it.
+        encode_seconds: what that took.
     """
 
     mask: np.ndarray
     iou: float
-    encode_seconds: float | None
-    encoder_seconds: float
+    encoded: int
+    encode_seconds: float
 
     @classmethod
     def of(cls, found: Segmentation) -> VolumeAnswer:
@@ -75,8 +75,7 @@ class VolumeAnswer:
         areas = _areas(found.mask, found.axis)[list(found.scores)]
         estimates = np.array(list(found.scores.values()))
         iou = np.average(estimates, weights=areas) if areas.any() else estimates.mean()
-        seconds = found.seconds["encode"]
-        return cls(found.mask, float(iou), seconds / found.encoded if found.encoded else None, seconds)
+        return cls(found.mask, float(iou), found.encoded, found.seconds["encode"])
 
 
 Cases = Mapping[str, Callable[[], VolumeCase]]
@@ -133,7 +132,7 @@ def evaluate_volumes(
                 )
                 where = {"key": key, "case": case.patient, "organ": organ, "protocol": name}
                 where["slice"] = central_slice(truth, axis)
-                records += interaction_records(where, [_without_encoder(step) for step in interactions])
+                records += interaction_records(where, [without_encoder(step) for step in interactions])
                 mask = _frame(case, axis).extract(interactions[-1].answer.mask, where["slice"])
                 run.write_mask(key, organ, name, mask)
         run.finish(position, key, records)
@@ -226,12 +225,6 @@ def prompt_on_slice(stored: Mapping[str, Any], *, frame: SliceFrame, index: int)
         if ends.min() <= index <= ends.max():
             box = np.concatenate([corners.min(axis=0), corners.max(axis=0)])
     return SlicePrompt(xy[here], prompt.point_labels[here], box)
-
-
-def _without_encoder(step: Interaction) -> Interaction:
-    """The interaction with the encoder's time of one slice apart from its own."""
-    answer: VolumeAnswer = step.answer
-    return replace(step, seconds=step.seconds - answer.encoder_seconds, encode_seconds=answer.encode_seconds)
 
 
 def _frame(case: VolumeCase, axis: int) -> SliceFrame:
