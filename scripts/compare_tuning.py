@@ -40,7 +40,7 @@ from bundle.networks.peft import set_trainable
 CONFIGS = BUNDLE_ROOT / "configs"
 TUNINGS = ("decoder", "lora", "adapters", "full")
 BASE, BOX = "base", "box_jitter_20"
-PROTOCOLS = {BOX: "Box, each side 0 to 5 px of 256 outward", "clicks_from_point": "Point and up to 8 clicks"}
+PROTOCOLS = {BOX: "Box, each side 0 to 5 px of 256 outward", "points_1": "One point in the middle of the organ"}
 SCORES = {"dsc": "DSC", "nsd": "NSD"}
 SETTINGS = ("base", "organ", "steps", "out", "dataset", "family", "seed")
 SAVED_EVERY = 30  # steps, at most: how much a killed training has to do again
@@ -222,7 +222,7 @@ def page(rows: Sequence[Mapping[str, Any]], options: argparse.Namespace) -> str:
         f"Fine-tuned for {options.steps} steps of 8 slices on the training patients' slices of {options.organ}, seed "
         f"{options.seed}; the weights after the last step, no checkpoint was chosen. Validation patients: {patients}. "
         "Means over patients with bootstrap 95 % intervals; p of the paired Wilcoxon test against the base over "
-        "patients; NSD at 2 px of 256. Every model is given the base's prompts, corrections included. Seconds are of "
+        "patients; NSD at 2 px of 256. Every model is given the same prompts. Seconds are of "
         "the training with the one validation at its end.",
         *(f"**{heading}**\n\n{table_of(rows, protocol, organs).strip()}" for protocol, heading in PROTOCOLS.items()),
         "Truth and answers to the same box on the base's median slice and those of highest and lowest mean gain:",

@@ -88,7 +88,7 @@ def test_every_tuning_is_scored_on_both_organs_beside_the_base(done):
     assert {(row["tuning"], row["organ"]) for row in rows} == {
         (part, organ) for part in PARTS for organ in ("liver", "pancreas", "macro mean")
     }
-    assert {row["protocol"] for row in rows} == {"box_jitter_20", "clicks_from_point"}
+    assert {row["protocol"] for row in rows} == {"box_jitter_20", "points_1"}
     assert all((row["p_value"] == "") == (row["tuning"] == "base") for row in rows)
     assert all(0 <= float(row["mean"]) <= 1 for row in rows)
 

@@ -16,7 +16,7 @@ import torch
 from fixtures.parity.cases import CASES, input_hash, prepare, summarise
 
 from bundle.data.volume import read_label, read_volume
-from bundle.inference.predictor import SlicePredictor, SlicePrompt
+from bundle.inference.predictor import SlicePredictor, SlicePrompt, SliceView
 from bundle.inference.store import EmbeddingStore
 from bundle.networks.build import VIT_VARIANTS
 from bundle.networks.families import (
@@ -119,8 +119,8 @@ def test_a_family_answers_a_box_on_a_real_slice(liver, monkeypatch, name):
     family = load_family(name)
     predictor = SlicePredictor(build_network(family, random=True), family.contract, store=EmbeddingStore())
     intensity = family.contract.intensity(volume.array, volume.modality)
-    embedded = predictor.embed(frame.extract(volume.array, index), intensity, frame.pixel_spacing(volume.spacing))
-    answer = predictor.predict(embedded, [SlicePrompt(box=tight_box(mask))])[0]
+    view = SliceView(frame.extract(volume.array, index), intensity, frame.pixel_spacing(volume.spacing))
+    answer = predictor.predict(view, SlicePrompt(box=tight_box(mask)))
     assert answer.mask.shape == mask.shape
     assert np.isfinite(answer.iou)
 
@@ -224,7 +224,7 @@ def test_a_family_file_that_is_no_json_object_is_refused(tmp_path, content, mess
 @pytest.mark.parametrize(
     ("arguments", "expected"),
     [
-        (["default"], r"default +9,8[0-9,]+ +9,8[0-9,]+ +256 +32 +[0-9.]+ +box point mask .* (pixels|DSC 0\.\d+)"),
+        (["default"], r"default +9,9[0-9,]+ +9,9[0-9,]+ +256 +32 +[0-9.]+ +box point mask .* (pixels|DSC 0\.\d+)"),
         (["--variants", "finetune_sam-vit_b-lora_both"], r"lora_both +93,766,159 +803,983 .* train from sam_vit_b"),
     ],
 )

@@ -92,7 +92,7 @@ def test_two_processes_train_what_one_does(tmp_path):
     output = process.communicate(timeout=300)[0].decode()
     assert process.returncode == 0, output
     together = read_state(tmp_path / "together")
-    assert together["objects"]["best"]["best"] > 0.1  # it says something
+    assert together["objects"]["best"]["best"] > 0.05  # it says something
     assert_same(together, alone, atol=1e-5)
 
 

@@ -148,8 +148,9 @@ def zooming_contract():
 
 
 def test_a_zoomed_sample_shows_its_first_object_large():
-    plain = make_samples(contract=zooming_contract(), objects=1)
-    zoomed = make_samples(contract=zooming_contract(), objects=1, zoom_share=1.0)
+    sources = {"discs": {"slices": [make_slice(i, ids=(1,)) for i in range(4)], "weight": 1}}
+    options = {"sources": sources, "contract": zooming_contract(), "objects": 1}
+    plain, zoomed = make_samples(**options), make_samples(**options, zoom_share=1.0)
     shares = [[float(samples[i].masks[0].float().mean()) for i in range(20)] for samples in (plain, zoomed)]
     assert np.mean(shares[1]) > 1.4 * np.mean(shares[0])
 

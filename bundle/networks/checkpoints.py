@@ -147,8 +147,9 @@ def initialise_from(network: nn.Module, path: str | Path, *, skip: Sequence[str]
         CheckpointError: if the checkpoint has nothing in common with the network.
     """
     source = open_checkpoint(path).state_dict
+    targets = network.state_dict()
     loaded, resized, kept = {}, {}, []
-    for name, target in network.state_dict().items():
+    for name, target in targets.items():
         if name not in source or any(fnmatchcase(name, pattern) for pattern in skip):
             kept.append(name)
         elif source[name].shape == target.shape:
@@ -160,7 +161,7 @@ def initialise_from(network: nn.Module, path: str | Path, *, skip: Sequence[str]
     if not loaded:
         raise CheckpointError(f"{Path(path).name} has no parameter in common with the network")
     network.load_state_dict({**loaded, **resized}, strict=False)
-    unused = [name for name in source if name not in network.state_dict()]
+    unused = [name for name in source if name not in targets]
     return Initialisation(list(loaded), list(resized), kept, unused)
 
 
