@@ -1,4 +1,7 @@
-"""Draw the curve of a training run: ``python scripts/plot_curve.py runs/default/curve.csv docs/images/curve.png``."""
+"""Draw how a training went, one stage after the other:
+
+python scripts/plot_curve.py runs/first/curve.csv runs/default/curve.csv --out docs/images/curve.png
+"""
 
 from __future__ import annotations
 
@@ -11,28 +14,42 @@ import matplotlib
 matplotlib.use("Agg")
 import matplotlib.pyplot as plt
 
+METRIC = "val_dice"
+
 
 def main() -> None:
-    """Read ``curve.csv`` as SaveBest writes it, and draw loss and DSC over steps."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("curve", type=Path)
-    parser.add_argument("picture", type=Path)
+    """Read files of ``curve.csv`` as SaveBest writes them, and draw the validation DSC over the steps of all stages."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("curves", type=Path, nargs="+", help="in the order in which the stages followed")
+    parser.add_argument("--out", type=Path, required=True, help="a PNG or PDF")
     args = parser.parse_args()
-    with args.curve.open(newline="") as file:
+    figure, axis = plt.subplots(figsize=(7, 4), layout="constrained")
+    done = 0
+    for path in args.curves:
+        rows = read_curve(path, parser)
+        steps = [done + int(row["step"]) for row in rows]
+        for color, name in enumerate(column for column in rows[0] if column.startswith(METRIC)):
+            label = (name.removeprefix(METRIC).strip("_") or "mean") if done == 0 else None
+            axis.plot(steps, [float(row[name]) for row in rows], ".-", color=f"C{color}", label=label)
+        done = steps[-1]
+        if path is not args.curves[-1]:
+            axis.axvline(done, color="0.7", linestyle=":")
+    axis.set(xlabel="step", ylabel="DSC on validation patients", ylim=(None, 1))
+    axis.grid(alpha=0.3)
+    axis.legend(loc="lower right")
+    args.out.parent.mkdir(parents=True, exist_ok=True)
+    figure.savefig(args.out, dpi=120)
+
+
+def read_curve(path: Path, parser: argparse.ArgumentParser) -> list[dict[str, str]]:
+    """The rows of a curve; ends the program with a sentence where there are none."""
+    if not path.is_file():
+        parser.error(f"there is no {path}; a training writes curve.csv into its output_dir")
+    with path.open(newline="") as file:
         rows = list(csv.DictReader(file))
     if not rows:
-        parser.error(f"{args.curve} holds no epoch yet")
-    steps = [int(row["step"]) for row in rows]
-    figure, loss_axis = plt.subplots(figsize=(7, 4), layout="constrained")
-    loss_axis.plot(steps, [float(row["train_loss"]) for row in rows], color="tab:gray", label="training loss")
-    loss_axis.set(xlabel="step", ylabel="training loss")
-    dice_axis = loss_axis.twinx()
-    for name in [name for name in rows[0] if name.startswith("val_")]:
-        dice_axis.plot(steps, [float(row[name]) for row in rows], marker="o", label=name.removeprefix("val_"))
-    dice_axis.set(ylabel="DSC on validation patients", ylim=(0, 1))
-    dice_axis.legend(handles=[*loss_axis.get_lines(), *dice_axis.get_lines()], loc="lower right")
-    args.picture.parent.mkdir(parents=True, exist_ok=True)
-    figure.savefig(args.picture, dpi=110)
+        parser.error(f"{path} holds no epoch yet")
+    return rows
 
 
 if __name__ == "__main__":

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import csv
+import runpy
 from types import SimpleNamespace
 
+import cv2
 import numpy as np
 import pytest
 import torch
@@ -257,6 +259,14 @@ def test_every_epoch_is_a_line_of_the_curve(tmp_path):
     run_with_validation(tmp_path, 0.5, 0.7)
     rows = list(csv.DictReader((tmp_path / "curve.csv").open()))
     assert [row["epoch"] for row in rows] == ["1", "2"] and rows[1]["val_dice"] == "0.7"
+
+
+def test_the_curves_of_two_stages_are_one_picture(tmp_path, repository, monkeypatch):
+    run_with_validation(tmp_path, 0.5, 0.7)
+    curve, picture = str(tmp_path / "curve.csv"), tmp_path / "images" / "curve.png"
+    monkeypatch.setattr("sys.argv", ["plot_curve.py", curve, curve, "--out", str(picture)])
+    runpy.run_path(str(repository / "scripts" / "plot_curve.py"), run_name="__main__")
+    assert cv2.imread(str(picture)).std() > 5
 
 
 def test_training_stops_when_validation_does_not_improve(tmp_path):
