@@ -14,12 +14,14 @@ import sys
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
-TRAIN, RECIPES = "configs/train.json", "configs/recipes"
-FIRST = [TRAIN, f"{RECIPES}/shipped/first.json"]
-DEFAULT = [TRAIN, f"{RECIPES}/default.json"]
-LAST = [*DEFAULT, f"{RECIPES}/shipped/last.json"]
-LONG = [*LAST, f"{RECIPES}/shipped/long.json"]
-ZERO_SHOT = [[*DEFAULT, f"{RECIPES}/shipped/{name}.json"] for name in ("stem", "without_pancreas", "without_liver")]
+TRAIN, DEFAULT, SHIPPED = "configs/train.json", "configs/recipes/default.json", "configs/recipes/shipped"
+STAGES = [
+    [TRAIN, f"{SHIPPED}/first.json"],
+    [TRAIN, DEFAULT, f"{SHIPPED}/second.json"],
+    [TRAIN, DEFAULT, f"{SHIPPED}/third.json"],
+    [TRAIN, DEFAULT, f"{SHIPPED}/third.json", f"{SHIPPED}/fourth.json"],
+]
+ZERO_SHOT = [[TRAIN, DEFAULT, f"{SHIPPED}/{name}.json"] for name in ("stem", "without_pancreas", "without_liver")]
 
 
 def main() -> None:
@@ -27,7 +29,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--zero_shot", action="store_true", help="also train without the one and the other organ")
     arguments = parser.parse_args()
-    for files in (FIRST, DEFAULT, LAST, LONG, *(ZERO_SHOT if arguments.zero_shot else [])):
+    for files in [*STAGES, *(ZERO_SHOT if arguments.zero_shot else [])]:
         print(f"training {Path(files[-1]).stem}", flush=True)
         subprocess.run(command(files), cwd=ROOT, check=True)
 
