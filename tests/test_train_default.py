@@ -1,0 +1,50 @@
+"""The stages of the shipped weights fit together: their training itself takes hours."""
+
+from __future__ import annotations
+
+import runpy
+from itertools import pairwise
+
+import pytest
+from monai.bundle import ConfigParser
+
+from bundle.networks.families import load_family
+
+
+@pytest.fixture(scope="module")
+def script(repository):
+    return runpy.run_path(str(repository / "scripts" / "train_default.py"))
+
+
+def read(repository, files) -> ConfigParser:
+    parser = ConfigParser()
+    parser.read_config([str(repository / file) for file in files])
+    return parser
+
+
+def test_each_stage_starts_from_the_best_weights_of_the_one_before(script, repository):
+    stages = [read(repository, files) for files in script["STAGES"]]
+    assert [stage["run_name"] for stage in stages] == ["first", "second", "third", "fourth"]
+    assert stages[0]["start"] == "$@family.start" and load_family("default").start is None
+    for before, stage in pairwise(stages):
+        assert f"/runs/{before['run_name']}/best.safetensors" in stage["start"]
+
+
+def test_what_leaves_an_organ_out_never_sees_its_label(script, repository):
+    stem, *others = [read(repository, files) for files in script["ZERO_SHOT"]]
+    assert not stem.get("start") and "labelled" not in stem["sources"]
+    hidden = {parser["run_name"]: parser["labelled_pool"]["values"] for parser in others}
+    assert hidden == {"without_pancreas": [2], "without_liver": [1]}
+    assert all("/runs/stem/best.safetensors" in parser["start"] for parser in others)
+    for parser in (stem, *others):
+        assert parser["hidden_names"] == ["liver", "pancreas"]
+
+
+def test_the_call_is_that_of_monais_runner(script):
+    assert script["command"](["a.json", "b.json"])[1:] == [
+        "-m",
+        "monai.bundle",
+        "run",
+        "--config_file",
+        "['a.json', 'b.json']",
+    ]
