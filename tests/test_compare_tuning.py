@@ -1,4 +1,4 @@
-"""`scripts/compare_tuning.py`, shortened: generated slices of five patients, a network of 64 px, two steps."""
+"""`scripts/compare_tuning.py`, shortened: generated slices of six patients, a network of 64 px, two steps."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from bundle.networks.families import build_network
 
 AFFINE = [[-1, 0, 0, 0], [0, -1, 0, 0], [0, 0, 1, 0], [0, 0, 0, 1]]
 SET_THREADS = torch.set_num_threads
-PARTS = ("base", "decoder", "lora")
+PARTS = ("base", "decoder", "lora", "adapters", "full")
 
 
 @pytest.fixture(scope="module")
@@ -40,7 +40,7 @@ def data(tmp_path_factory):
     """Laid out as the real data: one organ is labelled on each slice, patients are split; a family and its weights."""
     folder = tmp_path_factory.mktemp("data")
     lists = {"training": [], "validation": []}
-    for n in range(10):
+    for n in range(11):  # the last patient has no pancreas
         split = "training" if n < 6 else "validation"
         organ = 1 + n % 2
         part = make_slice(n, patient=f"{split}-{n // 2 % 3}", ids=(organ,))
@@ -59,9 +59,7 @@ def data(tmp_path_factory):
 def command(data, tmp_path_factory):
     out = tmp_path_factory.mktemp("tuning")
     names = {"base": data / "base.safetensors", "family": data / "tiny.json", "out": out, "organ": "pancreas"}
-    return [str(word) for name, value in names.items() for word in (f"--{name}", value)] + [
-        *("--steps", "2", "--tunings", *PARTS[1:])
-    ]
+    return [str(word) for name, value in names.items() for word in (f"--{name}", value)] + ["--steps", "2"]
 
 
 @pytest.fixture(scope="module")
@@ -93,6 +91,16 @@ def test_every_tuning_is_scored_on_both_organs_beside_the_base(done):
     assert all(0 <= float(row["mean"]) <= 1 for row in rows)
 
 
+def test_a_difference_is_that_of_the_two_means_in_every_row(done):
+    rows = rows_of(done)
+    means = {(row["tuning"], row["protocol"], row["organ"], row["score"]): float(row["mean"]) for row in rows}
+    tuned = [row for row in rows if row["tuning"] != "base"]
+    for row in tuned:
+        base = means["base", row["protocol"], row["organ"], row["score"]]
+        assert float(row["difference"]) == pytest.approx(float(row["mean"]) - base)
+    assert any(row["organ"] == "macro mean" for row in tuned)
+
+
 def test_the_page_has_a_line_for_every_model_and_says_what_was_done(done):
     page = (done / "table.md").read_text()
     assert all(page.count(f"| {part} ") == 2 for part in PARTS)
@@ -113,11 +121,19 @@ def test_only_the_training_patients_slices_of_the_organ_train(done):
     assert metadata["network_options"]["tuning"][0]["kind"] == "lora"
 
 
-def test_only_what_the_tuning_names_has_moved(done, data):
+@pytest.mark.parametrize(
+    ("tuning", "parts"),
+    [
+        ("decoder", {"prompt_encoder", "mask_decoder"}),
+        ("adapters", set()),
+        ("full", {"image_encoder", "prompt_encoder", "mask_decoder"}),
+    ],
+)
+def test_only_what_the_tuning_names_has_moved(tuning, parts, done, data):
     base = open_checkpoint(data / "base.safetensors").state_dict
-    tuned = open_checkpoint(done / "decoder" / "best.safetensors").state_dict
+    tuned = open_checkpoint(done / tuning / "best.safetensors").state_dict
     moved = {name.split(".")[0] for name in base if not torch.equal(base[name], tuned[name])}
-    assert moved == {"prompt_encoder", "mask_decoder"}
+    assert moved == parts
 
 
 def test_every_model_sees_the_prompts_of_the_base(done):

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from scipy.stats import wilcoxon
 
 from bundle.evaluation.statistics import (
     MACRO,
@@ -79,11 +80,30 @@ def test_models_that_saw_different_patients_are_not_compared():
         compare(records([0.4, 0.6]), records([0.4]))
 
 
-def test_the_macro_comparison_pairs_patients_over_their_organs():
-    before = [*records([0.2, 0.4]), *records([0.6], "aorta")]
-    after = [*records([0.4, 0.4]), *records([0.6], "aorta")]
-    macro = compare(before, after)[-1]
-    assert macro.before == pytest.approx(0.4) and macro.after == pytest.approx(0.45) and macro.cases == 2
+def test_the_macro_mean_before_and_after_is_that_of_the_scores():
+    """Three patients of one organ and one of another, as far apart as organ means and patients' means can be."""
+    before = [*records([0.2, 0.4, 0.3]), *records([0.7], "aorta")]
+    after = [*records([0.5, 0.4, 0.3]), *records([0.6], "aorta")]
+    *_, macro = compare(before, after, seed=3)
+    for value, run in ((macro.before, before), (macro.after, after)):
+        assert value == pytest.approx(summarise(run)[-1].mean)
+    assert macro.difference == pytest.approx(macro.after - macro.before) == pytest.approx(0.0)
+    assert macro.cases == 3
+
+
+def test_differences_and_scores_have_one_bootstrap():
+    """Against a model that scores 0, the difference is the score, interval and all."""
+    rng = np.random.default_rng(0)
+    after = [*records(rng.uniform(0.5, 0.9, 9)), *records(rng.uniform(0.3, 0.6, 4), "pancreas")]
+    differences = compare([{**record, "dsc": 0.0} for record in after], after, seed=5)
+    for row, summary in zip(differences, summarise(after, seed=5), strict=True):
+        assert (row.difference, row.low, row.high) == pytest.approx((summary.mean, summary.low, summary.high))
+
+
+def test_the_macro_test_is_over_patients_and_each_patients_organs():
+    before = [*records([0.2, 0.4, 0.3, 0.5]), *records([0.6, 0.6], "aorta")]
+    after = [*records([0.4, 0.5, 0.5, 0.6]), *records([0.5, 0.9], "aorta")]
+    assert compare(before, after)[-1].p_value == pytest.approx(wilcoxon([0.05, 0.2, 0.2, 0.1]).pvalue)
 
 
 def test_a_curve_that_stopped_early_keeps_its_last_score():

@@ -48,7 +48,7 @@ class Comparison:
     """One score of one organ before and after, paired by patient.
 
     `difference` is after minus before with its 95 % bootstrap interval; `p_value` is of the two-sided Wilcoxon
-    signed-rank test, 1 where no patient differs.
+    signed-rank test, 1 where no patient differs. Of the macro mean it takes each patient's mean over its own organs.
     """
 
     organ: str
@@ -91,27 +91,23 @@ def summarise(records: Iterable[Record], score: str = "dsc", *, seed: int = 0) -
     draws = _bootstrap(table, seed)
     rows = [_summary(organ, score, table[:, n], draws[:, n]) for n, organ in enumerate(organs)]
     macro_low, macro_high = _interval(_mean(draws, axis=1))
-    macro = _mean(_mean(table, axis=0), axis=0)
-    return [*rows, Summary(MACRO, score, len(table), float(macro), macro_low, macro_high)]
+    return [*rows, Summary(MACRO, score, len(table), _macro(table), macro_low, macro_high)]
 
 
 def compare(
     before: Iterable[Record], after: Iterable[Record], score: str = "dsc", *, seed: int = 0
 ) -> list[Comparison]:
-    """Two models over the same patients: one row for each organ, then the macro mean over each patient's organs.
+    """Two models over the same patients: one row for each organ, then the macro mean; all as `summarise` has it.
 
     Raises:
         StatisticsError: the two do not hold the same patients and organs.
     """
     first, second = case_means(before, score), case_means(after, score)
     _check_same_cases(first, second)
-    rows = []
-    for organ in sorted(first):
-        cases = sorted(first[organ])
-        pairs = np.array([[first[organ][case], second[organ][case]] for case in cases])
-        rows.append(_comparison(organ, score, pairs, seed))
-    macro = np.stack([_mean(_table(scores)[0], axis=1) for scores in (first, second)], axis=1)
-    return [*rows, _comparison(MACRO, score, macro, seed)]
+    (table, organs), (other, _) = _table(first), _table(second)
+    draws = _bootstrap(other - table, seed)
+    rows = [_comparison(organ, score, table[:, [n]], other[:, [n]], draws[:, [n]]) for n, organ in enumerate(organs)]
+    return [*rows, _comparison(MACRO, score, table, other, draws)]
 
 
 def _check_same_cases(first: CaseScores, second: CaseScores) -> None:
@@ -124,14 +120,14 @@ def _check_same_cases(first: CaseScores, second: CaseScores) -> None:
         )
 
 
-def _comparison(organ: str, score: str, pairs: np.ndarray, seed: int) -> Comparison:
-    differences = pairs[:, 1] - pairs[:, 0]
-    low, high = _interval(_bootstrap(differences[:, None], seed)[:, 0])
-    before, after = pairs.mean(axis=0)
+def _comparison(organ: str, score: str, before: np.ndarray, after: np.ndarray, draws: np.ndarray) -> Comparison:
+    """One row over the columns of two tables (patients, organs) and of `_bootstrap` of their difference."""
+    differences = _mean(after - before, axis=1)
+    differences = differences[~np.isnan(differences)]
     p_value = float(wilcoxon(differences).pvalue) if np.any(differences != 0) else 1.0
-    return Comparison(
-        organ, score, len(pairs), float(before), float(after), float(differences.mean()), low, high, p_value
-    )
+    first, second = _macro(before), _macro(after)
+    interval = _interval(_mean(draws, axis=1))
+    return Comparison(organ, score, len(differences), first, second, second - first, *interval, p_value)
 
 
 def _summary(organ: str, score: str, values: np.ndarray, draws: np.ndarray) -> Summary:
@@ -152,6 +148,11 @@ def _bootstrap(table: np.ndarray, seed: int) -> np.ndarray:
     rng = np.random.default_rng(seed)
     chosen = rng.integers(0, len(table), (BOOTSTRAP_ROUNDS, len(table)))
     return _mean(table[chosen], axis=1)
+
+
+def _macro(table: np.ndarray) -> float:
+    """The mean of the organs' means of (patients, organs)."""
+    return float(_mean(_mean(table, axis=0), axis=0))
 
 
 def _interval(draws: np.ndarray) -> tuple[float, float]:
