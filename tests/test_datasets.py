@@ -104,11 +104,23 @@ def test_flare22_has_thirteen_organs_and_patients_without_channel_number(tmp_pat
     assert organ_names(items) == {value: name for name, value in FLARE22_LABELS.items()}
 
 
-def test_an_msd_list_keeps_unlabelled_images_apart(tmp_path):
+def test_an_msd_list_gives_unlabelled_images_only_when_asked(tmp_path):
     make_msd(tmp_path)
-    labelled, unlabelled = layouts.msd(tmp_path)
-    assert labelled["labels"] == {"liver": 1, "cancer": 2}
+    (alone,) = layouts.msd(tmp_path)
+    labelled, unlabelled = layouts.msd(tmp_path, unlabelled=True)
+    assert alone == labelled and labelled["labels"] == {"liver": 1, "cancer": 2}
     assert (labelled["labelled"], unlabelled["labelled"], unlabelled["label"]) == ([1, 2], [], None)
+
+
+def test_msd_test_cases_without_labels_stand_in_no_split(tmp_path):
+    for case in range(10):
+        save(tmp_path, f"imagesTr/liver_{case}.nii.gz", f"labelsTr/liver_{case}.nii.gz")
+    pairs = [{"image": f"imagesTr/liver_{n}.nii.gz", "label": f"labelsTr/liver_{n}.nii.gz"} for n in range(10)]
+    hidden = [f"imagesTs/liver_{n}.nii.gz" for n in range(10, 20)]  # nobody has to download them
+    write_json(tmp_path / "dataset.json", {"labels": {"1": "liver", "2": "cancer"}, "training": pairs, "test": hidden})
+    splits = split_items(layouts.msd(tmp_path))
+    assert {name: len(items) for name, items in splits.items()} == {"training": 8, "validation": 1, "test": 1}
+    assert all(item["label"] for items in splits.values() for item in items)
 
 
 def test_a_list_may_bring_patients_and_its_own_split(tmp_path):
@@ -173,14 +185,36 @@ def test_a_pattern_finds_the_patient_in_plain_folders(tmp_path):
         layouts.folders(tmp_path, patient=r"(q\d)_")
 
 
-def test_slices_whose_patient_nobody_names_are_refused(tmp_path):
-    save(tmp_path, "images/a.png", "labels/a.png", PICTURE)
+PICTURE_SETS = {
+    "flare22": ("images/p1_7_0000.png", "labels/p1_7.png"),
+    "nnunet": ("imagesTr/p1_7_0000.png", "labelsTr/p1_7.png"),
+    "monai_label": ("p1_7.png", "labels/final/p1_7.png"),
+    "folders": ("images/p1_7.png", "labels/p1_7.png"),
+}
+
+
+@pytest.mark.parametrize("layout", PICTURE_SETS)
+def test_slices_whose_patient_nobody_names_are_refused(tmp_path, layout):
+    save(tmp_path, *PICTURE_SETS[layout], PICTURE)
+    write_json(tmp_path / "dataset.json", {"labels": {"liver": 1}})
     with pytest.raises(LayoutError, match="nothing says whose"):
-        layouts.folders(tmp_path)
-    assert layouts.folders(tmp_path, patient="(.+)")[0]["patient"] == "a"
-    write_json(tmp_path / "dataset.json", {"labels": {"1": "liver"}, "training": [{"image": "images/a.png"}]})
+        read_layout(layout, tmp_path)
+    (item,) = read_layout(layout, tmp_path, patient=r"(p\d)_")
+    assert item["patient"] == "p1"
+
+
+def test_slices_of_a_data_list_need_its_patients(tmp_path):
+    save(tmp_path, "a.png", "b.png", PICTURE)
+    entry = {"image": "a.png", "label": "b.png"}
+    write_json(tmp_path / "dataset.json", {"labels": {"1": "liver"}, "training": [entry]})
     with pytest.raises(LayoutError, match="give `patient` in the data list"):
         layouts.msd(tmp_path)
+
+
+def test_dots_of_a_uid_are_no_ending(tmp_path):
+    for name in ("1.2.840.1", "1.2.840.2"):
+        save(tmp_path, f"images/{name}.nii.gz", f"labels/{name}.nii.gz")
+    assert [item["patient"] for item in layouts.folders(tmp_path)] == ["1.2.840.1", "1.2.840.2"]
 
 
 def test_wrong_folders_are_named(tmp_path):
