@@ -23,6 +23,7 @@ from bundle.networks.checkpoints import (
 from bundle.networks.families import Family, FamilyError, build_network, family_of_checkpoint, load_family
 from bundle.networks.layouts import to_bundle_layout, to_official_layout
 from bundle.training.handlers import RunState, averaged
+from bundle.training.network import with_automatic_decoder
 from bundle.training.samples import DrawNumbers
 
 FAMILY = load_family("default")
@@ -256,6 +257,16 @@ def test_a_semantic_network_takes_encoder_and_decoder_of_a_micro_sam_file(tmp_pa
     load_checkpoint(semantic, tmp_path / "x.pt", family_of("medico_sam_2d"))
     assert torch.equal(semantic.image_encoder.pos_embed, sam.image_encoder.pos_embed)
     load_checkpoint(sam, tmp_path / "x.pt", family_of("medico_sam"))
+
+
+def test_a_semantic_network_takes_encoder_and_decoder_of_our_own_joint_training(tmp_path):
+    joint = with_automatic_decoder(sam_vit(image_size=64), classes=3)
+    metadata = {"family": "medico_sam", "contract": load_family("medico_sam").contract_def}
+    path = save_checkpoint(joint, tmp_path / "x.safetensors", metadata=metadata, half=False)
+    semantic = semantic_sam(image_size=64, classes=3)
+    load_checkpoint(semantic, path, load_family("medico_sam_2d"))
+    expected = joint.state_dict()
+    assert all(torch.equal(value, expected[name]) for name, value in semantic.state_dict().items())
 
 
 def test_a_checkpoint_names_its_family_itself(tmp_path):

@@ -113,10 +113,11 @@ def load_checkpoint(network: nn.Module, path: str | Path, family: Family) -> Che
     Args:
         network: of the family.
         path: the file.
-        family: whose contract the network will be fed with; a checkpoint of another family is refused.
+        family: whose contract the network will be fed with; a checkpoint of another family is refused unless it was
+            trained with the same one.
 
     Raises:
-        CheckpointError: naming missing, unexpected and mis-shaped keys, or the other family.
+        CheckpointError: naming missing, unexpected and mis-shaped keys, or the other family or contract.
     """
     checkpoint = open_checkpoint(path)
     _check_family(checkpoint.metadata, family, path)
@@ -240,14 +241,15 @@ def _averaged_weights(content: Any) -> Any:
 
 
 def _check_family(metadata: Mapping[str, Any], family: Family, path: str | Path) -> None:
-    named = metadata.get("family")
+    named, contract = metadata.get("family"), metadata.get("contract")
+    if contract == json.loads(json.dumps(family.contract_def)):
+        return  # families may share a contract: medico_sam_2d takes encoder and decoder of a joint medico_sam
     if named is not None and named != family.name:
         raise CheckpointError(
-            f"{Path(path).name} belongs to family {named}, not {family.name}; its input contract is another one, "
-            f"so use family {named} with it"
+            f"{Path(path).name} belongs to family {named}, not {family.name}, and does not name the same input "
+            f"contract; use family {named} with it"
         )
-    contract = metadata.get("contract")
-    if contract is not None and contract != json.loads(json.dumps(family.contract_def)):
+    if contract is not None:
         changed = sorted(k for k in {*contract, *family.contract_def} if contract.get(k) != family.contract_def.get(k))
         raise CheckpointError(
             f"{Path(path).name} was trained with another input contract ({', '.join(changed)} differ) than family "
