@@ -40,19 +40,18 @@ class AutomaticEvaluator(SupervisedEvaluator):
 
     Args:
         names: per label value, the name of the organ; classes are in this order.
-        decoder: as in Automatic.
         arguments: as MONAI's SupervisedEvaluator.
     """
 
-    def __init__(self, *, names: Mapping[int, str], decoder: bool = False, **arguments: Any) -> None:
+    def __init__(self, *, names: Mapping[int, str], **arguments: Any) -> None:
         super().__init__(decollate=False, **arguments)
-        self.names, self.decoder = dict(names), decoder
+        self.names = dict(names)
 
     def _iteration(self, engine: Engine, batch: SampleBatch) -> list[dict[str, Any]]:
         batch = batch.to(self.state.device)
         self.network.eval()
         with torch.inference_mode():
-            logits = decoder_logits(self.network, batch.images) if self.decoder else self.network(batch.images)
+            logits = self.network(batch.images)
             known = annotated_classes(batch, tuple(self.names))
             predicted = merge_unannotated(logits.float(), known).argmax(dim=1)
         truth = classes_of(batch.labels, tuple(self.names))
