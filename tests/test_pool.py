@@ -60,6 +60,15 @@ def test_large_slices_shrink_with_their_spacing(patient):
     assert [n * mm for n, mm in zip(small.labels.shape, small.pixel_spacing, strict=True)] == pytest.approx(extent)
 
 
+def test_values_beyond_16_bits_shrink_as_others_do(patient):
+    volume, labels = patient
+    large = replace(volume, array=volume.array.astype(np.int32) * 100)
+    small, large = cut(patient, max_side=20)[0], cut((large, labels), max_side=20)[0]
+    assert large.picture.max() > 2**15 and np.array_equal(large.labels, small.labels)
+    np.testing.assert_allclose(large.picture, 100.0 * small.picture, atol=51)  # int16 is rounded
+    assert resized(large, 40).picture.shape == resized(small, 40).picture.shape
+
+
 def test_an_unlabelled_volume_keeps_every_slice_and_no_organ(patient):
     slices = cut_slices(patient[0], None, contract=CONTRACT, patient="p")
     assert len(slices) == 12 and all(part.ids == () and part.annotated == () for part in slices)
@@ -82,6 +91,21 @@ def test_a_layouts_items_are_read_with_what_was_annotated(patient, tmp_path):
     pool = read_pool(items, contract=CONTRACT)
     assert {(part.patient, part.annotated) for part in pool} == {("a", (1,)), ("b", ())}
     assert len({part.key for part in pool if part.patient == "a"}) == sum(part.patient == "a" for part in pool)
+
+
+def test_files_of_one_name_stay_apart_and_dots_in_names_are_kept(patient, tmp_path):
+    volume, labels = patient
+    items = []
+    for who, name in (("p1", "ct"), ("p2", "ct"), ("p3", "1.2.840"), ("p3", "1.2.841")):
+        image, label = tmp_path / who / f"{name}.nii.gz", tmp_path / who / f"{name}_label.nii.gz"
+        write_volume(volume, image)
+        write_label(labels.array, volume, label)
+        items.append({"image": str(image), "label": str(label), "patient": who})
+    pool = read_pool(items, contract=CONTRACT, keep_empty=True)
+    assert [part.key for part in pool[::12]] == ["ct-2-0000", "ct-2-0000", "1.2.840-2-0000", "1.2.841-2-0000"]
+    stacks = stack_slices(pool, depth=12)
+    assert [stack.patient for stack in stacks] == ["p1", "p2", "p3", "p3"]
+    assert all({part.patient for part in stack.slices} == {stack.patient} for stack in stacks)
 
 
 def test_every_phantom_is_a_patient():
@@ -107,6 +131,13 @@ def test_stacks_do_not_mix_volumes_and_repeat_the_end_of_thin_ones():
 def test_stacks_without_an_object_are_left_out():
     slices = [replace(part, ids=()) for part in keyed(3)] + keyed(3, "b")
     assert [stack.key[0] for stack in stack_slices(slices, depth=3)] == ["b"]
+
+
+def test_a_stack_knows_what_was_looked_for_in_all_of_its_slices():
+    first, second = (replace(part, annotated=known) for part, known in zip(keyed(2), ((1, 2), (1,)), strict=True))
+    (stack,) = stack_slices([first, second], depth=2)
+    assert (stack.annotated, stack.ids) == ((1,), (1,))
+    assert all(set(np.unique(part.labels)) == {0, 1} for part in stack.slices)
 
 
 def test_few_shots_come_from_different_patients():

@@ -102,6 +102,17 @@ def test_a_prepared_folder_read_back_keeps_pixel_spacing_modality_and_patient(tm
     assert {part.patient for part in pool} == {item["patient"] for item in items}
 
 
+def test_what_the_filters_took_from_a_slice_is_unlabelled_there_in_both_storages(tmp_path, dataset):
+    items, contract = flare22(dataset)[:1], load_family("medsam_v0").contract
+    known = {}
+    for storage in STORAGES:
+        prepare(items, tmp_path / storage, Preparation(contract, filters=SliceFilters(0, 15, 0), storage=storage))
+        pool = read_pool(msd(tmp_path / storage, datalist="datalist.json"), contract=contract, min_pixels=1)
+        assert all(set(part.ids) <= set(part.annotated) <= set(items[0]["labelled"]) for part in pool)
+        known[storage] = [part.annotated for part in pool]
+    assert known["png"] == known["zarr"] and len(set(known["zarr"])) > 1
+
+
 def test_two_labels_of_one_name_get_files_of_their_own(tmp_path, dataset):
     items = []
     for number, item in enumerate(flare22(dataset)[:2]):

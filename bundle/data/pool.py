@@ -12,10 +12,14 @@ import cv2
 import numpy as np
 from tqdm import tqdm
 
+from bundle.data.layout_files import stem
 from bundle.data.phantom import make_phantom
 from bundle.data.volume import Volume, read_label, read_volume
 from bundle.transforms.contract import Contract, Intensity
 from bundle.transforms.frames import SliceFrame
+
+# What OpenCV interpolates; volumes of more than 16 bits are int32.
+_RESIZABLE = (np.uint8, np.uint16, np.int16, np.float32, np.float64)
 
 
 @dataclass(frozen=True, eq=False)
@@ -30,7 +34,7 @@ class LabelledSlice:
         modality: CT, other or windowed.
         pixel_spacing: (dy, dx) in mm.
         patient: who it shows; no patient may stand in two splits.
-        key: name of the slice, unique within its source.
+        key: name of the slice, unique within its patient.
         annotated: label values that somebody looked for in this slice; None when all of the data set's were.
     """
 
@@ -68,7 +72,7 @@ class LabelledStack:
 
     @property
     def annotated(self) -> tuple[int, ...] | None:
-        """Label values that somebody looked for; None for all."""
+        """Label values that somebody looked for, the same in all of its slices; None for all."""
         return self.slices[0].annotated
 
 
@@ -128,7 +132,7 @@ def read_pool(items: Iterable[Mapping[str, Any]], *, contract: Contract, **optio
 
     Args:
         items: each with ``image``, ``label`` (None where nobody labelled it), ``patient``, and optionally ``labelled``,
-            the label values that were annotated.
+            the label values that were annotated, and ``slices``, which say it for each slice along the last axis.
         contract: gives the intensity views.
         options: as cut_slices.
     """
@@ -137,9 +141,16 @@ def read_pool(items: Iterable[Mapping[str, Any]], *, contract: Contract, **optio
         volume = read_volume(item["image"])
         labels = read_label(item["label"]) if item.get("label") else None
         about = {"patient": str(item["patient"]), "annotated": item.get("labelled")}
-        about["name"] = Path(item["image"]).name.split(".")[0]
-        pool += cut_slices(volume, labels, contract=contract, **about, **options)
+        about["name"] = stem(Path(item["image"]))
+        found = cut_slices(volume, labels, contract=contract, **about, **options)
+        pool += _annotated_by_slice(found, item["slices"]) if "slices" in item else found
     return pool
+
+
+def _annotated_by_slice(slices: Sequence[LabelledSlice], described: Sequence[Mapping[str, Any]]) -> list[LabelledSlice]:
+    """What was looked for in each slice of a prepared zarr: filters may have dropped an organ in some of them."""
+    known = [tuple(about["labelled"]) for about in described]
+    return [replace(part, annotated=known[int(part.key.rpartition("-")[2])]) for part in slices]
 
 
 def without_labels(slices: Iterable[LabelledSlice], values: Sequence[int]) -> list[LabelledSlice]:
@@ -171,15 +182,27 @@ def stack_slices(slices: Sequence[LabelledSlice], *, depth: int, step: int | Non
         depth: slices of a stack; the last slice of a thinner volume is repeated.
         step: from the start of one stack to the next; by default stacks do not overlap. The last ends with the volume.
     """
-    volumes: dict[str, list[LabelledSlice]] = defaultdict(list)
+    volumes: dict[tuple[str, str], list[LabelledSlice]] = defaultdict(list)
     for part in slices:
-        volumes[part.key.rpartition("-")[0]].append(part)
+        volumes[part.patient, part.key.rpartition("-")[0]].append(part)  # many patients may have a ct.nii.gz
     stacks = []
     for parts in volumes.values():
         parts += parts[-1:] * (depth - len(parts))
         starts = sorted({*range(0, len(parts) - depth, step or depth), len(parts) - depth})
-        stacks += [LabelledStack(tuple(parts[start : start + depth])) for start in starts]
+        stacks += [LabelledStack(_known_alike(parts[start : start + depth])) for start in starts]
     return [stack for stack in stacks if stack.ids]
+
+
+def _known_alike(parts: Sequence[LabelledSlice]) -> tuple[LabelledSlice, ...]:
+    """The slices as if nobody had looked for what was not looked for in all of them."""
+    if len({part.annotated for part in parts}) == 1:
+        return tuple(parts)
+    known = tuple(sorted(set.intersection(*(set(part.annotated) for part in parts if part.annotated is not None))))
+    alike = []
+    for part in parts:
+        labels = np.where(np.isin(part.labels, known), part.labels, 0)
+        alike.append(replace(part, labels=labels, ids=tuple(i for i in part.ids if i in known), annotated=known))
+    return tuple(alike)
 
 
 def few_slices(slices: Sequence[LabelledSlice], *, count: int = 5, seed: int = 0) -> list[LabelledSlice]:
@@ -232,6 +255,8 @@ def _scale(
     factor = side / max(height, width)
     size = (max(1, round(width * factor)), max(1, round(height * factor)))
     interpolation = cv2.INTER_AREA if factor < 1 else cv2.INTER_LINEAR
+    if picture.dtype not in _RESIZABLE:
+        picture = picture.astype(np.float32)
     picture = cv2.resize(np.ascontiguousarray(picture), size, interpolation=interpolation)
     labels = cv2.resize(np.ascontiguousarray(labels).astype(np.int32), size, interpolation=cv2.INTER_NEAREST_EXACT)
     return picture, labels, (spacing[0] * height / size[1], spacing[1] * width / size[0])
