@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 
+import numpy as np
 import pytest
 from test_evaluator import ORGANS, slices
 from training_room import CONTRACT, make_network
 
 from bundle.data.phantom import make_phantom
-from bundle.data.volume import write_label, write_volume
+from bundle.data.pool import resized
+from bundle.data.volume import read_label, write_label, write_volume
 from bundle.evaluation.automatic import AutomaticModel
 from bundle.evaluation.baselines import ellipse, otsu
 from bundle.evaluation.evaluator import open_with_baseline
@@ -23,9 +26,9 @@ from bundle.inference.store import EmbeddingStore
 PROTOCOLS = ("box", "box_jitter_20")
 
 
-def study(folder, baseline=ellipse, **options):
+def study(folder, baseline=ellipse, items=None, **options):
     return SliceStudy(
-        open_with_baseline(baseline), slices(), organs=ORGANS, protocols=PROTOCOLS, folder=folder, **options
+        open_with_baseline(baseline), items or slices(), organs=ORGANS, protocols=PROTOCOLS, folder=folder, **options
     )
 
 
@@ -80,6 +83,21 @@ def test_a_run_with_another_seed_or_unit_is_not_compared(tmp_path):
         study(tmp_path / "otsu", otsu, before={"ellipse": tmp_path / "nothing"})
 
 
+@pytest.mark.parametrize("way", ["before", "replay"])
+def test_a_run_of_the_same_slices_in_another_size_is_neither_compared_nor_replayed(way, tmp_path):
+    study(tmp_path / "full").evaluate()
+    earlier = {"before": {"full": tmp_path / "full"}, "replay": tmp_path / "full"}[way]
+    small = [resized(part, 32) for part in slices()]
+    with pytest.raises(EvaluationError, match="in the same size"):
+        study(tmp_path / "small", items=small, **{way: earlier})
+    assert not (tmp_path / "small").exists()
+
+
+def test_there_must_be_a_run_to_replay(tmp_path):
+    with pytest.raises(EvaluationError, match="evaluate into it first"):
+        study(tmp_path / "run", replay=tmp_path / "nothing")
+
+
 def test_a_network_without_prompts_is_scored_by_its_label_maps(tmp_path):
     model = AutomaticModel(make_network(classes=3), CONTRACT, values=list(ORGANS))
     SliceStudy(model, slices(2), organs=ORGANS, protocols=["automatic"], folder=tmp_path).evaluate()
@@ -123,6 +141,18 @@ def test_a_study_of_volumes_replays_and_travels_along_the_axis_that_it_cuts(phan
     VolumeStudy(predictor(1), [item], folder=tmp_path / "second", replay=tmp_path / "first", **options).evaluate()
     first, second = (read_records(tmp_path / name)[0]["prompt"] for name in ("first", "second"))
     assert first == second and first["box"][0][1] == first["box"][1][1]
+
+
+def test_a_run_of_volumes_whose_files_have_changed_is_not_replayed_and_a_copy_of_them_is(phantom, tmp_path):
+    item, organs = phantom
+    options = {"organs": organs, "protocols": ["slice_box"]}
+    VolumeStudy(predictor(), [item], folder=tmp_path / "first", **options).evaluate()
+    copy = {**item, "label": str(tmp_path / "copy.nii.gz")}
+    Path(copy["label"]).write_bytes(Path(item["label"]).read_bytes())
+    VolumeStudy(predictor(), [copy], folder=tmp_path / "second", replay=tmp_path / "first", **options)
+    write_label(np.zeros(read_label(item["label"]).shape, np.uint8), read_label(item["label"]), item["label"])
+    with pytest.raises(EvaluationError, match="got one of others"):
+        VolumeStudy(predictor(), [item], folder=tmp_path / "third", replay=tmp_path / "first", **options)
 
 
 def test_a_network_without_prompts_is_studied_on_volumes(phantom, tmp_path):

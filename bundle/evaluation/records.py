@@ -93,20 +93,43 @@ def check_comparable(folder: Path, settings: Any) -> None:
 
     Args:
         folder: of the earlier run.
-        settings: of this one, with `seed`, `tolerance` and `pixels_of`.
+        settings: of this one, with `seed`, `tolerance`, `pixels_of` and `data`.
 
     Raises:
-        EvaluationError: there is no run, or its seed, tolerance or unit of distance differ.
+        EvaluationError: there is no run, or its seed, tolerance, unit of distance or data differ.
     """
-    path = folder / "settings.json"
-    if not path.is_file():
-        raise EvaluationError(f"expected a run in {folder}, got none there; evaluate into it first")
-    found = json.loads(path.read_text())
+    found = _settings_in(folder)
     for name in ("seed", "tolerance", "pixels_of"):
         if found[name] != getattr(settings, name):
             raise EvaluationError(
                 f"expected {name} {getattr(settings, name)} in {folder}, got {found[name]}; evaluate both alike"
             )
+    _check_same_data(folder, found, settings)
+
+
+def records_to_replay(folder: Path, settings: Any) -> Records:
+    """The records of a run whose prompts are given again; they fit no other images, nor these in another size.
+
+    Raises:
+        EvaluationError: there is no run, or it is one of other data.
+    """
+    _check_same_data(folder, _settings_in(folder), settings)
+    return read_records(folder)
+
+
+def _settings_in(folder: Path) -> dict[str, Any]:
+    path = folder / "settings.json"
+    if not path.is_file():
+        raise EvaluationError(f"expected a run in {folder}, got none there; evaluate into it first")
+    return json.loads(path.read_text())
+
+
+def _check_same_data(folder: Path, found: Mapping[str, Any], settings: Any) -> None:
+    if found["data"] != settings.data:
+        raise EvaluationError(
+            f"expected a run of the same images and labels in the same size in {folder}, got one of others; evaluate "
+            "both on one list with the same limit, max_side and min_pixels, and volumes along the same axis"
+        )
 
 
 def read_mask(folder: Path, record: Record) -> np.ndarray:

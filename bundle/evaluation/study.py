@@ -28,7 +28,7 @@ from bundle.evaluation.evaluator import (
 from bundle.evaluation.figures import Overlay
 from bundle.evaluation.metrics import tolerance_of
 from bundle.evaluation.protocols import ProtocolError, protocol_named
-from bundle.evaluation.records import Records, check_comparable, read_records
+from bundle.evaluation.records import Records, check_comparable, read_records, records_to_replay
 from bundle.evaluation.report import extreme_cases, extreme_records, overlays_of, write_report
 from bundle.evaluation.volume_evaluator import (
     VolumeCase,
@@ -56,7 +56,7 @@ class Study(ABC):
         description: lines of the report: data, weights, command.
 
     Raises:
-        EvaluationError: an earlier run was scored otherwise (seed, tolerance, unit).
+        EvaluationError: an earlier run was scored otherwise (seed, tolerance, unit), or on other data.
         MetricError: an organ has no tolerance.
     """
 
@@ -138,6 +138,7 @@ class SliceStudy(Study):
 
     Raises:
         ProtocolError: for a protocol that does not exist, or that the model cannot answer.
+        EvaluationError: the replayed run is one of other data.
     """
 
     def __init__(
@@ -157,11 +158,9 @@ class SliceStudy(Study):
         _check_protocols(model, protocols)
         self.model, self.slices = model, slices
         self.protocols = {name: protocol_named(name) for name in protocols if name != AUTOMATIC}
-        self.replay = None if replay is None else read_records(Path(replay))
-        identity = getattr(model, "identity", "")
-        settings = EvaluationSettings(
-            tuple(protocols), seed, tolerance, pixels_of, identity, _identity(slices), replay is not None
-        )
+        identity, data = getattr(model, "identity", ""), slices_identity(slices)
+        settings = EvaluationSettings(tuple(protocols), seed, tolerance, pixels_of, identity, data, replay is not None)
+        self.replay = None if replay is None else records_to_replay(Path(replay), settings)
         super().__init__(organs=organs, folder=folder, settings=settings, **about)
 
     def evaluate(self) -> Records:
@@ -195,6 +194,7 @@ class VolumeStudy(Study):
 
     Raises:
         ProtocolError: for a protocol that does not exist, or that the model cannot answer.
+        EvaluationError: the replayed run is one of other data.
     """
 
     def __init__(
@@ -215,11 +215,11 @@ class VolumeStudy(Study):
         _check_protocols(model, protocols)
         prompted = (name for name in protocols if name != AUTOMATIC)
         self.protocols = {name: replace(volume_protocol_named(name), axis=axis) for name in prompted}
-        self.replay = None if replay is None else read_records(Path(replay))
         labelled = [item for item in items if item.get("label")]
         self.cases = {f"{item['patient']}/{Path(item['image']).name}": partial(_read_case, item) for item in labelled}
-        data = hashlib.sha256("\n".join([f"axis {axis}", *self.cases]).encode()).hexdigest()
+        data = _volumes_identity(labelled, self.cases, axis)
         settings = EvaluationSettings(tuple(protocols), seed, tolerance, None, model.identity, data, replay is not None)
+        self.replay = None if replay is None else records_to_replay(Path(replay), settings)
         super().__init__(organs=organs, folder=folder, settings=settings, **about)
 
     def evaluate(self) -> Records:
@@ -259,7 +259,7 @@ def spread(images: Sequence[Image], limit: int | None) -> list[Image]:
     return [images[int(n)] for n in np.linspace(0, len(images) - 1, max(1, limit)).round()]
 
 
-def _identity(slices: Iterable[LabelledSlice]) -> str:
+def slices_identity(slices: Iterable[LabelledSlice]) -> str:
     """sha256 of everything that is shown and scored."""
     digest = hashlib.sha256()
     for item in slices:
@@ -267,6 +267,20 @@ def _identity(slices: Iterable[LabelledSlice]) -> str:
         digest.update(np.ascontiguousarray(item.picture))
         digest.update(np.ascontiguousarray(item.labels))
     return digest.hexdigest()
+
+
+def _volumes_identity(items: Iterable[Mapping[str, Any]], keys: Iterable[str], axis: int) -> str:
+    """sha256 of the axis, the names of the volumes and the sizes of their files.
+
+    Reading them all would cost as much as evaluating them; their times would make a copy of the data another one.
+    """
+    sizes = [f"{_bytes_of(item['image'])} {_bytes_of(item['label'])}" for item in items]
+    return hashlib.sha256("\n".join([f"axis {axis}", *keys, *sizes]).encode()).hexdigest()
+
+
+def _bytes_of(place: str | Path) -> int:
+    """Of a file, or of all files of a folder of DICOM."""
+    return sum(path.stat().st_size for path in (Path(place), *Path(place).rglob("*")) if path.is_file())
 
 
 def _read_case(item: Mapping[str, Any]) -> VolumeCase:
