@@ -79,6 +79,19 @@ def test_corrections_can_start_from_a_box():
     assert second.prompt.box.tolist() == first.prompt.box.tolist()
 
 
+@pytest.mark.parametrize("name", ["clicks_from_point_3", "clicks_from_box_12"])
+def test_a_name_says_how_many_corrections_follow_the_start(name):
+    *_, start, clicks = name.split("_")
+    assert protocol_named(name) == CorrectionProtocol(start, clicks=int(clicks))
+    assert len(run(protocol_named("clicks_from_point_3"))) == 1 + 3
+
+
+@pytest.mark.parametrize("name", ["clicks_from_point_0", "clicks_from_point_", "clicks_from_scribble_3", "box_3"])
+def test_other_numbers_and_other_starts_are_refused(name):
+    with pytest.raises(ProtocolError, match="another number of corrections"):
+        protocol_named(name)
+
+
 def test_micro_sam_adds_a_positive_and_a_negative_click_at_a_time():
     interactions = run(CorrectionProtocol("box", clicks=7, rule="paired"))
     assert len(interactions) == 8

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from bundle.evaluation.protocols import ProtocolError, object_rng, run_protocol
-from bundle.evaluation.volume_protocols import VolumeProtocol, central_slice, cvpr25_scores
+from bundle.evaluation.volume_protocols import VolumeProtocol, central_slice, cvpr25_scores, volume_protocol_named
 
 
 @dataclass
@@ -92,3 +92,9 @@ def test_a_perfect_model_reaches_the_challenges_four():
 def test_an_unknown_start_is_refused():
     with pytest.raises(ProtocolError, match="'corner'"):
         VolumeProtocol("corner")
+
+
+def test_a_name_says_how_many_corrections_follow_the_start():
+    assert volume_protocol_named("clicks_from_slice_box_3") == VolumeProtocol("slice_box", clicks=3)
+    with pytest.raises(ProtocolError, match="'cvpr25_3'"):
+        volume_protocol_named("cvpr25_3")

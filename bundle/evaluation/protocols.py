@@ -6,6 +6,7 @@ alone, and every prompt can be stored and replayed, so that two models can be sh
 
 from __future__ import annotations
 
+import re
 import time
 import zlib
 from collections.abc import Callable, Generator, Mapping, Sequence
@@ -28,6 +29,7 @@ from bundle.transforms.simulation import (
 )
 
 AnyPrompt = TypeVar("AnyPrompt", SlicePrompt, ObjectPrompts)
+AnyProtocol = TypeVar("AnyProtocol")
 
 CORRECTION_RULES = ("centre", "random", "paired")
 
@@ -199,14 +201,26 @@ tests place one after the other; `points_3` and `points_5` come at once.
 
 
 def protocol_named(name: str) -> PromptProtocol:
-    """One of `PROTOCOLS`.
+    """One of `PROTOCOLS`, or `clicks_from_point_3` and its like with as many corrections as asked for.
 
     Raises:
         ProtocolError: there is none of that name.
     """
-    if name not in PROTOCOLS:
-        raise ProtocolError(f"unknown protocol {name!r}; known are {', '.join(PROTOCOLS)}")
-    return PROTOCOLS[name]
+    found = find_protocol(name, PROTOCOLS)
+    if found is None:
+        raise ProtocolError(
+            f"unknown protocol {name!r}; known are {', '.join(PROTOCOLS)}, and clicks_from_point_3 and its like with "
+            "another number of corrections"
+        )
+    return found
+
+
+def find_protocol(name: str, known: Mapping[str, AnyProtocol]) -> AnyProtocol | None:
+    """The protocol of that name, with so many corrections where the name of one with corrections ends in a number."""
+    counted = re.fullmatch(r"(clicks_from_\w+)_([1-9]\d*)", name)
+    if counted is None or counted[1] not in known:
+        return known.get(name)
+    return replace(known[counted[1]], clicks=int(counted[2]))
 
 
 # ---- storing prompts ------------------------------------------------------------------------------------------------

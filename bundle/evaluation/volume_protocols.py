@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from bundle.evaluation.protocols import Interaction, ProtocolError, with_points
+from bundle.evaluation.protocols import Interaction, ProtocolError, find_protocol, with_points
 from bundle.evaluation.statistics import click_auc, curve
 from bundle.transforms.prompts import ObjectPrompts
 from bundle.transforms.simulation import error_point, error_voxel, tight_box
@@ -82,14 +82,18 @@ VOLUME_PROTOCOLS: dict[str, VolumeProtocol] = {
 
 
 def volume_protocol_named(name: str) -> VolumeProtocol:
-    """One of `VOLUME_PROTOCOLS`.
+    """One of `VOLUME_PROTOCOLS`, or `clicks_from_point_3` and its like with as many corrections as asked for.
 
     Raises:
         ProtocolError: there is none of that name.
     """
-    if name not in VOLUME_PROTOCOLS:
-        raise ProtocolError(f"unknown volume protocol {name!r}; known are {', '.join(VOLUME_PROTOCOLS)}")
-    return VOLUME_PROTOCOLS[name]
+    found = find_protocol(name, VOLUME_PROTOCOLS)
+    if found is None:
+        raise ProtocolError(
+            f"unknown volume protocol {name!r}; known are {', '.join(VOLUME_PROTOCOLS)}, and clicks_from_point_3 and "
+            "its like with another number of corrections"
+        )
+    return found
 
 
 def central_slice(truth: np.ndarray, axis: int = 2) -> int:
