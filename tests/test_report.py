@@ -96,6 +96,21 @@ def test_tables_are_written_as_csv_and_json(tmp_path):
     assert (tmp_path / "comparison.csv").is_file()
 
 
+def test_every_patient_has_a_line_with_the_means_of_its_slices(tmp_path):
+    """Two steps of one slice, of which the last counts, and a second slice of the first patient."""
+    rows = records(steps=2)
+    rows.append({**rows[1], "key": "another slice", "dsc": 0.5})
+    write_report(tmp_path, {"base": rows, "tuned": rows}, title="Test")
+    with (tmp_path / "cases.csv").open() as file:
+        table = list(csv.DictReader(file))
+    assert list(table[0]) == ["run", "protocol", "organ", "case", "dsc", "nsd", "iou", "hd95"]
+    assert [row["case"] for row in table] == [f"p{n}" for n in range(6)] * 2 * 2
+    first, other = table[:2]
+    assert (first["run"], first["protocol"], first["organ"]) == ("base", "clicks", "liver")
+    assert float(first["dsc"]) == pytest.approx((0.9 + 0.5) / 2) and first["hd95"] == ""
+    assert float(other["dsc"]) == pytest.approx(0.91) and float(other["hd95"]) == 3.0
+
+
 def test_one_run_has_nothing_to_compare_with(tmp_path):
     write_report(tmp_path, {"base": records()}, title="Test")
     assert not (tmp_path / "comparison.csv").exists() and comparison_rows({"base": records()}) == []

@@ -17,11 +17,13 @@ from bundle.evaluation.figures import Overlay, Scene
 from bundle.evaluation.records import Records, last_steps, read_mask, write_csv
 from bundle.evaluation.statistics import MACRO, Record, group_by
 from bundle.evaluation.tables import (
+    CASE_FIELDS,
     COMPARISON_FIELDS,
     NAMES,
     SUMMARY_FIELDS,
     Table,
     calibration_table,
+    case_rows,
     click_rows,
     comparison_rows,
     comparison_table,
@@ -61,7 +63,8 @@ def write_report(
     overlays: Mapping[str, Sequence[Overlay]] | None = None,
     seed: int = 0,
 ) -> Path:
-    """Writes `report.html`, `tables.md`, `summary.csv`, `comparison.csv` (of two and more runs) and `summary.json`.
+    """Writes `report.html`, `tables.md`, `summary.csv`, `cases.csv`, `comparison.csv` (of two and more runs) and
+    `summary.json`.
 
     Args:
         folder: where to; made where it is missing.
@@ -79,6 +82,7 @@ def write_report(
     summary, comparison = summary_rows(last, seed=seed), comparison_rows(last, seed=seed)
     clicks, speed = click_rows(runs), speed_rows(runs)
     write_csv(folder / "summary.csv", summary, SUMMARY_FIELDS)
+    write_csv(folder / "cases.csv", case_rows(last), CASE_FIELDS)
     if comparison:
         write_csv(folder / "comparison.csv", comparison, COMPARISON_FIELDS)
     calibration = calibration_rows(runs)

@@ -9,11 +9,20 @@ from typing import Any
 import numpy as np
 
 from bundle.evaluation.records import Records
-from bundle.evaluation.statistics import MACRO, StatisticsError, compare, group_by, interactions_to, summarise
+from bundle.evaluation.statistics import (
+    MACRO,
+    StatisticsError,
+    case_means,
+    compare,
+    group_by,
+    interactions_to,
+    summarise,
+)
 
 NAMES = {"dsc": "DSC", "nsd": "NSD", "iou": "IoU", "hd95": "HD95"}
 CLICK_TARGETS = (("dsc", 0.90), ("iou", 0.85), ("iou", 0.90))
 SUMMARY_FIELDS = ("run", "protocol", "organ", "score", "cases", "objects", "mean", "low", "high")
+CASE_FIELDS = ("run", "protocol", "organ", "case", *NAMES)
 COMPARISON_FIELDS = (
     "protocol",
     "organ",
@@ -39,6 +48,21 @@ def summary_rows(last: Mapping[str, Records], *, seed: int = 0) -> list[dict[str
                 for entry in summarise(chosen, score, seed=seed):
                     objects = sum(entry.organ in (record["organ"], MACRO) for record in chosen)
                     rows.append({"run": run, "protocol": protocol, "objects": objects, **entry.as_dict()})
+    return rows
+
+
+def case_rows(last: Mapping[str, Records]) -> list[dict[str, Any]]:
+    """`CASE_FIELDS` of each run, protocol, organ and patient: the mean over the last answers of the patient's images.
+
+    A score that no answer of the patient has (HD95 where all are empty) is None.
+    """
+    rows = []
+    for run, records in last.items():
+        for protocol, chosen in group_by(records, lambda record: record["protocol"]).items():
+            means = {score: case_means(chosen, score) for score in NAMES}
+            for organ, case in sorted({(record["organ"], record["case"]) for record in chosen}):
+                scores = {score: means[score].get(organ, {}).get(case) for score in NAMES}
+                rows.append({"run": run, "protocol": protocol, "organ": organ, "case": case, **scores})
     return rows
 
 
