@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from pathlib import Path
 
 import torch
 from torch import nn
@@ -43,11 +44,28 @@ def test_another_server_finds_entries_on_disk(tmp_path):
     assert [path.name for path in tmp_path.iterdir()] == ["a.npy"]
 
 
-def test_the_disk_budget_is_kept(tmp_path):
-    store = EmbeddingStore(folder=tmp_path, disk_bytes=3 * 1200, memory_bytes=0)
-    for key in "abcdef":
-        store.get(key, lambda: entry(0))
-    assert len(list(tmp_path.iterdir())) == 3
+def bytes_in(folder) -> int:
+    return sum(path.stat().st_size for path in folder.iterdir())
+
+
+def test_the_disk_budget_is_kept_without_looking_at_every_file_at_every_write(tmp_path, monkeypatch):
+    looks, glob = [], Path.glob
+    monkeypatch.setattr(Path, "glob", lambda folder, pattern: looks.append(folder) or glob(folder, pattern))
+    budget = 50 * 1152  # an entry is 1024 bytes and numpy's header
+    store = EmbeddingStore(folder=tmp_path, disk_bytes=budget, memory_bytes=0)
+    for n in range(120):
+        store.get(f"{n:03d}", lambda: entry(0))
+        assert bytes_in(tmp_path) <= budget
+    assert bytes_in(tmp_path) > 0.8 * budget and len(looks) < 120 / 4
+    assert not store.get("119", lambda: entry(0))[1] and store.get("000", lambda: entry(0))[1]
+
+
+def test_entries_of_another_server_count_in_the_disk_budget(tmp_path):
+    one, other = (EmbeddingStore(folder=tmp_path, disk_bytes=10 * 1152, memory_bytes=0) for _ in range(2))
+    for n in range(10):
+        one.get(f"a{n}", lambda: entry(0))
+        other.get(f"b{n}", lambda: entry(0))
+    assert bytes_in(tmp_path) <= (10 + 1) * 1152  # two servers write a tenth each before they look again
 
 
 def test_many_threads_agree():

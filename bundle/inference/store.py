@@ -24,11 +24,15 @@ def network_identity(network: nn.Module) -> str:
     return digest.hexdigest()
 
 
+SLACK = 0.1  # of the disk's budget, kept free at each look through the folder and written before the next one
+
+
 class EmbeddingStore:
     """Embeddings in memory, then on disk, each within a budget of bytes; the least recently used go first.
 
     Entries on disk are written beside their place and renamed, and named by content, so that several servers may share
-    one folder. Safe to use from many threads.
+    one folder; each looks through it when it has written a tenth of the budget, so every further server may exceed the
+    budget by so much for a while. Safe to use from many threads.
 
     Args:
         memory_bytes: budget in memory.
@@ -44,6 +48,7 @@ class EmbeddingStore:
         self.computed = 0
         self._entries: OrderedDict[str, Tensor] = OrderedDict()
         self._held = 0
+        self._written = disk_bytes  # since the last look through the folder: the first write looks
         self._lock = threading.Lock()
         if self.folder is not None:
             self.folder.mkdir(parents=True, exist_ok=True)
@@ -90,9 +95,9 @@ class EmbeddingStore:
             return None
         try:
             array = np.load(path, allow_pickle=False)
-        except FileNotFoundError:
+            os.utime(path)  # recently used
+        except FileNotFoundError:  # also where another server has just dropped it
             return None
-        os.utime(path)  # recently used
         return torch.from_numpy(array)
 
     def _write(self, key: str, embedding: Tensor) -> None:
@@ -102,17 +107,25 @@ class EmbeddingStore:
         handle, partial = tempfile.mkstemp(dir=path.parent, suffix=".part")
         with os.fdopen(handle, "wb") as file:
             np.save(file, embedding.numpy(), allow_pickle=False)
+        size = os.path.getsize(partial)
         os.replace(partial, path)
-        self._trim_disk()
+        with self._lock:
+            self._written += size
+            due = self._written > SLACK * self.disk_bytes
+            if due:
+                self._written = 0
+        if due:
+            self._trim_disk()
 
     def _trim_disk(self) -> None:
+        """Drop what was used longest ago. Looking at tens of thousands of files takes seconds, so not at each write."""
         entries = []
         for path in self.folder.glob("*.npy"):
             try:
                 entries.append((path.stat(), path))
             except FileNotFoundError:  # another server was faster
                 continue
-        excess = sum(stat.st_size for stat, _ in entries) - self.disk_bytes
+        excess = sum(stat.st_size for stat, _ in entries) - (1 - SLACK) * self.disk_bytes
         for stat, path in sorted(entries, key=lambda entry: entry[0].st_mtime):
             if excess <= 0:
                 break
