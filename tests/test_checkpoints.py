@@ -311,6 +311,16 @@ def test_a_larger_sam_starts_a_smaller_one_with_resized_positions(tmp_path):
     assert not done.unused
 
 
+def test_a_network_of_volumes_starts_with_every_block_of_a_plain_sam(tmp_path):
+    plain, volumes = sam_vit(image_size=64), semantic_sam(image_size=64, classes=2, dimensions=3)
+    torch.save(plain.state_dict(), tmp_path / "plain.pth")
+    done = initialise_from(volumes, tmp_path / "plain.pth")
+    assert not any(name.startswith("image_encoder.") for name in done.unused)
+    assert all("adapter" in name for name in done.kept if name.startswith("image_encoder."))
+    taken, given = volumes.image_encoder.blocks[2].block.mlp.lin1.weight, plain.image_encoder.blocks[2].mlp.lin1.weight
+    assert torch.equal(taken, given)
+
+
 def test_a_network_with_nothing_in_common_cannot_start_another(tmp_path, network):
     save_file({"a": torch.zeros(1)}, tmp_path / "x.safetensors")
     with pytest.raises(CheckpointError, match="no parameter in common"):

@@ -32,6 +32,7 @@ _WRAPPERS = ("model", "state_dict", "model_state", "network")
 # Parts that a checkpoint may hold and a network may do without: prompts are nothing to a semantic network and the
 # automatic decoder nothing to a promptable one.
 _OPTIONAL_PARTS = ("prompt_encoder", "mask_decoder", "automatic_decoder")
+_DEPTH_ADAPTED = re.compile(r"^(image_encoder\.blocks\.\d+)\.block\.")
 _SHOWN_KEYS = 5
 
 
@@ -149,20 +150,23 @@ def initialise_from(network: nn.Module, path: str | Path, *, skip: Sequence[str]
     """
     source = open_checkpoint(path).state_dict
     targets = network.state_dict()
+    # Blocks with adapters along the depth hold the plain ones: medico_sam_3d starts from medico_sam.
+    origins = {name: name if name in source else _DEPTH_ADAPTED.sub(r"\1.", name) for name in targets}
     loaded, resized, kept = {}, {}, []
     for name, target in targets.items():
-        if name not in source or any(fnmatchcase(name, pattern) for pattern in skip):
+        found = source.get(origins[name])
+        if found is None or any(fnmatchcase(name, pattern) for pattern in skip):
             kept.append(name)
-        elif source[name].shape == target.shape:
-            loaded[name] = source[name]
+        elif found.shape == target.shape:
+            loaded[name] = found
         elif "pos_embed" in name or "rel_pos" in name:
-            resized[name] = _resize_positions(source[name], target)
+            resized[name] = _resize_positions(found, target)
         else:
             kept.append(name)
     if not loaded:
         raise CheckpointError(f"{Path(path).name} has no parameter in common with the network")
     network.load_state_dict({**loaded, **resized}, strict=False)
-    unused = [name for name in source if name not in targets]
+    unused = sorted(source.keys() - origins.values())
     return Initialisation(list(loaded), list(resized), kept, unused)
 
 
