@@ -116,6 +116,8 @@ def test_a_stack_is_moved_as_a_whole():
 def test_every_slice_comes_once_in_order():
     dataset = EverySample(make_pool((2, 1)), CONTRACT)
     assert [dataset[i].draw for i in range(len(dataset))] == [0, 1, 2]
+    with pytest.raises(ValueError, match="validation has no slice"):
+        EverySample([], CONTRACT)
 
 
 def test_processes_share_the_draws_of_one():

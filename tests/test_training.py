@@ -13,7 +13,17 @@ import torch
 from ignite.engine import Engine
 from monai.inferers import SimpleInferer
 from torch.utils.data import DataLoader
-from training_room import CONTRACT, ORGANS, make_batch, make_network, make_pool, make_samples, make_stack, weights_of
+from training_room import (
+    CONTRACT,
+    ORGANS,
+    make_batch,
+    make_network,
+    make_pool,
+    make_samples,
+    make_slice,
+    make_stack,
+    weights_of,
+)
 from training_room import one_thread as one_thread
 
 from bundle.networks.checkpoints import open_checkpoint
@@ -309,6 +319,12 @@ def test_every_labelled_object_is_asked_once_with_the_same_box():
     again = ObjectQuestions(make_pool((2, 1)), CONTRACT, names=ORGANS)
     assert [questions[i]["organ"] for i in range(len(questions))] == ["liver", "pancreas"] * 3
     assert torch.equal(questions[3]["box"], again[3]["box"])
+
+
+@pytest.mark.parametrize("pool", [[], [make_slice(ids=())]])
+def test_a_validation_without_objects_is_refused(pool):
+    with pytest.raises(ValueError, match="without any object of liver, pancreas; give it labelled patients"):
+        ObjectQuestions(pool, CONTRACT, names=ORGANS)
 
 
 def test_the_macro_dice_weighs_organs_alike():

@@ -151,6 +151,9 @@ class ObjectQuestions(Dataset):
         box_shift: sides of the box move outward by uniform draws of up to so many pixels, counted as if the longer side
             of the slice had as many as the model square.
         seed: draws the boxes; the same seed asks every model the same questions.
+
+    Raises:
+        ValueError: there is no object: without a score no checkpoint would be chosen.
     """
 
     def __init__(
@@ -163,6 +166,11 @@ class ObjectQuestions(Dataset):
         seed: int = 0,
     ) -> None:
         self.questions = [(labelled, i) for labelled in pool for i in labelled.ids if i in names]
+        if not self.questions:
+            raise ValueError(
+                f"validation has {len(pool)} slices without any object of {', '.join(names.values()) or 'no organ'}; "
+                "give it labelled patients, by another split or another data list"
+            )
         self.contract, self.names, self.box_shift, self.seed = contract, names, box_shift, seed
 
     def __len__(self) -> int:

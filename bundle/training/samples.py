@@ -244,9 +244,14 @@ class EverySample(Dataset):
     Args:
         items: slices or stacks.
         contract: turns a slice into the network input.
+
+    Raises:
+        ValueError: there is none: without a score no checkpoint would be chosen.
     """
 
     def __init__(self, items: Sequence[Labelled], contract: Contract) -> None:
+        if not items:
+            raise ValueError("validation has no slice; give it patients, by another split or another data list")
         self.items, self.contract = items, contract
 
     def __len__(self) -> int:
