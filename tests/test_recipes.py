@@ -10,11 +10,12 @@ from pathlib import Path
 import pytest
 import torch
 from monai.bundle import ConfigParser, ConfigWorkflow
+from training_room import make_network_like, small_run_files
 from training_room import one_thread as one_thread
-from training_room import small_run_files
 
 from bundle.networks.checkpoints import open_checkpoint
 from bundle.networks.families import load_family
+from bundle.training.masked import Reconstruction
 from bundle.training.network import trainable_parameters
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -100,6 +101,20 @@ def test_finetune_sam_trains_what_it_says(tmp_path, tuning, parts):
 
 def test_few_shot_training_sees_five_slices(tmp_path):
     assert len(small_run(tmp_path, "few_shot").get_parsed_content("training_pool")) == 5
+
+
+@pytest.mark.parametrize("family, options", [("default", {}), ("medico_sam_2d", {"whole_network#classes": 2})])
+def test_masked_auto_encoding_needs_no_labels(tmp_path, family, options):
+    unlabelled = "$[training_room.make_slice(i, ids=(), annotated=()) for i in range(3)]"
+    pools = {"training_pool": unlabelled, "validation_pool": unlabelled}
+    run = small_run(tmp_path, "mae", family_name=family, **pools, **options)
+    run.get_parsed_content("run")
+    assert open_checkpoint(tmp_path / "best.safetensors").metadata["training_data"]["labelled"]["slices"] == 3
+
+
+def test_masked_auto_encoding_refuses_an_encoder_of_volumes():
+    with pytest.raises(ValueError, match="expected an encoder of slices, got medico_sam_3d's"):
+        Reconstruction(make_network_like(load_family("medico_sam_3d"), classes=2))
 
 
 def test_a_run_from_mae_takes_its_encoder(tmp_path):

@@ -16,6 +16,7 @@ from monai.engines import SupervisedEvaluator
 from torch import Tensor, nn
 from torch.nn.functional import interpolate, pixel_shuffle
 
+from bundle.networks.automatic import EMBEDDING_CHANNELS, SemanticSam2d, SemanticSam3d
 from bundle.networks.promptable_sam import PromptableSam
 from bundle.training.losses import LossTerms
 from bundle.training.samples import SampleBatch
@@ -29,18 +30,24 @@ class Reconstruction(nn.Module):
 
     Args:
         network: whose encoder is trained.
+
+    Raises:
+        ValueError: the encoder wants stacks of slices.
     """
 
-    def __init__(self, network: PromptableSam) -> None:
+    def __init__(self, network: PromptableSam | SemanticSam2d) -> None:
         super().__init__()
+        if isinstance(network, SemanticSam3d):
+            raise ValueError(
+                "expected an encoder of slices, got medico_sam_3d's; train medico_sam's, it starts from that"
+            )
         self.image_encoder = network.image_encoder
         self.stride = network.image_size // network.grid_size
-        self.channels = network.prompt_encoder.embed_dim
-        self.head = nn.Conv2d(self.channels, 3 * self.stride**2, 1)
+        self.head = nn.Conv2d(EMBEDDING_CHANNELS, 3 * self.stride**2, 1)
 
     def forward(self, images: Tensor) -> Tensor:
         """Reconstruct (B, 3, S, S) images from what is not blanked in them."""
-        embedding = self.image_encoder(images)[:, : self.channels]  # finer features would give the pixels away
+        embedding = self.image_encoder(images)[:, :EMBEDDING_CHANNELS]  # finer features would give the pixels away
         return pixel_shuffle(self.head(embedding), self.stride)
 
 
