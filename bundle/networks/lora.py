@@ -55,8 +55,9 @@ def add_lora(network: PromptableSam, part: str, blocks: Sequence[int] | None = N
 def _lora_on_qkv(qkv: nn.Linear, rank: int) -> None:
     """Tune the first and the last C rows of a joint q, k, v layer.
 
-    In a ViT these are q and v. TinyViT interleaves q, k and v per head, so there they are q, k and v of the first and of
-    the last heads, and the heads between are not tuned; finetune-SAM tunes the same rows, and its checkpoints need them.
+    In a ViT these are q and v. TinyViT interleaves q, k and v per head, so there they are q, k and v of the first and
+    of the last heads, and the heads between are not tuned; finetune-SAM tunes the same rows, and its checkpoints need
+    them.
     """
     width = qkv.in_features
     qkv.linear_a_q, qkv.linear_b_q = _low_rank_pair(width, width, rank)
