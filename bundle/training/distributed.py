@@ -16,6 +16,25 @@ from ignite.engine import Engine, Events
 from torch import Tensor, nn
 
 
+class ProcessesError(ValueError):
+    """A number of processes that a batch cannot be shared out to."""
+
+
+def share_of_batch(batch_size: int, world_size: int) -> int:
+    """How many samples of a batch each process takes.
+
+    Raises:
+        ProcessesError: if the processes would not have equally many: the run would not be the one that was asked for.
+    """
+    if batch_size % world_size:
+        possible = [str(n) for n in range(1, batch_size + 1) if batch_size % n == 0]
+        raise ProcessesError(
+            f"a batch of {batch_size} cannot be shared out to {world_size} processes; start {' or '.join(possible)}, "
+            f"or take a --batch_size that {world_size} divides"
+        )
+    return batch_size // world_size
+
+
 def join_processes(device: torch.device) -> None:
     """Meet the other processes that ``torchrun`` started: over NCCL on GPUs, over gloo on CPUs."""
     if device.type == "cuda":
