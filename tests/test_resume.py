@@ -85,6 +85,8 @@ def test_two_processes_train_what_one_does(tmp_path):
     # Only the decoder trains: batch statistics of the encoder are per process on a CPU.
     # Plain descent: Adam makes a whole step out of a gradient that is only rounding.
     options = {"trainable": ["mask_decoder.*"], "batch_size": 4, "steps_per_epoch": 6, "average_decay": 0.5} | DESCENT
+    # Slices with one and with two objects: a process weighs as many objects as it has.
+    options |= {"objects": 2, "training_pool": "$[training_room.make_slice(i, ids=(1, 2)[i % 2 :]) for i in range(4)]"}
     alone = run_here(small_run_files(new_folder(tmp_path / "alone"), "medsam", **options))
     files = small_run_files(new_folder(tmp_path / "together"), "medsam", **options)
     launcher = ("-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2")

@@ -2,31 +2,29 @@
 
 from __future__ import annotations
 
-import csv
-import runpy
 from types import SimpleNamespace
 
-import cv2
 import numpy as np
 import pytest
 import torch
 from ignite.engine import Engine
-from monai.inferers import SimpleInferer
 from torch.utils.data import DataLoader
 from training_room import (
     CONTRACT,
     ORGANS,
+    Multiply,
+    Scalar,
     make_batch,
     make_network,
     make_pool,
     make_samples,
     make_slice,
     make_stack,
+    make_trainer,
     weights_of,
 )
 from training_room import one_thread as one_thread
 
-from bundle.networks.checkpoints import open_checkpoint
 from bundle.networks.families import FamilyError
 from bundle.training import schedules
 from bundle.training.automatic import AutomaticEvaluator, annotated_classes
@@ -36,57 +34,16 @@ from bundle.training.engines import (
     NonFiniteLossError,
     ObjectQuestions,
     PromptEvaluator,
-    PromptTrainer,
     autocast_dtype,
     gradient_scaler,
 )
-from bundle.training.handlers import EarlyStop, Progress, RunState, SaveBest, UpdateAverage, averaged
-from bundle.training.losses import LossTerms, PromptLoss
-from bundle.training.network import start_network, train_mode, trainable_parameters
+from bundle.training.losses import PromptLoss
+from bundle.training.network import start_network, train_mode
 from bundle.training.objectives import IterativeObjective
-from bundle.training.samples import DrawNumbers, EverySample, collate
+from bundle.training.samples import EverySample, collate
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 ONE_BOX = {"steps": 1, "box_probability": 1.0}
-
-
-class Scalar(torch.nn.Module):
-    """One weight, which the objective below multiplies."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.weight = torch.nn.Parameter(torch.ones(()))
-
-
-class Multiply:
-    """Yields ``factor * weight`` for each factor of the step."""
-
-    def __init__(self, *factors: tuple[float, ...]) -> None:
-        self.factors = factors
-
-    def __call__(self, network, batch):
-        for factor in self.factors[batch.step - 1]:
-            yield LossTerms.plain(factor * network.weight)
-
-
-def make_trainer(network, objective, *, steps=1, epochs=1, batch_size=2, lr=1.0, samples=None, handlers=(), **options):
-    """A trainer with plain gradient descent over drawn samples."""
-    samples = make_samples() if samples is None else samples
-    draws = DrawNumbers(steps * batch_size)
-    loader = DataLoader(samples, batch_size=batch_size, sampler=draws, collate_fn=collate)
-    optimizer = torch.optim.SGD(trainable_parameters(network), lr=lr)
-    return PromptTrainer(
-        objective=objective,
-        device=torch.device("cpu"),
-        max_epochs=epochs,
-        epoch_length=steps,
-        train_data_loader=loader,
-        network=network,
-        optimizer=optimizer,
-        inferer=SimpleInferer(),
-        train_handlers=list(handlers),
-        **options,
-    )
 
 
 def train_scalar(*factors, **options) -> SimpleNamespace:
@@ -105,7 +62,8 @@ def test_every_loss_of_an_objective_is_one_step_of_the_optimiser():
 
 def test_a_step_that_is_not_finite_is_skipped_and_counted():
     run = train_scalar((0.1,), (float("nan"),), (float("inf"),), (0.1,))
-    assert run.weight == pytest.approx(0.8) and run.trainer.skipped == 2 and run.trainer.skipped_in_a_row == 0
+    assert run.weight == pytest.approx(0.8) and run.trainer.state.metrics["skipped"] == 2
+    assert run.trainer.skipped_in_a_row == 0
 
 
 def test_too_many_skips_in_a_row_stop_the_run():
@@ -119,15 +77,17 @@ def test_gradients_are_clipped_to_their_norm():
     assert network.weight.item() == pytest.approx(0.5, abs=1e-4)
 
 
-def test_accumulation_does_not_change_the_step():
+@pytest.mark.parametrize("objects", [1, 2])
+def test_accumulation_does_not_change_the_step(objects):
+    # One slice shows one organ, so the pieces have different numbers of objects.
+    sources = {"labelled": {"slices": [make_slice(0, ids=(1,)), make_slice(1)], "weight": 1.0}}
     plain, pieces = make_network(), make_network()
     for network, parts in ((plain, 1), (pieces, 2)):
         network.eval()
         start_network(network, trainable=["mask_decoder.*"])
         objective = IterativeObjective(PromptLoss(), **ONE_BOX)
-        make_trainer(
-            network, objective, batch_size=4, samples=make_samples(objects=1), accumulation=parts, lr=0.1
-        ).run()
+        samples = make_samples(sources=sources, objects=objects)
+        make_trainer(network, objective, batch_size=3, samples=samples, accumulation=parts, lr=0.1).run()
     torch.testing.assert_close(weights_of(plain), weights_of(pieces), atol=1e-5, rtol=1e-4)
 
 
@@ -216,101 +176,6 @@ def test_the_step_schedule_multiplies():
     assert rates(lambda o: schedules.step(o, every=3, gamma=0.5), 7) == pytest.approx([1, 1, 1, 0.5, 0.5, 0.5, 0.25])
 
 
-# ---- handlers -------------------------------------------------------------------------------------------------------
-
-
-def test_the_average_follows_the_network_after_its_warmup():
-    network = Scalar()
-    average = averaged(network, decay=0.5)
-    update = UpdateAverage(average, network, warmup=1)
-    seen = []
-    for iteration, value in enumerate((2.0, 4.0, 8.0), start=1):
-        network.weight.data.fill_(value)
-        update(SimpleNamespace(state=SimpleNamespace(iteration=iteration)))
-        seen.append(average.module.weight.item())
-    assert seen == [2.0, 4.0, 6.0]  # copied, copied as the first update, then half way to 8
-
-
-class FakeValidation:
-    """An evaluator whose metric is told."""
-
-    def __init__(self, *values: float) -> None:
-        self.values, self.state = values, SimpleNamespace(epoch=0, metrics={})
-
-    def attach(self, trainer: Engine) -> None:
-        from ignite.engine import Events
-
-        trainer.add_event_handler(Events.EPOCH_COMPLETED, self)
-
-    def __call__(self, trainer: Engine) -> None:
-        self.state.epoch, self.state.metrics = trainer.state.epoch, {"val_dice": self.values[trainer.state.epoch - 1]}
-
-
-def run_with_validation(tmp_path, *values: float, patience: int | None = None) -> SimpleNamespace:
-    network, validation = Scalar(), FakeValidation(*values)
-    best = SaveBest(
-        tmp_path / "best.safetensors", network, evaluator=validation, metric="val_dice", metadata={"family": "default"}
-    )
-    handlers = [validation, best, EarlyStop(best, patience=patience), Progress(validation, metric="val_dice")]
-    trainer = make_trainer(network, Multiply(*[(0.1,)] * len(values)), epochs=len(values), handlers=handlers)
-    trainer.run()
-    return SimpleNamespace(best=best, trainer=trainer)
-
-
-def test_the_best_validation_is_the_checkpoint(tmp_path):
-    run = run_with_validation(tmp_path, 0.5, 0.7, 0.6)
-    saved = open_checkpoint(tmp_path / "best.safetensors")
-    assert saved.metadata == {"family": "default", "epoch": 2, "val_dice": 0.7}
-    assert saved.state_dict["weight"].item() == pytest.approx(0.8, abs=1e-3)
-    assert run.best.best_epoch == 2
-
-
-def test_every_epoch_is_a_line_of_the_curve(tmp_path):
-    run_with_validation(tmp_path, 0.5, 0.7)
-    rows = list(csv.DictReader((tmp_path / "curve.csv").open()))
-    assert [row["epoch"] for row in rows] == ["1", "2"] and rows[1]["val_dice"] == "0.7"
-
-
-def test_the_curves_of_two_stages_are_one_picture(tmp_path, repository, monkeypatch):
-    run_with_validation(tmp_path, 0.5, 0.7)
-    curve, picture = str(tmp_path / "curve.csv"), tmp_path / "images" / "curve.png"
-    monkeypatch.setattr("sys.argv", ["plot_curve.py", curve, curve, "--out", str(picture)])
-    runpy.run_path(str(repository / "scripts" / "plot_curve.py"), run_name="__main__")
-    assert cv2.imread(str(picture)).std() > 5
-
-
-def test_training_stops_when_validation_does_not_improve(tmp_path):
-    assert run_with_validation(tmp_path, 0.5, 0.4, 0.4, 0.9, patience=2).trainer.state.epoch == 3
-
-
-def test_the_bar_shows_loss_and_validation(tmp_path, capsys):
-    run_with_validation(tmp_path, 0.5, 0.7)
-    shown = capsys.readouterr().err
-    assert "2/2" in shown and "loss=" in shown and "val_dice=0.500" in shown
-
-
-def test_the_state_of_a_run_comes_back(tmp_path):
-    def run(epochs: int) -> PromptTrainer:
-        network = Scalar()
-        state = RunState(tmp_path / "last.pt", {"network": network}, draws=DrawNumbers(4), batch_size=2)
-        trainer = make_trainer(network, Multiply((0.1,), (0.2,), (0.3,)), epochs=epochs, handlers=[state])
-        trainer.run()
-        return trainer
-
-    run(2)
-    resumed = run(3)
-    assert resumed.state.iteration == 3 and resumed.network.weight.item() == pytest.approx(1 - 0.6)
-
-
-def test_a_state_without_an_object_leaves_it_alone(tmp_path):
-    network, draws = Scalar(), DrawNumbers(4)
-    engine = SimpleNamespace(state=SimpleNamespace(epoch=1, iteration=4))
-    RunState(tmp_path / "last.pt", {"network": network}, draws=draws, batch_size=2).save(engine)
-    late = SaveBest(tmp_path / "b.safetensors", network, evaluator=None, metric="m", metadata={})
-    RunState(tmp_path / "last.pt", {"network": network, "late": late}, draws=draws, batch_size=2).resume(engine)
-    assert late.best_epoch == 0 and draws.first == 8
-
-
 # ---- validation -----------------------------------------------------------------------------------------------------
 
 
@@ -327,11 +192,13 @@ def test_a_validation_without_objects_is_refused(pool):
         ObjectQuestions(pool, CONTRACT, names=ORGANS)
 
 
-def test_the_macro_dice_weighs_organs_alike():
+def test_the_macro_dice_weighs_organs_alike_and_their_patients_too():
     metric = MacroDice()
     metric.reset()
-    metric.update([{"organ": "liver", "dice": d} for d in (1.0, 1.0, 1.0)] + [{"organ": "pancreas", "dice": 0.5}])
-    assert metric.compute() == pytest.approx(0.75) and metric.per_organ == {"liver": 1.0, "pancreas": 0.5}
+    scores = [("liver", "long", 1.0)] * 3 + [("liver", "short", 0.6), ("pancreas", "long", 0.4)]
+    metric.update([{"organ": organ, "patient": patient, "dice": dice} for organ, patient, dice in scores])
+    assert metric.compute() == pytest.approx(0.6)
+    assert metric.per_organ == pytest.approx({"liver": 0.8, "pancreas": 0.4})
 
 
 def evaluate(network, evaluator=PromptEvaluator, dataset=None, collate_fn=None, **options) -> Engine:

@@ -4,17 +4,23 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from monai.inferers import SimpleInferer
+from torch.utils.data import DataLoader
 
 from bundle.data.pool import LabelledSlice, LabelledStack
 from bundle.networks.build import sam_tiny_vit, semantic_sam
 from bundle.networks.families import Family, load_family
 from bundle.networks.promptable_sam import PromptableSam
-from bundle.training.samples import DrawnSamples, SampleBatch, collate
+from bundle.training.engines import PromptTrainer
+from bundle.training.losses import LossTerms
+from bundle.training.network import trainable_parameters
+from bundle.training.samples import DrawnSamples, DrawNumbers, SampleBatch, collate
 from bundle.transforms.contract import Contract, View
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -30,6 +36,11 @@ def one_thread() -> Iterator[None]:
     torch.set_num_threads(1)
     yield
     torch.set_num_threads(before)
+
+
+def small(contract: Contract) -> Contract:
+    """A family's own contract at the size of the tests' networks."""
+    return replace(contract, size=SIZE)
 
 
 def make_slice(seed: int = 0, *, patient: str = "p0", ids: tuple[int, ...] = (1, 2), annotated=None) -> LabelledSlice:
@@ -99,6 +110,45 @@ def make_network_like(family: Family, classes: int | None = None) -> torch.nn.Mo
     return make_network(classes=classes, tuning=definition.get("tuning", ()))
 
 
+class Scalar(torch.nn.Module):
+    """One weight, which the objective below multiplies."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.weight = torch.nn.Parameter(torch.ones(()))
+
+
+class Multiply:
+    """Yields ``factor * weight`` for each factor of the step."""
+
+    def __init__(self, *factors: tuple[float, ...]) -> None:
+        self.factors = factors
+
+    def __call__(self, network, batch):
+        for factor in self.factors[batch.step - 1]:
+            yield LossTerms.plain(factor * network.weight)
+
+
+def make_trainer(network, objective, *, steps=1, epochs=1, batch_size=2, lr=1.0, samples=None, handlers=(), **options):
+    """A trainer with plain gradient descent over drawn samples."""
+    samples = make_samples() if samples is None else samples
+    draws = DrawNumbers(steps * batch_size)
+    loader = DataLoader(samples, batch_size=batch_size, sampler=draws, collate_fn=collate)
+    optimizer = torch.optim.SGD(trainable_parameters(network), lr=lr)
+    return PromptTrainer(
+        objective=objective,
+        device=torch.device("cpu"),
+        max_epochs=epochs,
+        epoch_length=steps,
+        train_data_loader=loader,
+        network=network,
+        optimizer=optimizer,
+        inferer=SimpleInferer(),
+        train_handlers=list(handlers),
+        **options,
+    )
+
+
 def weights_of(module: torch.nn.Module) -> torch.Tensor:
     """All parameters in one row, detached."""
     return torch.cat([p.detach().flatten() for p in module.parameters()])
@@ -136,7 +186,7 @@ def _small(recipe: str) -> dict:
     return {
         "+imports": ["$import training_room"],
         "start": None,
-        "contract": "$training_room.CONTRACT",
+        "contract": "$training_room.small(@family.contract)",
         inner: network,
         **(SMALL_MATERIAL if recipe == "default" else {}),
         **({"depth": 2} if recipe == "semantic_3d" else {}),

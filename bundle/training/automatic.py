@@ -34,7 +34,7 @@ class Automatic:
 
 
 class AutomaticEvaluator(SupervisedEvaluator):
-    """Segment every image; output per image and organ in it: organ, DSC.
+    """Segment every image; output per image and organ in it: organ, patient, DSC.
 
     An organ counts in an image where it is, and where it was looked for and the network claims it.
 
@@ -56,7 +56,7 @@ class AutomaticEvaluator(SupervisedEvaluator):
             predicted = merge_unannotated(logits.float(), known).argmax(dim=1)
         truth = classes_of(batch.labels, tuple(self.names))
         return [
-            {"organ": organ, "dice": _dice(predicted[i] == c, truth[i] == c)}
+            {"organ": organ, "patient": batch.patients[i], "dice": _dice(predicted[i] == c, truth[i] == c)}
             for i in range(len(truth))
             for c, organ in enumerate(self.names.values(), start=1)
             if (truth[i] == c).any() or (known[i, c] and (predicted[i] == c).any())

@@ -63,6 +63,15 @@ def gather(rows: list[Any]) -> list[Any]:
     return [row for part in parts for row in part]
 
 
+def average_numbers(numbers: list[float], device: torch.device) -> list[float]:
+    """The mean of each number over all processes."""
+    if not _several():
+        return numbers
+    values = torch.tensor(numbers, dtype=torch.float64, device=device)
+    _average([values])
+    return values.tolist()
+
+
 def average_gradients(parameters: Iterable[nn.Parameter]) -> None:
     """Replace each gradient by its mean over all processes; a process without one counts as zero.
 

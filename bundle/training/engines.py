@@ -18,7 +18,7 @@ from torch.utils.data import Dataset
 
 from bundle.data.pool import LabelledSlice
 from bundle.networks.promptable_sam import PromptBatch
-from bundle.training.distributed import average_gradients, gather
+from bundle.training.distributed import average_gradients, average_numbers, gather
 from bundle.training.embeddings import EncodedOnce, StoredEmbeddings
 from bundle.training.losses import LossTerms
 from bundle.training.network import train_mode
@@ -37,6 +37,10 @@ class NonFiniteLossError(RuntimeError):
 class PromptTrainer(SupervisedTrainer):
     """Train a network with an objective; each loss that the objective yields is one step of the optimiser.
 
+    Pieces of a batch and processes weigh as many objects or images as they have, whichever the loss is a mean over, so
+    that neither changes the loss of prompts, of reconstruction, or of classes that were all looked for in each image.
+    The Dice of images that lack the labels of different numbers of classes is the mean within each piece.
+
     Args:
         objective: maps (network, SampleBatch) to LossTerms.
         gradient_clip: largest norm of the gradient.
@@ -44,6 +48,7 @@ class PromptTrainer(SupervisedTrainer):
         scaler: of fp16 gradients, from ``gradient_scaler``; give the same one to RunState.
         accumulation: a batch is computed in so many pieces, to save memory; their gradients are summed.
         skip_limit: consecutive steps with a loss or gradient that is not finite, each skipped, before training stops.
+            The number of all of them is ``skipped`` in the state's metrics.
         arguments: as MONAI's SupervisedTrainer.
     """
 
@@ -67,7 +72,8 @@ class PromptTrainer(SupervisedTrainer):
         self.objective, self.gradient_clip, self.accumulation = objective, gradient_clip, accumulation
         self.autocast_dtype = autocast_dtype(amp, device)
         self.gradient_scaler = scaler or gradient_scaler(amp, device)
-        self.skip_limit, self.skipped, self.skipped_in_a_row = skip_limit, 0, 0
+        self.skip_limit, self.skipped_in_a_row = skip_limit, 0
+        self.state.metrics["skipped"] = 0  # among the metrics, so that curve, logs and bar show it
 
     def _iteration(self, engine: Engine, batch: SampleBatch) -> dict[str, float]:
         batch.step = self.state.iteration
@@ -75,7 +81,7 @@ class PromptTrainer(SupervisedTrainer):
         batch = batch.to(self.state.device)
         train_mode(self.network)
         pieces = batch.split(self.accumulation)
-        shares = [len(piece.draws) / len(batch.draws) for piece in pieces]
+        shares = self._shares(pieces)
         losses = [iter(self.objective(self.network, piece)) for piece in pieces]
         reports = []
         while (report := self._step(losses, shares)) is not None:
@@ -85,14 +91,22 @@ class PromptTrainer(SupervisedTrainer):
             name: sum(values) / len(reports) for name, values in zip(names, zip(*reports, strict=True), strict=True)
         }
 
-    def _step(self, losses: Sequence[Iterator[LossTerms]], shares: Sequence[float]) -> list[float] | None:
+    def _shares(self, pieces: Sequence[SampleBatch]) -> list[dict[str, float]]:
+        """Per piece its share of the objects and of the images of a step; averaged over processes they sum up to 1."""
+        counts = [{"objects": len(piece.masks), "images": len(piece.draws)} for piece in pieces]
+        totals = [float(sum(count[name] for count in counts)) for name in counts[0]]
+        means = dict(zip(counts[0], average_numbers(totals, torch.device(self.state.device)), strict=True))
+        return [{name: count[name] / max(1.0, means[name]) for name in count} for count in counts]
+
+    def _step(self, losses: Sequence[Iterator[LossTerms]], shares: Sequence[dict[str, float]]) -> list[float] | None:
         """One step of the optimiser on the next loss of every piece; None when there are no more."""
         self.optimizer.zero_grad(set_to_none=True)
         report = [0.0, 0.0, 0.0]
-        for piece, share in zip(losses, shares, strict=True):
+        for piece, share_per in zip(losses, shares, strict=True):
             terms = self._next_loss(piece)
             if terms is None:
                 return None
+            share = share_per[terms.per]
             self.gradient_scaler.scale(terms.total * share).backward()
             for i, value in enumerate((terms.total, terms.mask, terms.iou)):
                 report[i] += share * value.item()
@@ -115,7 +129,7 @@ class PromptTrainer(SupervisedTrainer):
         self.gradient_scaler.update()
         if finite:
             return
-        self.skipped += 1
+        self.state.metrics["skipped"] += 1
         self.skipped_in_a_row += 1
         logger.warning("step %d skipped: the loss or its gradient is not finite", self.state.iteration)
         if self.skipped_in_a_row >= self.skip_limit:
@@ -223,29 +237,33 @@ class PromptEvaluator(SupervisedEvaluator):
 
 
 class MacroDice(Metric):
-    """Mean over organs of the mean DSC of an organ's objects, of all processes; 0 without any object.
+    """Mean DSC of all processes' objects: over those of a patient, then over an organ's patients, then over organs.
 
-    The organs' means stay in ``per_organ``.
+    So one long scan does not outweigh many short ones, as in training. 0 without any object; the organs' means stay in
+    ``per_organ``.
     """
 
     def reset(self) -> None:
-        self.values: dict[str, list[float]] = {}
+        self.rows: list[tuple[str, str, float]] = []
         self.per_organ: dict[str, float] = {}
 
     def update(self, output: list[dict[str, Any]]) -> None:
-        for row in output:
-            self.values.setdefault(row["organ"], []).append(row["dice"])
+        self.rows += [(row["organ"], row["patient"], row["dice"]) for row in output]
 
     def completed(self, engine: Engine, name: str) -> None:
         super().completed(engine, name)
+        for old in [metric for metric in engine.state.metrics if metric.startswith(f"{name}_")]:
+            del engine.state.metrics[old]  # of an organ that only an earlier epoch claimed
         engine.state.metrics.update({f"{name}_{organ}": value for organ, value in self.per_organ.items()})
 
     def compute(self) -> float:
-        rows = gather([(organ, value) for organ, values in self.values.items() for value in values])
-        organs: dict[str, list[float]] = {}
-        for organ, value in rows:
-            organs.setdefault(organ, []).append(value)
-        self.per_organ = {organ: float(np.mean(values)) for organ, values in sorted(organs.items())}
+        organs: dict[str, dict[str, list[float]]] = {}
+        for organ, patient, value in gather(self.rows):
+            organs.setdefault(organ, {}).setdefault(patient, []).append(value)
+        self.per_organ = {
+            organ: float(np.mean([np.mean(values) for values in patients.values()]))
+            for organ, patients in sorted(organs.items())
+        }
         return float(np.mean(list(self.per_organ.values()))) if organs else 0.0
 
 

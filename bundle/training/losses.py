@@ -17,21 +17,25 @@ ACTIVATIONS = ("softmax", "sigmoid")
 
 @dataclass
 class LossTerms:
-    """A loss to minimise and what it is made of, each a scalar tensor."""
+    """A loss to minimise and what it is made of, each a scalar tensor.
+
+    ``per`` says what it is a mean over, "objects" or "images" of the batch: so much each part of a batch weighs.
+    """
 
     total: Tensor
     mask: Tensor
     iou: Tensor
+    per: str = "objects"
 
     @classmethod
     def mean(cls, terms: Sequence[LossTerms]) -> LossTerms:
-        """The mean of several."""
+        """The mean of several losses of the same objects."""
         return cls(*(torch.stack([getattr(t, name) for t in terms]).mean() for name in ("total", "mask", "iou")))
 
     @classmethod
     def plain(cls, total: Tensor) -> LossTerms:
-        """A loss without an estimate of quality."""
-        return cls(total, total.detach(), total.new_zeros(()))
+        """A loss of images, without an estimate of quality."""
+        return cls(total, total.detach(), total.new_zeros(()), per="images")
 
 
 class PromptLoss(nn.Module):

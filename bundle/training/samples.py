@@ -37,6 +37,7 @@ class Sample(NamedTuple):
         labels: (S, S) or (D, S, S) int16 label map in the model square.
         annotated: the label values that somebody looked for, None for all.
         draw: the draw number.
+        patient: who it shows.
     """
 
     image: Tensor
@@ -44,6 +45,7 @@ class Sample(NamedTuple):
     labels: Tensor
     annotated: tuple[int, ...] | None
     draw: int
+    patient: str
 
 
 @dataclass
@@ -57,6 +59,7 @@ class SampleBatch:
         draws: (B,) long, the draw numbers, from which simulated prompts take their seed.
         labels: (B, S, S) or (B, D, S, S) int16 label maps.
         annotated: per image, the label values that somebody looked for, None for all.
+        patients: per image, who it shows.
         step: number of the training step, from 1; the trainer sets it.
     """
 
@@ -66,6 +69,7 @@ class SampleBatch:
     draws: Tensor
     labels: Tensor
     annotated: tuple[tuple[int, ...] | None, ...]
+    patients: tuple[str, ...]
     step: int = 0
 
     def to(self, device: torch.device | str) -> SampleBatch:
@@ -88,6 +92,7 @@ class SampleBatch:
             self.draws[part],
             self.labels[part],
             self.annotated[part],
+            self.patients[part],
             self.step,
         )
 
@@ -175,7 +180,8 @@ class DrawnSamples(Dataset):
             changed, first = self._zoom(changed, first, changes)
         changed = self._augment(changed, changes)
         image, labels = network_input(changed, self.contract)
-        return Sample(image, self._objects(labels, chosen.ids, first, rng), labels, chosen.annotated, draw)
+        objects = self._objects(labels, chosen.ids, first, rng)
+        return Sample(image, objects, labels, chosen.annotated, draw, chosen.patient)
 
     def _objects(self, labels: Tensor, ids: Sequence[int], first: int | None, rng: np.random.Generator) -> Tensor:
         """(K, S, S) masks of the objects to ask for, ``first`` before the others."""
@@ -259,9 +265,10 @@ class EverySample(Dataset):
 
     def __getitem__(self, index: int) -> Sample:
         """The sample of an item; its draw number is its index."""
-        image, labels = network_input(self.items[index], self.contract)
+        item = self.items[index]
+        image, labels = network_input(item, self.contract)
         masks = torch.zeros(0, *labels.shape[-2:], dtype=torch.bool)
-        return Sample(image, masks, labels, self.items[index].annotated, index)
+        return Sample(image, masks, labels, item.annotated, index, item.patient)
 
 
 class DrawNumbers(Sampler[int]):
@@ -287,10 +294,10 @@ class DrawNumbers(Sampler[int]):
 
 def collate(samples: Sequence[Sample]) -> SampleBatch:
     """Join samples with different numbers of objects."""
-    images, masks, labels, annotated, draws = zip(*samples, strict=True)
+    images, masks, labels, annotated, draws, patients = zip(*samples, strict=True)
     index = torch.repeat_interleave(torch.arange(len(masks)), torch.tensor([len(m) for m in masks]))
     return SampleBatch(
-        torch.stack(images), torch.cat(masks), index, torch.tensor(draws), torch.stack(labels), annotated
+        torch.stack(images), torch.cat(masks), index, torch.tensor(draws), torch.stack(labels), annotated, patients
     )
 
 
