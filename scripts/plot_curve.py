@@ -30,7 +30,7 @@ def main() -> None:
         steps = [done + int(row["step"]) for row in rows]
         for color, name in enumerate(column for column in rows[0] if column.startswith(METRIC)):
             label = (name.removeprefix(METRIC).strip("_") or "mean") if done == 0 else None
-            axis.plot(steps, [float(row[name]) for row in rows], ".-", color=f"C{color}", label=label)
+            axis.plot(steps, [float(row[name] or "nan") for row in rows], ".-", color=f"C{color}", label=label)
         done = steps[-1]
         if path is not args.curves[-1]:
             axis.axvline(done, color="0.7", linestyle=":")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import json
 import logging
 import time
 from collections.abc import Mapping
@@ -12,6 +13,7 @@ from typing import Any
 import torch
 from ignite.engine import Engine, Events
 from torch import nn
+from torch.optim.lr_scheduler import ReduceLROnPlateau
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from tqdm import tqdm
 
@@ -45,6 +47,10 @@ class UpdateAverage:
             self.average.update_parameters(self.network)
 
 
+class RunStateError(ValueError):
+    """A state that another run left."""
+
+
 class RunState:
     """Write the whole state of a run after every epoch, and go on from it when the run starts again.
 
@@ -53,10 +59,21 @@ class RunState:
         objects: what to keep, by name, each with ``state_dict`` and ``load_state_dict``.
         draws: the stream of training samples, which goes on where the state stopped.
         batch_size: draws that one step takes, over all processes.
+        identity: what makes it this run and no other (family, seed, data, ...), by name, as JSON has it. A run goes on
+            only from a state of the same identity, or from an old one that has none.
     """
 
-    def __init__(self, path: str | Path, objects: Mapping[str, Any], *, draws: DrawNumbers, batch_size: int) -> None:
+    def __init__(
+        self,
+        path: str | Path,
+        objects: Mapping[str, Any],
+        *,
+        draws: DrawNumbers,
+        batch_size: int,
+        identity: Mapping[str, Any] | None = None,
+    ) -> None:
         self.path, self.objects, self.draws, self.batch_size = Path(path), dict(objects), draws, batch_size
+        self.identity = json.loads(json.dumps({**(identity or {}), "batch_size": batch_size}))
 
     def attach(self, engine: Engine) -> None:
         """Resume at the start, save after each epoch (after validation, which is attached before)."""
@@ -64,13 +81,19 @@ class RunState:
         engine.add_event_handler(Events.EPOCH_COMPLETED, self.save)
 
     def resume(self, engine: Engine) -> None:
-        """Load the state if there is one; an object that it does not know keeps its own."""
+        """Load the state if there is one; an object that it does not know keeps its own.
+
+        Raises:
+            RunStateError: if another run left the state, naming what differs.
+        """
         if not self.path.exists():
             return
         state = torch.load(self.path, map_location="cpu", weights_only=True)
+        self._check_identity(state.get("identity"))
         for name in self.objects.keys() & state["objects"].keys():
             self.objects[name].load_state_dict(state["objects"][name])
         engine.state.epoch, engine.state.iteration = state["epoch"], state["iteration"]
+        engine.state.metrics["skipped"] = state.get("skipped", 0)
         self.draws.first = state["iteration"] * self.batch_size
 
     def save(self, engine: Engine) -> None:
@@ -78,8 +101,56 @@ class RunState:
         if not is_main():
             return
         objects = {name: value.state_dict() for name, value in self.objects.items()}
-        state = {"epoch": engine.state.epoch, "iteration": engine.state.iteration, "objects": objects}
+        state = {
+            "identity": self.identity,
+            "epoch": engine.state.epoch,
+            "iteration": engine.state.iteration,
+            "skipped": engine.state.metrics.get("skipped", 0),
+            "objects": objects,
+        }
         write_atomically(self.path, lambda partial: torch.save(state, partial))
+
+    def _check_identity(self, found: Mapping[str, Any] | None) -> None:
+        if found is None:
+            logger.warning("%s does not say of which run it is; it is taken for one of this run", self.path)
+            return
+        differing = [name for name in self.identity if found.get(name) != self.identity[name]]
+        if differing:
+            told = ", ".join(_difference(name, found.get(name), self.identity[name]) for name in differing)
+            raise RunStateError(
+                f"{self.path} is the state of another run, with another {told}; choose another --output_dir"
+            )
+
+
+def _difference(name: str, found: Any, wanted: Any) -> str:
+    """What differs, with its values where they are short enough to read."""
+    return name if isinstance(wanted, dict) else f"{name} ({found!r} there, {wanted!r} here)"
+
+
+def _validated(engine: Engine, evaluator: Engine) -> bool:
+    """Whether the evaluator ran in this epoch of the trainer: with ``val_interval`` it does not in each."""
+    return evaluator.state.epoch == engine.state.epoch
+
+
+class StepOnPlateau:
+    """Step torch's ReduceLROnPlateau with the validation metric. Attach it to the trainer after the ValidationHandler.
+
+    Args:
+        lr_scheduler: to step.
+        evaluator: its metric is read when its run of the same epoch is complete.
+        metric: name of the evaluator's metric.
+    """
+
+    def __init__(self, lr_scheduler: ReduceLROnPlateau, evaluator: Engine, *, metric: str) -> None:
+        self.lr_scheduler, self.evaluator, self.metric = lr_scheduler, evaluator, metric
+
+    def attach(self, engine: Engine) -> None:
+        """Act after every epoch that was validated."""
+        engine.add_event_handler(Events.EPOCH_COMPLETED, self)
+
+    def __call__(self, engine: Engine) -> None:
+        if _validated(engine, self.evaluator):
+            self.lr_scheduler.step(self.evaluator.state.metrics[self.metric])
 
 
 class SaveBest:
@@ -116,7 +187,7 @@ class SaveBest:
         self.seconds, self.started = state["seconds"], time.monotonic()
 
     def __call__(self, engine: Engine) -> None:
-        if self.evaluator.state.epoch != engine.state.epoch:
+        if not _validated(engine, self.evaluator):
             return
         value = float(self.evaluator.state.metrics[self.metric])
         better = value > self.best
@@ -132,21 +203,35 @@ class SaveBest:
         return self.seconds + time.monotonic() - self.started
 
     def _log(self, engine: Engine) -> None:
-        self.path.parent.mkdir(parents=True, exist_ok=True)
-        curve = self.path.parent / "curve.csv"
         row = {"epoch": engine.state.epoch, "step": engine.state.iteration, "seconds": round(self._elapsed())}
         row |= {f"train_{name}": round(float(value), 5) for name, value in engine.state.metrics.items()}
         row |= {name: round(float(value), 5) for name, value in self.evaluator.state.metrics.items()}
-        new = not curve.exists()
-        with curve.open("a", newline="") as file:
-            writer = csv.DictWriter(file, row)
-            if new:
-                writer.writeheader()
-            writer.writerow(row)
+        _add_to_curve(self.path.parent / "curve.csv", row)
+
+
+def _add_to_curve(path: Path, row: Mapping[str, Any]) -> None:
+    """Add the row of an epoch, and a column for each value that none before had.
+
+    Rows of this epoch and of later ones are dropped: their run was killed before it saved its state, and is repeated.
+    """
+    rows: list[Mapping[str, Any]] = []
+    if path.exists():
+        with path.open(newline="") as file:
+            rows = [old for old in csv.DictReader(file) if int(old["epoch"]) < row["epoch"]]
+    rows.append(row)
+    columns = list(dict.fromkeys(name for each in rows for name in each))
+
+    def write(partial: str) -> None:
+        with open(partial, "w", newline="") as file:
+            writer = csv.DictWriter(file, columns)
+            writer.writeheader()
+            writer.writerows(rows)
+
+    write_atomically(path, write)
 
 
 class EarlyStop:
-    """End the run when validation has not improved for ``patience`` epochs. Attach it after SaveBest.
+    """End the run when validation has not improved for ``patience`` epochs. Attach it after SaveBest and RunState.
 
     Args:
         best: knows the epoch of the best validation.
@@ -157,11 +242,13 @@ class EarlyStop:
         self.best, self.patience = best, patience
 
     def attach(self, engine: Engine) -> None:
-        """Look after every epoch."""
-        engine.add_event_handler(Events.EPOCH_COMPLETED, self)
+        """Look after every epoch, and at the start: a run that was stopped trains no more when it is started again."""
+        engine.add_event_handler(Events.STARTED | Events.EPOCH_COMPLETED, self)
 
     def __call__(self, engine: Engine) -> None:
-        if self.patience is not None and engine.state.epoch - self.best.best_epoch >= self.patience:
+        if self.patience is None or engine.state.epoch == 0:
+            return
+        if engine.state.epoch - self.best.best_epoch >= self.patience:
             logger.info("stopped: no better validation for %d epochs", self.patience)
             engine.terminate()
 
@@ -176,6 +263,7 @@ class Progress:
 
     def __init__(self, evaluator: Engine, *, metric: str) -> None:
         self.evaluator, self.metric = evaluator, metric
+        self.bar: tqdm | None = None
 
     def attach(self, engine: Engine) -> None:
         """Open the bar at the start (after RunState, to begin where the run goes on), close it at the end."""
@@ -192,11 +280,14 @@ class Progress:
         shown = {"loss": f"{engine.state.output['loss']:.3f}"}
         if self.metric in self.evaluator.state.metrics:
             shown[self.metric] = f"{self.evaluator.state.metrics[self.metric]:.3f}"
+        if skipped := engine.state.metrics.get("skipped"):
+            shown["skipped"] = skipped
         self.bar.set_postfix(shown, refresh=False)
         self.bar.update()
 
     def close(self, engine: Engine, error: BaseException | None = None) -> None:
-        """Close the bar; an exception goes on its way."""
-        self.bar.close()
+        """Close the bar, if there is one yet; an exception goes on its way."""
+        if self.bar is not None:
+            self.bar.close()
         if error is not None:
             raise error
