@@ -12,12 +12,14 @@ from typing import Any
 import numpy as np
 import torch
 from ignite.engine import Engine
+from ignite.metrics import Metric
 from monai.engines import SupervisedEvaluator
 from torch import Tensor, nn
 from torch.nn.functional import interpolate, pixel_shuffle
 
 from bundle.networks.automatic import EMBEDDING_CHANNELS, SemanticSam2d, SemanticSam3d
 from bundle.networks.promptable_sam import PromptableSam
+from bundle.training.distributed import gather
 from bundle.training.losses import LossTerms
 from bundle.training.samples import SampleBatch
 
@@ -67,11 +69,15 @@ class MaskedAutoencoding:
 
     def __call__(self, network: nn.Module, batch: SampleBatch) -> Iterator[LossTerms]:
         """Yield one loss."""
+        yield LossTerms.plain(self.errors(network, batch).mean())
+
+    def errors(self, network: nn.Module, batch: SampleBatch) -> Tensor:
+        """(B,) the error of each image."""
         blanked = self._blanked(batch)
         pixels = interpolate(blanked, scale_factor=float(self.patch), mode="nearest")
         restored = network(batch.images * (1 - pixels))
         error = (_patches(restored.float(), self.patch) - self._normalised(batch.images)).square().mean(dim=1)
-        yield LossTerms.plain((error * blanked[:, 0]).sum() / blanked.sum())
+        return (error * blanked[:, 0]).flatten(1).sum(1) / blanked.flatten(1).sum(1)
 
     def _blanked(self, batch: SampleBatch) -> Tensor:
         """(B, 1, n, n) float, 1 where a patch is blanked: the same number in each image."""
@@ -92,7 +98,7 @@ class MaskedAutoencoding:
 
 
 class ReconstructionEvaluator(SupervisedEvaluator):
-    """Output per batch: minus the loss, so that higher is better as for a DSC.
+    """Output per image: minus its error, so that higher is better as for a DSC.
 
     Args:
         objective: blanks the same patches at every validation, because draw numbers are the slices' own.
@@ -103,11 +109,24 @@ class ReconstructionEvaluator(SupervisedEvaluator):
         super().__init__(decollate=False, **arguments)
         self.objective = objective
 
-    def _iteration(self, engine: Engine, batch: SampleBatch) -> float:
+    def _iteration(self, engine: Engine, batch: SampleBatch) -> list[float]:
         self.network.eval()
         with torch.inference_mode():
-            terms = next(self.objective(self.network, batch.to(self.state.device)))
-        return -terms.total.item()
+            return (-self.objective.errors(self.network, batch.to(self.state.device))).tolist()
+
+
+class MeanScore(Metric):
+    """Mean over the images of all processes; 0 without any image."""
+
+    def reset(self) -> None:
+        self.values: list[float] = []
+
+    def update(self, output: list[float]) -> None:
+        self.values += output
+
+    def compute(self) -> float:
+        values = gather(self.values)
+        return float(np.mean(values)) if values else 0.0
 
 
 def _patches(images: Tensor, patch: int) -> Tensor:
