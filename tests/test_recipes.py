@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import json
 import sqlite3
+import sys
+from dataclasses import replace
 from itertools import product
 from pathlib import Path
 
 import pytest
 import torch
 from monai.bundle import ConfigParser, ConfigWorkflow
-from training_room import make_network_like, small_run_files
+from training_room import SIZE, make_network_like, small_run_files
 from training_room import one_thread as one_thread
 
+from bundle.networks.build import VIT_VARIANTS
 from bundle.networks.checkpoints import open_checkpoint
 from bundle.networks.families import load_family
 from bundle.training.masked import Reconstruction
@@ -34,6 +37,8 @@ def small_run(tmp_path: Path, recipe: str, **overrides) -> ConfigParser:
 @pytest.mark.parametrize("recipe", RECIPES)
 def test_a_recipe_trains_and_leaves_a_checkpoint(tmp_path, recipe):
     run = small_run(tmp_path, recipe)
+    own = load_family(run.get_parsed_content("family_name")).contract
+    assert run.get_parsed_content("train#dataset").contract == replace(own, size=SIZE)
     check_training(run, tmp_path, recipe)
 
 
@@ -83,20 +88,40 @@ def test_a_recipe_says_where_its_constants_come_from(recipe):
     assert content["run_name"] == recipe and len(content["_desc_"]) > 80
 
 
+@pytest.mark.parametrize("recipe", RECIPES)
+def test_a_recipe_says_only_what_differs(recipe):
+    common = json.loads((ROOT / "configs" / "train.json").read_text())
+    content = json.loads((ROOT / "configs" / "recipes" / f"{recipe}.json").read_text())
+    assert [key for key, value in content.items() if key in common and common[key] == value] == []
+
+
 @pytest.mark.parametrize("architecture, tuning, parts", list(product(ENCODERS, METHODS, PARTS)))
-def test_finetune_sam_has_eighteen_combinations(tmp_path, architecture, tuning, parts):
-    run = small_run(tmp_path, "finetune_sam", architecture=architecture, tuning=tuning, parts=parts)
-    family = run.get_parsed_content("family")
-    assert family == load_family(f"finetune_sam-{architecture}-{tuning}_{parts}")
-    assert run.get_parsed_content("trainable") == family.trainable
+def test_each_of_finetune_sams_eighteen_trains_what_it_says(tmp_path, monkeypatch, architecture, tuning, parts):
+    for variant in VIT_VARIANTS:  # narrow and shallow, but the family's own builder, tuning and order of blocks
+        monkeypatch.setitem(VIT_VARIANTS, variant, (64, 2, 4, (1,)))
+    options = {"classes": 3, "image_size": 64} | ({"grid": 4} if architecture == "vit_t" else {})
+    network_def = json.loads((ROOT / "configs" / "train.json").read_text())["network_def"]
+    choice = {"architecture": architecture, "tuning": tuning, "parts": parts}
+    small = {"network_def": network_def, "network_options": options, "steps_per_epoch": 1}
+    run = small_run(tmp_path, "finetune_sam", **choice, **small)
+    family = load_family(f"finetune_sam-{architecture}-{tuning}_{parts}")
+    assert run.get_parsed_content("family") == family
+    network = run.get_parsed_content("network")
+    before = {name: p.detach().clone() for name, p in network.named_parameters()}
+    check_training(run, tmp_path, "finetune_sam")
+    moved = {name.split(".")[0] for name, p in network.named_parameters() if not torch.equal(p, before[name])}
+    assert "mask_decoder" in moved and ("image_encoder" in moved) == (parts == "both")
+    assert open_checkpoint(tmp_path / "best.safetensors").metadata["family"] == family.name
 
 
-@pytest.mark.parametrize("tuning, parts", list(product(METHODS, PARTS)))
-def test_finetune_sam_trains_what_it_says(tmp_path, tuning, parts):
-    run = small_run(tmp_path, "finetune_sam", architecture="vit_t", tuning=tuning, parts=parts)
-    names = {name for name, p in run.get_parsed_content("network").named_parameters() if p.requires_grad}
-    assert any(name.startswith("image_encoder.") for name in names) == (parts == "both")
-    assert any(name.startswith("mask_decoder.") for name in names)
+def test_a_start_that_is_not_here_is_one_sentence(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(sys, "excepthook", sys.excepthook)
+    run = small_run(tmp_path, "medsam", start="sam_vit_h")
+    run.get_parsed_content("initialize")
+    with pytest.raises(RuntimeError) as failed:
+        run.get_parsed_content("run")
+    sys.excepthook(failed.type, failed.value, failed.tb)
+    assert capsys.readouterr().err.startswith("error: the weights of sam_vit_h are not at ")
 
 
 def test_few_shot_training_sees_five_slices(tmp_path):
