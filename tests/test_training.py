@@ -38,6 +38,7 @@ from bundle.training.engines import (
     gradient_scaler,
 )
 from bundle.training.losses import PromptLoss
+from bundle.training.masked import MaskedAutoencoding, MeanScore, Reconstruction, ReconstructionEvaluator
 from bundle.training.network import start_network, train_mode
 from bundle.training.objectives import IterativeObjective
 from bundle.training.samples import EverySample, collate
@@ -232,6 +233,30 @@ def test_a_perfect_automatic_network_scores_one(items):
     engine = evaluate(Perfect(labels), AutomaticEvaluator, dataset, collate, names=ORGANS)
     assert engine.state.metrics["val_dice"] == pytest.approx(1.0)
     assert engine.state.metrics["val_dice_pancreas"] == pytest.approx(1.0)
+
+
+def test_an_automatic_network_is_scored_by_patient():
+    dataset = EverySample(make_pool((1, 1)), CONTRACT)
+    engine = evaluate(
+        Perfect(dataset[0].labels[None].repeat(2, 1, 1)), AutomaticEvaluator, dataset, collate, names=ORGANS
+    )
+    rows = [row["patient"] for row in engine.state.output]
+    assert rows == ["p0", "p0", "p1", "p1"]
+
+
+@pytest.mark.parametrize("batch_size", [1, 2, 3])
+def test_the_score_of_reconstruction_does_not_depend_on_the_batches(batch_size):
+    network, dataset = Reconstruction(make_network()), EverySample(make_pool((3,)), CONTRACT)
+    evaluator = ReconstructionEvaluator(
+        objective=MaskedAutoencoding(),
+        device=torch.device("cpu"),
+        val_data_loader=DataLoader(dataset, batch_size=batch_size, collate_fn=collate),
+        network=network,
+        key_val_metric={"val_score": MeanScore()},
+    )
+    evaluator.run()
+    (terms,) = MaskedAutoencoding()(network, collate([dataset[i] for i in range(3)]))
+    assert evaluator.state.metrics["val_score"] == pytest.approx(-terms.total.item(), rel=1e-4)
 
 
 def test_organs_that_nobody_looked_for_are_not_classes():
