@@ -2,20 +2,28 @@
 
 from __future__ import annotations
 
+import ast
 import csv
 import re
 import runpy
+import shlex
 import sys
 from pathlib import Path
 
 import pytest
-from evaluation_room import run_bundle, write_family, write_weights
+from evaluation_room import write_family, write_weights
+from training_room import one_thread as one_thread
 
 from bundle.data.volume import Volume, read_label, read_volume, write_label, write_volume
 from bundle.evaluation.tables import COMPARISON_FIELDS
 
 SLICES = slice(92, 96)  # of the 112 of the real CT; liver and spleen survive MedSAM's filters here
-PROTOCOLS = ["box", "box_shift_20"]
+QUIET = "--logging_file False"
+SHORTER = (
+    "--workers 1",  # starting processes takes longer than the work
+    f"--family_name tiny.json --start medsam.safetensors --epochs 1 --steps_per_epoch 2 --threads 1 {QUIET}",
+    f"--before_checkpoint medsam.safetensors --limit 2 {QUIET}",
+)
 
 
 @pytest.fixture(scope="module")
@@ -23,8 +31,15 @@ def page(repository):
     return (repository / "docs" / "flare22.md").read_text(encoding="utf-8")
 
 
+@pytest.fixture(scope="module")
+def commands(page):
+    """The words of each command of the page's first block."""
+    block = re.findall(r"```bash\n(.+?)```", page, re.S)[0].replace("\\\n", " ")
+    return [shlex.split(line) for line in block.splitlines()]
+
+
 @pytest.fixture
-def study(real_data, tmp_path, monkeypatch):
+def study(real_data, tmp_path, monkeypatch, one_thread):
     """FLARE22Train with three patients, a small stand-in for MedSAM, and its weights."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(sys, "excepthook", sys.excepthook)
@@ -38,46 +53,50 @@ def study(real_data, tmp_path, monkeypatch):
     return tmp_path
 
 
+@pytest.fixture
+def run(repository, monkeypatch):
+    """Runs a command of the page in this process, with the small family and further options."""
+    own = {r"\b(?=(configs|scripts)/)": f"{repository}/", "^medsam$": "tiny.json"}
+
+    def run_command(words, options):
+        for pattern, replacement in own.items():
+            words = [re.sub(pattern, replacement, word) for word in words]
+        python, *words = [*words, *options.split()]
+        assert python == "python"
+        start = runpy.run_module if words[0] == "-m" else runpy.run_path
+        monkeypatch.setattr(sys, "argv", words[1:] if words[0] == "-m" else words)
+        start(sys.argv[0], run_name="__main__")
+
+    return run_command
+
+
 @pytest.mark.real_data
-def test_three_commands_end_in_the_table_of_baseline_and_fine_tuned(study, repository, capsys):
-    prepare = runpy.run_path(str(repository / "scripts" / "prepare.py"))["main"]
-    options = "--layout flare22 --root FLARE22Train --output flare22 --storage zarr --split 0.7 0.1 0.2 --min-share 0"
-    assert prepare([*options.split(), "--family", "tiny.json"]) == 0
+def test_three_commands_end_in_the_table_of_baseline_and_fine_tuned(study, commands, run, capsys):
+    prepare, train, evaluate = zip(commands, SHORTER, strict=True)
+    with pytest.raises(SystemExit, match="0"):
+        run(*prepare)
     assert "dropped by component_3d" in capsys.readouterr().out
+    run(*train)
+    run(*evaluate)
 
-    tiny = {"dataset_dir": "flare22", "family_name": "tiny.json"}
-    configs = ("train", "recipes/flare22_finetune", "datasets/prepared")
-    named = {"save_best#metadata#family": "$@family.name"}  # a family of one's own is known by its name, not its path
-    run_bundle(*configs, **tiny, **named, start="medsam.safetensors", epochs=1, steps_per_epoch=2, output_dir="tuned")
-
-    run_bundle(
-        *("evaluate", "datasets/prepared", "before_after"),
-        **tiny,
-        before_checkpoint="medsam.safetensors",
-        checkpoint="tuned/best.safetensors",
-        items="$@splits['test']",
-        protocols=PROTOCOLS,
-        pixels_of="$None",
-        before_name="MedSAM",
-        run_name="fine-tuned",
-        output_dir="table",
-    )
-    with Path("table", "comparison.csv").open() as file:
+    table = Path("runs", "flare22_table")
+    with (table / "comparison.csv").open() as file:
         rows = list(csv.DictReader(file))
     assert tuple(rows[0]) == COMPARISON_FIELDS
+    words, _ = evaluate
+    protocols = ast.literal_eval(words[words.index("--protocols") + 1])
+    assert {row["protocol"] for row in rows} == set(protocols)
     organs = {row["organ"] for row in rows if row["protocol"] == "box"}
     assert {"liver", "spleen", "macro mean"} <= organs
-    assert len(rows) == len(PROTOCOLS) * len(organs) * len(("dsc", "nsd"))
-    table = Path("table", "tables.md").read_text(encoding="utf-8")
-    assert re.search(r"DSC before \| +DSC after .* NSD before \| +NSD after", table)
-    assert "MedSAM → fine-tuned" in table
-    assert "NSD at 2 mm" in Path("table", "report.html").read_text(encoding="utf-8")
+    assert len(rows) == len(protocols) * len(organs) * len(("dsc", "nsd"))
+    text = (table / "tables.md").read_text(encoding="utf-8")
+    assert re.search(r"DSC before \| +DSC after .* NSD before \| +NSD after", text)
+    assert "MedSAM → fine-tuned" in text
+    assert "NSD at 2 mm" in (table / "report.html").read_text(encoding="utf-8")
 
 
-def test_the_page_gives_three_commands_and_the_published_numbers(page, repository):
-    commands = re.findall(r"```bash\n(.+?)```", page, re.S)[0].replace("\\\n", " ")
-    starts = [line.split()[:4] for line in commands.splitlines() if line.startswith("python")]
-    assert [start[1] for start in starts] == ["scripts/prepare.py", "-m", "-m"]
+def test_the_page_gives_three_commands_and_the_published_numbers(page, commands, repository):
+    assert [words[1] for words in commands] == ["scripts/prepare.py", "-m", "-m"]
     for name in re.findall(r"configs/[\w/]+\.json", page):
         assert (repository / name).is_file(), name
     assert all(number in page for number in ("0.7572", "0.4871", "0.7684", "0.5913"))
