@@ -90,6 +90,21 @@ def test_a_point_gets_a_second_look_around_its_first_answer(zooming):
     assert answer.mask[30, 10] and not answer.mask[15, 30]
 
 
+def test_several_points_correct_what_the_first_one_on_the_object_found(zooming):
+    points = SlicePrompt(np.array([[30.0, 15.0], [10.0, 30.0], [12.0, 28.0]]), np.array([0, 1, 1]))
+    assert points.first_point().points.tolist() == [[10, 30]]
+    answer = zooming.predict(view(), points)
+    assert zooming.network.masks_seen == [False, True, True]
+    assert answer.encoded >= 2 and answer.placement.window is not None
+    assert answer.mask[30, 10]
+
+
+def test_points_off_the_object_alone_find_nothing_to_look_around(zooming):
+    prompt = SlicePrompt(np.array([[30.0, 15.0]]), np.array([0]))
+    assert prompt.first_point() is None
+    assert zooming.predict(view(), prompt).placement.window is None
+
+
 def test_a_mask_prompt_is_moved_into_the_window_that_is_looked_at(zooming):
     whole = zooming.predict(view(), SlicePrompt(box=np.array([0.0, 0.0, 59.0, 39.0])))
     assert whole.placement.window is None

@@ -73,10 +73,13 @@ class SlicePrompt:
     box: np.ndarray | None = None
     previous: SliceMask | None = None
 
-    @property
-    def is_single_point(self) -> bool:
-        """One point and nothing else."""
-        return len(self.points) == 1 and self.box is None and self.previous is None
+    def first_point(self) -> SlicePrompt | None:
+        """The first point on the object alone, where there are points and nothing else; None where there is more."""
+        on_it = np.flatnonzero(np.asarray(self.point_labels) == 1)
+        if self.box is not None or self.previous is not None or not len(on_it):
+            return None
+        chosen = on_it[:1]
+        return replace(self, points=np.asarray(self.points)[chosen], point_labels=np.asarray(self.point_labels)[chosen])
 
     def around(self) -> np.ndarray | None:
         """(4,) box around all that the prompt says of the object: its box or its earlier mask, and points on it."""
@@ -123,15 +126,18 @@ class SlicePredictor:
 
         SAM answers an ambiguous prompt (one point) with three candidates, of which the one of highest predicted IoU is
         taken; any other prompt with its single mask. A family whose contract zooms looks at the window around the
-        object. One point does not say where that is, so it gets a second look, around the first answer.
+        object. Points alone do not say where that is: the first one finds the object on the whole slice and is asked
+        again in the window around that answer, which the other points then correct.
         """
-        answer = self._look(view, prompt, prompt.around())
-        if self.contract.zoom is None or not prompt.is_single_point or not answer.mask.any():
-            return answer
-        again = replace(prompt, previous=answer)
-        second = self._look(view, again, again.around())
-        encoded, seconds = answer.encoded + second.encoded, answer.encode_seconds + second.encode_seconds
-        return replace(second, encoded=encoded, encode_seconds=seconds)
+        first = prompt.first_point() if self.contract.zoom is not None else None
+        if first is None:
+            return self._look(view, prompt, prompt.around())
+        looks = [self._look(view, first, None)]
+        for points in (first, prompt) if len(prompt.points) > 1 else (first,):
+            again = replace(points, previous=looks[-1] if looks[-1].mask.any() else None)
+            looks.append(self._look(view, again, again.around()))
+        encoded, seconds = sum(look.encoded for look in looks), sum(look.encode_seconds for look in looks)
+        return replace(looks[-1], encoded=encoded, encode_seconds=seconds)
 
     def _look(self, view: SliceView, prompt: SlicePrompt, around: np.ndarray | None) -> SliceMask:
         embedded = self._embed(view, around)
@@ -157,15 +163,23 @@ class SlicePredictor:
         return _Embedded(embedding, placement, computed, time.perf_counter() - started if computed else 0.0)
 
     def _batch(self, prompt: SlicePrompt, placement: Placement) -> PromptBatch:
-        points = torch.as_tensor(placement.to_square(prompt.points), dtype=torch.float32, device=self.device)[None]
-        labels = torch.as_tensor(prompt.point_labels, dtype=torch.long, device=self.device)[None]
+        where, labels = self._points_in_sight(prompt, placement)
+        points = torch.as_tensor(where, dtype=torch.float32, device=self.device)[None]
         box = None if prompt.box is None else placement.box_to_square(prompt.box)
         return PromptBatch(
-            points=points if len(prompt.points) else None,
-            point_labels=labels if len(prompt.points) else None,
+            points=points if len(where) else None,
+            point_labels=torch.as_tensor(labels, dtype=torch.long, device=self.device)[None] if len(where) else None,
             boxes=None if box is None else torch.as_tensor(box, dtype=torch.float32, device=self.device)[None],
             masks=None if prompt.previous is None else self._mask_prompt(prompt.previous, placement),
         )
+
+    @staticmethod
+    def _points_in_sight(prompt: SlicePrompt, placement: Placement) -> tuple[np.ndarray, np.ndarray]:
+        """Points (P, 2) in the square and their labels. A point off the object that lies outside of the window says
+        nothing about what is seen there; points on the object widen the window."""
+        where, labels = placement.to_square(prompt.points), np.asarray(prompt.point_labels)
+        seen = (labels == 1) | ((where > -1) & (where < placement.size)).all(axis=1)
+        return where[seen], labels[seen]
 
     def _mask_prompt(self, previous: SliceMask, placement: Placement) -> Tensor:
         """(1, 1, 4g, 4g) logits of an earlier answer, over the square that is looked at now."""
