@@ -117,6 +117,8 @@ def test_sam_images_equal_segment_anythings_own_preprocessing():
         ({"channels": [{"CT": {"kind": "window", "low": 1}, "other": PERCENTILE, "windowed": IDENTITY}]}, "'high'"),
         ({"normalise": {}}, "normalise must be"),
         ({"sise": 3}, "unknown contract key 'sise'"),
+        ({"carried": []}, "carried must list at least one of box, mask"),
+        ({"carried": ["boxes"]}, "carried must be one of box, mask, got 'boxes'"),
     ],
 )
 def test_a_wrong_contract_says_what_is_wrong(changes, message):

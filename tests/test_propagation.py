@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import numpy as np
+import pytest
 import torch
 
 from bundle.inference.predictor import SliceMask, SlicePrompt
 from bundle.inference.propagation import PropagationRule, propagate
+from bundle.networks.families import list_families, load_family
 
 
 def disc(radius: float, centre=(16, 16)) -> SliceMask:
@@ -68,6 +70,25 @@ def test_the_object_may_wander_but_not_swell():
 def test_boxes_stay_in_the_users_box():
     prompt = PropagationRule(margin=0.06).next_prompt(disc(8), np.array([10.0, 4.0, 20.0, 30.0]))
     np.testing.assert_allclose(prompt.box, [10.0, 6.98, 20.0, 25.02], atol=0.01)
+
+
+def test_answers_stay_in_the_users_box():
+    answers = propagate({0: disc(8)}, lambda index, prompt: disc(8), first=0, last=2, limit=np.array([10, 4, 20, 30]))
+    columns = np.flatnonzero(answers[2].mask.any(axis=0))
+    assert (columns[0], columns[-1]) == (10, 20)
+
+
+@pytest.mark.parametrize("carried", [("box",), ("mask",), ("box", "mask")])
+def test_the_next_slice_is_asked_with_what_the_family_carries(carried):
+    prompt = PropagationRule(carried=carried).next_prompt(disc(8), None)
+    assert (prompt.box is not None, prompt.previous is not None) == ("box" in carried, "mask" in carried)
+
+
+def test_no_family_carries_what_it_was_not_trained_with():
+    for name in list_families():
+        family = load_family(name)
+        if "none" not in family.prompts:
+            assert set(family.contract.carried) <= set(family.prompts), name
 
 
 def test_an_empty_mask_has_no_next_prompt():

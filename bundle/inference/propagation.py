@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from itertools import pairwise
 
 import numpy as np
 
 from bundle.inference.predictor import SliceMask, SlicePrompt
+from bundle.transforms.contract import CARRIED
 from bundle.transforms.simulation import tight_box
 
 Ask = Callable[[int, SlicePrompt], SliceMask]
@@ -20,23 +21,23 @@ Ask = Callable[[int, SlicePrompt], SliceMask]
 class PropagationRule:
     """When to go on and with which prompt.
 
-    The next slice is asked with the box of the previous mask, a little wider, and with the previous logits as a mask
-    prompt (the ``mask`` projection of micro-sam). The object has ended where the mask is empty or overlaps the previous
-    one too little.
+    The next slice is asked with the box of the previous mask, a little wider, with the previous logits as a mask
+    prompt, or with both, as the family's contract says (micro-sam calls it the projection). The object has ended where
+    the mask is empty or overlaps the previous one too little.
 
     Attributes:
+        carried: what of the previous answer is handed on, "box", "mask" or both.
         margin: the box grows by this share of its sides, and by at least one pixel, because the object may, ...
         growth: ... but stays below this multiple of the largest seed's box: it may wander, not swell.
         smallest_iou: stop when the masks of two neighbours overlap less than this.
         smallest_share: stop when a mask has shrunk below this share of the largest one seen on the way.
-        use_mask: hand the previous answer on as a mask prompt.
     """
 
+    carried: tuple[str, ...] = CARRIED
     margin: float = 0.1
     growth: float = 1.15
     smallest_iou: float = 0.5
     smallest_share: float = 0.02
-    use_mask: bool = True
 
     def next_prompt(
         self, previous: SliceMask, limit: np.ndarray | None, largest: np.ndarray | None = None
@@ -50,14 +51,17 @@ class PropagationRule:
         """
         if not previous.mask.any():
             return None
+        box = self._next_box(previous, limit, largest) if "box" in self.carried else None
+        return SlicePrompt(box=box, previous=previous if "mask" in self.carried else None)
+
+    def _next_box(self, previous: SliceMask, limit: np.ndarray | None, largest: np.ndarray | None) -> np.ndarray:
         low, high = np.split(tight_box(previous.mask).astype(float), 2)
         grow = np.maximum(1.0, self.margin * (high - low + 1))
         if largest is not None:
             grow = np.minimum(grow, (self.growth * largest - (high - low + 1)) / 2)
         height, width = previous.mask.shape
         floor, ceiling = (limit[:2], limit[2:]) if limit is not None else ((0, 0), (width - 1, height - 1))
-        box = np.concatenate([np.clip(low - grow, floor, ceiling), np.clip(high + grow, floor, ceiling)])
-        return SlicePrompt(box=box, previous=previous if self.use_mask else None)
+        return np.concatenate([np.clip(low - grow, floor, ceiling), np.clip(high + grow, floor, ceiling)])
 
     def ended(self, previous: SliceMask, current: SliceMask, largest: int) -> bool:
         """Whether the object is no longer on the current slice."""
@@ -86,7 +90,7 @@ def propagate(
         seeds: the answers on the slices that were prompted.
         ask: answers a prompt on a slice.
         first, last: range of slices, both included.
-        limit: (4,) box in pixels that no prompt leaves, or None.
+        limit: (4,) box in pixels that no answer but a seed leaves, or None.
         rule: when to stop, and how the next slice is asked.
 
     Returns:
@@ -111,6 +115,16 @@ def _largest_sides(seeds: Iterable[SliceMask]) -> np.ndarray | None:
     return np.max([box[2:] - box[:2] + 1 for box in boxes], axis=0) if boxes else None
 
 
+def _within(answer: SliceMask, limit: np.ndarray | None) -> SliceMask:
+    """The answer without what lies outside of the limit."""
+    if limit is None:
+        return answer
+    x0, y0, x1, y1 = np.round(limit).astype(int)
+    mask = np.zeros_like(answer.mask)
+    mask[y0 : y1 + 1, x0 : x1 + 1] = answer.mask[y0 : y1 + 1, x0 : x1 + 1]
+    return replace(answer, mask=mask)
+
+
 def _walk(
     answers: dict[int, SliceMask],
     ask: Ask,
@@ -128,7 +142,7 @@ def _walk(
         prompt = rule.next_prompt(previous, limit, largest)
         if prompt is None:
             return
-        current = ask(index, prompt)
+        current = _within(ask(index, prompt), limit)
         if stop and rule.ended(previous, current, biggest):
             return
         answers[index] = current

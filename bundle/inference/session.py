@@ -65,11 +65,12 @@ class InteractiveSession:
     Args:
         volume: the image.
         predictor: the model.
-        rule: how a slice's answer travels through the volume.
+        rule: how a slice's answer travels through the volume; by default with what the family's contract carries.
     """
 
     def __init__(self, volume: Volume, predictor: SlicePredictor, *, rule: PropagationRule | None = None) -> None:
-        self.volume, self.predictor, self.rule = volume, predictor, rule or PropagationRule()
+        self.volume, self.predictor = volume, predictor
+        self.rule = rule or PropagationRule(carried=predictor.contract.carried)
         self.intensity = predictor.contract.intensity(volume.array, volume.modality)
         self._history: dict[tuple[str, int, int], list[tuple[SlicePrompt, SliceMask]]] = {}
         self._lock = threading.Lock()
