@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import argparse
 import base64
-import csv
 import json
 import math
 import shlex
@@ -22,16 +21,16 @@ from pathlib import Path
 from typing import Any
 
 import cv2
-import monai.bundle
 import numpy as np
 from monai.bundle import ConfigParser
 
 from bundle.evaluation.evaluator import pictures_of
 from bundle.evaluation.figures import Scene, overlays
-from bundle.evaluation.records import last_steps, read_records, write_csv
+from bundle.evaluation.records import last_steps, read_csv, read_records, write_csv
 from bundle.evaluation.report import overlays_of
 from bundle.evaluation.statistics import Record
 from bundle.evaluation.tables import Table
+from bundle.layers import run_unless
 from bundle.messages import explain_errors
 from bundle.networks.families import BUNDLE_ROOT, load_family, structure_of
 from bundle.networks.files import sha256_of, write_atomically
@@ -122,17 +121,6 @@ def evaluate(part: str, options: argparse.Namespace) -> None:
         output_dir=str(folder),
         **tuned,
     )
-
-
-def run_unless(done: Path, configs: Sequence[str], **values: Any) -> None:
-    """`python -m monai.bundle run` with these layers and values, in this process, unless the file is there."""
-    if done.exists():
-        print(f"{done} is there")
-        return
-    files = [f"configs/{name}.json" for name in configs]
-    words = [part for name, value in values.items() for part in (f"--{name}", str(value))]
-    print(shlex.join(["python", "-m", "monai.bundle", "run", "--config_file", str(files), *words]), flush=True)
-    monai.bundle.run(config_file=[str(BUNDLE_ROOT / file) for file in files], logging_file=False, **values)
 
 
 def weights_of(part: str, options: argparse.Namespace) -> Path:
@@ -249,12 +237,6 @@ def table_of(rows: Iterable[Mapping[str, Any]], protocol: str, organs: Sequence[
 def _score_and_p(row: Mapping[str, str]) -> tuple[str, str]:
     mean, low, high = (float(row[name]) for name in ("mean", "low", "high"))
     return f"{mean:.3f} [{low:.3f}, {high:.3f}]", f"{float(row['p_value']):.2g}" if "p_value" in row else "-"
-
-
-def read_csv(path: Path) -> list[dict[str, str]]:
-    """The rows of a table."""
-    with path.open(newline="", encoding="utf-8") as file:
-        return list(csv.DictReader(file))
 
 
 # ---- the picture ----------------------------------------------------------------------------------------------------

@@ -6,12 +6,14 @@ import json
 from pathlib import Path
 
 from monai.bundle import run
-from training_room import CONTRACT, GRID, SIZE
+from training_room import CONTRACT, GRID, ORGANS, SIZE, make_slice
 
+from bundle.data.volume import Volume, write_label, write_volume
 from bundle.networks.checkpoints import save_checkpoint
 from bundle.networks.families import BUNDLE_ROOT, build_network, load_family
 
 CONFIGS = BUNDLE_ROOT / "configs"
+AFFINE = [[-1, 0, 0, 0], [0, -1, 0, 0], [0, 0, 1, 0], [0, 0, 0, 1]]
 
 
 def write_family(folder: Path, *, base: str = "default", **options) -> Path:
@@ -35,6 +37,22 @@ def write_family(folder: Path, *, base: str = "default", **options) -> Path:
     path = folder / "tiny.json"
     path.write_text(json.dumps(content))
     return path
+
+
+def write_two_organs(folder: Path) -> None:
+    """`abdomen-ct-2d` as the real data: one organ is labelled on each of 11 slices, patients are split."""
+    lists = {"training": [], "validation": []}
+    for n in range(11):  # the last patient has no pancreas
+        split = "training" if n < 6 else "validation"
+        organ = 1 + n % 2
+        part = make_slice(n, patient=f"{split}-{n // 2 % 3}", ids=(organ,))
+        name = f"{ORGANS[organ]}_{n}.png"
+        picture = Volume(part.picture.T[:, :, None], AFFINE, "windowed")
+        write_volume(picture, folder / "abdomen-ct-2d" / "images" / name)
+        write_label(part.labels.T[:, :, None], picture, folder / "abdomen-ct-2d" / "labels" / name)
+        lists[split].append({"image": f"images/{name}", "label": f"labels/{name}", "patient": part.patient})
+    labels = {"0": "background", **{str(value): name for value, name in ORGANS.items()}}
+    (folder / "abdomen-ct-2d" / "datalist.json").write_text(json.dumps({"labels": labels, **lists}))
 
 
 def write_weights(family: Path, path: Path, *, seed: int) -> Path:

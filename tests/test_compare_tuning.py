@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import csv
-import json
 import re
 import runpy
 import sys
@@ -12,15 +11,12 @@ import cv2
 import monai.bundle
 import pytest
 import torch
-from evaluation_room import write_family, write_weights
-from training_room import ORGANS, make_slice
+from evaluation_room import write_family, write_two_organs, write_weights
 
-from bundle.data.volume import Volume, write_label, write_volume
 from bundle.evaluation.records import read_records
 from bundle.networks.checkpoints import open_checkpoint
 from bundle.networks.families import build_network
 
-AFFINE = [[-1, 0, 0, 0], [0, -1, 0, 0], [0, 0, 1, 0], [0, 0, 0, 1]]
 SET_THREADS = torch.set_num_threads
 PARTS = ("base", "decoder", "lora", "adapters", "full")
 
@@ -37,20 +33,9 @@ def main(script):
 
 @pytest.fixture(scope="module")
 def data(tmp_path_factory):
-    """Laid out as the real data: one organ is labelled on each slice, patients are split; a family and its weights."""
+    """Slices laid out as the real data; a family and its weights."""
     folder = tmp_path_factory.mktemp("data")
-    lists = {"training": [], "validation": []}
-    for n in range(11):  # the last patient has no pancreas
-        split = "training" if n < 6 else "validation"
-        organ = 1 + n % 2
-        part = make_slice(n, patient=f"{split}-{n // 2 % 3}", ids=(organ,))
-        name = f"{ORGANS[organ]}_{n}.png"
-        picture = Volume(part.picture.T[:, :, None], AFFINE, "windowed")
-        write_volume(picture, folder / "abdomen-ct-2d" / "images" / name)
-        write_label(part.labels.T[:, :, None], picture, folder / "abdomen-ct-2d" / "labels" / name)
-        lists[split].append({"image": f"images/{name}", "label": f"labels/{name}", "patient": part.patient})
-    labels = {"0": "background", **{str(value): name for value, name in ORGANS.items()}}
-    (folder / "abdomen-ct-2d" / "datalist.json").write_text(json.dumps({"labels": labels, **lists}))
+    write_two_organs(folder)
     write_weights(write_family(folder), folder / "base.safetensors", seed=0)
     return folder
 

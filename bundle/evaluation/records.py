@@ -250,6 +250,12 @@ def write_csv(path: Path, rows: Iterable[Mapping[str, Any]], fields: Sequence[st
     temporary.replace(path)
 
 
+def read_csv(path: Path) -> list[dict[str, str]]:
+    """The rows of a table that `write_csv` wrote."""
+    with path.open(newline="") as file:
+        return list(csv.DictReader(file))
+
+
 def _mask_path(folder: Path, key: str, organ: str, protocol: str) -> Path:
     return folder / "masks" / protocol / (re.sub(r"[^\w.#-]", "_", f"{key}-{organ}") + ".png")
 

@@ -1,0 +1,170 @@
+"""Train networks of several sizes in the same short way, and put quality and speed side by side.
+
+    python scripts/compare_networks.py --out runs/networks
+
+Each variant is the family `default` with another encoder or grid. All start from nothing and see the same slices and
+boxes in the same order (configs/recipes/shipped/network_table.json); the weights after the last step are scored on the
+validation patients' boxes. At the end the encoders and decoders of all variants are timed in turns; `--variants` says
+which of them are trained as well. It leaves table.md and table.csv. A killed run goes on when it is started again.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import statistics
+import sys
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from bundle.evaluation.records import read_csv, write_csv
+from bundle.evaluation.tables import Table
+from bundle.layers import run_unless
+from bundle.messages import explain_errors
+from bundle.networks.families import BUNDLE_ROOT, FAMILIES_FOLDER, Family, build_network, load_family
+from bundle.networks.files import write_atomically
+from bundle.networks.promptable_sam import PromptBatch
+from bundle.networks.summary import summarise
+
+# What differs from the shipped family. LiteMedSAM's variant has no stride in its stem and SAM's plain neck.
+VARIANTS: dict[str, dict[str, Any]] = {
+    "grid 16, fine": {"grid": 16},
+    "grid 32": {"fine": False},
+    "grid 32, fine (shipped)": {},
+    "grid 64, fine": {"grid": 64},
+    "LiteMedSAM's, grid 64": {
+        "grid": 64,
+        "stem": "pointwise",
+        "neck": "sam",
+        "window_sizes": [7, 14, 7],
+        "fine": False,
+    },
+    "512 px, grid 32, fine": {"image_size": 512},
+}
+PROTOCOL = "box_jitter_20"
+SCORES = ("dsc", "nsd")
+ROUNDS = 15
+PER_EPOCH = 20
+FIELDS = ("variant", "parameters", "gmacs", "train_seconds", "encode_seconds", "decode_seconds")
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command; 0 when all is done, 2 when it cannot be done as asked."""
+    options = arguments(argv)
+    if options.steps % PER_EPOCH:
+        print(f"error: --steps must be a multiple of {PER_EPOCH}, got {options.steps}", file=sys.stderr)
+        return 2
+    families = {name: write_family(name, options) for name in VARIANTS}
+    for number, (name, family) in enumerate(families.items(), start=1):
+        if number in options.variants:
+            print(f"[{number}/{len(VARIANTS)}] {name}", flush=True)
+            train_and_evaluate(family, options)
+    seconds = time_in_turns({name: build_network(load_family(path), random=True) for name, path in families.items()})
+    rows = [row_of(name, load_family(path), options) | seconds[name] for name, path in families.items()]
+    organs = sorted({name for row in rows for name in row} - set(FIELDS))
+    write_csv(options.out / "table.csv", rows, (*FIELDS, *organs))
+    text = table_of(rows, organs)
+    write_atomically(options.out / "table.md", lambda partial: Path(partial).write_text(text, encoding="utf-8"))
+    print(text)
+    return 0
+
+
+def arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
+    """Parse the command line."""
+    numbered = "which are trained: " + "; ".join(f"{number} {name}" for number, name in enumerate(VARIANTS, start=1))
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--steps", type=int, default=200, help="of 8 slices")
+    parser.add_argument("--out", type=Path, required=True, help="folder of the run; it can be continued")
+    numbers = range(1, len(VARIANTS) + 1)
+    parser.add_argument(
+        "--variants", nargs="+", type=int, choices=numbers, default=list(numbers), help=f"trained: {numbered}"
+    )
+    parser.add_argument("--family", default="default", help="the family that the variants differ from")
+    parser.add_argument("--dataset", default="abdomen_ct_2d", help="a layer of configs/datasets")
+    parser.add_argument("--seed", type=int, default=0, help="of weights, samples and prompts")
+    return parser.parse_args(argv)
+
+
+def write_family(variant: str, options: argparse.Namespace) -> Path:
+    """The family file of a variant."""
+    base = options.family if options.family.endswith(".json") else FAMILIES_FOLDER / f"{options.family}.json"
+    content = json.loads(Path(base).read_text(encoding="utf-8"))
+    content["network_def"] |= VARIANTS[variant]
+    content["contract"]["size"] = content["network_def"]["image_size"]
+    content["checkpoint"] = None
+    path = options.out / f"{list(VARIANTS).index(variant) + 1}" / "family.json"
+    write_atomically(path, lambda partial: Path(partial).write_text(json.dumps(content, indent=2)))
+    return path
+
+
+def train_and_evaluate(family: Path, options: argparse.Namespace) -> None:
+    """MONAI's command for the one and for the other."""
+    folder, common = family.parent, {"family_name": str(family), "seed": options.seed}
+    layers = ["train", "recipes/default", f"datasets/{options.dataset}", "recipes/shipped/network_table"]
+    epochs = options.steps // PER_EPOCH
+    length = {"epochs": epochs, "steps_per_epoch": PER_EPOCH, "val_interval": epochs}
+    weights = folder / "best.safetensors"
+    run_unless(weights, layers, **common, **length, output_dir=str(folder), bundle_root=str(BUNDLE_ROOT))
+    run_unless(
+        folder / "evaluation" / "report.html",
+        ["evaluate", f"datasets/{options.dataset}"],
+        **common,
+        checkpoint=str(weights),
+        protocols=[PROTOCOL],
+        run_name="box",
+        output_dir=str(folder / "evaluation"),
+    )
+
+
+@torch.inference_mode()
+def time_in_turns(networks: Mapping[str, torch.nn.Module]) -> dict[str, dict[str, float]]:
+    """Median seconds to encode one image and to decode one box of it; the networks take turns."""
+    seconds = {name: {"encode_seconds": [], "decode_seconds": []} for name in networks}
+    for turn in range(ROUNDS + 2):
+        for name, network in networks.items():
+            side = network.image_size
+            image, box = torch.zeros(1, *network.input_shape), torch.tensor([[0.3, 0.3, 0.6, 0.6]]) * side
+            started = time.perf_counter()
+            embedding = network.encode(image)
+            encoded = time.perf_counter()
+            network.decode(embedding, PromptBatch(boxes=box), multimask=False)
+            if turn >= 2:  # the first ones also allocate
+                seconds[name]["encode_seconds"].append(encoded - started)
+                seconds[name]["decode_seconds"].append(time.perf_counter() - encoded)
+    return {name: {key: statistics.median(values) for key, values in both.items()} for name, both in seconds.items()}
+
+
+def row_of(variant: str, family: Family, options: argparse.Namespace) -> dict[str, Any]:
+    """What a variant costs and, where it was trained, reaches; the scores are named `organ score`."""
+    folder = options.out / f"{list(VARIANTS).index(variant) + 1}"
+    size = summarise(family)
+    row = {"variant": variant, "parameters": size.parameters, "gmacs": round(size.gmacs, 2)}
+    if not (folder / "evaluation" / "report.html").exists():
+        return row
+    *_, last = read_csv(folder / "curve.csv")
+    row["train_seconds"] = float(last["seconds"])
+    for found in read_csv(folder / "evaluation" / "summary.csv"):
+        if found["score"] in SCORES and found["organ"] != "macro mean":
+            row[f"{found['organ']} {found['score'].upper()}"] = float(found["mean"])
+    return row
+
+
+def table_of(rows: Sequence[Mapping[str, Any]], organs: Sequence[str]) -> str:
+    """The rows as Markdown."""
+    titles = ["variant", "parameters", "GMACs", "encode ms", "decode ms", "training s", *organs]
+    reached = [("train_seconds", 0), *((name, 3) for name in organs)]
+    cells = []
+    for row in rows:
+        times = [f"{1000 * row[name]:.0f}" for name in ("encode_seconds", "decode_seconds")]
+        trained = [f"{row[name]:.{digits}f}" if name in row else "-" for name, digits in reached]
+        cells.append([row["variant"], f"{row['parameters']:,}", f"{row['gmacs']:.1f}", *times, *trained])
+    return Table(titles, cells, 1).as_markdown()
+
+
+if __name__ == "__main__":
+    explain_errors()
+    sys.exit(main())
