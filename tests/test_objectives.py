@@ -24,8 +24,6 @@ pytestmark = pytest.mark.usefixtures("one_thread")
 class Recorder(torch.nn.Module):
     """A network that keeps the prompts it is asked, and always answers an empty mask."""
 
-    grid_size = GRID
-
     def __init__(self) -> None:
         super().__init__()
         self.prompt_encoder = torch.nn.Linear(1, 1)
@@ -73,15 +71,6 @@ def test_a_single_point_lies_in_its_object_and_gets_candidates():
     for (x, y), mask in zip(out.asked[0].points[:, 0].long().tolist(), batch.masks, strict=True):
         assert mask[y, x]
     assert out.multimask == [True]
-
-
-def test_a_neighbours_mask_comes_without_box_and_points_and_is_corrected_with_the_answer():
-    batch = make_batch()
-    objective = IterativeObjective(PromptLoss(), steps=2, neighbour_probability=1.0, mask_probability=0.0)
-    first, second = ask(objective, batch).asked
-    assert first.boxes is None and first.points is None and (first.masks.amax(dim=(1, 2, 3)) > 0).all()
-    assert second.points.shape == (len(batch.masks), 1, 2)
-    assert (second.masks < 0).all()  # the answer, not the neighbour's mask
 
 
 def test_box_or_point_is_drawn_by_the_step():

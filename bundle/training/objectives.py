@@ -48,8 +48,6 @@ class IterativeObjective:
         steps: number of rounds (micro-sam and MedicoSAM use 8).
         start: "random" by ``box_probability``, or "alternate": a point in even steps, a box in odd ones (micro-sam).
         box_probability: share of batches that start from a box rather than a point.
-        neighbour_probability: share of batches that start from neither, but from where the object was on a neighbouring
-            slice, as propagation asks.
         corrections: "error" clicks once in the error (its centre, or any pixel of it); "pair" clicks on what was missed
             and on what was invented (micro-sam).
         mask_probability: share of batches whose corrections see the previous mask (0.5 in micro-sam).
@@ -72,7 +70,6 @@ class IterativeObjective:
         steps: int = 3,
         start: str = "random",
         box_probability: float = 0.5,
-        neighbour_probability: float = 0.0,
         corrections: str = "error",
         mask_probability: float = 0.5,
         box_jitter: float = 5.0,
@@ -88,8 +85,7 @@ class IterativeObjective:
             raise ValueError(f"corrections must be one of {', '.join(_CORRECTIONS)}, got {corrections!r}")
         self.loss, self.steps, self.seed = loss, steps, seed
         self.start, self.correct = start, _CORRECTIONS[corrections]
-        self.box_probability, self.neighbour_probability = box_probability, neighbour_probability
-        self.mask_probability = mask_probability
+        self.box_probability, self.mask_probability = box_probability, mask_probability
         self.box_jitter, self.wide_jitter, self.box_share = box_jitter, wide_jitter, box_share
         self.wide_share = box_share if wide_share is None else wide_share
         self.tight_share = tight_share
@@ -97,9 +93,8 @@ class IterativeObjective:
     def __call__(self, network: nn.Module, batch: SampleBatch) -> Iterator[LossTerms]:
         """Yield the mean loss of all rounds."""
         user = SimulatedUser(batch, self.seed)
-        prompts = self._first_prompts(user, batch.step, network)
-        # Nothing but the mask says which object a neighbour's mask was about.
-        with_mask = user.choices.random() < self.mask_probability or prompts.masks is not None
+        prompts = self._first_prompts(user, batch.step)
+        with_mask = user.choices.random() < self.mask_probability
         embeddings = network.encode(batch.images)
         terms = []
         for step in range(self.steps):
@@ -110,9 +105,7 @@ class IterativeObjective:
                 prompts = with_points(prompts, *user.corrections(prediction, self.correct), mask)
         yield LossTerms.mean(terms)
 
-    def _first_prompts(self, user: SimulatedUser, step: int, network: nn.Module) -> PromptBatch:
-        if self.neighbour_probability and user.choices.random() < self.neighbour_probability:
-            return user.neighbours(4 * network.grid_size)
+    def _first_prompts(self, user: SimulatedUser, step: int) -> PromptBatch:
         box = step % 2 == 1 if self.start == "alternate" else user.choices.random() < self.box_probability
         if box:
             return user.boxes(self._box)

@@ -17,10 +17,9 @@ from torch.nn.functional import interpolate
 
 from bundle.networks.promptable_sam import MaskPrediction, PromptBatch
 from bundle.training.samples import SampleBatch
-from bundle.transforms.neighbour import neighbour_logits
 from bundle.transforms.simulation import LabelledPoints
 
-# Given the mask of an object and its generator: a box (4,), a point (2,), or a mask prompt (1, 4g, 4g).
+# Given the mask of an object and its generator: a box (4,), or a point (2,).
 Draw = Callable[[np.ndarray, np.random.Generator], np.ndarray]
 # Given mask, answer and generator: the clicks that correct the answer.
 Correct = Callable[[np.ndarray, np.ndarray, np.random.Generator], LabelledPoints]
@@ -52,11 +51,6 @@ class SimulatedUser:
         points = self._draw(draw)[:, None]
         labels = torch.ones(len(points), 1, dtype=torch.long, device=self.device)
         return PromptBatch(points=points, point_labels=labels, image_index=self.index)
-
-    def neighbours(self, size: int) -> PromptBatch:
-        """For each object a mask prompt (size, size) of where it was on a neighbouring slice."""
-        masks = self._draw(lambda mask, rng: neighbour_logits(mask, rng, size)[None])
-        return PromptBatch(masks=masks, image_index=self.index)
 
     def corrections(self, prediction: MaskPrediction, correct: Correct) -> tuple[Tensor, Tensor]:
         """Clicks on the error of the best masks: points (N, P, 2) and labels (N, P)."""
