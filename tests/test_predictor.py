@@ -90,6 +90,23 @@ def test_a_point_gets_a_second_look_around_its_first_answer(zooming):
     assert answer.mask[30, 10] and not answer.mask[15, 30]
 
 
+class EverythingBright(BrightRegionSam):
+    """Answers every bright region, wherever the prompt points."""
+
+    def _segment(self, picture, prompts, row):
+        return torch.where(picture > 0.5, 8.0, -8.0)
+
+
+@pytest.mark.parametrize(("point", "pieces"), [((10, 30), (True, False)), ((50, 5), (True, True))])
+def test_one_point_finds_one_connected_piece_unless_it_lies_beside_all(point, pieces):
+    contract = replace(bright_contract(), zoom=Zoom(margin=0.5, smallest=8, whole=0.7))
+    everything = SlicePredictor(EverythingBright(), contract, store=EmbeddingStore())
+    mask = everything.predict(view(), at(*point)).mask
+    assert (mask[30, 10], mask[15, 30]) == pieces
+    two = SlicePrompt(np.array([[10.0, 30.0], [30.0, 15.0]]), np.array([1, 1]))
+    assert everything.predict(view(), two).mask[[30, 15], [10, 30]].all()
+
+
 def test_several_points_correct_what_the_first_one_on_the_object_found(zooming):
     points = SlicePrompt(np.array([[30.0, 15.0], [10.0, 30.0], [12.0, 28.0]]), np.array([0, 1, 1]))
     assert points.first_point().points.tolist() == [[10, 30]]

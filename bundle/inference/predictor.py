@@ -6,6 +6,7 @@ import hashlib
 import time
 from dataclasses import dataclass, field, replace
 
+import cv2
 import numpy as np
 import torch
 from torch import Tensor
@@ -127,15 +128,17 @@ class SlicePredictor:
         SAM answers an ambiguous prompt (one point) with three candidates, of which the one of highest predicted IoU is
         taken; any other prompt with its single mask. A family whose contract zooms looks at the window around the
         object. Points alone do not say where that is: the first one finds the object on the whole slice and is asked
-        again in the window around that answer, which the other points then correct.
+        again in the window around that answer, which the other points then correct. What one point finds is one
+        connected piece.
         """
         first = prompt.first_point() if self.contract.zoom is not None else None
         if first is None:
             return self._look(view, prompt, prompt.around())
-        looks = [self._look(view, first, None)]
+        looks = [_pointed_at(self._look(view, first, None), first)]
         for points in (first, prompt) if len(prompt.points) > 1 else (first,):
             again = replace(points, previous=looks[-1] if looks[-1].mask.any() else None)
-            looks.append(self._look(view, again, again.around()))
+            look = self._look(view, again, again.around())
+            looks.append(_pointed_at(look, first) if points is first else look)
         encoded, seconds = sum(look.encoded for look in looks), sum(look.encode_seconds for look in looks)
         return replace(looks[-1], encoded=encoded, encode_seconds=seconds)
 
@@ -193,3 +196,12 @@ class SlicePredictor:
         digest = hashlib.sha256(about.encode())
         digest.update(np.ascontiguousarray(view.picture))
         return digest.hexdigest()
+
+
+def _pointed_at(answer: SliceMask, prompt: SlicePrompt) -> SliceMask:
+    """The connected piece of an answer that the first point lies on; the whole answer where it lies beside it."""
+    _, pieces = cv2.connectedComponents(answer.mask.astype(np.uint8), connectivity=8)
+    height, width = answer.mask.shape
+    column, row = np.clip(np.round(prompt.points[0]).astype(int), 0, (width - 1, height - 1))
+    piece = pieces[row, column]
+    return replace(answer, mask=pieces == piece) if piece else answer

@@ -34,7 +34,7 @@ class PropagationRule:
     """
 
     carried: tuple[str, ...] = CARRIED
-    margin: float = 0.1
+    margin: float = 0.05
     growth: float = 1.15
     smallest_iou: float = 0.5
     smallest_share: float = 0.02
