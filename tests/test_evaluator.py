@@ -159,7 +159,7 @@ def test_a_folder_without_a_run_is_refused(tmp_path):
 class Thresholds:
     """A predictor that takes what is as bright as the middle of its prompt."""
 
-    contract = SimpleNamespace(intensity=lambda array, modality: (View(0, 255),))
+    contract = SimpleNamespace(intensity=lambda array, modality: (View(0, 255),), carried=("box", "mask"))
 
     def predict(self, view, prompt):
         picture = np.round(view.picture)
