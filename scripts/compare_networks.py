@@ -55,8 +55,10 @@ FIELDS = ("variant", "parameters", "gmacs", "train_seconds", "encode_seconds", "
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command; 0 when all is done, 2 when it cannot be done as asked."""
     options = arguments(argv)
-    if options.steps % PER_EPOCH:
-        print(f"error: --steps must be a multiple of {PER_EPOCH}, got {options.steps}", file=sys.stderr)
+    try:
+        remember(options)
+    except ValueError as error:
+        print(f"error: {error}", file=sys.stderr)
         return 2
     families = {name: write_family(name, options) for name in VARIANTS}
     for number, (name, family) in enumerate(families.items(), start=1):
@@ -87,6 +89,21 @@ def arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--dataset", default="abdomen_ct_2d", help="a layer of configs/datasets")
     parser.add_argument("--seed", type=int, default=0, help="of weights, samples and prompts")
     return parser.parse_args(argv)
+
+
+def remember(options: argparse.Namespace) -> None:
+    """Keep what the run depends on; a run with something else must not be continued.
+
+    Raises:
+        ValueError: the length is no whole number of epochs, or the folder holds another run.
+    """
+    if options.steps < 1 or options.steps % PER_EPOCH:
+        raise ValueError(f"--steps must be a multiple of {PER_EPOCH}, got {options.steps}")
+    wanted = {name: getattr(options, name) for name in ("steps", "family", "dataset", "seed")}
+    path = options.out / "settings.json"
+    if path.exists() and (found := json.loads(path.read_text())) != wanted:
+        raise ValueError(f"{options.out} holds a run with {found}, got {wanted}; choose another --out")
+    write_atomically(path, lambda partial: Path(partial).write_text(json.dumps(wanted)))
 
 
 def write_family(variant: str, options: argparse.Namespace) -> Path:

@@ -50,6 +50,12 @@ def test_a_variant_differs_in_its_network(rows):
     assert int(rows["fine"]["parameters"]) > int(rows["plain"]["parameters"])
 
 
+def test_a_folder_of_another_run_is_refused(main, tmp_path, capsys):
+    (tmp_path / "settings.json").write_text('{"steps": 40}')
+    assert main(["--out", str(tmp_path), "--steps", "20"]) == 2
+    assert "holds a run with {'steps': 40}" in capsys.readouterr().err
+
+
 def test_a_length_that_is_no_whole_number_of_epochs_is_refused(main, tmp_path, capsys):
     assert main(["--out", str(tmp_path), "--steps", "30"]) == 2
     assert "multiple of 20, got 30" in capsys.readouterr().err
