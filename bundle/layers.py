@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import json
 import shlex
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import monai.bundle
 
 from bundle.networks.families import BUNDLE_ROOT
+from bundle.networks.files import write_atomically
 
 
 def run_unless(done: Path, layers: Sequence[str], **values: Any) -> None:
@@ -27,3 +29,15 @@ def run_unless(done: Path, layers: Sequence[str], **values: Any) -> None:
     words = [part for name, value in values.items() for part in (f"--{name}", str(value))]
     print(shlex.join(["python", "-m", "monai.bundle", "run", "--config_file", str(files), *words]), flush=True)
     monai.bundle.run(config_file=[str(BUNDLE_ROOT / file) for file in files], logging_file=False, **values)
+
+
+def remember_settings(folder: Path, wanted: Mapping[str, Any]) -> None:
+    """Keep what a run depends on as `settings.json` in its folder.
+
+    Raises:
+        ValueError: the folder holds a run with something else, which must not be continued.
+    """
+    path = folder / "settings.json"
+    if path.exists() and (found := json.loads(path.read_text())) != wanted:
+        raise ValueError(f"{folder} holds a run with {found}, got {wanted}; choose another --out")
+    write_atomically(path, lambda partial: Path(partial).write_text(json.dumps(wanted, indent=1)))

@@ -23,7 +23,7 @@ import torch
 
 from bundle.evaluation.records import read_csv, write_csv
 from bundle.evaluation.tables import Table
-from bundle.layers import run_unless
+from bundle.layers import remember_settings, run_unless
 from bundle.messages import explain_errors
 from bundle.networks.families import BUNDLE_ROOT, FAMILIES_FOLDER, Family, build_network, load_family
 from bundle.networks.files import write_atomically
@@ -100,10 +100,7 @@ def remember(options: argparse.Namespace) -> None:
     if options.steps < 1 or options.steps % PER_EPOCH:
         raise ValueError(f"--steps must be a multiple of {PER_EPOCH}, got {options.steps}")
     wanted = {name: getattr(options, name) for name in ("steps", "family", "dataset", "seed")}
-    path = options.out / "settings.json"
-    if path.exists() and (found := json.loads(path.read_text())) != wanted:
-        raise ValueError(f"{options.out} holds a run with {found}, got {wanted}; choose another --out")
-    write_atomically(path, lambda partial: Path(partial).write_text(json.dumps(wanted)))
+    remember_settings(options.out, wanted)
 
 
 def write_family(variant: str, options: argparse.Namespace) -> Path:

@@ -30,7 +30,7 @@ from bundle.evaluation.records import last_steps, read_csv, read_records, write_
 from bundle.evaluation.report import overlays_of
 from bundle.evaluation.statistics import Record
 from bundle.evaluation.tables import Table
-from bundle.layers import run_unless
+from bundle.layers import remember_settings, run_unless
 from bundle.messages import explain_errors
 from bundle.networks.families import BUNDLE_ROOT, load_family, structure_of
 from bundle.networks.files import sha256_of, write_atomically
@@ -155,10 +155,7 @@ def remember(options: argparse.Namespace) -> None:
     if options.organ not in organs:
         raise ValueError(f"expected one of the organs {', '.join(organs)}, got {options.organ!r}")
     wanted = {name: getattr(options, name) for name in SETTINGS if name != "out"} | {"base": sha256_of(options.base)}
-    path = options.out / "settings.json"
-    if path.exists() and (found := json.loads(path.read_text())) != wanted:
-        raise ValueError(f"{options.out} holds a run with {found}, got {wanted}; choose another --out")
-    write_atomically(path, lambda partial: Path(partial).write_text(json.dumps(wanted, indent=1)))
+    remember_settings(options.out, wanted)
 
 
 # ---- tables ---------------------------------------------------------------------------------------------------------
