@@ -25,7 +25,7 @@ from bundle.evaluation.records import read_csv, write_csv
 from bundle.evaluation.tables import Table
 from bundle.layers import remember_settings, run_unless
 from bundle.messages import explain_errors
-from bundle.networks.families import BUNDLE_ROOT, FAMILIES_FOLDER, Family, build_network, load_family
+from bundle.networks.families import BUNDLE_ROOT, FAMILIES_FOLDER, build_network, load_family
 from bundle.networks.files import write_atomically
 from bundle.networks.promptable_sam import PromptBatch
 from bundle.networks.summary import summarise
@@ -66,7 +66,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             print(f"[{number}/{len(VARIANTS)}] {name}", flush=True)
             train_and_evaluate(family, options)
     seconds = time_in_turns({name: build_network(load_family(path), random=True) for name, path in families.items()})
-    rows = [row_of(name, load_family(path), options) | seconds[name] for name, path in families.items()]
+    rows = [row_of(name, path) | seconds[name] for name, path in families.items()]
     organs = sorted({name for row in rows for name in row} - set(FIELDS))
     write_csv(options.out / "table.csv", rows, (*FIELDS, *organs))
     text = table_of(rows, organs)
@@ -77,13 +77,13 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
     """Parse the command line."""
-    numbered = "which are trained: " + "; ".join(f"{number} {name}" for number, name in enumerate(VARIANTS, start=1))
+    numbered = "; ".join(f"{number} {name}" for number, name in enumerate(VARIANTS, start=1))
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--steps", type=int, default=200, help="of 8 slices")
     parser.add_argument("--out", type=Path, required=True, help="folder of the run; it can be continued")
     numbers = range(1, len(VARIANTS) + 1)
     parser.add_argument(
-        "--variants", nargs="+", type=int, choices=numbers, default=list(numbers), help=f"trained: {numbered}"
+        "--variants", nargs="+", type=int, choices=numbers, default=list(numbers), help=f"which are trained: {numbered}"
     )
     parser.add_argument("--family", default="default", help="the family that the variants differ from")
     parser.add_argument("--dataset", default="abdomen_ct_2d", help="a layer of configs/datasets")
@@ -152,10 +152,9 @@ def time_in_turns(networks: Mapping[str, torch.nn.Module]) -> dict[str, dict[str
     return {name: {key: statistics.median(values) for key, values in both.items()} for name, both in seconds.items()}
 
 
-def row_of(variant: str, family: Family, options: argparse.Namespace) -> dict[str, Any]:
+def row_of(variant: str, family: Path) -> dict[str, Any]:
     """What a variant costs and, where it was trained, reaches; the scores are named `organ score`."""
-    folder = options.out / f"{list(VARIANTS).index(variant) + 1}"
-    size = summarise(family)
+    folder, size = family.parent, summarise(load_family(family))
     row = {"variant": variant, "parameters": size.parameters, "gmacs": round(size.gmacs, 2)}
     if not (folder / "evaluation" / "report.html").exists():
         return row
