@@ -73,6 +73,54 @@ def test_a_single_point_lies_in_its_object_and_gets_candidates():
     assert out.multimask == [True]
 
 
+def test_corrections_in_between_are_asked_but_not_scored():
+    """Every round's points are those of the one before and one more; the loss is that of two rounds, with gradients."""
+    counts = set()
+    for step in range(8):
+        scored = []
+
+        def loss(prediction, truth, scored=scored):
+            scored.append(prediction.logits.requires_grad)
+            return PromptLoss()(prediction, truth)
+
+        objective = IterativeObjective(loss, steps=2, between=2, box_probability=1.0)
+        asked = ask(objective, make_batch(1, step=step)).asked
+        points = [0 if prompts.points is None else prompts.points.shape[1] for prompts in asked]
+        assert points == list(range(len(asked))) and scored == [True, True]
+        counts.add(len(asked))
+    assert counts == {2, 3, 4}
+
+
+def test_a_share_of_the_batches_is_corrected():
+    objective = IterativeObjective(PromptLoss(), steps=2, correction_probability=0.5)
+    rounds = [len(ask(objective, make_batch(1, step=step)).asked) for step in range(20)]
+    assert set(rounds) == {1, 2} and 4 < rounds.count(2) < 16
+
+
+def test_windows_are_asked_with_boxes_and_whole_slices_with_points():
+    batch = make_batch(4)
+    batch.windows = torch.tensor([True, False, False, True])
+    objective = IterativeObjective(PromptLoss(), steps=1, box_probability=0.0, window_box_probability=1.0)
+    out = ask(objective, batch)
+    boxes, points = out.asked
+    windows = batch.masks[torch.isin(batch.image_index, torch.tensor([0, 3]))]
+    assert boxes.points is None and points.boxes is None
+    assert len(boxes) == len(windows) and len(boxes) + len(points) == len(batch.masks)
+    for box, mask in zip(boxes.boxes.numpy(), windows.numpy(), strict=True):
+        assert (box[:2] <= tight_box(mask)[:2]).all() and (box[2:] >= tight_box(mask)[2:]).all()
+
+
+def test_views_weigh_as_many_objects_as_they_have():
+    batch = make_batch(4)
+    batch.windows = torch.tensor([True, False, False, False])
+    objective = IterativeObjective(PromptLoss(), steps=1, box_probability=1.0, window_box_probability=1.0)
+    parts = batch.by_view()
+    alone = [next(objective(Recorder(), part)).total for part in parts]
+    counts = [len(part.masks) for part in parts]
+    expected = sum(n * loss for n, loss in zip(counts, alone, strict=True)) / sum(counts)
+    torch.testing.assert_close(next(objective(Recorder(), batch)).total, expected)
+
+
 def test_box_or_point_is_drawn_by_the_step():
     objective = IterativeObjective(PromptLoss(), steps=1)
     boxes = [ask(objective, make_batch(1, step=step)).asked[0].boxes is not None for step in range(20)]

@@ -157,6 +157,21 @@ def test_a_zoomed_sample_shows_its_first_object_large():
     assert np.mean(shares[1]) > 1.4 * np.mean(shares[0])
 
 
+def test_a_sample_says_whether_it_shows_a_window():
+    sources = {"labelled": {"slices": make_pool(), "weight": 1.0}}
+    samples = make_samples(sources=sources, contract=zooming_contract(), objects=1, zoom_share=0.5)
+    batch = collate([samples[i] for i in range(20)])
+    assert 4 < int(batch.windows.sum()) < 16
+    windows, whole = batch.by_view()
+    assert windows.windows.all() and not whole.windows.any()
+    assert sorted(windows.draws.tolist() + whole.draws.tolist()) == list(range(20))
+    for part in (windows, whole):
+        rows = [batch.draws.tolist().index(draw) for draw in part.draws.tolist()]
+        assert torch.equal(part.images, batch.images[rows]) and torch.equal(part.masks, batch.masks[rows])
+        assert part.image_index.tolist() == list(range(len(rows)))
+    assert windows.masks.float().mean() > whole.masks.float().mean()
+
+
 def test_zoom_is_refused_for_a_contract_without_it():
     with pytest.raises(ValueError, match="no zoom"):
         make_samples(contract=replace(CONTRACT, zoom=None), zoom_share=0.5)

@@ -28,9 +28,12 @@ class LossTerms:
     per: str = "objects"
 
     @classmethod
-    def mean(cls, terms: Sequence[LossTerms]) -> LossTerms:
-        """The mean of several losses of the same objects."""
-        return cls(*(torch.stack([getattr(t, name) for t in terms]).mean() for name in ("total", "mask", "iou")))
+    def mean(cls, terms: Sequence[LossTerms], weights: Sequence[float] | None = None) -> LossTerms:
+        """The mean of several losses, of the same objects or, with ``weights``, of so many each."""
+        shares = torch.tensor([1.0] * len(terms) if weights is None else weights)
+        shares = (shares / shares.sum()).to(terms[0].total.device)
+        columns = (torch.stack([getattr(t, name) for t in terms]) for name in ("total", "mask", "iou"))
+        return cls(*((column * shares).sum() for column in columns))
 
     @classmethod
     def plain(cls, total: Tensor) -> LossTerms:

@@ -8,7 +8,8 @@ from typing import Protocol
 
 import cv2
 import numpy as np
-from torch import nn
+import torch
+from torch import Tensor, nn
 
 from bundle.networks.promptable_sam import MaskPrediction, PromptBatch
 from bundle.training.losses import LossTerms, PromptLoss
@@ -45,9 +46,14 @@ class IterativeObjective:
 
     Args:
         loss: of one round.
-        steps: number of rounds (micro-sam and MedicoSAM use 8).
+        steps: number of rounds that are scored (micro-sam and MedicoSAM use 8).
+        correction_probability: share of batches that go on after the first round.
+        between: before each round but the first, up to so many more corrections are asked for without being scored:
+            many clicks at the price of few gradients.
         start: "random" by ``box_probability``, or "alternate": a point in even steps, a box in odd ones (micro-sam).
         box_probability: share of batches that start from a box rather than a point.
+        window_box_probability: the same for the images of a batch that show the window around an object; those and the
+            whole slices are then asked apart, each as they are in use. None asks all alike.
         corrections: "error" clicks once in the error (its centre, or any pixel of it); "pair" clicks on what was missed
             and on what was invented (micro-sam).
         mask_probability: share of batches whose corrections see the previous mask (0.5 in micro-sam).
@@ -68,8 +74,11 @@ class IterativeObjective:
         loss: PromptLoss,
         *,
         steps: int = 3,
+        correction_probability: float = 1.0,
+        between: int = 0,
         start: str = "random",
         box_probability: float = 0.5,
+        window_box_probability: float | None = None,
         corrections: str = "error",
         mask_probability: float = 0.5,
         box_jitter: float = 5.0,
@@ -83,30 +92,57 @@ class IterativeObjective:
             raise ValueError(f"start must be one of {', '.join(STARTS)}, got {start!r}")
         if corrections not in _CORRECTIONS:
             raise ValueError(f"corrections must be one of {', '.join(_CORRECTIONS)}, got {corrections!r}")
-        self.loss, self.steps, self.seed = loss, steps, seed
+        self.loss, self.steps, self.between, self.seed = loss, steps, between, seed
+        self.correction_probability = correction_probability
         self.start, self.correct = start, _CORRECTIONS[corrections]
         self.box_probability, self.mask_probability = box_probability, mask_probability
+        self.window_box_probability = window_box_probability
         self.box_jitter, self.wide_jitter, self.box_share = box_jitter, wide_jitter, box_share
         self.wide_share = box_share if wide_share is None else wide_share
         self.tight_share = tight_share
 
     def __call__(self, network: nn.Module, batch: SampleBatch) -> Iterator[LossTerms]:
         """Yield the mean loss of all rounds."""
+        if self.window_box_probability is None:
+            yield self._rounds(network, batch, self.box_probability)
+            return
+        parts = batch.by_view()
+        shares = [self.window_box_probability if part.windows[0] else self.box_probability for part in parts]
+        terms = [self._rounds(network, part, share) for part, share in zip(parts, shares, strict=True)]
+        yield LossTerms.mean(terms, [len(part.masks) for part in parts])
+
+    def _rounds(self, network: nn.Module, batch: SampleBatch, box_probability: float) -> LossTerms:
         user = SimulatedUser(batch, self.seed)
-        prompts = self._first_prompts(user, batch.step)
+        prompts = self._first_prompts(user, batch.step, box_probability)
         with_mask = user.choices.random() < self.mask_probability
+        rounds = self.steps if user.choices.random() < self.correction_probability else 1
         embeddings = network.encode(batch.images)
         terms = []
-        for step in range(self.steps):
+        for step in range(rounds):
             prediction = network.decode(embeddings, prompts, multimask=prompts.ambiguous)
             terms.append(self.loss(prediction, batch.masks))
-            if step + 1 < self.steps:
-                mask = prediction.best()[0].detach().float() if with_mask else None
-                prompts = with_points(prompts, *user.corrections(prediction, self.correct), mask)
-        yield LossTerms.mean(terms)
+            if step + 1 < rounds:
+                prompts = self._corrected(user, prompts, prediction, with_mask)
+                prompts = self._corrected_unscored(user, prompts, network, embeddings, with_mask)
+        return LossTerms.mean(terms)
 
-    def _first_prompts(self, user: SimulatedUser, step: int) -> PromptBatch:
-        box = step % 2 == 1 if self.start == "alternate" else user.choices.random() < self.box_probability
+    def _corrected(
+        self, user: SimulatedUser, prompts: PromptBatch, prediction: MaskPrediction, with_mask: bool
+    ) -> PromptBatch:
+        mask = prediction.best()[0].detach().float() if with_mask else None
+        return with_points(prompts, *user.corrections(prediction, self.correct), mask)
+
+    @torch.no_grad()
+    def _corrected_unscored(
+        self, user: SimulatedUser, prompts: PromptBatch, network: nn.Module, embeddings: Tensor, with_mask: bool
+    ) -> PromptBatch:
+        for _ in range(user.choices.integers(self.between + 1) if self.between else 0):
+            prediction = network.decode(embeddings, prompts, multimask=prompts.ambiguous)
+            prompts = self._corrected(user, prompts, prediction, with_mask)
+        return prompts
+
+    def _first_prompts(self, user: SimulatedUser, step: int, box_probability: float) -> PromptBatch:
+        box = step % 2 == 1 if self.start == "alternate" else user.choices.random() < box_probability
         if box:
             return user.boxes(self._box)
         return user.points(interior_point if user.choices.random() < 0.5 else random_point)

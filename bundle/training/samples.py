@@ -38,6 +38,7 @@ class Sample(NamedTuple):
         annotated: the label values that somebody looked for, None for all.
         draw: the draw number.
         patient: who it shows.
+        window: whether it shows the window around an object, as a box is answered in use, instead of the whole slice.
     """
 
     image: Tensor
@@ -46,6 +47,7 @@ class Sample(NamedTuple):
     annotated: tuple[int, ...] | None
     draw: int
     patient: str
+    window: bool = False
 
 
 @dataclass
@@ -60,6 +62,7 @@ class SampleBatch:
         labels: (B, S, S) or (B, D, S, S) int16 label maps.
         annotated: per image, the label values that somebody looked for, None for all.
         patients: per image, who it shows.
+        windows: (B,) bool, whether an image shows the window around an object.
         step: number of the training step, from 1; the trainer sets it.
     """
 
@@ -70,6 +73,7 @@ class SampleBatch:
     labels: Tensor
     annotated: tuple[tuple[int, ...] | None, ...]
     patients: tuple[str, ...]
+    windows: Tensor
     step: int = 0
 
     def to(self, device: torch.device | str) -> SampleBatch:
@@ -79,20 +83,28 @@ class SampleBatch:
 
     def split(self, parts: int) -> list[SampleBatch]:
         """The batch in at most ``parts`` pieces of consecutive images."""
-        return [self._of(chosen) for chosen in torch.arange(len(self.images)).chunk(parts)]
+        return [self._of(chosen) for chosen in self._every_image().chunk(parts)]
+
+    def by_view(self) -> list[SampleBatch]:
+        """The images that show windows, and those that show whole slices; without what there is none of."""
+        return [self._of(chosen) for view in (self.windows, ~self.windows) if len(chosen := self._every_image()[view])]
+
+    def _every_image(self) -> Tensor:
+        return torch.arange(len(self.images), device=self.image_index.device)
 
     def _of(self, chosen: Tensor) -> SampleBatch:
-        first, last = int(chosen[0]), int(chosen[-1])
-        objects = (self.image_index >= first) & (self.image_index <= last)
-        part = slice(first, last + 1)
+        """The images of these numbers, which ascend, with their objects."""
+        objects = torch.isin(self.image_index, chosen)
+        numbers = chosen.tolist()
         return SampleBatch(
-            self.images[part],
+            self.images[chosen],
             self.masks[objects],
-            self.image_index[objects] - first,
-            self.draws[part],
-            self.labels[part],
-            self.annotated[part],
-            self.patients[part],
+            torch.searchsorted(chosen, self.image_index[objects]),
+            self.draws[chosen],
+            self.labels[chosen],
+            tuple(self.annotated[i] for i in numbers),
+            tuple(self.patients[i] for i in numbers),
+            self.windows[chosen],
             self.step,
         )
 
@@ -175,13 +187,16 @@ class DrawnSamples(Dataset):
         changes = rng
         if self.variants is not None:
             changes = np.random.default_rng((self.seed, zlib.crc32(chosen.key.encode()), rng.integers(self.variants)))
-        changed = self._intensities(chosen, changes)
+        changed, window = self._intensities(chosen, changes), False
         if self.zoom_share and chosen.ids:
-            changed, first = self._zoom(changed, first, changes)
+            window = changes.random() < self.zoom_share
+            changed, first = self._zoom(changed, first, changes) if window else (changed, first)
+            # At one size, all that augmentation counts in pixels means the same for every slice and window.
+            changed = resized(changed, self.contract.size)
         changed = self._augment(changed, changes)
         image, labels = network_input(changed, self.contract)
         objects = self._objects(labels, chosen.ids, first, rng)
-        return Sample(image, objects, labels, chosen.annotated, draw, chosen.patient)
+        return Sample(image, objects, labels, chosen.annotated, draw, chosen.patient, window)
 
     def _objects(self, labels: Tensor, ids: Sequence[int], first: int | None, rng: np.random.Generator) -> Tensor:
         """(K, S, S) masks of the objects to ask for, ``first`` before the others."""
@@ -203,24 +218,18 @@ class DrawnSamples(Dataset):
             return replace(chosen, intensity=_random_view(chosen.picture, rng))
         return replace(chosen, intensity=tuple(self._jitter(view, rng) for view in chosen.intensity))
 
-    def _zoom(
-        self, chosen: LabelledSlice, first: int | None, rng: np.random.Generator
-    ) -> tuple[LabelledSlice, int | None]:
-        """The slice as augmentation gets it: of the model's size, and in ``zoom_share`` of draws around one object.
-
-        At one size, all that augmentation counts in pixels means the same for every slice and window.
-        """
-        if rng.random() < self.zoom_share:
-            first = int(rng.choice(chosen.ids)) if first is None else first
-            box = tight_box(chosen.labels == first)
-            low, high = np.split(box.astype(float), 2)
-            shift = rng.uniform(-0.25, 0.25, 2) * (high - low + 1)
-            zoom = replace(self.contract.zoom, margin=rng.uniform(*_ZOOM_MARGINS))
-            around = np.concatenate([low + shift, high + shift])
-            window = zoom.window(around, *chosen.labels.shape, chosen.pixel_spacing)
-            if window is not None:
-                chosen = replace(chosen, picture=window.cut(chosen.picture), labels=window.cut(chosen.labels))
-        return resized(chosen, self.contract.size), first
+    def _zoom(self, chosen: LabelledSlice, first: int | None, rng: np.random.Generator) -> tuple[LabelledSlice, int]:
+        """The window around one object, or the whole slice where the contract takes that for so large an object."""
+        first = int(rng.choice(chosen.ids)) if first is None else first
+        box = tight_box(chosen.labels == first)
+        low, high = np.split(box.astype(float), 2)
+        shift = rng.uniform(-0.25, 0.25, 2) * (high - low + 1)
+        zoom = replace(self.contract.zoom, margin=rng.uniform(*_ZOOM_MARGINS))
+        around = np.concatenate([low + shift, high + shift])
+        window = zoom.window(around, *chosen.labels.shape, chosen.pixel_spacing)
+        if window is not None:
+            chosen = replace(chosen, picture=window.cut(chosen.picture), labels=window.cut(chosen.labels))
+        return chosen, first
 
     def _jitter(self, view: View, rng: np.random.Generator) -> View:
         low, high = rng.uniform(-1, 1, 2) * self.window_jitter * (view.high - view.low)
@@ -294,10 +303,17 @@ class DrawNumbers(Sampler[int]):
 
 def collate(samples: Sequence[Sample]) -> SampleBatch:
     """Join samples with different numbers of objects."""
-    images, masks, labels, annotated, draws, patients = zip(*samples, strict=True)
+    images, masks, labels, annotated, draws, patients, windows = zip(*samples, strict=True)
     index = torch.repeat_interleave(torch.arange(len(masks)), torch.tensor([len(m) for m in masks]))
     return SampleBatch(
-        torch.stack(images), torch.cat(masks), index, torch.tensor(draws), torch.stack(labels), annotated, patients
+        torch.stack(images),
+        torch.cat(masks),
+        index,
+        torch.tensor(draws),
+        torch.stack(labels),
+        annotated,
+        patients,
+        torch.tensor(windows),
     )
 
 
