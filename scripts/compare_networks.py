@@ -2,10 +2,11 @@
 
     python scripts/compare_networks.py --out runs/networks
 
-Each variant is the family `default` with another encoder or grid. All start from nothing and see the same slices and
-boxes in the same order (configs/recipes/shipped/network_table.json); the weights after the last step are scored on the
-validation patients' boxes. At the end the encoders and decoders of all variants are timed in turns; `--variants` says
-which of them are trained as well. It leaves table.md and table.csv. A killed run goes on when it is started again.
+Each variant is the family `tiny_vit` with another encoder or grid, or the U-Net of the family `default`. All start
+from nothing and see the same slices and boxes in the same order (configs/recipes/shipped/network_table.json); the
+weights after the last step are scored on the validation patients' boxes. At the end the encoders and decoders of all
+variants are timed in turns; `--variants` says which of them are trained as well. It leaves table.md and table.csv. A
+killed run goes on when it is started again.
 """
 
 from __future__ import annotations
@@ -30,11 +31,12 @@ from bundle.networks.files import write_atomically
 from bundle.networks.promptable_sam import PromptBatch
 from bundle.networks.summary import summarise
 
-# What differs from the shipped family. LiteMedSAM's variant has no stride in its stem and SAM's plain neck.
+# What differs from the family; with a builder of its own, the whole network. LiteMedSAM's variant has no stride in its
+# stem and SAM's plain neck.
 VARIANTS: dict[str, dict[str, Any]] = {
     "grid 16, fine": {"grid": 16},
     "grid 32": {"fine": False},
-    "grid 32, fine (shipped)": {},
+    "grid 32, fine (version 1)": {},
     "grid 64, fine": {"grid": 64},
     "LiteMedSAM's, grid 64": {
         "grid": 64,
@@ -44,6 +46,7 @@ VARIANTS: dict[str, dict[str, Any]] = {
         "fine": False,
     },
     "512 px, grid 32, fine": {"image_size": 512},
+    "U-Net (shipped)": {"_target_": "bundle.networks.build.prompted_unet", "image_size": 256},
 }
 PROTOCOL = "box_jitter_20"
 SCORES = ("dsc", "nsd")
@@ -85,7 +88,7 @@ def arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
     parser.add_argument(
         "--variants", nargs="+", type=int, choices=numbers, default=list(numbers), help=f"which are trained: {numbered}"
     )
-    parser.add_argument("--family", default="default", help="the family that the variants differ from")
+    parser.add_argument("--family", default="tiny_vit", help="the family that the variants differ from")
     parser.add_argument("--dataset", default="abdomen_ct_2d", help="a layer of configs/datasets")
     parser.add_argument("--seed", type=int, default=0, help="of weights, samples and prompts")
     return parser.parse_args(argv)
@@ -107,7 +110,8 @@ def write_family(variant: str, options: argparse.Namespace) -> Path:
     """The family file of a variant."""
     base = options.family if options.family.endswith(".json") else FAMILIES_FOLDER / f"{options.family}.json"
     content = json.loads(Path(base).read_text(encoding="utf-8"))
-    content["network_def"] |= VARIANTS[variant]
+    differs = VARIANTS[variant]
+    content["network_def"] = differs if "_target_" in differs else content["network_def"] | differs
     content["contract"]["size"] = content["network_def"]["image_size"]
     content["checkpoint"] = None
     path = options.out / f"{list(VARIANTS).index(variant) + 1}" / "family.json"

@@ -1,6 +1,6 @@
 """Draw how a training went, one stage after the other:
 
-python scripts/plot_curve.py runs/first/curve.csv runs/default/curve.csv --out docs/images/curve.png
+python scripts/plot_curve.py runs/default/curve.csv --out docs/images/curve.png
 """
 
 from __future__ import annotations

@@ -15,7 +15,7 @@ from evaluation_room import write_family, write_two_organs, write_weights
 
 from bundle.evaluation.records import read_records
 from bundle.networks.checkpoints import open_checkpoint
-from bundle.networks.families import build_network
+from bundle.networks.families import BUNDLE_ROOT, build_network, load_family, structure_of
 
 SET_THREADS = torch.set_num_threads
 PARTS = ("base", "decoder", "lora", "adapters", "full")
@@ -97,6 +97,13 @@ def test_four_kinds_are_compared_and_full_tuning_trains_everything(script, data)
     assert script["arguments"](["--base", "b", "--organ", "o", "--out", "x"]).tunings == list(script["TUNINGS"])
     decoder, lora, adapters, full = (script["trained_parameters"](t, data / "tiny.json") for t in script["TUNINGS"])
     assert full == sum(p.numel() for p in build_network(data / "tiny.json", random=True).parameters())
+    assert full > decoder > lora > adapters > 0
+
+
+def test_the_shipped_network_is_tuned_in_four_kinds_as_well(script):
+    family = str(BUNDLE_ROOT / "configs" / "families" / "default.json")
+    decoder, lora, adapters, full = (script["trained_parameters"](t, family) for t in script["TUNINGS"])
+    assert full == sum(p.numel() for p in structure_of(load_family("default")).parameters())
     assert full > decoder > lora > adapters > 0
 
 

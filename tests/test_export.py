@@ -10,7 +10,7 @@ from fixtures.parity.cases import fill_with_seeded_weights
 from segment_anything.modeling import ImageEncoderViT
 
 from bundle.networks import export
-from bundle.networks.build import VIT_VARIANTS, sam_tiny_vit, sam_vit
+from bundle.networks.build import VIT_VARIANTS, prompted_unet, sam_tiny_vit, sam_vit
 from bundle.networks.checkpoints import CheckpointError, open_checkpoint
 from bundle.networks.export import export_official, export_onnx, export_torchscript
 from bundle.networks.lora import merge_lora
@@ -31,7 +31,14 @@ def vit(tuning=()) -> PromptableSam:
         return sam_vit(image_size=SIZE, tuning=tuning)
 
 
-@pytest.fixture(scope="module", params=[tiny, lambda: vit(LORA)], ids=["tiny_vit", "vit_with_lora"])
+def unet(tuning=()) -> PromptableSam:
+    return prompted_unet(image_size=SIZE, widths=(8, 16, 16), depths=(1, 1, 1), tuning=tuning)
+
+
+NETWORKS = {"tiny_vit": tiny, "vit_with_lora": lambda: vit(LORA), "unet_with_lora": lambda: unet(LORA)}
+
+
+@pytest.fixture(scope="module", params=NETWORKS.values(), ids=NETWORKS)
 def network(request) -> PromptableSam:
     network = request.param().eval()
     fill_with_seeded_weights(network)
@@ -104,8 +111,9 @@ def test_both_decode_any_number_of_objects_and_points(network, torchscript, onnx
 
 
 @pytest.mark.filterwarnings("ignore::torch.jit.TracerWarning")
-def test_monais_export_can_trace_the_whole_network():
-    network = tiny().eval()
+@pytest.mark.parametrize("build", [tiny, unet])
+def test_monais_export_can_trace_the_whole_network(build):
+    network = build().eval()
     traced = torch.jit.trace(network, images(1))
     torch.testing.assert_close(traced(images(1)), network(images(1)), atol=1e-4, rtol=1e-4)
 
@@ -143,6 +151,7 @@ def test_the_official_layout_comes_back_in(tmp_path):
     ("build", "name", "message"),
     [
         (tiny, "x.pth", "image_encoder.neck.lateral.* has no official layout"),
+        (unet, "x.pth", "mask_decoder.down.* has no official layout"),
         (lambda: vit([{"kind": "adapter"}]), "x.pth", "no place for adapters"),
         (vit, "x.safetensors", ".pth or .pt"),
     ],

@@ -69,8 +69,10 @@ def test_medsam_trains_what_its_script_says():
     assert sum(p.numel() for p in network.parameters() if p.requires_grad) == 93_729_252
 
 
-@pytest.mark.parametrize(("name", "gmacs"), [("sam_vit_b", 486.0), ("mobile_sam", 38.8), ("ft_sam", 34.5)])
-def test_the_arithmetic_of_an_encoder_is_counted_with_its_attention(name, gmacs):
+@pytest.mark.parametrize(
+    ("name", "gmacs"), [("sam_vit_b", 486.0), ("mobile_sam", 38.8), ("ft_sam", 34.5), ("default", 3.4)]
+)
+def test_the_arithmetic_of_a_look_is_counted_with_its_attention(name, gmacs):
     assert summarise_family(load_family(name)).gmacs == pytest.approx(gmacs, abs=0.05)
 
 
@@ -152,6 +154,7 @@ def test_an_automatic_family_labels_a_real_slice(liver, monkeypatch, name):
         ("ft_sam", ["ft_sam"]),
         ("medico_sam_3d", ["medico_sam_3d"]),
         ("default", ["default"]),
+        ("tiny_vit", ["tiny_vit"]),
     ],
 )
 def test_a_family_is_recognised_by_its_weights(name, families):
@@ -224,7 +227,7 @@ def test_a_family_file_that_is_no_json_object_is_refused(tmp_path, content, mess
 @pytest.mark.parametrize(
     ("arguments", "expected"),
     [
-        (["default"], r"default +9,9[0-9,]+ +9,9[0-9,]+ +256 +32 +[0-9.]+ +box point mask .* (pixels|DSC 0\.\d+)"),
+        (["default"], r"default +9,7[0-9,]+ +9,7[0-9,]+ +256 +64 +3\.4 +box point mask .* (pixels|DSC 0\.\d+)"),
         (["--variants", "finetune_sam-vit_b-lora_both"], r"lora_both +93,766,159 +803,983 .* train from sam_vit_b"),
     ],
 )

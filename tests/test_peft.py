@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import copy
+from itertools import product
 
 import pytest
 import torch
 from torch import nn
 
 from bundle.networks.adapters import ConvAdapter
-from bundle.networks.build import VIT_VARIANTS, sam_tiny_vit, sam_vit
+from bundle.networks.build import VIT_VARIANTS, prompted_unet, sam_tiny_vit, sam_vit
 from bundle.networks.families import load_family, structure_of
 from bundle.networks.lora import lora_merged, merge_lora, unmerge_lora
 from bundle.networks.peft import set_trainable, tuning_names
@@ -18,6 +19,7 @@ from bundle.networks.targets import TuningError
 
 IMAGE = torch.randn(1, 3, 64, 64, generator=torch.Generator().manual_seed(0))
 BOX = PromptBatch(boxes=torch.tensor([[5.0, 5.0, 40.0, 50.0]]))
+NETWORKS = ("tiny_vit", "vit", "unet")
 EVERYWHERE = [{"kind": kind, "part": part} for kind in ("lora", "adapter") for part in ("encoder", "decoder")]
 
 
@@ -27,10 +29,12 @@ def a_tiny_vit_b(monkeypatch):
     monkeypatch.setitem(VIT_VARIANTS, "vit_b", (64, 3, 4, (2,)))
 
 
-def small(tuning=(), *, tiny: bool = True) -> PromptableSam:
-    """A TinyViT or a ViT at 64 px."""
+def small(tuning=(), *, kind: str = "tiny_vit") -> PromptableSam:
+    """A TinyViT, a ViT or a U-Net at 64 px."""
     torch.manual_seed(0)
-    if tiny:
+    if kind == "unet":
+        return prompted_unet(image_size=64, widths=(8, 16, 16), depths=(1, 1, 1), tuning=tuning).eval()
+    if kind == "tiny_vit":
         return sam_tiny_vit(image_size=64, grid=4, window_sizes=(4, 4, 4), tuning=tuning).eval()
     return sam_vit(image_size=64, tuning=tuning).eval()
 
@@ -41,18 +45,19 @@ def stir_lora(network: nn.Module) -> None:
         nn.init.normal_(network.get_parameter(name), std=0.1)
 
 
+@pytest.mark.parametrize("kind", NETWORKS)
 @pytest.mark.parametrize("part", ["encoder", "decoder"])
 @torch.no_grad()
-def test_untrained_lora_changes_nothing(part):
-    plain, tuned = small(), small([{"kind": "lora", "part": part}])
+def test_untrained_lora_changes_nothing(part, kind):
+    plain, tuned = small(kind=kind), small([{"kind": "lora", "part": part}], kind=kind)
     tuned.load_state_dict(plain.state_dict(), strict=False)
     torch.testing.assert_close(tuned(IMAGE), plain(IMAGE))
 
 
-@pytest.mark.parametrize("tiny", [True, False])
+@pytest.mark.parametrize("kind", NETWORKS)
 @torch.no_grad()
-def test_merged_lora_answers_the_same_and_unmerging_restores_the_weights(tiny):
-    network = small([{"kind": "lora", "part": part} for part in ("encoder", "decoder")], tiny=tiny)
+def test_merged_lora_answers_the_same_and_unmerging_restores_the_weights(kind):
+    network = small([{"kind": "lora", "part": part} for part in ("encoder", "decoder")], kind=kind)
     stir_lora(network)
     before, weights = network(IMAGE), copy.deepcopy(network.state_dict())
     assert merge_lora(network) > 0
@@ -74,10 +79,13 @@ def test_lora_is_merged_within_the_block_only():
     torch.testing.assert_close(network.get_parameter(name), before)
 
 
-@pytest.mark.parametrize("tiny", [True, False])
-@pytest.mark.parametrize("tuning", [*EVERYWHERE, {"kind": "conv_adapter"}], ids=str)
-def test_gradients_reach_exactly_the_tuning(tuning, tiny):
-    network = small([tuning], tiny=tiny).train()
+@pytest.mark.parametrize(
+    ("tuning", "kind"),
+    [*product(EVERYWHERE, NETWORKS), *product([{"kind": "conv_adapter"}], ["tiny_vit", "vit"])],
+    ids=str,
+)
+def test_gradients_reach_exactly_the_tuning(tuning, kind):
+    network = small([tuning], kind=kind).train()
     stir_lora(network)
     names = tuning_names(network)
     set_trainable(network, names)
@@ -131,6 +139,19 @@ def test_the_last_matching_pattern_decides_what_trains():
     trained = set_trainable(network, ["mask_decoder.*", "!*.iou_prediction_head.*"])
     assert trained
     assert not [name for name in trained if "iou_prediction_head" in name or not name.startswith("mask_decoder")]
+
+
+def test_a_pattern_may_be_allowed_to_match_nothing():
+    network = small(kind="unet")
+    trained = set_trainable(network, ["~prompt_encoder.*", "mask_decoder.*", "!~mask_decoder.transformer.*"])
+    assert trained == [name for name, _ in network.named_parameters()]
+    with pytest.raises(TuningError, match=r"named like 'prompt_encoder\.\*'"):
+        set_trainable(network, ["prompt_encoder.*"])
+
+
+def test_a_u_net_has_no_place_for_a_conv_adapter():
+    with pytest.raises(TuningError, match="take adapter or lora"):
+        small([{"kind": "conv_adapter"}], kind="unet")
 
 
 @pytest.mark.parametrize(

@@ -34,7 +34,7 @@ def test_padding_draws_nothing():
 
 
 def test_an_object_changes_the_embedding_where_it_is_prompted():
-    encoder = build_network("default", random=True).prompt_encoder
+    encoder = build_network("tiny_vit", random=True).prompt_encoder
     with torch.inference_mode():
         one, other = (
             encoder.embed_dense(None, 1, PromptBatch(boxes=torch.tensor([box])).tokens())
@@ -45,5 +45,5 @@ def test_an_object_changes_the_embedding_where_it_is_prompted():
 
 
 def test_an_object_without_a_prompt_gets_sams_own_dense_embedding():
-    encoder = build_network("default", random=True).prompt_encoder
+    encoder = build_network("tiny_vit", random=True).prompt_encoder
     torch.testing.assert_close(encoder.embed_dense(None, 2, None), encoder.embed_masks(None, 2))

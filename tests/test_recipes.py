@@ -17,7 +17,7 @@ from training_room import one_thread as one_thread
 
 from bundle.networks.build import VIT_VARIANTS
 from bundle.networks.checkpoints import open_checkpoint
-from bundle.networks.families import load_family
+from bundle.networks.families import build_network, load_family
 from bundle.training.masked import Reconstruction
 from bundle.training.network import trainable_parameters
 
@@ -128,7 +128,7 @@ def test_few_shot_training_sees_five_slices(tmp_path):
     assert len(small_run(tmp_path, "few_shot").get_parsed_content("training_pool")) == 5
 
 
-@pytest.mark.parametrize("family, options", [("default", {}), ("medico_sam_2d", {"whole_network#classes": 2})])
+@pytest.mark.parametrize("family, options", [("tiny_vit", {}), ("medico_sam_2d", {"whole_network#classes": 2})])
 def test_masked_auto_encoding_needs_no_labels(tmp_path, family, options):
     unlabelled = "$[training_room.make_slice(i, ids=(), annotated=()) for i in range(3)]"
     pools = {"training_pool": unlabelled, "validation_pool": unlabelled}
@@ -142,11 +142,18 @@ def test_masked_auto_encoding_refuses_an_encoder_of_volumes():
         Reconstruction(make_network_like(load_family("medico_sam_3d"), classes=2))
 
 
+def test_masked_auto_encoding_refuses_a_network_without_an_encoder():
+    with pytest.raises(ValueError, match=r"got a U-Net, .* such as tiny_vit"):
+        Reconstruction(build_network("default", random=True))
+
+
 def test_a_run_from_mae_takes_its_encoder(tmp_path):
     run = small_run(tmp_path, "mae")
     run.get_parsed_content("run")
     source = open_checkpoint(tmp_path / "best.safetensors").state_dict
-    started = small_run(tmp_path, "default", start=str(tmp_path / "best.safetensors")).get_parsed_content("network")
+    started = small_run(
+        tmp_path, "default", family_name="tiny_vit", start=str(tmp_path / "best.safetensors")
+    ).get_parsed_content("network")
     name = "image_encoder.patch_embed.conv1.conv.weight"
     torch.testing.assert_close(started.state_dict()[name], source[name].float(), atol=1e-3, rtol=1e-2)
 

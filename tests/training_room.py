@@ -14,7 +14,7 @@ from monai.inferers import SimpleInferer
 from torch.utils.data import DataLoader
 
 from bundle.data.pool import LabelledSlice, LabelledStack
-from bundle.networks.build import sam_tiny_vit, semantic_sam
+from bundle.networks.build import prompted_unet, sam_tiny_vit, semantic_sam
 from bundle.networks.families import Family, load_family
 from bundle.networks.promptable_sam import PromptableSam
 from bundle.training.engines import PromptTrainer
@@ -107,7 +107,10 @@ def make_network_like(family: Family, classes: int | None = None) -> torch.nn.Mo
         network = semantic_sam("vit_b", image_size=SIZE, classes=classes, dimensions=definition["dimensions"])
         network.image_encoder.blocks = network.image_encoder.blocks[:1]
         return network
-    return make_network(classes=classes, tuning=definition.get("tuning", ()))
+    tuning = definition.get("tuning", ())
+    if definition["_target_"].endswith("prompted_unet"):
+        return prompted_unet(image_size=SIZE, widths=(8, 16, 16), depths=(1, 1, 1), tuning=tuning)
+    return make_network(classes=classes, tuning=tuning)
 
 
 class Scalar(torch.nn.Module):

@@ -1,4 +1,6 @@
-"""Adapters of SAM-Med2D and finetune-SAM, attached from outside as children of a block and forward hooks."""
+"""Adapters of SAM-Med2D and finetune-SAM, attached from outside as children of a block and forward hooks.
+
+A U-Net has no blocks with attention; its adapters follow the levels."""
 
 from __future__ import annotations
 
@@ -7,7 +9,8 @@ from collections.abc import Sequence
 from torch import Tensor, nn
 
 from bundle.networks.promptable_sam import PromptableSam
-from bundle.networks.targets import TuningError, encoder_blocks, pick, width_of
+from bundle.networks.prompted_unet import PromptedUNet
+from bundle.networks.targets import TuningError, encoder_blocks, pick, unet_levels, width_of
 
 
 class ConvAdapter(nn.Module):
@@ -63,6 +66,23 @@ class BottleneckAdapter(nn.Module):
         return tokens + update if self.residual else update
 
 
+class MapAdapter(BottleneckAdapter):
+    """The same for feature maps (B, C, H, W), at the end of a level of the U-Net; at first it changes nothing.
+
+    Args:
+        width: C.
+    """
+
+    def __init__(self, width: int) -> None:
+        super().__init__(width, residual=True)
+        nn.init.zeros_(self.D_fc2.weight)
+        nn.init.zeros_(self.D_fc2.bias)
+
+    def forward(self, maps: Tensor) -> Tensor:
+        """Adapt (B, C, H, W) feature maps."""
+        return super().forward(maps.permute(0, 2, 3, 1)).permute(0, 3, 1, 2)
+
+
 class _Beside:
     """Forward hook: add ``scale * adapter(input)`` to a module's output.
 
@@ -99,12 +119,18 @@ class _Before:
 def add_conv_adapters(network: PromptableSam, part: str, blocks: Sequence[int] | None = None) -> None:
     if part != "encoder":
         raise TuningError("conv_adapter works on a grid of tokens; only the encoder has one")
+    if isinstance(network.mask_decoder, PromptedUNet):
+        raise TuningError("conv_adapter belongs into transformer blocks, which a U-Net lacks; take adapter or lora")
     for block in encoder_blocks(network.image_encoder, blocks):
         block.Adapter = ConvAdapter(width_of(block))
         block.mlp.register_forward_hook(_Beside(block.Adapter, 1.0))
 
 
 def add_bottleneck_adapters(network: PromptableSam, part: str, blocks: Sequence[int] | None = None) -> None:
+    if isinstance(network.mask_decoder, PromptedUNet):
+        for level in unet_levels(network.mask_decoder, part, blocks):
+            level.add_module("Adapter", MapAdapter(level[0][0].out_channels))
+        return
     if part == "encoder":
         for block in encoder_blocks(network.image_encoder, blocks):
             block.MLP_Adapter = BottleneckAdapter(width_of(block), residual=False)

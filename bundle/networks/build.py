@@ -15,6 +15,7 @@ from bundle.networks.mask_decoder import FineMaskDecoder, MaskDecoder
 from bundle.networks.peft import apply_tuning
 from bundle.networks.prompt_encoder import PromptEncoder
 from bundle.networks.promptable_sam import PromptableSam
+from bundle.networks.prompted_unet import DEPTHS, WIDTHS, FoldedImage, FoldedPrompts, PromptedUNet
 from bundle.networks.raster_prompts import RasterPromptEncoder
 from bundle.networks.tiny_vit import TinyVitEncoder
 
@@ -86,6 +87,30 @@ def sam_tiny_vit(
         mask_decoder=FineMaskDecoder if fine else MaskDecoder,
     )
     return apply_tuning(network, tuning)
+
+
+def prompted_unet(
+    *,
+    image_size: int = 256,
+    widths: Sequence[int] = WIDTHS,
+    depths: Sequence[int] = DEPTHS,
+    tuning: Sequence[Mapping[str, Any]] = (),
+) -> PromptableSam:
+    """A U-Net that sees image and drawn prompts from its first layer on, with SAM's four masks.
+
+    Args:
+        image_size: S in pixels, a multiple of 64 (with six levels).
+        widths, depths: as ``PromptedUNet``.
+        tuning: as ``sam_vit``.
+
+    Raises:
+        ValueError: on an unknown tuning, or a size that the levels do not divide.
+    """
+    coarsest = 2 ** len(widths)
+    if image_size <= 0 or image_size % coarsest:
+        raise ValueError(f"image_size must be a positive multiple of {coarsest}, got {image_size}")
+    unet = PromptedUNet(1 + SAM_MASKS, widths=widths, depths=depths)
+    return apply_tuning(PromptableSam(FoldedImage(image_size), FoldedPrompts(image_size), unet), tuning)
 
 
 def semantic_sam(

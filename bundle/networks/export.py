@@ -20,7 +20,8 @@ from bundle.networks.promptable_sam import PromptableSam
 from bundle.transforms.contract import Contract
 
 _ONNX_LIMIT = 2**31  # of protobuf
-_OWN_PARTS = ("image_encoder.neck.lateral", "prompt_encoder.raster")  # what only our networks have
+# What only our networks have.
+_OWN_PARTS = ("image_encoder.neck.lateral", "prompt_encoder.raster", "mask_decoder.down")
 
 
 class DecoderGraph(nn.Module):
@@ -74,7 +75,7 @@ def as_segment_anything(network: PromptableSam, contract: Contract) -> Sam:
     """
     if contract.resize != "longest" or contract.slice_minmax or contract.aspect != "pixels":
         raise CheckpointError("segment-anything's predictor cannot prepare images as this family's contract asks")
-    if any(name.startswith(_OWN_PARTS[1]) for name in network.state_dict()):
+    if any(name.startswith(_OWN_PARTS[1:]) for name in network.state_dict()):
         raise CheckpointError("segment-anything's predictor would not draw the prompts that this network looks at")
     return Sam(
         network.image_encoder, network.prompt_encoder, network.mask_decoder, list(contract.mean), list(contract.std)

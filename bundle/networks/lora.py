@@ -1,6 +1,7 @@
 """LoRA on the queries and values of encoder and decoder (Hu et al. 2022, as SAMed and finetune-SAM place it).
 
-Of TinyViT, whose joint layer is ordered by head, the same rows are queries, keys and values of some of the heads.
+Of TinyViT, whose joint layer is ordered by head, the same rows are queries, keys and values of some of the heads. The
+U-Net has no attention: there every 3x3 convolution of the way down (encoder) or up (decoder) is tuned.
 """
 
 from __future__ import annotations
@@ -12,7 +13,8 @@ import torch
 from torch import Tensor, nn
 
 from bundle.networks.promptable_sam import PromptableSam
-from bundle.networks.targets import TuningError, encoder_blocks, pick
+from bundle.networks.prompted_unet import PromptedUNet
+from bundle.networks.targets import TuningError, encoder_blocks, pick, unet_levels
 
 
 class _LowRank:
@@ -38,9 +40,31 @@ class _LowRank:
         self.merged = sign > 0
 
 
+class _LowRankConvolution(_LowRank):
+    """The same of a convolution: a convolution of its kind with few channels, then one of 1x1."""
+
+    def __init__(self, down: nn.Conv2d, up: nn.Conv2d) -> None:
+        super().__init__([])
+        self.down, self.up = down, up
+
+    def __call__(self, module: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> Tensor:
+        return output if self.merged else output + self.up(self.down(inputs[0]))
+
+    @torch.no_grad()
+    def merge(self, layer: nn.Conv2d, sign: int) -> None:
+        update = self.up.weight.flatten(1) @ self.down.weight.flatten(1)
+        layer.weight += sign * update.view_as(layer.weight)
+        self.merged = sign > 0
+
+
 def add_lora(network: PromptableSam, part: str, blocks: Sequence[int] | None = None, rank: int = 4) -> None:
     if rank < 1:
         raise TuningError(f"LoRA's rank must be at least 1, got {rank}")
+    if isinstance(network.mask_decoder, PromptedUNet):
+        for level in unet_levels(network.mask_decoder, part, blocks):
+            for convolution in [module for module in level.modules() if isinstance(module, nn.Conv2d)]:
+                _lora_on_convolution(convolution, rank)
+        return
     if part == "encoder":
         for block in encoder_blocks(network.image_encoder, blocks):
             _lora_on_qkv(block.attn.qkv, rank)
@@ -76,6 +100,14 @@ def _lora_on_projections(attention: nn.Module, rank: int) -> None:
         layer.register_forward_hook(_LowRank([(slice(0, layer.out_features), layer.w_a, layer.w_b)]))
 
 
+def _lora_on_convolution(layer: nn.Conv2d, rank: int) -> None:
+    same = {"stride": layer.stride, "padding": layer.padding}
+    layer.w_a = nn.Conv2d(layer.in_channels, rank, layer.kernel_size, bias=False, **same)
+    layer.w_b = nn.Conv2d(rank, layer.out_channels, 1, bias=False)
+    nn.init.zeros_(layer.w_b.weight)
+    layer.register_forward_hook(_LowRankConvolution(layer.w_a, layer.w_b))
+
+
 def _low_rank_pair(inputs: int, outputs: int, rank: int) -> tuple[nn.Linear, nn.Linear]:
     down, up = nn.Linear(inputs, rank, bias=False), nn.Linear(rank, outputs, bias=False)
     nn.init.zeros_(up.weight)  # an untrained update changes nothing; nn.Linear's own init is LoRA's Kaiming for `down`
@@ -106,8 +138,9 @@ def unmerge_lora(network: nn.Module) -> int:
 
 
 def lora_names(network: nn.Module) -> list[str]:
-    """The names of all parameters that LoRA added: the children of linear layers."""
-    layers = ((prefix, module) for prefix, module in network.named_modules() if isinstance(module, nn.Linear))
+    """The names of all parameters that LoRA added: the children of linear layers and of convolutions."""
+    tuned = (nn.Linear, nn.Conv2d)
+    layers = ((prefix, module) for prefix, module in network.named_modules() if isinstance(module, tuned))
     return [f"{prefix}.{name}.weight" for prefix, layer in layers for name, _ in layer.named_children()]
 
 

@@ -1,4 +1,4 @@
-"""Parameter-efficient tuning: adapters and LoRA for every encoder and for SAM's decoder, and the choice of what trains.
+"""Parameter-efficient tuning: adapters and LoRA for every network that takes prompts, and the choice of what trains.
 
 All of it is attached from outside, as children of the modules it tunes plus forward hooks, so a tuned network keeps
 every parameter name of the plain one and adds its own under the names of the papers' code:
@@ -6,6 +6,9 @@ every parameter name of the plain one and adds its own under the names of the pa
 - ``conv_adapter``: SAM-Med2D's adapter beside the MLP of each encoder block (Cheng et al. 2023).
 - ``adapter``: bottleneck adapters of finetune-SAM (Gu et al. 2025), in encoder blocks and in the decoder's layers.
 - ``lora``: low-rank updates of q and v (Hu et al. 2022; SAMed; finetune-SAM), in encoder blocks and in the decoder.
+
+In our U-Net the way down stands for the encoder and the way up for the decoder: LoRA tunes their 3x3 convolutions, and
+an adapter follows each level.
 """
 
 from __future__ import annotations
@@ -28,9 +31,10 @@ def apply_tuning(network: PromptableSam, tunings: Iterable[Mapping[str, Any]]) -
     """Attach adapters or LoRA to a network, in place.
 
     Args:
-        network: ViT or TinyViT.
+        network: with a ViT or a TinyViT, or a U-Net.
         tunings: each ``{"kind": "conv_adapter" | "adapter" | "lora", "part": "encoder" | "decoder"}`` and optionally
-            ``"blocks"`` (indices of encoder blocks, of TinyViT stages 1 to 3, or of decoder layers; all by default)
+            ``"blocks"`` (indices of encoder blocks, of TinyViT stages 1 to 3, of decoder layers, or of the U-Net's
+            levels from fine to coarse; all by default)
             and, for LoRA, ``"rank"`` (4 by default, finetune-SAM's).
 
     Raises:
@@ -55,7 +59,8 @@ def set_trainable(network: nn.Module, patterns: Sequence[str]) -> list[str]:
     Args:
         network: whose parameters get ``requires_grad``.
         patterns: shell patterns of parameter names; one that starts with ``!`` takes names away again, the last match
-            decides: ``["mask_decoder.*", "!mask_decoder.iou_prediction_head.*"]``.
+            decides: ``["mask_decoder.*", "!mask_decoder.iou_prediction_head.*"]``. One that starts with ``~`` (after
+            the ``!``) may match nothing, so that one list serves networks with different parts.
 
     Returns:
         The names that train.
@@ -66,8 +71,9 @@ def set_trainable(network: nn.Module, patterns: Sequence[str]) -> list[str]:
     parameters = dict(network.named_parameters())
     chosen: dict[str, bool] = dict.fromkeys(parameters, False)
     for pattern in patterns:
-        matches = [name for name in parameters if fnmatchcase(name, pattern.removeprefix("!"))]
-        if not matches:
+        wanted = pattern.removeprefix("!")
+        matches = [name for name in parameters if fnmatchcase(name, wanted.removeprefix("~"))]
+        if not matches and not wanted.startswith("~"):
             raise TuningError(f"no parameter is named like {pattern!r}; names look like {next(iter(parameters))!r}")
         chosen.update(dict.fromkeys(matches, not pattern.startswith("!")))
     for name, parameter in parameters.items():

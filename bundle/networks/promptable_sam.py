@@ -116,6 +116,8 @@ class PromptableSam(nn.Module):
         image_encoder: maps (B, 3, S, S) to (B, C, g, g); C is 256, and more where the decoder reads fine features.
         prompt_encoder: knows S and g.
         mask_decoder: SAM's, or one with another number of masks.
+
+    All three can be other modules with the same interface, such as those of ``bundle.networks.prompted_unet``.
     """
 
     def __init__(self, image_encoder: nn.Module, prompt_encoder: PromptEncoder, mask_decoder: MaskDecoder) -> None:

@@ -9,6 +9,8 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from bundle.networks.families import Family, structure_of
 from bundle.networks.peft import set_trainable
+from bundle.networks.promptable_sam import PromptBatch
+from bundle.networks.prompted_unet import PromptedUNet
 
 
 @dataclass(frozen=True)
@@ -21,7 +23,8 @@ class Summary:
         image_size: S in pixels.
         grid: side of the embedding.
         gmacs: 1e9 multiply-accumulate operations to embed one image (to segment one slice, for the networks without
-            prompts), attention and window padding included.
+            prompts; to answer one prompt, for those that see image and prompt together), attention and window padding
+            included.
     """
 
     parameters: int
@@ -38,7 +41,10 @@ def summarise(family: Family) -> Summary:
     sizes = [(p.numel(), p.requires_grad) for p in network.parameters()]
     image = torch.empty(1, *network.input_shape, device="meta")
     with FlopCounterMode(display=False) as counter, torch.no_grad():
-        getattr(network, "encode", network)(image)
+        embedding = getattr(network, "encode", network)(image)
+        if isinstance(getattr(network, "mask_decoder", None), PromptedUNet):
+            side = network.image_size
+            network.decode(embedding, PromptBatch(masks=torch.empty(1, 1, side, side, device="meta")))
     return Summary(
         parameters=sum(count for count, _ in sizes),
         trainable=sum(count for count, trains in sizes if trains),

@@ -7,6 +7,7 @@ from typing import Any
 
 from torch import nn
 
+from bundle.networks.prompted_unet import PromptedUNet
 from bundle.networks.tiny_vit import TinyVitEncoder
 
 
@@ -21,6 +22,11 @@ def encoder_blocks(encoder: nn.Module, blocks: Sequence[int] | None) -> list[nn.
     else:
         groups = [[block] for block in encoder.blocks]
     return [block for group in pick(groups, blocks) for block in group]
+
+
+def unet_levels(unet: PromptedUNet, part: str, blocks: Sequence[int] | None) -> list[nn.Sequential]:
+    """The levels of a U-Net from fine to coarse: of the way down (part "encoder") or of the way up ("decoder")."""
+    return pick(unet.down if part == "encoder" else unet.merge, blocks)
 
 
 def pick(items: Sequence[Any], indices: Sequence[int] | None) -> list[Any]:

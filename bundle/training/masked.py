@@ -34,7 +34,7 @@ class Reconstruction(nn.Module):
         network: whose encoder is trained.
 
     Raises:
-        ValueError: the encoder wants stacks of slices.
+        ValueError: the encoder wants stacks of slices, or has nothing to train.
     """
 
     def __init__(self, network: PromptableSam | SemanticSam2d) -> None:
@@ -42,6 +42,11 @@ class Reconstruction(nn.Module):
         if isinstance(network, SemanticSam3d):
             raise ValueError(
                 "expected an encoder of slices, got medico_sam_3d's; train medico_sam's, it starts from that"
+            )
+        if not any(True for _ in network.image_encoder.parameters()):
+            raise ValueError(
+                "expected an image encoder with weights, got a U-Net, which encodes image and prompts together; take "
+                "another family, such as tiny_vit"
             )
         self.image_encoder = network.image_encoder
         self.stride = network.image_size // network.grid_size
