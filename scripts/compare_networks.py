@@ -46,7 +46,7 @@ VARIANTS: dict[str, dict[str, Any]] = {
         "fine": False,
     },
     "512 px, grid 32, fine": {"image_size": 512},
-    "U-Net (shipped)": {"_target_": "bundle.networks.build.prompted_unet", "image_size": 256},
+    "U-Net (shipped)": dict(load_family("default").network_def),
 }
 PROTOCOL = "box_jitter_20"
 SCORES = ("dsc", "nsd")

@@ -16,6 +16,7 @@ from collections.abc import Sequence
 from itertools import pairwise
 
 import torch
+from segment_anything.modeling import MaskDecoder as SamMaskDecoder
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -119,18 +120,7 @@ class PromptedUNet(nn.Module):
         self.mask_head = nn.Conv2d(widths[0], masks * 4, 1)
         self.iou_head = nn.Sequential(nn.Linear(widths[-1] + masks * widths[0], 128), nn.ReLU(), nn.Linear(128, masks))
 
-    def forward(
-        self,
-        image_embeddings: Tensor,
-        image_pe: Tensor,
-        sparse_prompt_embeddings: Tensor,
-        dense_prompt_embeddings: Tensor,
-        multimask_output: bool,
-    ) -> tuple[Tensor, Tensor]:
-        """As segment-anything's decoder: the masks for an ambiguous prompt, or the one for a clear prompt."""
-        logits, iou = self.predict_masks(image_embeddings, image_pe, sparse_prompt_embeddings, dense_prompt_embeddings)
-        wanted = slice(1, None) if multimask_output else slice(0, 1)
-        return logits[:, wanted], iou[:, wanted]
+    forward = SamMaskDecoder.forward  # which of the predicted masks are answered
 
     def predict_masks(
         self,
