@@ -9,7 +9,7 @@ import pytest
 from fakes import BrightRegionSam, bright_contract
 
 from bundle.data.volume import Volume
-from bundle.inference.predictor import SlicePredictor
+from bundle.inference.predictor import SliceMask, SlicePredictor, SlicePrompt, SliceView
 from bundle.inference.session import InteractiveSession
 from bundle.inference.store import EmbeddingStore
 from bundle.transforms.prompts import ObjectPrompts, PromptError
@@ -100,11 +100,54 @@ def test_more_points_continue_from_the_answer_before():
     session = open_session(ball())
     first = ObjectPrompts(points=[[14, 20, 15]], point_labels=[1])
     second = ObjectPrompts(points=[[14, 20, 15], [15, 20, 15]], point_labels=[1, 1])
-    session.segment_slice(first)
-    session.segment_slice(second)
-    session.segment_slice(second)  # asked again: the same answer in the same way
-    session.segment_slice(first)  # a point taken back: as if it had never been there
-    assert session.predictor.network.masks_seen == [False, True, True, False]
+    alone = session.segment_slice(first).mask
+    corrected = session.segment_slice(second).mask
+    assert np.array_equal(session.segment_slice(second).mask, corrected)  # asked again: nothing to compute
+    assert np.array_equal(session.segment_slice(first).mask, alone)  # a point taken back: as if it had never been
+    assert session.predictor.network.masks_seen == [False, True]
+
+
+def asked_slices(session: InteractiveSession, monkeypatch) -> list[SlicePrompt]:
+    """A list that fills with every prompt that reaches the network."""
+    asked, predict = [], session.predictor.predict
+
+    def counted(view: SliceView, prompt: SlicePrompt) -> SliceMask:
+        asked.append(prompt)
+        return predict(view, prompt)
+
+    monkeypatch.setattr(session.predictor, "predict", counted)
+    return asked
+
+
+@pytest.mark.parametrize("box", [None, box_of(ball())], ids=["points", "box"])
+def test_a_further_click_computes_only_the_slices_that_it_changes(box, monkeypatch):
+    points, labels = [[14, 20, 15], [14, 20, 20]], [1, 1]
+    first = ObjectPrompts(points=points[:1], point_labels=labels[:1], box=box)
+    both = ObjectPrompts(points=points, point_labels=labels, box=box)
+    session = open_session(ball())
+    asked = asked_slices(session, monkeypatch)
+    session.segment_volume(first)
+    whole = len(asked)
+    asked.clear()
+    result = session.segment_volume(both)
+    assert 0 < len(asked) <= whole // 2  # what lies below the first click is as it was
+    assert np.array_equal(result.mask, open_session(ball()).segment_volume(both).mask)
+    asked.clear()
+    again = session.segment_volume(both)
+    assert not asked and again.scores == result.scores and np.array_equal(again.mask, result.mask)
+
+
+def test_what_was_computed_for_one_object_is_not_answered_for_another(monkeypatch):
+    session = open_session(ball())
+    asked = asked_slices(session, monkeypatch)
+    prompts = {"points": [[14, 20, 15]], "point_labels": [1]}
+    session.segment_volume(ObjectPrompts(name="liver", **prompts))
+    whole = len(asked)
+    session.segment_volume(ObjectPrompts(name="spleen", **prompts))
+    assert len(asked) == 2 * whole
+    session.reset()
+    session.segment_volume(ObjectPrompts(name="spleen", **prompts))
+    assert len(asked) == 3 * whole
 
 
 def test_another_object_starts_anew_and_reset_forgets():

@@ -54,13 +54,32 @@ class _Clock:
         return {**self.seconds, "total": time.perf_counter() - self.started}
 
 
+@dataclass(eq=False)
+class _Walk:
+    """What was asked while an object was followed through the volume, and what was answered.
+
+    Attributes:
+        of: name of the object and axis.
+        steps: slice index -> prompt and answer.
+    """
+
+    of: tuple[str, int] | None = None
+    steps: dict[int, tuple[SlicePrompt, SliceMask]] = field(default_factory=dict)
+
+    def answer(self, index: int, prompt: SlicePrompt) -> SliceMask | None:
+        """The answer to the same prompt on this slice; None where something else was asked."""
+        asked, answer = self.steps.get(index, (None, None))
+        return answer if asked is not None and _same(prompt, asked) else None
+
+
 class InteractiveSession:
     """A volume with the answers given so far. Safe to use from many threads: requests wait for each other.
 
     A client sends all prompts of an object with every request. Where they continue an earlier request (its points come
     first, the box is the same), the earlier answer goes along as a mask prompt, as in training; otherwise the object
     starts anew. So the same prompts in the same order always give the same answer, and taking a point back gives the
-    answer from before it.
+    answer from before it. What was asked already is not computed again: of the object that was followed through the
+    volume last, a further click costs only the slices that it changes.
 
     Args:
         volume: the image.
@@ -73,6 +92,7 @@ class InteractiveSession:
         self.rule = rule or PropagationRule(carried=predictor.contract.carried)
         self.intensity = predictor.contract.intensity(volume.array, volume.modality)
         self._history: dict[tuple[str, int, int], list[tuple[SlicePrompt, SliceMask]]] = {}
+        self._walk = _Walk()  # of one object only: it holds a mask and logits of every slice
         self._lock = threading.Lock()
 
     def segment_slice(self, prompts: ObjectPrompts, *, axis: int = 2) -> Segmentation:
@@ -128,10 +148,15 @@ class InteractiveSession:
             else:
                 first, last = 0, frame.depth - 1
 
+            before, self._walk = self._walk, _Walk((prompts.name, axis))
+
             def ask(index: int, prompt: SlicePrompt) -> SliceMask:
                 if progress is not None:
                     progress(index)
-                return self._ask(frame, index, prompt, clock)
+                answer = before.answer(index, prompt) if before.of == self._walk.of else None
+                answer = self._ask(frame, index, prompt, clock) if answer is None else answer
+                self._walk.steps[index] = prompt, answer
+                return answer
 
             seeds = {index: self._ask_again(prompts.name, frame, index, p, clock) for index, p in asked.items()}
             limit = _box_on_slice(prompts, frame) if bounded else None
@@ -144,6 +169,7 @@ class InteractiveSession:
         """Forget the answers given for one object, or for all."""
         with self._lock:
             self._history = {key: value for key, value in self._history.items() if name is not None and key[0] != name}
+            self._walk = _Walk()
 
     def frame(self, axis: int) -> SliceFrame:
         """The slices of the volume along a stored axis."""
@@ -152,9 +178,11 @@ class InteractiveSession:
     def _ask_again(self, name: str, frame: SliceFrame, index: int, prompt: SlicePrompt, clock: _Clock) -> SliceMask:
         """Ask with the answer that these prompts continue, and remember this one."""
         history = self._history.setdefault((name, frame.slice_axis, index), [])
-        while history and not _continues(prompt, history[-1][0]):
+        while history and not _same(prompt, history[-1][0]) and not _continues(prompt, history[-1][0]):
             history.pop()
         previous = history[-1][1] if history else None
+        if history and _same(prompt, history[-1][0]):
+            return previous
         answer = self._ask(frame, index, replace(prompt, previous=previous), clock)
         history.append((prompt, answer))
         return answer
@@ -178,11 +206,30 @@ class InteractiveSession:
 def _continues(prompt: SlicePrompt, earlier: SlicePrompt) -> bool:
     """Whether ``prompt`` is ``earlier`` with more points behind it."""
     count = len(earlier.points)
-    if len(prompt.points) <= count or (prompt.box is None) != (earlier.box is None):
+    return len(prompt.points) > count and _same_box(prompt, earlier) and _same_points(prompt, earlier, count)
+
+
+def _same(prompt: SlicePrompt, earlier: SlicePrompt) -> bool:
+    """Whether two prompts say the same. Their logits are compared as objects: equal ones were computed once."""
+    count = len(prompt.points)
+    if len(earlier.points) != count or not _same_box(prompt, earlier) or not _same_points(prompt, earlier, count):
         return False
-    same_box = prompt.box is None or np.array_equal(prompt.box, earlier.box)
-    same_points = np.array_equal(prompt.points[:count], earlier.points)
-    return same_box and same_points and np.array_equal(prompt.point_labels[:count], earlier.point_labels)
+    one, other = prompt.previous, earlier.previous
+    if one is None or other is None:
+        return one is other
+    return one.logits is other.logits and np.array_equal(one.mask, other.mask)
+
+
+def _same_points(prompt: SlicePrompt, earlier: SlicePrompt, count: int) -> bool:
+    """Whether the first ``count`` points are the same."""
+    same = np.array_equal(prompt.points[:count], earlier.points[:count])
+    return same and np.array_equal(prompt.point_labels[:count], earlier.point_labels[:count])
+
+
+def _same_box(prompt: SlicePrompt, earlier: SlicePrompt) -> bool:
+    if prompt.box is None or earlier.box is None:
+        return prompt.box is earlier.box
+    return np.array_equal(prompt.box, earlier.box)
 
 
 def _slice_range(prompts: ObjectPrompts, frame: SliceFrame) -> tuple[int, int]:
