@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import runpy
+from itertools import pairwise
 
 import pytest
 from monai.bundle import ConfigParser
@@ -19,11 +20,13 @@ def read(repository, files) -> ConfigParser:
     return parser
 
 
-def test_the_second_stage_starts_from_the_best_weights_of_the_first(script, repository):
-    first, last = (read(repository, files) for files in script["STAGES"])
-    assert first["run_name"] == "default" and not first["start"]
-    assert last["run_name"] == "last" and "/runs/default/best.safetensors" in last["start"]
-    assert set(first["sources"]) == set(last["sources"])
+def test_every_stage_starts_from_the_best_weights_of_the_one_before(script, repository):
+    first, *others = stages = [read(repository, files) for files in script["STAGES"]]
+    assert [stage["run_name"] for stage in stages] == ["default", "second", "third"]
+    assert not first["start"]
+    for before, stage in pairwise(stages):
+        assert f"/runs/{before['run_name']}/best.safetensors" in stage["start"]
+    assert all(set(stage["sources"]) == set(first["sources"]) for stage in others)
 
 
 def test_what_leaves_an_organ_out_never_sees_its_label(script, repository):
