@@ -137,6 +137,17 @@ def test_a_further_click_computes_only_the_slices_that_it_changes(box, monkeypat
     assert not asked and again.scores == result.scores and np.array_equal(again.mask, result.mask)
 
 
+def test_a_click_in_a_3d_box_corrects_the_answer_that_came_from_its_middle(monkeypatch):
+    session = open_session(ball())
+    asked = asked_slices(session, monkeypatch)
+    session.segment_volume(ObjectPrompts(points=[[14, 20, 21]], point_labels=[1], box=box_of(ball())))
+    (clicked,) = [prompt for prompt in asked if len(prompt.points)]
+    assert clicked.previous.mask.sum() == pytest.approx(ball()[:, :, 21].sum(), rel=0.2)
+    low, high = np.split(clicked.box, 2)
+    sides = np.ptp(box_of(ball()), axis=0)[:2]
+    assert np.all(high - low < sides)  # the ball is smaller there than in its middle
+
+
 def test_what_was_computed_for_one_object_is_not_answered_for_another(monkeypatch):
     session = open_session(ball())
     asked = asked_slices(session, monkeypatch)

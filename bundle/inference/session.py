@@ -60,16 +60,15 @@ class _Walk:
 
     Attributes:
         of: name of the object and axis.
-        steps: slice index -> prompt and answer.
+        steps: slice index -> prompts and answers.
     """
 
     of: tuple[str, int] | None = None
-    steps: dict[int, tuple[SlicePrompt, SliceMask]] = field(default_factory=dict)
+    steps: dict[int, list[tuple[SlicePrompt, SliceMask]]] = field(default_factory=dict)
 
     def answer(self, index: int, prompt: SlicePrompt) -> SliceMask | None:
         """The answer to the same prompt on this slice; None where something else was asked."""
-        asked, answer = self.steps.get(index, (None, None))
-        return answer if asked is not None and _same(prompt, asked) else None
+        return next((answer for asked, answer in self.steps.get(index, []) if _same(prompt, asked)), None)
 
 
 class InteractiveSession:
@@ -153,17 +152,27 @@ class InteractiveSession:
             def ask(index: int, prompt: SlicePrompt) -> SliceMask:
                 if progress is not None:
                     progress(index)
-                answer = before.answer(index, prompt) if before.of == self._walk.of else None
+                answer = self._walk.answer(index, prompt)
+                if answer is None and before.of == self._walk.of:
+                    answer = before.answer(index, prompt)
                 answer = self._ask(frame, index, prompt, clock) if answer is None else answer
-                self._walk.steps[index] = prompt, answer
+                self._walk.steps.setdefault(index, []).append((prompt, answer))
                 return answer
 
-            seeds = {index: self._ask_again(prompts.name, frame, index, p, clock) for index, p in asked.items()}
             limit = _box_on_slice(prompts, frame) if bounded else None
-            answers = propagate(
-                seeds, ask, first=min(first, *seeds), last=max(last, *seeds), limit=limit, rule=self.rule
-            )
-            return self._result(answers, frame, clock)
+
+            def follow(seeds: dict[int, SliceMask]) -> dict[int, SliceMask]:
+                ends = {"first": min(first, *seeds), "last": max(last, *seeds)}
+                return propagate(seeds, ask, **ends, limit=limit, rule=self.rule)
+
+            def seed(index: int) -> SliceMask:
+                return self._ask_again(prompts.name, frame, index, asked[index], clock)
+
+            if bounded and len(asked) > 1:  # a click corrects what came from the middle, so that comes first
+                middle = (first + last) // 2
+                seen = follow({middle: seed(middle)})
+                asked.update({i: _correcting(asked[i], seen[i]) for i in asked.keys() & seen.keys() - {middle}})
+            return self._result(follow({index: seed(index) for index in sorted(asked)}), frame, clock)
 
     def reset(self, name: str | None = None) -> None:
         """Forget the answers given for one object, or for all."""
@@ -180,7 +189,7 @@ class InteractiveSession:
         history = self._history.setdefault((name, frame.slice_axis, index), [])
         while history and not _same(prompt, history[-1][0]) and not _continues(prompt, history[-1][0]):
             history.pop()
-        previous = history[-1][1] if history else None
+        previous = history[-1][1] if history else prompt.previous
         if history and _same(prompt, history[-1][0]):
             return previous
         answer = self._ask(frame, index, replace(prompt, previous=previous), clock)
@@ -206,14 +215,21 @@ class InteractiveSession:
 def _continues(prompt: SlicePrompt, earlier: SlicePrompt) -> bool:
     """Whether ``prompt`` is ``earlier`` with more points behind it."""
     count = len(earlier.points)
-    return len(prompt.points) > count and _same_box(prompt, earlier) and _same_points(prompt, earlier, count)
+    if len(prompt.points) <= count or not _same_box(prompt, earlier):
+        return False
+    return _same_points(prompt, earlier, count) and _same_mask(prompt, earlier)
 
 
 def _same(prompt: SlicePrompt, earlier: SlicePrompt) -> bool:
-    """Whether two prompts say the same. Their logits are compared as objects: equal ones were computed once."""
+    """Whether two prompts say the same."""
     count = len(prompt.points)
-    if len(earlier.points) != count or not _same_box(prompt, earlier) or not _same_points(prompt, earlier, count):
+    if len(earlier.points) != count or not _same_box(prompt, earlier):
         return False
+    return _same_points(prompt, earlier, count) and _same_mask(prompt, earlier)
+
+
+def _same_mask(prompt: SlicePrompt, earlier: SlicePrompt) -> bool:
+    """Whether both have the same mask. Logits are compared as objects: equal ones were computed once."""
     one, other = prompt.previous, earlier.previous
     if one is None or other is None:
         return one is other
@@ -230,6 +246,14 @@ def _same_box(prompt: SlicePrompt, earlier: SlicePrompt) -> bool:
     if prompt.box is None or earlier.box is None:
         return prompt.box is earlier.box
     return np.array_equal(prompt.box, earlier.box)
+
+
+def _correcting(prompt: SlicePrompt, answer: SliceMask) -> SlicePrompt:
+    """Points that correct an answer, in the box around both: that of the volume fits the middle only."""
+    if not answer.mask.any():
+        return prompt
+    corrected = replace(prompt, box=None, previous=answer)
+    return replace(corrected, box=corrected.around())
 
 
 def _slice_range(prompts: ObjectPrompts, frame: SliceFrame) -> tuple[int, int]:
