@@ -142,37 +142,35 @@ class InteractiveSession:
             first, last = _slice_range(prompts, frame)
             asked = _prompts_of_slices(prompts, frame)
             bounded = last > first and prompts.box is not None
+            limit, middle = None, (first + last) // 2
             if bounded:  # its middle shows the object best; clicks elsewhere correct what comes from there
-                asked.setdefault((first + last) // 2, SlicePrompt(box=_box_on_slice(prompts, frame)))
+                limit = _box_on_slice(prompts, frame)
+                asked.setdefault(middle, SlicePrompt(box=limit))
             else:
                 first, last = 0, frame.depth - 1
 
-            before, self._walk = self._walk, _Walk((prompts.name, axis))
+            of = prompts.name, axis
+            before = self._walk if self._walk.of == of else _Walk(of)
+            walk = self._walk = _Walk(of)
 
             def ask(index: int, prompt: SlicePrompt) -> SliceMask:
                 if progress is not None:
                     progress(index)
-                answer = self._walk.answer(index, prompt)
-                if answer is None and before.of == self._walk.of:
-                    answer = before.answer(index, prompt)
-                answer = self._ask(frame, index, prompt, clock) if answer is None else answer
-                self._walk.steps.setdefault(index, []).append((prompt, answer))
+                answer = walk.answer(index, prompt)
+                if answer is None:
+                    answer = before.answer(index, prompt) or self._ask(frame, index, prompt, clock)
+                    walk.steps.setdefault(index, []).append((prompt, answer))
                 return answer
 
-            limit = _box_on_slice(prompts, frame) if bounded else None
-
-            def follow(seeds: dict[int, SliceMask]) -> dict[int, SliceMask]:
+            def follow(asked: dict[int, SlicePrompt]) -> dict[int, SliceMask]:
+                seeds = {index: self._ask_again(prompts.name, frame, index, p, clock) for index, p in asked.items()}
                 ends = {"first": min(first, *seeds), "last": max(last, *seeds)}
                 return propagate(seeds, ask, **ends, limit=limit, rule=self.rule)
 
-            def seed(index: int) -> SliceMask:
-                return self._ask_again(prompts.name, frame, index, asked[index], clock)
-
-            if bounded and len(asked) > 1:  # a click corrects what came from the middle, so that comes first
-                middle = (first + last) // 2
-                seen = follow({middle: seed(middle)})
-                asked.update({i: _correcting(asked[i], seen[i]) for i in asked.keys() & seen.keys() - {middle}})
-            return self._result(follow({index: seed(index) for index in sorted(asked)}), frame, clock)
+            if bounded and len(asked) > 1:
+                seen = follow({middle: asked[middle]})
+                asked |= {i: _correcting(asked[i], seen[i]) for i in asked.keys() & seen.keys() - {middle}}
+            return self._result(follow(asked), frame, clock)
 
     def reset(self, name: str | None = None) -> None:
         """Forget the answers given for one object, or for all."""
@@ -187,7 +185,7 @@ class InteractiveSession:
     def _ask_again(self, name: str, frame: SliceFrame, index: int, prompt: SlicePrompt, clock: _Clock) -> SliceMask:
         """Ask with the answer that these prompts continue, and remember this one."""
         history = self._history.setdefault((name, frame.slice_axis, index), [])
-        while history and not _same(prompt, history[-1][0]) and not _continues(prompt, history[-1][0]):
+        while history and not _continues(prompt, history[-1][0]):
             history.pop()
         previous = history[-1][1] if history else prompt.previous
         if history and _same(prompt, history[-1][0]):
@@ -213,19 +211,22 @@ class InteractiveSession:
 
 
 def _continues(prompt: SlicePrompt, earlier: SlicePrompt) -> bool:
-    """Whether ``prompt`` is ``earlier`` with more points behind it."""
+    """Whether ``prompt`` is ``earlier``, or that with more points behind it."""
     count = len(earlier.points)
-    if len(prompt.points) <= count or not _same_box(prompt, earlier):
-        return False
-    return _same_points(prompt, earlier, count) and _same_mask(prompt, earlier)
+    same_points = np.array_equal(prompt.points[:count], earlier.points)
+    same_points = same_points and np.array_equal(prompt.point_labels[:count], earlier.point_labels)
+    return same_points and _same_box(prompt, earlier) and _same_mask(prompt, earlier)
 
 
 def _same(prompt: SlicePrompt, earlier: SlicePrompt) -> bool:
     """Whether two prompts say the same."""
-    count = len(prompt.points)
-    if len(earlier.points) != count or not _same_box(prompt, earlier):
-        return False
-    return _same_points(prompt, earlier, count) and _same_mask(prompt, earlier)
+    return len(prompt.points) == len(earlier.points) and _continues(prompt, earlier)
+
+
+def _same_box(prompt: SlicePrompt, earlier: SlicePrompt) -> bool:
+    if prompt.box is None or earlier.box is None:
+        return prompt.box is earlier.box
+    return np.array_equal(prompt.box, earlier.box)
 
 
 def _same_mask(prompt: SlicePrompt, earlier: SlicePrompt) -> bool:
@@ -234,18 +235,6 @@ def _same_mask(prompt: SlicePrompt, earlier: SlicePrompt) -> bool:
     if one is None or other is None:
         return one is other
     return one.logits is other.logits and np.array_equal(one.mask, other.mask)
-
-
-def _same_points(prompt: SlicePrompt, earlier: SlicePrompt, count: int) -> bool:
-    """Whether the first ``count`` points are the same."""
-    same = np.array_equal(prompt.points[:count], earlier.points[:count])
-    return same and np.array_equal(prompt.point_labels[:count], earlier.point_labels[:count])
-
-
-def _same_box(prompt: SlicePrompt, earlier: SlicePrompt) -> bool:
-    if prompt.box is None or earlier.box is None:
-        return prompt.box is earlier.box
-    return np.array_equal(prompt.box, earlier.box)
 
 
 def _correcting(prompt: SlicePrompt, answer: SliceMask) -> SlicePrompt:
