@@ -156,6 +156,29 @@ def test_the_mask_prompt_comes_with_its_probability():
     assert always[1].masks.shape[1:] == (1, 4 * GRID, 4 * GRID)
 
 
+def test_any_candidate_of_an_ambiguous_start_may_be_corrected():
+    """The mask that comes back with the correction says which candidate it was: candidate k answers -1 - k."""
+
+    class Numbered(Recorder):
+        def decode(self, embeddings, prompts, *, multimask=True):
+            answer = super().decode(embeddings, prompts, multimask=multimask)
+            numbers = torch.arange(answer.iou.shape[1]).float()
+            return MaskPrediction(answer.logits - numbers[:, None, None], answer.iou * 0 - numbers)
+
+    def corrected(share, box_probability=0.0):
+        objective = IterativeObjective(
+            PromptLoss(), steps=2, box_probability=box_probability, mask_probability=1.0, any_candidate=share
+        )
+        networks = [Numbered() for _ in range(12)]
+        for step, network in enumerate(networks):
+            list(objective(network, make_batch(2, step=step)))
+        return {round(float(network.asked[1].masks.mean()), 3) for network in networks}
+
+    assert corrected(0.0) == {-1.0}
+    assert corrected(1.0) == {-1.0, -2.0, -3.0}
+    assert corrected(1.0, box_probability=1.0) == {-1.0}  # a box has one answer
+
+
 def test_prompts_do_not_depend_on_how_a_batch_is_cut():
     objective = IterativeObjective(PromptLoss(), steps=2, box_probability=1.0)
     batch = make_batch(4)

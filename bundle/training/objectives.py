@@ -57,6 +57,8 @@ class IterativeObjective:
         corrections: "error" clicks once in the error (its centre, or any pixel of it); "pair" clicks on what was missed
             and on what was invented (micro-sam).
         mask_probability: share of batches whose corrections see the previous mask (0.5 in micro-sam).
+        any_candidate: share of batches whose ambiguous start is corrected from any of its candidates instead of the
+            best: larger mistakes than the network makes of what it knows, such as it makes of what it does not.
         box_jitter: sides of the box move outward by up to so many pixels of the model square, ...
         wide_jitter: ... or up to so many in a fifth of the objects: a hand is mostly careful, and sometimes not, ...
         box_share: ... and by up to this share of the box's own side in addition (0.025 in micro-sam).
@@ -81,6 +83,7 @@ class IterativeObjective:
         window_box_probability: float | None = None,
         corrections: str = "error",
         mask_probability: float = 0.5,
+        any_candidate: float = 0.0,
         box_jitter: float = 5.0,
         wide_jitter: float = 20.0,
         box_share: float = 0.0,
@@ -96,7 +99,7 @@ class IterativeObjective:
         self.correction_probability = correction_probability
         self.start, self.correct = start, _CORRECTIONS[corrections]
         self.box_probability, self.mask_probability = box_probability, mask_probability
-        self.window_box_probability = window_box_probability
+        self.window_box_probability, self.any_candidate = window_box_probability, any_candidate
         self.box_jitter, self.wide_jitter, self.box_share = box_jitter, wide_jitter, box_share
         self.wide_share = box_share if wide_share is None else wide_share
         self.tight_share = tight_share
@@ -122,9 +125,16 @@ class IterativeObjective:
             prediction = network.decode(embeddings, prompts, multimask=prompts.ambiguous)
             terms.append(self.loss(prediction, batch.masks))
             if step + 1 < rounds:
-                prompts = self._corrected(user, prompts, prediction, with_mask)
+                prompts = self._corrected(user, prompts, self._candidate(user, prediction), with_mask)
                 prompts = self._corrected_unscored(user, prompts, network, embeddings, with_mask)
         return LossTerms.mean(terms)
+
+    def _candidate(self, user: SimulatedUser, prediction: MaskPrediction) -> MaskPrediction:
+        """What the user corrects: the prediction, or one of its candidates alone."""
+        if not self.any_candidate or user.choices.random() >= self.any_candidate:
+            return prediction
+        chosen = [int(user.choices.integers(prediction.logits.shape[1]))]
+        return MaskPrediction(prediction.logits[:, chosen], prediction.iou[:, chosen])
 
     def _corrected(
         self, user: SimulatedUser, prompts: PromptBatch, prediction: MaskPrediction, with_mask: bool
