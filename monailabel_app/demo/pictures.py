@@ -34,7 +34,7 @@ def draw_organ(path: Path, image: Volume, organ: np.ndarray, result: OrganResult
     scores = {row.prompt: row for row in result.rows}
     centre = np.round(np.argwhere(organ).mean(axis=0)).astype(int)
     planes = (2, int(np.argmax(np.abs(image.affine[1, :3]))), int(np.argmax(np.abs(image.affine[0, :3]))))
-    figure, axes = plt.subplots(1, 4, figsize=(18, 4.8), facecolor="black")
+    figure, axes = plt.subplots(1, 4, figsize=(18, 5.4), facecolor="black")
     last_2d = [row for prompt, row in scores.items() if prompt.startswith("2D box")][-1]
     last_3d = [row for prompt, row in scores.items() if prompt.startswith("3D box")][-1]
     first = f"{result.name}: {last_2d.prompt}\nDSC {last_2d.dsc:.3f}, NSD {last_2d.nsd:.3f}"
@@ -46,7 +46,7 @@ def draw_organ(path: Path, image: Volume, organ: np.ndarray, result: OrganResult
     figure.text(0.01, 0.02, "truth", color=TRUTH, size=13)
     figure.text(0.05, 0.02, "answer", color=ANSWER, size=13)
     figure.text(0.1, 0.02, "prompt (+ on, x off the organ)", color=PROMPT, size=13)
-    figure.tight_layout()
+    figure.tight_layout(rect=(0, 0.07, 1, 1))  # below lies the key
     path.parent.mkdir(parents=True, exist_ok=True)
     figure.savefig(path, dpi=80, facecolor="black")
     plt.close(figure)
