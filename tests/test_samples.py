@@ -185,3 +185,11 @@ def test_variety_gives_one_view_three_times_and_sometimes_inverts_it():
     assert pool[0].picture[pool[0].labels == 1].mean() > pool[0].picture[pool[0].labels == 0].mean()
     brighter = [bool(s.image[0][s.labels == 1].mean() > s.image[0][s.labels == 0].mean()) for s in samples]
     assert any(brighter) and not all(brighter)
+
+
+def test_recoloured_samples_are_grey_and_of_no_fixed_order():
+    samples = [make_samples(recolour_share=1.0)[i] for i in range(12)]
+    assert all(torch.equal(sample.image[0], sample.image[1]) for sample in samples)
+    brighter = [bool(s.image[0][s.labels == 1].mean() > s.image[0][s.labels == 0].mean()) for s in samples]
+    assert any(brighter) and not all(brighter)
+    assert torch.equal(samples[3].image, make_samples(recolour_share=1.0)[3].image)

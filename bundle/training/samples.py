@@ -15,6 +15,7 @@ from torch import Tensor
 from torch.utils.data import Dataset, Sampler
 
 from bundle.data.hounsfield import estimate_hounsfield
+from bundle.data.looks import random_view, recoloured
 from bundle.data.pool import LabelledSlice, LabelledStack, resized
 from bundle.data.sampling import BalancedDraw
 from bundle.transforms.contract import Contract, View
@@ -129,7 +130,8 @@ class DrawnSamples(Dataset):
             contract; the rest stay windowed, so that the network learns both.
         window_jitter: the ends of every intensity view move by up to this share of its width.
         variety_share: share of samples whose three views become one window between random percentiles of the picture,
-            half of them inverted: what looks of CT and MR have in common, learned without owning every scanner.
+            half of them inverted.
+        recolour_share: share of samples whose structures and grey values get colours of their own.
         zoom_share: share of samples that show the window around one object, as the contract cuts it in use.
         min_pixels: smaller objects (after augmentation, in the model square) are not used.
 
@@ -151,6 +153,7 @@ class DrawnSamples(Dataset):
         hounsfield_share: float = 0.0,
         window_jitter: float = 0.0,
         variety_share: float = 0.0,
+        recolour_share: float = 0.0,
         zoom_share: float = 0.0,
         min_pixels: int = 16,
     ) -> None:
@@ -168,7 +171,7 @@ class DrawnSamples(Dataset):
         self.contract, self.seed, self.objects, self.augmentation = contract, seed, objects, augmentation
         self.variants, self.min_pixels = variants, min_pixels
         self.hounsfield_share, self.window_jitter = hounsfield_share, window_jitter
-        self.variety_share, self.zoom_share = variety_share, zoom_share
+        self.variety_share, self.recolour_share, self.zoom_share = variety_share, recolour_share, zoom_share
 
     def __len__(self) -> int:
         return self.length
@@ -214,8 +217,10 @@ class DrawnSamples(Dataset):
         if chosen.modality == "windowed" and chosen.picture.ndim == 2 and rng.random() < self.hounsfield_share:
             picture = estimate_hounsfield(chosen.picture, rng)
             chosen = replace(chosen, picture=picture, intensity=self.contract.intensity(picture, "CT"))
+        if self.recolour_share and rng.random() < self.recolour_share:
+            return recoloured(chosen, rng)
         if rng.random() < self.variety_share:
-            return replace(chosen, intensity=_random_view(chosen.picture, rng))
+            return replace(chosen, intensity=random_view(chosen.picture, rng))
         return replace(chosen, intensity=tuple(self._jitter(view, rng) for view in chosen.intensity))
 
     def _zoom(self, chosen: LabelledSlice, first: int | None, rng: np.random.Generator) -> tuple[LabelledSlice, int]:
@@ -242,15 +247,6 @@ class DrawnSamples(Dataset):
         image, label = _channels_first(chosen)
         out = self.augmentation({"image": image.astype(np.float32), "label": label.astype(np.float32)})
         return _with_channels(chosen, np.asarray(out["image"]), np.asarray(out["label"]).astype(int))
-
-
-def _random_view(picture: np.ndarray, rng: np.random.Generator) -> tuple[View, View, View]:
-    """One window between random percentiles, three times; inverted in every second draw."""
-    low, high = np.percentile(picture, (rng.uniform(0, 40), rng.uniform(75, 100)))
-    view = View(float(low), float(max(high, low + 1)))
-    if rng.random() < 0.5:
-        view = View(view.high, view.low)
-    return view, view, view
 
 
 class EverySample(Dataset):
