@@ -217,6 +217,7 @@ class DrawnSamples(Dataset):
         if chosen.modality == "windowed" and chosen.picture.ndim == 2 and rng.random() < self.hounsfield_share:
             picture = estimate_hounsfield(chosen.picture, rng)
             chosen = replace(chosen, picture=picture, intensity=self.contract.intensity(picture, "CT"))
+        # Without a share nothing is drawn, so that older recipes still see the samples that they saw.
         if self.recolour_share and rng.random() < self.recolour_share:
             return recoloured(chosen, rng)
         if rng.random() < self.variety_share:
