@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from training_room import CONTRACT, make_pool, make_slice
 
-from bundle.data.phantom import make_phantom
+from bundle.data.phantom import PHANTOM_LABELS, make_phantom
 from bundle.data.pool import (
     cut_slices,
     describe_sources,
@@ -162,6 +162,16 @@ def test_hidden_labels_are_neither_asked_for_nor_seen():
     parts = without_labels([make_slice(0, ids=(1, 2)), make_slice(1, ids=(2,))], [2])
     assert [part.ids for part in parts] == [(1,)]
     assert set(np.unique(parts[0].labels)) <= {0, 1}
+
+
+def test_phantoms_can_hide_organs_by_name():
+    options = {"contract": CONTRACT, "shape": (24, 20, 6)}
+    shown = phantom_pool([1], **options)
+    hidden = phantom_pool([1], without=("liver", "pancreas", "an organ that no phantom has"), **options)
+    liver, pancreas = PHANTOM_LABELS["liver"], PHANTOM_LABELS["pancreas"]
+    assert {liver, pancreas} & {i for part in shown for i in part.ids}
+    for part in hidden:
+        assert part.ids and not {liver, pancreas} & {*part.ids, *np.unique(part.labels)}
 
 
 def test_a_resized_slice_keeps_its_size_in_mm():

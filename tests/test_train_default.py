@@ -37,6 +37,7 @@ def test_what_leaves_an_organ_out_never_sees_its_label(script, repository):
     assert all("/runs/stem/best.safetensors" in parser["start"] for parser in others)
     for parser in (stem, *others):
         assert parser["hidden_names"] == ["liver", "pancreas"]
+        assert parser["phantom_pool"]["without"] == "@hidden_names"
 
 
 def test_the_call_is_that_of_monais_runner(script):

@@ -224,13 +224,20 @@ def few_slices(slices: Sequence[LabelledSlice], *, count: int = 5, seed: int = 0
 
 
 def phantom_pool(
-    seeds: Sequence[int], *, contract: Contract, shape: tuple[int, int, int] = (112, 96, 48), **options: Any
+    seeds: Sequence[int],
+    *,
+    contract: Contract,
+    shape: tuple[int, int, int] = (112, 96, 48),
+    without: Sequence[str] = (),
+    **options: Any,
 ) -> list[LabelledSlice]:
-    """Slices of generated patients, one per seed."""
+    """Slices of generated patients, one per seed, as if nobody had labelled the organs named in ``without``."""
     pool: list[LabelledSlice] = []
     for seed in tqdm(seeds, desc="making phantoms", leave=False):
-        volume, labels, _ = make_phantom(shape=shape, spacing=(3.4, 3.4, 5.0), seed=seed)
-        pool += cut_slices(volume, labels, contract=contract, patient=f"phantom-{seed}", **options)
+        volume, labels, names = make_phantom(shape=shape, spacing=(3.4, 3.4, 5.0), seed=seed)
+        slices = cut_slices(volume, labels, contract=contract, patient=f"phantom-{seed}", **options)
+        hidden = [names[organ] for organ in without if organ in names]
+        pool += without_labels(slices, hidden) if hidden else slices
     return pool
 
 
