@@ -7,6 +7,7 @@ import runpy
 from types import SimpleNamespace
 
 import cv2
+import numpy as np
 import pytest
 import torch
 from ignite.engine import Engine, Events
@@ -104,11 +105,20 @@ def test_an_epoch_that_is_repeated_after_a_kill_stands_once_in_the_curve(tmp_pat
 
 
 def test_the_curves_of_two_stages_are_one_picture(tmp_path, repository, monkeypatch):
+    def draw(name, *curves):
+        picture = tmp_path / "images" / name
+        monkeypatch.setattr("sys.argv", ["plot_curve.py", *map(str, curves), "--out", str(picture)])
+        runpy.run_path(str(repository / "scripts" / "plot_curve.py"), run_name="__main__")
+        return cv2.imread(str(picture))
+
     run_with_validation(tmp_path, 0.5, 0.7)
-    curve, picture = str(tmp_path / "curve.csv"), tmp_path / "images" / "curve.png"
-    monkeypatch.setattr("sys.argv", ["plot_curve.py", curve, curve, "--out", str(picture)])
-    runpy.run_path(str(repository / "scripts" / "plot_curve.py"), run_name="__main__")
-    assert cv2.imread(str(picture)).std() > 5
+    curve, together = tmp_path / "curve.csv", tmp_path / "together.csv"
+    heading, *rows = curve.read_text().splitlines()
+    staged = [f"{stage},{row}" for stage in ("first", "second") for row in rows]
+    together.write_text("\n".join([f"stage,{heading}", *staged]))
+    apart = draw("apart.png", curve, curve)
+    assert apart.std() > 5
+    np.testing.assert_array_equal(draw("together.png", together), apart)
 
 
 def test_training_stops_when_validation_does_not_improve(tmp_path):
