@@ -1,0 +1,108 @@
+"""Score models on organs and modalities that the shipped one never saw labelled: samples of dcmqi and pyradiomics.
+
+    python scripts/unseen.py --out runs/unseen
+    python scripts/unseen.py --out runs/unseen --models v5=runs/fifth/best.safetensors v6=models/default.safetensors
+
+Boxes have each side 0..5 pixels of 256 outward or, where corrections follow, are tight; NSD is at 2 pixels of 256. The
+data is found through MONAI_SAM_DATA. With one patient each this is a glimpse, not a measurement.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+import numpy as np
+
+from bundle.data.pool import LabelledSlice, read_pool
+from bundle.evaluation.evaluator import EvaluationSettings, evaluate_slices, open_with_network
+from bundle.evaluation.protocols import protocol_named
+from bundle.evaluation.records import Records
+from bundle.evaluation.study import slices_identity
+from bundle.inference.predictor import SlicePredictor
+from bundle.inference.store import EmbeddingStore
+from bundle.networks.families import build_network, load_family
+
+# name, image, label map, value: what nobody drew for the training, of patients of whom at most grey regions were shown.
+STRUCTURES = (
+    ("heart, CT (dcmqi)", "dcmqi-ct-3slice/ct-3slice", "dcmqi-ct-3slice/heart_seg.nrrd", 3),
+    ("spine, CT (dcmqi)", "dcmqi-ct-3slice/ct-3slice", "dcmqi-ct-3slice/spine_seg.nrrd", 2),
+    ("liver, CT (dcmqi)", "dcmqi-ct-3slice/ct-3slice", "dcmqi-ct-3slice/liver_seg.nrrd", 1),
+    ("brain tumour, MR (pyradiomics)", "pyradiomics-mr/brain1_image.nrrd", "pyradiomics-mr/brain1_label.nrrd", 1),
+    ("breast tumour, MR (pyradiomics)", "pyradiomics-mr/breast1_image.nrrd", "pyradiomics-mr/breast1_label.nrrd", 1),
+)
+# heading, protocol, step: the start is step 0, a correction each of those after it.
+COLUMNS = (
+    ("box", "box_jitter_20", 0),
+    ("tight box, 2 corrections", "clicks_from_box", 2),
+    ("one point", "points_1", 0),
+    ("one point, 5 corrections", "clicks_from_point", 5),
+)
+PROTOCOLS = tuple(protocol for _, protocol, _ in COLUMNS)
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """Evaluate every model on every structure and print one table."""
+    options = _options(argv)
+    family = load_family(options.family)
+    lines = [_row("structure", "model", "slices", *(heading for heading, _, _ in COLUMNS)), _row(*["---"] * 7)]
+    for number, (name, image, label, value) in enumerate(STRUCTURES):
+        item = {"image": options.data / image, "label": options.data / label, "patient": name}
+        slices = read_pool([item], contract=family.contract)
+        for model, checkpoint in options.models:
+            network = build_network(family, checkpoint=checkpoint)
+            predictor = SlicePredictor(network, family.contract, store=EmbeddingStore())
+            records = evaluate(predictor, slices, {value: name}, options.out / model / str(number), options.seed)
+            scores = [_scores(records, protocol, step) for _, protocol, step in COLUMNS]
+            lines.append(_row(name, model, len({record["key"] for record in records}), *scores))
+    print("\n".join(lines))
+
+
+def evaluate(
+    predictor: SlicePredictor, slices: list[LabelledSlice], organs: dict[int, str], folder: Path, seed: int
+) -> Records:
+    """The records of all protocols on the slices of one structure; an interrupted run goes on in its folder."""
+    settings = EvaluationSettings(PROTOCOLS, seed, model=predictor.identity, data=slices_identity(slices))
+    protocols = {name: protocol_named(name) for name in PROTOCOLS}
+    opener = open_with_network(predictor)
+    return evaluate_slices(opener, slices, organs=organs, protocols=protocols, folder=folder, settings=settings)
+
+
+def _scores(records: Records, protocol: str, step: int) -> str:
+    """Mean DSC / NSD after so many corrections; an object that needed no more keeps its last scores."""
+    last = {r["key"]: r for r in records if r["protocol"] == protocol and r["step"] <= step}
+    return " / ".join(f"{np.mean([r[score] for r in last.values()]):.2f}" for score in ("dsc", "nsd"))
+
+
+def _row(*cells: object) -> str:
+    return f"| {' | '.join(str(cell) for cell in cells)} |"
+
+
+def _options(argv: Iterable[str] | None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    data = Path(os.environ.get("MONAI_SAM_DATA", Path(__file__).resolve().parents[2] / "shared" / "data"))
+    parser.add_argument("--data", type=Path, default=data, help="folder of the data sets")
+    parser.add_argument("--family", default="default")
+    parser.add_argument(
+        "--models",
+        nargs="+",
+        type=_named_checkpoint,
+        default=[("shipped", None)],
+        help="name=checkpoint of each model; without it the family's own",
+    )
+    parser.add_argument("--out", type=Path, required=True, help="folder of the run; it can be continued")
+    parser.add_argument("--seed", type=int, default=0, help="of the prompts")
+    return parser.parse_args(argv)
+
+
+def _named_checkpoint(text: str) -> tuple[str, str]:
+    name, separator, path = text.partition("=")
+    if not (name and separator and path):
+        raise argparse.ArgumentTypeError(f"expected name=checkpoint, got {text!r}")
+    return name, path
+
+
+if __name__ == "__main__":
+    main()
