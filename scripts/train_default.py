@@ -1,4 +1,4 @@
-"""Train the shipped model as it was trained, in five stages; every part can be stopped and goes on where it was.
+"""Train the shipped model as it was trained, in six stages; every part can be stopped and goes on where it was.
 
     python scripts/train_default.py
     python scripts/train_default.py --zero_shot     # also the models that leave one organ out, and their common start
@@ -17,7 +17,7 @@ ROOT = Path(__file__).resolve().parents[1]
 TRAIN, DEFAULT, SHIPPED = "configs/train.json", "configs/recipes/default.json", "configs/recipes/shipped"
 STAGES = [
     [TRAIN, DEFAULT],
-    *([TRAIN, DEFAULT, f"{SHIPPED}/{name}.json"] for name in ("second", "third", "fourth", "fifth")),
+    *([TRAIN, DEFAULT, f"{SHIPPED}/{name}.json"] for name in ("second", "third", "fourth", "fifth", "sixth")),
 ]
 ZERO_SHOT = [[TRAIN, DEFAULT, f"{SHIPPED}/{name}.json"] for name in ("stem", "without_pancreas", "without_liver")]
 

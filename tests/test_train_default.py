@@ -22,7 +22,7 @@ def read(repository, files) -> ConfigParser:
 
 def test_every_stage_starts_from_the_best_weights_of_the_one_before(script, repository):
     first, *others = stages = [read(repository, files) for files in script["STAGES"]]
-    assert [stage["run_name"] for stage in stages] == ["default", "second", "third", "fourth", "fifth"]
+    assert [stage["run_name"] for stage in stages] == ["default", "second", "third", "fourth", "fifth", "sixth"]
     assert not first["start"]
     for before, stage in pairwise(stages):
         assert f"/runs/{before['run_name']}/best.safetensors" in stage["start"]
