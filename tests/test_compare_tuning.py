@@ -146,7 +146,8 @@ def test_what_is_finished_is_not_done_again(done, main, command, data, monkeypat
     assert (done / "table.md").read_text() == before
 
 
-def test_a_run_is_not_continued_with_other_settings(done, main, command, capsys):
+def test_a_run_is_not_continued_with_other_settings(done, main, command, data, monkeypatch, capsys):
+    monkeypatch.setenv("MONAI_SAM_DATA", str(data))
     assert main([*command, "--steps", "3"]) == 2
     assert "choose another --out" in capsys.readouterr().err
 
