@@ -11,7 +11,6 @@ given. It ends in table.md, table.csv and cases.png. A killed run goes on when i
 from __future__ import annotations
 
 import argparse
-import base64
 import json
 import math
 import shlex
@@ -20,12 +19,11 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import cv2
 import numpy as np
 from monai.bundle import ConfigParser
 
 from bundle.evaluation.evaluator import pictures_of
-from bundle.evaluation.figures import Scene, overlays
+from bundle.evaluation.figures import Scene, overlay_rows
 from bundle.evaluation.records import last_steps, read_csv, read_records, write_csv
 from bundle.evaluation.report import overlays_of
 from bundle.evaluation.statistics import Record
@@ -246,14 +244,14 @@ def picture(options: argparse.Namespace) -> bytes:
     """
     parts, scenes = [BASE, *options.tunings], scenes_of(options)
     records = {part: box_records(part, options) for part in parts}
-    strips = []
+    rows = []
     for name, key in chosen_slices(records).items():
         shown = []
         for part in parts:
             title = f"{part}, {name}" if part == BASE else part
             shown += overlays_of({"": {title: records[part][key]}}, evaluation_of(part, options), scenes)[""]
-        strips.append(decoded(overlays(shown)))
-    return cv2.imencode(".png", np.vstack(strips))[1].tobytes()
+        rows.append(shown)
+    return overlay_rows(rows)
 
 
 def chosen_slices(records: Mapping[str, Mapping[str, Record]]) -> dict[str, str]:
@@ -277,11 +275,6 @@ def scenes_of(options: argparse.Namespace) -> dict[str, Scene]:
     """`"key organ"` -> slice and truth, read as the evaluation reads them."""
     parser = evaluation_config(options)
     return pictures_of(parser.get_parsed_content("slices"), parser.get_parsed_content("scored"))
-
-
-def decoded(address: str) -> np.ndarray:
-    """The pixels of a `data:` address."""
-    return cv2.imdecode(np.frombuffer(base64.b64decode(address.partition(",")[2]), np.uint8), cv2.IMREAD_COLOR)
 
 
 if __name__ == "__main__":

@@ -138,6 +138,16 @@ def test_the_picture_shows_three_slices_with_all_answers(done):
     assert width > 800 and height > 900
 
 
+def test_an_evaluation_is_drawn_with_a_row_for_each_organ_and_protocol(done, data, repository, tmp_path, monkeypatch):
+    monkeypatch.setenv("MONAI_SAM_DATA", str(data))
+    plot = runpy.run_path(str(repository / "scripts" / "plot_cases.py"))["main"]
+    run, heights = str(done / "base" / "evaluation"), []
+    for protocols in (["points_1"], ["points_1", "box_jitter_20"]):
+        plot([run, "--protocols", *protocols, "--out", str(tmp_path / "cases.png")])
+        heights.append(len(cv2.imread(str(tmp_path / "cases.png"))))
+    assert heights[1] == 2 * heights[0] > 400
+
+
 def test_what_is_finished_is_not_done_again(done, main, command, data, monkeypatch):
     monkeypatch.setenv("MONAI_SAM_DATA", str(data))
     monkeypatch.setattr(monai.bundle, "run", None)

@@ -204,3 +204,15 @@ def test_an_empty_answer_and_an_object_at_the_edge_can_be_drawn():
     truth = disc((2, 62))
     overlay = Overlay("case", np.zeros((64, 64, 3), np.uint8), truth, np.zeros_like(truth), SlicePrompt())
     assert figures.overlays([overlay]).startswith("data:image/png;base64,")
+
+
+def test_rows_of_overlays_are_the_report_pictures_below_each_other():
+    overlay = Overlay("case", np.full((64, 64), 60, np.uint8), disc(), disc((33, 30)), SlicePrompt())
+    rows = [[overlay] * 3, [overlay]]
+    page = np.asarray(Image.open(BytesIO(figures.overlay_rows(rows))))
+    addresses = [figures.overlays(row) for row in rows]
+    strips = [np.asarray(Image.open(BytesIO(base64.b64decode(a.split(",")[1]))).convert("RGB")) for a in addresses]
+    top, below = page[: len(strips[0])], page[len(strips[0]) :]
+    np.testing.assert_array_equal(top, strips[0])
+    np.testing.assert_array_equal(below[:, : strips[1].shape[1]], strips[1])
+    assert (below[:, strips[1].shape[1] :] == 255).all()

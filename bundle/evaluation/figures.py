@@ -14,9 +14,11 @@ from typing import Any
 import numpy as np
 from matplotlib.artist import Artist
 from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch, Rectangle
+from PIL import Image
 
 from bundle.evaluation.protocols import prompt_from_json
 from bundle.evaluation.statistics import Record, case_means, curve, group_by, summarise
@@ -118,6 +120,28 @@ def overlays(cases: Sequence[Overlay], *, margin: float = 0.35) -> str:
         cases: at least one.
         margin: of the cut, as a share of the object's size.
     """
+    return _png(_overlay_figure(cases, margin))
+
+
+def overlay_rows(rows: Iterable[Sequence[Overlay]], *, margin: float = 0.35) -> bytes:
+    """The pictures of `overlays` below each other, as a PNG file; a short row ends in white.
+
+    Args:
+        rows: at least one, each as `overlays` takes it.
+        margin: as there.
+    """
+    strips = [_pixels(_overlay_figure(cases, margin)) for cases in rows]
+    width = max(strip.shape[1] for strip in strips)
+    page = [np.pad(s, ((0, 0), (0, width - s.shape[1]), (0, 0)), constant_values=255) for s in strips]
+    buffer = io.BytesIO()
+    Image.fromarray(np.concatenate(page)).save(buffer, format="png")
+    return buffer.getvalue()
+
+
+# ---- parts ----------------------------------------------------------------------------------------------------------
+
+
+def _overlay_figure(cases: Sequence[Overlay], margin: float) -> Figure:
     lines = max(case.title.count("\n") for case in cases) + 1
     height = 2.75 + 0.17 * lines
     figure = Figure(figsize=(2.6 * len(cases), height), dpi=110, facecolor="white")
@@ -135,10 +159,7 @@ def overlays(cases: Sequence[Overlay], *, margin: float = 0.35) -> str:
     legend = {"loc": "lower center", "ncols": columns, "fontsize": 7, "facecolor": "#555555", "labelcolor": "white"}
     figure.legend(handles=_overlay_legend(), columnspacing=1.0, handlelength=1.5, handletextpad=0.5, **legend)
     figure.subplots_adjust(left=0.01, right=0.99, top=1 - 0.18 * lines / height, bottom=bottom, wspace=0.04)
-    return _png(figure)
-
-
-# ---- parts ----------------------------------------------------------------------------------------------------------
+    return figure
 
 
 def _by_step(records: Iterable[Record], score: str) -> list[list[dict[str, object]]]:
@@ -236,6 +257,13 @@ def _legend(figure: Figure, handles: Sequence[Artist]) -> None:
 
 def _colour(n: int) -> str:
     return COLOURS[n % len(COLOURS)]
+
+
+def _pixels(figure: Figure) -> np.ndarray:
+    """(H, W, 3) uint8."""
+    canvas = FigureCanvasAgg(figure)
+    canvas.draw()
+    return np.asarray(canvas.buffer_rgba())[..., :3]
 
 
 def _svg(figure: Figure) -> str:
