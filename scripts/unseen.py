@@ -16,14 +16,13 @@ from pathlib import Path
 
 import numpy as np
 
-from bundle.data.pool import LabelledSlice, read_pool
-from bundle.evaluation.evaluator import EvaluationSettings, evaluate_slices, open_with_network
-from bundle.evaluation.protocols import protocol_named
-from bundle.evaluation.records import Records
-from bundle.evaluation.study import slices_identity
+from bundle.data.pool import read_pool
+from bundle.evaluation.records import Records, last_steps
+from bundle.evaluation.study import SliceStudy
+from bundle.evaluation.tables import Table
 from bundle.inference.predictor import SlicePredictor
 from bundle.inference.store import EmbeddingStore
-from bundle.networks.families import build_network, load_family
+from bundle.networks.families import BUNDLE_ROOT, build_network, load_family
 
 # name, image, label map, value: what nobody drew for the training, of patients of whom at most grey regions were shown.
 STRUCTURES = (
@@ -47,42 +46,34 @@ def main(argv: Sequence[str] | None = None) -> None:
     """Evaluate every model on every structure and print one table."""
     options = _options(argv)
     family = load_family(options.family)
-    lines = [_row("structure", "model", "slices", *(heading for heading, _, _ in COLUMNS)), _row(*["---"] * 7)]
+    models = {
+        name: SlicePredictor(build_network(family, checkpoint=path), family.contract, store=EmbeddingStore())
+        for name, path in options.models
+    }
+    rows = []
     for number, (name, image, label, value) in enumerate(STRUCTURES):
         item = {"image": options.data / image, "label": options.data / label, "patient": name}
         slices = read_pool([item], contract=family.contract)
-        for model, checkpoint in options.models:
-            network = build_network(family, checkpoint=checkpoint)
-            predictor = SlicePredictor(network, family.contract, store=EmbeddingStore())
-            records = evaluate(predictor, slices, {value: name}, options.out / model / str(number), options.seed)
+        for model, predictor in models.items():
+            folder = options.out / model / str(number)
+            study = SliceStudy(
+                predictor, slices, organs={value: name}, protocols=PROTOCOLS, folder=folder, seed=options.seed
+            )
+            records = study.evaluate()
             scores = [_scores(records, protocol, step) for _, protocol, step in COLUMNS]
-            lines.append(_row(name, model, len({record["key"] for record in records}), *scores))
-    print("\n".join(lines))
-
-
-def evaluate(
-    predictor: SlicePredictor, slices: list[LabelledSlice], organs: dict[int, str], folder: Path, seed: int
-) -> Records:
-    """The records of all protocols on the slices of one structure; an interrupted run goes on in its folder."""
-    settings = EvaluationSettings(PROTOCOLS, seed, model=predictor.identity, data=slices_identity(slices))
-    protocols = {name: protocol_named(name) for name in PROTOCOLS}
-    opener = open_with_network(predictor)
-    return evaluate_slices(opener, slices, organs=organs, protocols=protocols, folder=folder, settings=settings)
+            rows.append([name, model, str(len({record["key"] for record in records})), *scores])
+    print(Table(["structure", "model", "slices", *(heading for heading, _, _ in COLUMNS)], rows, 2).as_markdown())
 
 
 def _scores(records: Records, protocol: str, step: int) -> str:
     """Mean DSC / NSD after so many corrections; an object that needed no more keeps its last scores."""
-    last = {r["key"]: r for r in records if r["protocol"] == protocol and r["step"] <= step}
-    return " / ".join(f"{np.mean([r[score] for r in last.values()]):.2f}" for score in ("dsc", "nsd"))
-
-
-def _row(*cells: object) -> str:
-    return f"| {' | '.join(str(cell) for cell in cells)} |"
+    last = last_steps(r for r in records if r["protocol"] == protocol and r["step"] <= step)
+    return " / ".join(f"{np.mean([r[score] for r in last]):.2f}" for score in ("dsc", "nsd"))
 
 
 def _options(argv: Iterable[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    data = Path(os.environ.get("MONAI_SAM_DATA", Path(__file__).resolve().parents[2] / "shared" / "data"))
+    data = Path(os.environ.get("MONAI_SAM_DATA", BUNDLE_ROOT.parent / "shared" / "data"))
     parser.add_argument("--data", type=Path, default=data, help="folder of the data sets")
     parser.add_argument("--family", default="default")
     parser.add_argument(
