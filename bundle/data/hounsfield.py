@@ -11,8 +11,13 @@ import numpy as np
 from scipy import ndimage
 
 SOFT_TISSUE_HU = (55.0, 110.0)  # muscle without contrast .. liver in the portal venous phase
+BLACK_HU = (-40.0, 0.0)  # what the others' window made black
 FAT_HU = (-120.0, -70.0)
+FAT_GRAIN_HU = 12.0  # standard deviation
+GAS_HU = (-950.0, -750.0)
 AIR_HU = -1000.0
+SHOWN, FAT, GAS, OUTSIDE = range(4)
+BLACK = 2  # grey values up to this are black
 
 
 def estimate_hounsfield(picture: np.ndarray, rng: np.random.Generator) -> np.ndarray:
@@ -29,19 +34,37 @@ def estimate_hounsfield(picture: np.ndarray, rng: np.random.Generator) -> np.nda
     Returns:
         (H, W) float32 HU.
     """
+    kinds, peak = tissue_kinds(picture)
+    black = rng.uniform(*BLACK_HU)
+    slope = (rng.uniform(*SOFT_TISSUE_HU) - black) / peak
+    hounsfield = (black + slope * picture.astype(np.float32)).astype(np.float32)
+    inside = (kinds == FAT) | (kinds == GAS)
+    fat = rng.uniform(*FAT_HU) + rng.normal(0.0, FAT_GRAIN_HU, picture.shape).astype(np.float32)
+    hounsfield[inside] = fat[inside]
+    hounsfield[(kinds == GAS) & (rng.random() < 0.5)] = rng.uniform(*GAS_HU)
+    hounsfield[kinds == OUTSIDE] = AIR_HU
+    return hounsfield
+
+
+def tissue_kinds(picture: np.ndarray) -> tuple[np.ndarray, float]:
+    """What each pixel of a windowed abdominal CT slice may be, and the grey value of its soft tissue.
+
+    Args:
+        picture: (H, W) uint8.
+
+    Returns:
+        (H, W) uint8: ``SHOWN`` where the grey value tells, ``FAT`` and (large, compact) ``GAS`` where the window made
+        the inside of the body black, ``OUTSIDE``; and the soft-tissue peak.
+    """
     body = _body(picture)
     tissue = picture[body & (picture > 40) & (picture < 230)]
     peak = _peak(tissue) if tissue.size > 100 else 105.0
-    black = rng.uniform(-40.0, 0.0)
-    slope = (rng.uniform(*SOFT_TISSUE_HU) - black) / peak
-    hounsfield = (black + slope * picture.astype(np.float32)).astype(np.float32)
-    inside = body & (picture <= 2)
-    gas = inside & _compact(inside)
-    fat = rng.uniform(*FAT_HU) + rng.normal(0.0, 12.0, picture.shape).astype(np.float32)
-    hounsfield[inside] = fat[inside]
-    hounsfield[gas & (rng.random() < 0.5)] = rng.uniform(-950.0, -750.0)
-    hounsfield[~body] = AIR_HU
-    return hounsfield
+    kinds = np.full(picture.shape, OUTSIDE, np.uint8)
+    kinds[body] = SHOWN
+    black = body & (picture <= BLACK)
+    kinds[black] = FAT
+    kinds[black & _compact(black)] = GAS
+    return kinds, peak
 
 
 def _body(picture: np.ndarray) -> np.ndarray:
