@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 
+import cv2
 import numpy as np
 from scipy import ndimage
 from skimage.segmentation import felzenszwalb
@@ -59,15 +60,16 @@ def region_pool(
 ) -> list[LabelledSlice]:
     """Copies of the slices, labelled with their grey regions; every ``step``-th slice, the scales in turn.
 
-    Larger slices are shrunk to ``max_side`` first: the parameters of the regions were chosen at that scale.
+    In larger slices they are looked for at ``max_side``: the parameters of the regions were chosen at that scale.
     """
     pool = []
     for number, labelled in enumerate(tqdm(slices[::step], desc="finding regions", leave=False)):
         if labelled.picture.ndim != 2:
             continue
-        labelled = resized(labelled, min(max_side, max(labelled.labels.shape)))
-        grey = labelled.intensity[0].apply(labelled.picture)
-        regions = grey_regions(grey, scale=scales[number % len(scales)])
+        height, width = labelled.labels.shape
+        shown = resized(labelled, min(max_side, max(height, width)))
+        regions = grey_regions(shown.intensity[0].apply(shown.picture), scale=scales[number % len(scales)])
+        regions = cv2.resize(regions, (width, height), interpolation=cv2.INTER_NEAREST_EXACT)
         ids = tuple(int(i) for i in np.unique(regions) if i)
         if ids:
             pool.append(replace(labelled, labels=regions, ids=ids, key=f"{labelled.key}-regions"))
