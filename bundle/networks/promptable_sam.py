@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
@@ -174,21 +175,21 @@ class PromptableSam(nn.Module):
         Raises:
             ValueError: if shapes do not fit, or several images come without ``image_index``.
         """
-        prompts.validate(4 * self.grid_size)
-        per_object = self._embedding_of_each_object(embeddings, prompts)
-        tokens = prompts.tokens()
-        if tokens is None:
-            sparse = embeddings.new_zeros(prompts.count, 0, self.prompt_encoder.embed_dim)
-        else:
-            sparse = self.prompt_encoder.embed_tokens(*tokens)
-        logits, iou = self.mask_decoder(
-            image_embeddings=per_object,
-            image_pe=self.prompt_encoder.get_dense_pe(),
-            sparse_prompt_embeddings=sparse,
-            dense_prompt_embeddings=self.prompt_encoder.embed_dense(prompts.masks, prompts.count, tokens),
-            multimask_output=multimask,
-        )
+        inputs = self._decoder_inputs(embeddings, prompts)
+        logits, iou = self.mask_decoder(**inputs, multimask_output=multimask)
         return MaskPrediction(logits, iou)
+
+    def decode_all(
+        self, embeddings: Tensor, prompts: PromptBatch, *, predict: Callable[..., tuple[Tensor, Tensor]] | None = None
+    ) -> MaskPrediction:
+        """As ``decode``, with the single mask and after it the candidates: (N, 1 + M, 4g, 4g) and (N, 1 + M).
+
+        Args:
+            embeddings, prompts: as ``decode``.
+            predict: stands in for the decoder's own ``predict_masks``, such as a compiled one.
+        """
+        predict = predict or self.mask_decoder.predict_masks
+        return MaskPrediction(*predict(**self._decoder_inputs(embeddings, prompts)))
 
     def forward(self, image: Tensor) -> Tensor:
         """Segment the main object of each image, asked for with a box around the whole image.
@@ -213,6 +214,20 @@ class PromptableSam(nn.Module):
         """What ``torch.jit.script``, the default of MONAI's ``ckpt_export``, takes instead: a trace, for any batch."""
         with torch.no_grad():
             return _Traced(torch.jit.trace(self, torch.zeros(2, *self.input_shape), check_trace=False))
+
+    def _decoder_inputs(self, embeddings: Tensor, prompts: PromptBatch) -> dict[str, Tensor]:
+        prompts.validate(4 * self.grid_size)
+        tokens = prompts.tokens()
+        if tokens is None:
+            sparse = embeddings.new_zeros(prompts.count, 0, self.prompt_encoder.embed_dim)
+        else:
+            sparse = self.prompt_encoder.embed_tokens(*tokens)
+        return {
+            "image_embeddings": self._embedding_of_each_object(embeddings, prompts),
+            "image_pe": self.prompt_encoder.get_dense_pe(),
+            "sparse_prompt_embeddings": sparse,
+            "dense_prompt_embeddings": self.prompt_encoder.embed_dense(prompts.masks, prompts.count, tokens),
+        }
 
     def _embedding_of_each_object(self, embeddings: Tensor, prompts: PromptBatch) -> Tensor:
         """Gather (N, C, g, g) from (B, C, g, g)."""

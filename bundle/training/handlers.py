@@ -58,7 +58,8 @@ class RunState:
         path: file of the state; written beside it first, then renamed, so that a kill leaves the old or the new one.
         objects: what to keep, by name, each with ``state_dict`` and ``load_state_dict``.
         draws: the stream of training samples, which goes on where the state stopped.
-        batch_size: draws that one step takes, over all processes.
+        batch_size: draws that one step takes, over all processes; part of the identity unless that has a
+            ``batch_size`` of its own.
         identity: what makes it this run and no other (family, seed, data, ...), by name, as JSON has it. A run goes on
             only from a state of the same identity, or from an old one that has none.
     """
@@ -73,7 +74,7 @@ class RunState:
         identity: Mapping[str, Any] | None = None,
     ) -> None:
         self.path, self.objects, self.draws, self.batch_size = Path(path), dict(objects), draws, batch_size
-        self.identity = json.loads(json.dumps({**(identity or {}), "batch_size": batch_size}))
+        self.identity = json.loads(json.dumps({"batch_size": batch_size, **(identity or {})}))
 
     def attach(self, engine: Engine) -> None:
         """Resume at the start, save after each epoch (after validation, which is attached before)."""

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import torch
 from monai.losses import DiceLoss, FocalLoss
 from torch import Tensor, nn
-from torch.nn.functional import binary_cross_entropy_with_logits, interpolate, mse_loss, one_hot
+from torch.nn.functional import binary_cross_entropy_with_logits, interpolate, one_hot
 
 from bundle.networks.promptable_sam import MaskPrediction
 
@@ -79,12 +79,17 @@ class PromptLoss(nn.Module):
             prediction: logits (N, M, h, w) and predicted IoU (N, M).
             truth: (N, S, S) bool masks; logits are scaled up to them, so that the outline is learned at full detail.
         """
-        logits = interpolate(prediction.logits.float(), truth.shape[-2:], mode="bilinear", align_corners=False)
-        target = truth[:, None].float().expand_as(logits)
-        per_mask = self._mask_loss(logits, target)
-        mask = per_mask.min(dim=1).values.mean()
-        iou = mse_loss(prediction.iou.float(), true_iou(logits, target))
+        per_mask, iou_error = self.of_candidates(prediction, truth)
+        mask, iou = per_mask.min(dim=1).values.mean(), iou_error.mean()
         return LossTerms(mask + self.weights["iou"] * iou, mask.detach(), iou.detach())
+
+    def of_candidates(self, prediction: MaskPrediction, truth: Tensor) -> tuple[Tensor, Tensor]:
+        """Loss of every candidate mask (N, M), and the squared error of its predicted IoU (N, M)."""
+        logits = prediction.logits.float()
+        if logits.shape[-2:] != truth.shape[-2:]:
+            logits = interpolate(logits, truth.shape[-2:], mode="bilinear", align_corners=False)
+        target = truth[:, None].float().expand_as(logits)
+        return self._mask_loss(logits, target), (prediction.iou.float() - true_iou(logits, target)) ** 2
 
     def _mask_loss(self, logits: Tensor, target: Tensor) -> Tensor:
         """(N, M) loss of every candidate."""
