@@ -98,3 +98,13 @@ def test_classes_of_a_stack_are_compared_in_three_dimensions():
 def test_an_unknown_activation_is_refused():
     with pytest.raises(ValueError, match="softmax, sigmoid"):
         SemanticLoss(activation="relu")
+
+
+def test_the_loss_is_that_of_the_best_candidate_and_of_every_iou():
+    torch.manual_seed(0)
+    prediction = MaskPrediction(torch.randn(3, 3, 8, 8), torch.rand(3, 3))
+    truth = torch.rand(3, 16, 16) > 0.5
+    masks, iou_errors = PromptLoss().of_candidates(prediction, truth)
+    terms = PromptLoss()(prediction, truth)
+    torch.testing.assert_close(terms.mask, masks.amin(dim=1).mean())
+    torch.testing.assert_close(terms.total, terms.mask + iou_errors.mean())

@@ -62,7 +62,7 @@ class BatchRandom:
     @classmethod
     def of(cls, device: torch.device | str, count: int, *key: int) -> BatchRandom:
         """Numbers that depend on the key alone."""
-        seed = int(np.random.SeedSequence(key).generate_state(1, np.uint64)[0] >> 1)
+        seed = int(np.random.SeedSequence(key).generate_state(1, np.uint64)[0]) >> 1  # torch's are signed
         return cls(torch.Generator(device).manual_seed(seed), count)
 
     def uniform(self, low: float, high: float, *shape: int) -> Tensor:

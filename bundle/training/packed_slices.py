@@ -1,7 +1,7 @@
 """Labelled slices packed into a few flat tensors, so that a GPU draws and changes hundreds of them at once.
 
-A training whose network answers a thousand samples a second cannot wait for NumPy to prepare them one by one. Packing is
-done once, mostly into a file (``packed_file.pack_into``); ``packed_samples`` draws from the result.
+A training whose network answers a thousand samples a second cannot wait for NumPy to prepare them one by one. Packing
+is done once, mostly into a file (``packed_file.pack_into``); ``packed_samples`` draws from the result.
 """
 
 from __future__ import annotations

@@ -1,0 +1,98 @@
+"""Simulated prompts of many masks at once are those of one mask, drawn where the masks are."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from hypothesis.extra.numpy import arrays
+
+from bundle.transforms.batched_simulation import (
+    deepest_points,
+    depths,
+    error_clicks,
+    move_sides,
+    random_points,
+    tight_boxes,
+)
+from bundle.transforms.simulation import shift_box, tight_box
+
+MASKS = arrays(bool, st.tuples(st.just(3), st.integers(1, 9), st.integers(1, 9)))
+
+
+def generator(seed: int = 0) -> torch.Generator:
+    return torch.Generator().manual_seed(seed)
+
+
+def block(*bounds: int, size: int = 12) -> torch.Tensor:
+    """(1, size, size) with a rectangle of rows and columns."""
+    top, bottom, left, right = bounds
+    mask = torch.zeros(1, size, size, dtype=torch.bool)
+    mask[0, top:bottom, left:right] = True
+    return mask
+
+
+def holds(masks: torch.Tensor, points: torch.Tensor) -> torch.Tensor:
+    x, y = points.long().unbind(dim=1)
+    return masks[torch.arange(len(masks)), y, x]
+
+
+@given(masks=MASKS)
+def test_boxes_are_those_of_single_masks_to_the_bit(masks):
+    boxes = tight_boxes(torch.from_numpy(masks)).numpy()
+    for mask, box in zip(masks, boxes, strict=True):
+        if mask.any():
+            assert np.array_equal(box, tight_box(mask))
+        else:
+            assert np.isnan(box).all()
+
+
+@settings(max_examples=30)
+@given(pixels=st.floats(-8, 8), bounds=st.tuples(*[st.integers(0, 11)] * 4))
+def test_sides_move_as_those_of_single_boxes(pixels, bounds):
+    x, y = sorted(bounds[:2]), sorted(bounds[2:])
+    box = np.array([x[0], y[0], x[1], y[1]], np.float32)
+    moved = move_sides(torch.from_numpy(box)[None], torch.full((1, 4), pixels), 12)
+    assert np.allclose(moved[0].numpy(), shift_box(box, pixels, (12, 12)), atol=1e-5)
+
+
+def test_depth_counts_erosions_and_the_edge_of_the_picture_is_an_edge():
+    depth = depths(block(2, 7, 2, 7))[0]
+    assert depth[4, 4] == 3 and depth[2, 2] == 1 and depth[0, 0] == 0
+    assert depths(block(0, 5, 0, 5))[0, 0, 0] == 1
+
+
+def test_the_deepest_point_of_a_square_is_its_middle():
+    assert deepest_points(block(2, 7, 3, 8), generator()).tolist() == [[5.0, 4.0]]
+
+
+@given(masks=MASKS, seed=st.integers(0, 100))
+def test_random_points_lie_on_the_object(masks, seed):
+    masks = torch.from_numpy(masks)
+    points = random_points(masks, generator(seed))
+    assert torch.equal(holds(masks, points), masks.flatten(1).any(dim=1))
+
+
+@given(truth=MASKS, seed=st.integers(0, 100), share=st.sampled_from([0.0, 0.5, 1.0]))
+def test_a_correcting_click_lies_on_an_error_and_says_what_is_true_there(truth, seed, share):
+    truth = torch.from_numpy(truth)
+    prediction = truth.roll(1, dims=0)
+    points, labels = error_clicks(truth, prediction, generator(seed), random_share=share)
+    wrong = truth ^ prediction
+    anything = wrong.flatten(1).any(dim=1)
+    assert holds(wrong, points)[anything].all()
+    assert torch.equal(labels, holds(truth, points).long())
+
+
+def test_without_an_error_the_click_falls_on_the_object():
+    mask = block(2, 7, 2, 7)
+    points, labels = error_clicks(mask, mask, generator())
+    assert holds(mask, points).all() and labels.tolist() == [1]
+
+
+@pytest.mark.parametrize("draw", [random_points, deepest_points])
+def test_the_same_generator_draws_the_same_points(draw):
+    masks = torch.ones(4, 9, 9, dtype=torch.bool)
+    assert torch.equal(draw(masks, generator(3)), draw(masks, generator(3)))
