@@ -11,6 +11,8 @@ from fakes import BrightRegionSam, bright_contract
 
 from bundle.inference.predictor import SlicePredictor, SlicePrompt, SliceView
 from bundle.inference.store import EmbeddingStore
+from bundle.networks.families import build_network, load_family
+from bundle.networks.promptable_sam import PromptBatch
 from bundle.transforms.contract import View
 from bundle.transforms.window import Zoom
 
@@ -140,12 +142,10 @@ def test_points_outside_of_the_box_widen_what_is_looked_at():
 
 
 def test_the_default_family_answers_like_a_direct_call_of_its_network():
-    from bundle.networks.families import build_network, load_family
-    from bundle.networks.promptable_sam import PromptBatch
-
     family = load_family("default")
     network = build_network(family, random=True)
     predictor = SlicePredictor(network, family.contract, store=EmbeddingStore())
+    predictor.bfloat16 = False
     picture = np.random.default_rng(0).normal(0, 300, (256, 256)).astype(np.float32)
     intensity = family.contract.intensity(picture, "CT")
     answer = predictor.predict(SliceView(picture, intensity), SlicePrompt(box=np.array([10.0, 20.0, 220.0, 200.0])))
@@ -155,3 +155,22 @@ def test_the_default_family_answers_like_a_direct_call_of_its_network():
         direct = network.decode(network.encode(image[None]), prompts, multimask=False)
     assert answer.placement.window is None
     torch.testing.assert_close(answer.logits, direct.logits[0, 0], atol=1e-4, rtol=1e-4)
+
+
+def test_the_shipped_network_answers_in_bfloat16_where_the_cpu_computes_in_it(monkeypatch):
+    family = load_family("default")
+    picture = np.tile(np.linspace(-200, 300, 96), (96, 1)).astype(np.int16)
+    view = SliceView(picture, family.contract.intensity(picture, "CT"))
+    prompt = SlicePrompt(box=np.array([20.0, 20.0, 60.0, 60.0]))
+    answers = {}
+    for able in (False, True):
+        monkeypatch.setattr("bundle.inference.predictor.computes_in_bfloat16", lambda device, able=able: able)
+        predictor = SlicePredictor(build_network(family), family.contract, store=EmbeddingStore())
+        assert predictor.bfloat16 == able
+        answers[able] = predictor.predict(view, prompt)
+    assert np.mean(answers[False].mask != answers[True].mask) < 0.005
+    assert answers[True].iou == pytest.approx(answers[False].iou, abs=0.02)
+
+
+def test_other_networks_answer_in_float32(predictor):
+    assert not predictor.bfloat16

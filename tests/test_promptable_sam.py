@@ -293,3 +293,12 @@ def test_tiny_vit_with_sams_neck_embeds_at_the_last_stage(stem, size):
 def test_sizes_that_cannot_work_are_refused(build, message):
     with pytest.raises(ValueError, match=message):
         build()
+
+
+def test_all_masks_are_the_single_one_and_the_candidates(ours, embeddings):
+    prompts = PromptBatch(boxes=torch.tensor([[10.0, 12.0, 60.0, 70.0]]))
+    with torch.no_grad():
+        every = ours.decode_all(embeddings[:1], prompts)
+        single, candidates = (ours.decode(embeddings[:1], prompts, multimask=several) for several in (False, True))
+    assert torch.equal(every.logits, torch.cat([single.logits, candidates.logits], dim=1))
+    assert torch.equal(every.iou, torch.cat([single.iou, candidates.iou], dim=1))

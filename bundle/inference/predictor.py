@@ -121,6 +121,9 @@ class SlicePredictor:
         self.device = torch.device(device)
         self.network, self.contract, self.store = network.to(self.device).eval(), contract, store
         self.identity = network_identity(network)
+        self.bfloat16 = getattr(network, "answers_in_bfloat16", False) and computes_in_bfloat16(self.device)
+        if self.bfloat16:  # the order of axes in which convolutions in bfloat16 are fastest
+            self.network.to(memory_format=torch.channels_last)
 
     def predict(self, view: SliceView, prompt: SlicePrompt) -> SliceMask:
         """Answer the prompts of one object on a slice.
@@ -145,7 +148,7 @@ class SlicePredictor:
     def _look(self, view: SliceView, prompt: SlicePrompt, around: np.ndarray | None) -> SliceMask:
         embedded = self._embed(view, around)
         batch = self._batch(prompt, embedded.placement)
-        with torch.inference_mode():
+        with torch.inference_mode(), torch.autocast(self.device.type, torch.bfloat16, enabled=self.bfloat16):
             prediction = self.network.decode(embedded.embedding.to(self.device), batch, multimask=batch.ambiguous)
             logits, iou = prediction.best()
             mask = (embedded.placement.logits_to_slice(logits.float())[0, 0] > 0).cpu().numpy()
@@ -196,6 +199,11 @@ class SlicePredictor:
         digest = hashlib.sha256(about.encode())
         digest.update(np.ascontiguousarray(view.picture))
         return digest.hexdigest()
+
+
+def computes_in_bfloat16(device: torch.device) -> bool:
+    """Whether a device is a CPU with instructions for bfloat16 (avx512_bf16 or AMX); on others it would be slower."""
+    return device.type == "cpu" and (torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported())
 
 
 def _pointed_at(answer: SliceMask, prompt: SlicePrompt) -> SliceMask:

@@ -138,6 +138,11 @@ class PromptableSam(nn.Module):
         return self.prompt_encoder.image_embedding_size[0]
 
     @property
+    def answers_in_bfloat16(self) -> bool:
+        """Whether its answers stay as good in bfloat16, where a CPU computes in it."""
+        return getattr(self.mask_decoder, "answers_in_bfloat16", False)
+
+    @property
     def input_shape(self) -> tuple[int, ...]:
         """Shape of one input without the batch."""
         return 3, self.image_size, self.image_size
