@@ -9,17 +9,19 @@ import argparse
 import csv
 from itertools import groupby
 from pathlib import Path
+from typing import Any
 
 import matplotlib
 
 matplotlib.use("Agg")
 import matplotlib.pyplot as plt
+from matplotlib.axes import Axes
 
-METRIC = "val_dice"
+METRIC, LOSS = "val_dice", "loss"
 
 
 def main() -> None:
-    """Read files of ``curve.csv``, and draw the validation DSC over the steps of all stages.
+    """Read files of ``curve.csv``, and draw validation DSC and, where it is, loss over the steps of all stages.
 
     Each file is a stage, as SaveBest writes it, or holds several, which its column ``stage`` names.
     """
@@ -34,15 +36,24 @@ def main() -> None:
         steps = [done + int(row["step"]) for row in rows]
         for color, name in enumerate(column for column in rows[0] if column.startswith(METRIC)):
             label = (name.removeprefix(METRIC).strip("_") or "mean") if done == 0 else None
-            axis.plot(steps, [float(row[name] or "nan") for row in rows], ".-", color=f"C{color}", label=label)
+            draw(axis, steps, rows, name, ".-", color=f"C{color}", label=label)
+        if LOSS in rows[0]:
+            draw(axis, steps, rows, LOSS, "-", color="0.5", label="training loss" if done == 0 else None)
         done = steps[-1]
         if rows is not stages[-1]:
             axis.axvline(done, color="0.7", linestyle=":")
-    axis.set(xlabel="step", ylabel="DSC on validation patients", ylim=(None, 1))
+    axis.set(xlabel="step", ylabel="DSC on validation patients; loss", ylim=(0 if LOSS in stages[0][0] else None, 1))
     axis.grid(alpha=0.3)
-    axis.legend(loc="lower right")
+    axis.legend(loc="best")
     args.out.parent.mkdir(parents=True, exist_ok=True)
     figure.savefig(args.out, dpi=120)
+
+
+def draw(axis: Axes, steps: list[int], rows: list[dict[str, str]], name: str, style: str, **options: Any) -> None:
+    """A column over the steps at which it has a value."""
+    points = [(step, float(row[name])) for step, row in zip(steps, rows, strict=True) if row[name]]
+    if points:
+        axis.plot(*zip(*points, strict=True), style, **options)
 
 
 def read_stages(path: Path, parser: argparse.ArgumentParser) -> list[list[dict[str, str]]]:

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from bundle.inference.predictor import SliceMask, SlicePrompt
-from bundle.inference.propagation import PropagationRule, propagate
+from bundle.inference.propagation import PropagationRule, Shade, propagate
 from bundle.networks.families import list_families, load_family
 
 
@@ -93,3 +93,28 @@ def test_no_family_carries_what_it_was_not_trained_with():
 
 def test_an_empty_mask_has_no_next_prompt():
     assert PropagationRule().next_prompt(SliceMask(np.zeros((4, 4), bool), torch.zeros(1, 1), 0.0), None) is None
+
+
+def graded(index: int) -> np.ndarray:
+    """A noisy object of shade 100 that grows darker by 1 a slice up to slice 9, where its neighbour of 160 begins."""
+    return np.random.default_rng(index).normal(160 if index > 9 else 100 - index, 10, (32, 32))
+
+
+def test_another_shade_is_the_end_although_a_mask_is_found():
+    answers = propagate({0: disc(8)}, lambda index, prompt: disc(8), first=0, last=20, picture=graded)
+    assert max(answers) == 9
+
+
+def test_between_two_seeds_no_shade_ends_the_object():
+    seeds = {0: disc(8), 14: disc(8)}
+    answers = propagate(seeds, lambda index, prompt: disc(8), first=0, last=14, picture=graded)
+    assert set(answers) == set(range(15))
+
+
+def test_a_shade_is_the_median_and_tissue_is_never_quite_even():
+    picture = np.where(disc(8).mask, 50.0, 0.0)
+    shade = Shade.of(picture, disc(8).mask)
+    assert shade == Shade(50.0, 0.5)
+    assert shade.differs(Shade(53.0, 0.5), 4) and not shade.differs(Shade(51.0, 0.5), 4)
+    assert Shade.of(picture, np.zeros((32, 32), bool)) is None and not shade.differs(None, 4)
+    assert Shade.of(np.stack([picture] * 3, axis=2), disc(8).mask) == shade

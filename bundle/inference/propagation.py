@@ -15,6 +15,10 @@ from bundle.transforms.simulation import tight_box
 
 Ask = Callable[[int, SlicePrompt], SliceMask]
 """Answers a prompt on a slice: (slice index, prompt) -> mask."""
+Picture = Callable[[int], np.ndarray]
+"""The intensities of a slice: slice index -> (H, W), or (H, W, 3) colour."""
+_FLAT = 0.01  # of the range of a slice's intensities: no tissue is as even as that
+_MAD_TO_DEVIATION = 1.4826  # of normally distributed values
 
 
 @dataclass(frozen=True)
@@ -31,6 +35,9 @@ class PropagationRule:
         growth: ... but stays below this multiple of the largest seed's box: it may wander, not swell.
         smallest_iou: stop when the masks of two neighbours overlap less than this.
         smallest_share: stop when a mask has shrunk below this share of the largest one seen on the way.
+        shade: stop when the median intensity inside a mask differs from that of the seed by more than so many of the
+            seed's (robust) standard deviations: a network that is asked for an object finds one on every slice, and
+            where the object ends it finds its neighbour, mostly of another shade.
     """
 
     carried: tuple[str, ...] = CARRIED
@@ -38,6 +45,7 @@ class PropagationRule:
     growth: float = 1.15
     smallest_iou: float = 0.5
     smallest_share: float = 0.02
+    shade: float = 4.0
 
     def next_prompt(
         self, previous: SliceMask, limit: np.ndarray | None, largest: np.ndarray | None = None
@@ -72,6 +80,30 @@ class PropagationRule:
         return overlap < self.smallest_iou * int((previous.mask | current.mask).sum())
 
 
+@dataclass(frozen=True)
+class Shade:
+    """The intensities inside an object: median, and robust standard deviation."""
+
+    middle: float
+    spread: float
+
+    @classmethod
+    def of(cls, picture: np.ndarray, mask: np.ndarray) -> Shade | None:
+        """Of what a mask covers; None of an empty one. Colours are averaged to grey."""
+        if not mask.any():
+            return None
+        grey = picture.mean(axis=2) if picture.ndim == 3 else picture
+        values = grey[mask]
+        middle = float(np.median(values))
+        low, high = np.percentile(grey, (5, 95))
+        spread = _MAD_TO_DEVIATION * float(np.median(np.abs(values - middle)))
+        return cls(middle, max(spread, _FLAT * float(high - low)))
+
+    def differs(self, other: Shade | None, spreads: float) -> bool:
+        """Whether another median lies more than so many standard deviations away."""
+        return other is not None and abs(other.middle - self.middle) > spreads * self.spread
+
+
 def propagate(
     seeds: Mapping[int, SliceMask],
     ask: Ask,
@@ -80,6 +112,7 @@ def propagate(
     last: int,
     limit: np.ndarray | None = None,
     rule: PropagationRule | None = None,
+    picture: Picture | None = None,
 ) -> dict[int, SliceMask]:
     """Carry the masks of prompted slices through a range of slices.
 
@@ -92,6 +125,7 @@ def propagate(
         first, last: range of slices, both included.
         limit: (4,) box in pixels that no answer but a seed leaves, or None.
         rule: when to stop, and how the next slice is asked.
+        picture: gives the intensities, by which the end of the object is seen; without it masks alone tell.
 
     Returns:
         The seeds and every slice that the object was found on.
@@ -99,7 +133,8 @@ def propagate(
     rule = rule or PropagationRule()
     answers = dict(seeds)
     order = sorted(seeds)
-    walk = partial(_walk, answers, ask, limit=limit, rule=rule, largest=_largest_sides(seeds.values()))
+    largest = _largest_sides(seeds.values())
+    walk = partial(_walk, answers, ask, limit=limit, rule=rule, largest=largest, picture=picture)
     for low, high in pairwise(order):
         middle = (low + high) // 2
         walk(low, range(low + 1, middle + 1), stop=False)
@@ -134,9 +169,11 @@ def _walk(
     limit: np.ndarray | None,
     rule: PropagationRule,
     largest: np.ndarray | None,
+    picture: Picture | None,
     stop: bool,
 ) -> None:
     previous = answers[start]
+    seed = Shade.of(picture(start), previous.mask) if picture is not None and stop else None
     biggest = int(previous.mask.sum())
     for index in indices:
         prompt = rule.next_prompt(previous, limit, largest)
@@ -144,6 +181,8 @@ def _walk(
             return
         current = _within(ask(index, prompt), limit)
         if stop and rule.ended(previous, current, biggest):
+            return
+        if seed is not None and seed.differs(Shade.of(picture(index), current.mask), rule.shade):
             return
         answers[index] = current
         biggest = max(biggest, int(current.mask.sum()))

@@ -162,10 +162,13 @@ class InteractiveSession:
                     walk.steps.setdefault(index, []).append((prompt, answer))
                 return answer
 
+            def picture(index: int) -> np.ndarray:
+                return frame.extract(self.volume.array, index)
+
             def follow(asked: dict[int, SlicePrompt]) -> dict[int, SliceMask]:
                 seeds = {index: self._ask_again(prompts.name, frame, index, p, clock) for index, p in asked.items()}
                 ends = {"first": min(first, *seeds), "last": max(last, *seeds)}
-                return propagate(seeds, ask, **ends, limit=limit, rule=self.rule)
+                return propagate(seeds, ask, **ends, limit=limit, rule=self.rule, picture=picture)
 
             if bounded and len(asked) > 1:
                 seen = follow({middle: asked[middle]})

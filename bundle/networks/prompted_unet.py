@@ -22,8 +22,8 @@ from torch.nn import functional as F
 
 from bundle.networks.raster_prompts import draw_prompts
 
-WIDTHS = (32, 64, 128, 160, 224, 256)  # of the levels, from half of the image's size to a 64th
-DEPTHS = (1, 1, 1, 2, 2, 2)  # residual blocks of the levels on the way down
+WIDTHS = (48, 80, 128, 192, 256, 256)  # of the levels, from half of the image's size to a 64th
+DEPTHS = (1, 2, 3, 3, 2, 1)  # residual blocks of the levels on the way down
 FOLD = 4  # pixels of an embedding's cell along each axis, so that masks of 4g x 4g have the size of the image
 PROMPT_MAPS = 5  # clicks on and off the object, the box twice, the mask so far
 _CHANNELS_PER_GROUP = 8  # of a group norm: no batch statistics, so one slice trains and answers as eight do
@@ -106,6 +106,7 @@ class PromptedUNet(nn.Module):
     """
 
     image_channels = 3 * FOLD**2
+    answers_in_bfloat16 = True  # where a CPU computes in it; the answers stay as good (scripts/benchmark_precision.py)
 
     def __init__(self, masks: int = 4, *, widths: Sequence[int] = WIDTHS, depths: Sequence[int] = DEPTHS) -> None:
         super().__init__()
