@@ -1,7 +1,7 @@
 """Score models on organs and modalities that the shipped one never saw labelled: samples of dcmqi and pyradiomics.
 
     python scripts/unseen.py --out runs/unseen
-    python scripts/unseen.py --out runs/unseen --models v5=runs/fifth/best.safetensors v6=models/default.safetensors
+    python scripts/unseen.py --out runs/unseen --models stem=runs/stem/best.safetensors v7=models/default.safetensors
 
 Boxes have each side 0..5 pixels of 256 outward or, where corrections follow, are tight; NSD is at 2 pixels of 256. The
 data is found through MONAI_SAM_DATA. With one patient each this is a glimpse, not a measurement.
