@@ -70,6 +70,15 @@ def test_one_point_travels_through_the_volume_until_the_object_ends():
     assert min(result.scores) >= 7 and max(result.scores) <= 23
 
 
+def test_another_shade_ends_an_object_that_is_followed_but_not_one_in_a_3d_box():
+    truth = ball()
+    session = open_session(truth)
+    session.volume.array[:, :, 18:] *= 3  # as bright to the network, whose window ends at 100
+    followed = session.segment_volume(ObjectPrompts(points=[[14, 20, 15]], point_labels=[1]))
+    assert max(followed.scores) == 17
+    assert dice(session.segment_volume(ObjectPrompts(box=box_of(truth))).mask, truth) > 0.95
+
+
 def test_points_on_two_slices_do_not_end_the_object():
     prompts = ObjectPrompts(points=[[14, 20, 14], [14, 20, 17]], point_labels=[1, 1])
     assert dice(open_session(ball()).segment_volume(prompts).mask, ball()) > 0.9

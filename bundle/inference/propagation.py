@@ -37,7 +37,7 @@ class PropagationRule:
         smallest_share: stop when a mask has shrunk below this share of the largest one seen on the way.
         shade: stop when the median intensity inside a mask differs from that of the seed by more than so many of the
             seed's (robust) standard deviations: a network that is asked for an object finds one on every slice, and
-            where the object ends it finds its neighbour, mostly of another shade.
+            where the object ends it finds its neighbour, mostly of another shade. Not asked where no picture is given.
     """
 
     carried: tuple[str, ...] = CARRIED

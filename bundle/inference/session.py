@@ -6,6 +6,7 @@ import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
+from functools import partial
 
 import numpy as np
 
@@ -162,8 +163,8 @@ class InteractiveSession:
                     walk.steps.setdefault(index, []).append((prompt, answer))
                 return answer
 
-            def picture(index: int) -> np.ndarray:
-                return frame.extract(self.volume.array, index)
+            # Inside a box that spans slices the user has said where the object ends, whatever its shades.
+            picture = None if bounded else partial(frame.extract, self.volume.array)
 
             def follow(asked: dict[int, SlicePrompt]) -> dict[int, SliceMask]:
                 seeds = {index: self._ask_again(prompts.name, frame, index, p, clock) for index, p in asked.items()}
