@@ -179,27 +179,25 @@ class PackedSamples(Dataset):
         shown = torch.maximum((side + reach) * random.log_uniform(*_WINDOW_SCALE), zoom.smallest * pixel.amax(dim=1))
         shown = torch.where(whole, longest * random.log_uniform(*_WHOLE_SCALE), torch.minimum(shown, longest))
         centre = self._centre(whole, shown, extent, middle, turned, random)
-        x, y = _grid(size, self.device)
-        x, y = ((part - 0.5) * shown.view(-1, 1, 1) for part in (x, y))
-        bend = torch.where(random.happens(0.4), random.uniform(0, 0.025), 0.0) * shown
-        bends = random.field(2, 5, size) * bend.view(-1, 1, 1, 1)
-        x, y = x + bends[:, 0], y + bends[:, 1]
-        x, y = x * _sign(random, 0.5), y * _sign(random, 0.3)
-        shear = random.uniform(-0.1, 0.1, 1, 1)
-        x = x + shear * y
-        cos, sin = turn.cos().view(-1, 1, 1), turn.sin().view(-1, 1, 1)
-        x, y = cos * x - sin * y + centre[:, 0].view(-1, 1, 1), sin * x + cos * y + centre[:, 1].view(-1, 1, 1)
+        x, y = self._places(shown, centre, turn, random)
         padded = random.happens(0.5).view(-1, 1, 1)
         wide, high = extent[:, 0].view(-1, 1, 1), extent[:, 1].view(-1, 1, 1)
         outside = padded & ((x < 0) | (y < 0) | (x > wide) | (y > high))
         coarse = shown / size / pixel.amax(dim=1) > _HALF_FROM
-        return _View(
-            x / pixel[:, 0].view(-1, 1, 1) - 0.5,
-            y / pixel[:, 1].view(-1, 1, 1) - 0.5,
-            outside,
-            coarse,
-            reach / shown * size,
-        )
+        x, y = (part / pixel[:, axis].view(-1, 1, 1) - 0.5 for axis, part in enumerate((x, y)))
+        return _View(x, y, outside, coarse, reach / shown * size)
+
+    def _places(self, shown: Tensor, centre: Tensor, turn: Tensor, random: BatchRandom) -> tuple[Tensor, Tensor]:
+        """(B, S, S) x and y of the square's pixels in the slice: bent, mirrored, sheared, turned, around a centre."""
+        size = self.contract.size
+        x, y = ((part - 0.5) * shown.view(-1, 1, 1) for part in _grid(size, self.device))
+        bend = torch.where(random.happens(0.4), random.uniform(0, 0.025), 0.0) * shown
+        bends = random.field(2, 5, size) * bend.view(-1, 1, 1, 1)
+        x, y = (x + bends[:, 0]) * _sign(random, 0.5), (y + bends[:, 1]) * _sign(random, 0.3)
+        x = x + random.uniform(-0.1, 0.1, 1, 1) * y
+        cos, sin = turn.cos().view(-1, 1, 1), turn.sin().view(-1, 1, 1)
+        right, down = (centre[:, axis].view(-1, 1, 1) for axis in (0, 1))
+        return cos * x - sin * y + right, sin * x + cos * y + down
 
     def _centre(
         self, whole: Tensor, shown: Tensor, extent: Tensor, middle: Tensor, half: Tensor, random: BatchRandom
