@@ -4,7 +4,7 @@
     python scripts/train_default.py --zero_shot     # the models that leave one organ out, from the same stem
 
 The data is found through MONAI_SAM_DATA. It is packed into one file first; that takes minutes and is done once. The
-steps take nine minutes on an H200; on two cores of a CPU they would take days.
+steps take eight minutes on an H200; on two cores of a CPU they would take a day.
 """
 
 from __future__ import annotations
