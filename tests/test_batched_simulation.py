@@ -8,8 +8,10 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
+from scipy import ndimage
 
 from bundle.transforms.batched_simulation import (
+    DEEPEST,
     deepest_points,
     depths,
     error_clicks,
@@ -17,7 +19,7 @@ from bundle.transforms.batched_simulation import (
     random_points,
     tight_boxes,
 )
-from bundle.transforms.simulation import shift_box, tight_box
+from bundle.transforms.simulation import _move_sides, shift_box, tight_box
 
 MASKS = arrays(bool, st.tuples(st.just(3), st.integers(1, 9), st.integers(1, 9)))
 
@@ -58,6 +60,45 @@ def test_sides_move_as_those_of_single_boxes(pixels, bounds):
     assert np.allclose(moved[0].numpy(), shift_box(box, pixels, (12, 12)), atol=1e-5)
 
 
+@settings(max_examples=30)
+@given(bounds=st.tuples(*[st.integers(0, 11)] * 4), outward=st.tuples(*[st.floats(-30, 30)] * 4))
+def test_no_side_passes_the_middle_or_leaves_the_square(bounds, outward):
+    x, y = sorted(bounds[:2]), sorted(bounds[2:])
+    box = torch.tensor([[x[0], y[0], x[1], y[1]]], dtype=torch.float32)
+    moved = move_sides(box, torch.tensor([outward]), 12)
+    low, high = moved.split(2, dim=1)
+    middle = (box[:, :2] + box[:, 2:]) / 2
+    assert (low >= 0).all() and (low <= middle).all() and (middle <= high).all() and (high <= 11).all()
+    assert np.allclose(moved[0], _move_sides(box[0].numpy(), np.float32(outward), (12, 12)), atol=1e-5)
+
+
+def eroded(mask: np.ndarray) -> np.ndarray:
+    """How many erosions by 3 x 3 pixels each pixel survives, the outside of the picture being outside."""
+    square, depth = np.ones((3, 3), bool), np.zeros(mask.shape, int)
+    while mask.any():
+        depth += mask
+        mask = ndimage.binary_erosion(mask, square)
+    return depth
+
+
+@given(masks=MASKS)
+def test_depth_is_the_number_of_erosions_of_scipy(masks):
+    found = depths(torch.from_numpy(masks)).numpy()
+    assert all(np.array_equal(depth, eroded(mask)) for depth, mask in zip(found, masks, strict=True))
+
+
+def test_what_lies_deeper_than_the_deepest_counts_as_deep():
+    assert depths(torch.ones(1, 70, 70, dtype=torch.bool)).max() == DEEPEST
+
+
+@given(masks=MASKS, seed=st.integers(0, 100), slack=st.sampled_from([0.0, 0.4]))
+def test_a_deepest_point_is_as_deep_as_any_but_for_the_slack(masks, seed, slack):
+    masks = torch.from_numpy(masks)
+    depth = depths(masks)
+    x, y = deepest_points(masks, generator(seed), slack=slack).long().unbind(dim=1)
+    assert (depth[torch.arange(len(masks)), y, x] >= (1 - slack) * depth.flatten(1).amax(dim=1)).all()
+
+
 def test_depth_counts_erosions_and_the_edge_of_the_picture_is_an_edge():
     depth = depths(block(2, 7, 2, 7))[0]
     assert depth[4, 4] == 3 and depth[2, 2] == 1 and depth[0, 0] == 0
@@ -92,7 +133,16 @@ def test_without_an_error_the_click_falls_on_the_object():
     assert holds(mask, points).all() and labels.tolist() == [1]
 
 
-@pytest.mark.parametrize("draw", [random_points, deepest_points])
+def test_a_click_that_is_not_drawn_anywhere_goes_to_the_deepest_error():
+    points, _ = error_clicks(block(2, 7, 3, 8), block(0, 0, 0, 0), generator(), random_share=0.0)
+    assert points.tolist() == [[5.0, 4.0]]
+
+
+def some_error_clicks(masks: torch.Tensor, drawn: torch.Generator) -> torch.Tensor:
+    return error_clicks(masks, ~masks, drawn)[0]
+
+
+@pytest.mark.parametrize("draw", [random_points, deepest_points, some_error_clicks])
 def test_the_same_generator_draws_the_same_points(draw):
     masks = torch.ones(4, 9, 9, dtype=torch.bool)
     assert torch.equal(draw(masks, generator(3)), draw(masks, generator(3)))

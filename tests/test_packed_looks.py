@@ -49,6 +49,18 @@ def grid() -> tuple[torch.Tensor, torch.Tensor]:
     return x.expand(COUNT, -1, -1), y.expand(COUNT, -1, -1)
 
 
+PICTURES = torch.rand(COUNT, 3, 32, 32, generator=torch.Generator().manual_seed(0))
+
+
+def recoloured_half(random: BatchRandom) -> torch.Tensor:
+    labels = (PICTURES[:, 0] > 0.5).long()
+    return recoloured(PICTURES, labels, torch.ones(COUNT, dtype=torch.bool), Shares(recolour=0.5), random)
+
+
+def scanned_fully(random: BatchRandom) -> torch.Tensor:
+    return scanned(PICTURES, Shares(gamma=1, blur=1, bias=1, noise=1, metal=1), random)
+
+
 def test_at_whole_pixels_the_views_show_what_the_contracts_views_show(grid):
     picture = np.random.default_rng(0).integers(0, 255, (SIZE, SIZE))
     found = look(picture, *grid)[0]
@@ -60,6 +72,16 @@ def test_between_pixels_the_views_are_interpolated_after_clipping(grid):
     picture = np.tile([0, 200], (SIZE, SIZE // 2))
     found = look(picture, grid[0] + 0.5, grid[1])[0, 1, :, :-1]
     assert torch.allclose(found, torch.tensor(0.5))  # black and white of the view 40 to 90
+
+
+def test_anywhere_the_views_are_interpolated_as_torch_does():
+    picture = np.random.default_rng(0).integers(0, 255, (SIZE, SIZE + 4))
+    x, y = (randomness(axis).uniform(-2, size + 2, 9, 9) for axis, size in ((0, SIZE + 4), (1, SIZE)))
+    clipped = torch.from_numpy(np.stack([View(low, high).apply(picture) for low, high in VIEWS[0].tolist()])) / 255
+    grid = torch.stack([(2 * x + 1) / (SIZE + 4) - 1, (2 * y + 1) / SIZE - 1], dim=-1)
+    batch = clipped.expand(COUNT, -1, -1, -1)
+    expected = F.grid_sample(batch, grid, mode="bilinear", padding_mode="border", align_corners=False)
+    torch.testing.assert_close(look(picture, x, y), expected, atol=1e-4, rtol=0)
 
 
 def test_soft_tissue_lands_where_soft_tissue_is_and_black_becomes_what_it_may_be(grid):
@@ -113,6 +135,12 @@ def test_a_scanned_picture_keeps_shape_and_range():
 def test_without_shares_a_scan_changes_nothing():
     pictures = torch.rand(COUNT, 3, 32, 32).clamp(min=0.01)
     torch.testing.assert_close(scanned(pictures, NOTHING, randomness(4)), pictures)
+
+
+@pytest.mark.parametrize("change", [recoloured_half, scanned_fully])
+def test_the_same_key_changes_pictures_alike(change):
+    assert torch.equal(change(randomness(6)), change(randomness(6)))
+    assert not torch.equal(change(randomness(6)), change(randomness(7)))
 
 
 def test_random_numbers_depend_on_the_key_alone():

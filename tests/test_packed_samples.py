@@ -8,6 +8,7 @@ import pytest
 import torch
 from training_room import CONTRACT, make_pool, make_slice
 
+from bundle.training.packed_looks import BatchRandom
 from bundle.training.packed_samples import PackedSamples
 from bundle.training.packed_slices import choose, pack_slices
 
@@ -40,12 +41,13 @@ def test_images_have_the_range_and_the_size_of_the_contract(packed):
     assert batch.images.min() >= -1.001 and batch.images.max() <= 1.001 and batch.images.isfinite().all()
 
 
-def test_the_mask_is_the_object_that_is_seen(packed):
+@pytest.mark.parametrize(("label", "grey"), [(1, 150), (2, 100)])
+def test_the_mask_is_the_drawn_object_as_it_is_seen(packed, label, grey):
+    packed = replace(packed, object_weight=(packed.object_label == label).double())
     batch = samples(packed, looks=PLAIN)[1]
     inside = (batch.images[:, 0] * batch.masks).flatten(1).sum(1) / batch.masks.flatten(1).sum(1)
-    disc, bar = 2 * 150 / 255 - 1, 2 * 100 / 255 - 1
     assert batch.usable.all()
-    assert torch.minimum((inside - disc).abs(), (inside - bar).abs()).max() < 0.05
+    assert (inside - (2 * grey / 255 - 1)).abs().max() < 0.05
 
 
 def test_the_first_samples_are_asked_for_with_boxes(packed):
@@ -59,6 +61,17 @@ def test_a_box_is_shown_larger_than_the_whole_slice_shows_its_object():
     pointed = samples(packed, contract=near, box_share=0.0, point_window_share=0.0, looks=PLAIN)[0]
     assert boxed.masks.float().mean() > 1.2 * pointed.masks.float().mean()
     assert boxed.reach.mean() > 1.05 * pointed.reach.mean()  # a hand is as precise, so it misses by more pixels
+
+
+def test_without_jitter_no_hand_misses_the_object(packed):
+    assert not samples(packed, jitter=0.0)[0].reach.any()
+
+
+def test_what_is_hidden_is_never_asked_for():
+    packed = choose(pack_slices({"labelled": make_pool((2, 2))}), {"labelled": 1.0}, hidden={"labelled": [2]})
+    drawing = samples(packed, batch_size=256)
+    objects = drawing._draw_objects(BatchRandom.of("cpu", 256, 0))
+    assert packed.object_label[objects].unique().tolist() == [1]
 
 
 def test_objects_that_are_too_small_are_not_used(packed):

@@ -9,9 +9,11 @@ import pytest
 import torch
 from training_room import CONTRACT, make_pool, make_slice
 
+from bundle.data.hounsfield import FAT, GAS, OUTSIDE, SHOWN
 from bundle.data.pool import LabelledSlice
-from bundle.training.packed_file import pack_into, read_packed
+from bundle.training.packed_file import pack_into, read_packed, write_packed
 from bundle.training.packed_slices import FINE_SIDE, PackedSlices, choose, pack_slices
+from bundle.transforms.simulation import tight_box
 
 
 def ct_slice(height: int = 40, width: int = 48) -> LabelledSlice:
@@ -31,6 +33,18 @@ def ct_slice(height: int = 40, width: int = 48) -> LabelledSlice:
         patient="ct",
         key="ct-2-0",
     )
+
+
+def body_slice(side: int) -> LabelledSlice:
+    """A windowed body with organs, a thin plane and a large hole that the window made black, and air around it."""
+    rows, columns = np.mgrid[:side, :side]
+    noise = np.random.default_rng(2).integers(90, 120, (side, side))
+    picture = np.where(np.hypot(rows - side / 2, columns - side / 2) < 0.45 * side, noise, 0)
+    picture[side // 2 - 1 : side // 2 + 1, side // 3 : 2 * side // 3] = 1
+    picture[side // 4 : 3 * side // 8, side // 2 : 5 * side // 8] = 0
+    labels = np.zeros((side, side), np.uint8)
+    labels[side // 3 : side // 2 - 2, side // 3 : side // 2] = 1
+    return replace(make_slice(0), picture=picture.astype(np.uint8), labels=labels, ids=(1,), patient="body")
 
 
 @pytest.fixture(scope="module")
@@ -59,12 +73,27 @@ def test_a_file_gives_back_every_tensor(packed, tmp_path):
             assert torch.equal(getattr(found, field.name), getattr(packed, field.name)), field.name
 
 
+@pytest.mark.parametrize("side", [96, FINE_SIDE + 1])
+def test_a_file_remembers_what_the_window_made_black(side, tmp_path):
+    packed = pack_slices({"bodies": [body_slice(side)]})
+    assert set(packed.kinds.tolist()) == {SHOWN, FAT, GAS, OUTSIDE}
+    write_packed(packed, tmp_path / "slices.npz")
+    found = read_packed(tmp_path / "slices.npz")
+    assert all(torch.equal(getattr(found, name), getattr(packed, name)) for name in ("pixels", "kinds", "levels"))
+
+
 def test_pictures_and_labels_lie_where_the_rows_say(packed):
     for row, part in enumerate([*make_pool((2, 1)), make_pool((1,))[0], ct_slice()]):
         start, height, width = packed.levels[row, 0].tolist()
         where = packed.label_offsets[row]
         assert np.array_equal(packed.pixels[start : start + height * width].view(height, width), part.picture)
         assert np.array_equal(packed.labels[where : where + height * width].view(height, width), part.labels)
+
+
+def test_an_object_knows_its_box(packed):
+    pool = [*make_pool((2, 1)), make_pool((1,))[0], ct_slice(), ct_slice(FINE_SIDE + 20, 60)]
+    rows = zip(packed.object_slice.tolist(), packed.object_label.tolist(), packed.object_box, strict=True)
+    assert all(np.array_equal(box, tight_box(pool[row].labels == label)) for row, label, box in rows)
 
 
 def test_a_picture_that_two_sources_share_is_stored_once(packed):
