@@ -10,8 +10,8 @@ from typing import Any
 
 import monai.bundle
 
+from bundle.files import write_atomically
 from bundle.networks.families import BUNDLE_ROOT
-from bundle.networks.files import write_atomically
 
 
 def run_unless(done: Path, layers: Sequence[str], **values: Any) -> None:

@@ -22,12 +22,12 @@ from typing import Any
 
 import torch
 
+from bundle.errors import explain_errors
 from bundle.evaluation.records import read_csv, write_csv
 from bundle.evaluation.tables import Table
+from bundle.files import write_atomically
 from bundle.layers import remember_settings, run_unless
-from bundle.messages import explain_errors
 from bundle.networks.families import BUNDLE_ROOT, FAMILIES_FOLDER, build_network, load_family
-from bundle.networks.files import write_atomically
 from bundle.networks.promptable_sam import PromptBatch
 from bundle.networks.summary import summarise
 

@@ -22,16 +22,16 @@ from typing import Any
 import numpy as np
 from monai.bundle import ConfigParser
 
+from bundle.errors import explain_errors
 from bundle.evaluation.evaluator import pictures_of
 from bundle.evaluation.figures import Scene, overlay_rows
 from bundle.evaluation.records import last_steps, read_csv, read_records, write_csv
 from bundle.evaluation.report import overlays_of
 from bundle.evaluation.statistics import Record
 from bundle.evaluation.tables import Table
+from bundle.files import sha256_of, write_atomically
 from bundle.layers import remember_settings, run_unless
-from bundle.messages import explain_errors
 from bundle.networks.families import BUNDLE_ROOT, load_family, structure_of
-from bundle.networks.files import sha256_of, write_atomically
 from bundle.networks.peft import set_trainable
 
 CONFIGS = BUNDLE_ROOT / "configs"

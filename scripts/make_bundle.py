@@ -20,9 +20,10 @@ import torch
 from tqdm import tqdm
 
 from bundle import __version__
+from bundle.errors import MonaiSamError
+from bundle.files import write_atomically
 from bundle.networks.checkpoints import open_checkpoint
 from bundle.networks.families import BUNDLE_ROOT
-from bundle.networks.files import write_atomically
 
 NAME = "monai_sam"
 WEIGHTS = "models/default.safetensors"
@@ -33,7 +34,7 @@ NEEDED = ("LICENSE", "configs/metadata.json", "configs/inference.json", "docs/RE
 ZIP_EPOCH = (1980, 1, 1, 0, 0, 0)  # the earliest time that a zip can hold
 
 
-class BundleError(ValueError):
+class BundleError(MonaiSamError):
     """Something that the zip needs is missing or does not fit."""
 
 

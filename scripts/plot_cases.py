@@ -15,8 +15,8 @@ from monai.bundle import ConfigParser
 
 from bundle.evaluation.figures import overlay_rows
 from bundle.evaluation.records import read_records
+from bundle.files import write_atomically
 from bundle.networks.families import BUNDLE_ROOT
-from bundle.networks.files import write_atomically
 
 CONFIGS = BUNDLE_ROOT / "configs"
 

@@ -6,8 +6,8 @@ import sys
 
 import pytest
 
+from bundle.errors import explain_errors
 from bundle.inference.cases import CaseError
-from bundle.messages import explain_errors
 
 
 def shown(error, cause, capsys, monkeypatch):

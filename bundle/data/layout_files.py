@@ -11,14 +11,11 @@ from typing import Any
 import numpy as np
 
 from bundle.data.volume import ENDINGS, read_label
+from bundle.errors import LayoutError
 
 Item = dict[str, Any]
 # Formats that hold one slice.
 _SLICES = (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".npy", ".dcm")
-
-
-class LayoutError(ValueError):
-    """A folder does not have the layout it is read as."""
 
 
 def make_item(

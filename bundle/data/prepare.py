@@ -28,14 +28,11 @@ from bundle.data.slice_files import STORAGES, ChosenSlices, Record
 from bundle.data.slices import Dropped, SliceFilters, index_slices, summarise
 from bundle.data.splits import k_folds, split_items
 from bundle.data.volume import Volume, VolumeError, read_label, read_volume
+from bundle.errors import PrepareError
 from bundle.transforms.contract import Contract
 
 # Of what lies on disk: another number makes all existing results stale. 2: pictures have their spacing.
 _FORMAT = 2
-
-
-class PrepareError(ValueError):
-    """The options or items of a preparation do not fit."""
 
 
 @dataclass(frozen=True)

@@ -15,7 +15,8 @@ from typing import Any
 
 import numpy as np
 
-from bundle.data.formats import PICTURE_AFFINE, write_zarr
+from bundle.data.formats.medsam import write_zarr
+from bundle.data.formats.picture import PICTURE_AFFINE
 from bundle.data.slices import SliceEntry
 from bundle.data.volume import Volume, write_label, write_volume
 from bundle.transforms.contract import Intensity

@@ -9,10 +9,7 @@ from typing import Any
 import numpy as np
 
 from bundle.data.layouts import SPLITS, Item
-
-
-class SplitError(ValueError):
-    """Items cannot be split that way."""
+from bundle.errors import SplitError
 
 
 def split_items(

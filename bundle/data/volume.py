@@ -16,8 +16,9 @@ import nibabel as nib
 import numpy as np
 from PIL import Image
 
-from bundle.data import formats
-from bundle.data.formats import Stored, VolumeError
+from bundle.data.formats import dicom, itk, medsam, nifti, picture
+from bundle.data.formats.stored import Stored
+from bundle.errors import VolumeError
 
 __all__ = ["MODALITIES", "Volume", "VolumeError", "read_label", "read_volume", "write_label", "write_volume"]
 
@@ -207,19 +208,19 @@ def _read(path: Path, *, is_label: bool, series: str | None) -> Stored:
 def _reader(path: Path, *, is_label: bool, series: str | None) -> Callable[[Path], Stored]:
     ending = _ending(path)
     if path.is_dir() and path.suffix == ".zarr":
-        return partial(formats.read_zarr, key="gts" if is_label else "imgs")
+        return partial(medsam.read_zarr, key="gts" if is_label else "imgs")
     if path.is_dir():
-        return partial(formats.read_dicom_folder, series=series)
+        return partial(dicom.read_dicom_folder, series=series)
     if ending in (".nii.gz", ".nii"):
-        return formats.read_nifti
+        return nifti.read_nifti
     if ending in (".nrrd", ".nhdr", ".mha", ".mhd"):
-        return formats.read_itk
+        return itk.read_itk
     if ending in (".npz", ".npy"):
-        return partial(formats.read_medsam, key="gts" if is_label else "imgs")
+        return partial(medsam.read_medsam, key="gts" if is_label else "imgs")
     if ending in _PICTURES:
-        return partial(formats.read_picture, is_label=is_label)
+        return partial(picture.read_picture, is_label=is_label)
     if ending == ".dcm" or _has_dicom_magic(path):
-        return formats.read_dicom_file
+        return dicom.read_dicom_file
     raise VolumeError(f"cannot tell the format of {path}; expected one of {', '.join(ENDINGS)} or a DICOM folder")
 
 
@@ -277,13 +278,13 @@ def _modality_of(array: np.ndarray, stated: str | None) -> str:
 def _writer(path: Path, key: str) -> Callable[..., None]:
     ending = _ending(path)
     if ending in (".nii.gz", ".nii"):
-        return formats.write_nifti
+        return nifti.write_nifti
     if ending in (".nrrd", ".mha", ".mhd"):
-        return formats.write_itk
+        return itk.write_itk
     if ending == ".npz":
-        return partial(formats.write_medsam, key=key)
+        return partial(medsam.write_medsam, key=key)
     if ending == ".png":
-        return formats.write_picture
+        return picture.write_picture
     raise VolumeError(f"cannot write {path.name}; expected .nii, .nii.gz, .nrrd, .mha, .mhd, .npz or .png")
 
 

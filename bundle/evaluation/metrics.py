@@ -19,12 +19,10 @@ import torch
 from monai.metrics.utils import get_mask_edges, get_surface_distance
 from scipy import ndimage
 
+from bundle.errors import MetricError
+
 MM3_PER_ML = 1000.0
 OTHER_ORGANS = "other"
-
-
-class MetricError(ValueError):
-    """Prediction, truth or spacing cannot be compared."""
 
 
 @dataclass(frozen=True)

@@ -15,6 +15,7 @@ from typing import Any, Protocol, TypeVar
 
 import numpy as np
 
+from bundle.errors import ProtocolError
 from bundle.evaluation.metrics import OrganScore, evaluate_label_map
 from bundle.inference.predictor import SlicePrompt
 from bundle.transforms.prompts import ObjectPrompts
@@ -32,10 +33,6 @@ AnyPrompt = TypeVar("AnyPrompt", SlicePrompt, ObjectPrompts)
 AnyProtocol = TypeVar("AnyProtocol")
 
 CORRECTION_RULES = ("centre", "random", "paired")
-
-
-class ProtocolError(ValueError):
-    """A protocol that does not exist or makes no sense."""
 
 
 class Answer(Protocol):

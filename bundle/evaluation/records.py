@@ -22,6 +22,7 @@ import cv2
 import numpy as np
 from torch.distributed import barrier, get_rank, get_world_size, is_initialized
 
+from bundle.errors import EvaluationError
 from bundle.evaluation.protocols import Interaction, PromptProtocol, ReplayProtocol, prompt_from_json, prompt_to_json
 from bundle.evaluation.statistics import Record, group_by
 from bundle.inference.predictor import SlicePrompt
@@ -43,10 +44,6 @@ RECORD_FIELDS = (
 )
 PROGRESS = "progress-{}.jsonl"
 Records = list[dict[str, Any]]
-
-
-class EvaluationError(ValueError):
-    """An evaluation that cannot be started or continued as asked."""
 
 
 def interaction_records(where: Mapping[str, Any], interactions: Sequence[Interaction]) -> Records:

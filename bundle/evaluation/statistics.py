@@ -16,15 +16,13 @@ from typing import Any
 import numpy as np
 from scipy.stats import wilcoxon
 
+from bundle.errors import StatisticsError
+
 MACRO = "macro mean"
 BOOTSTRAP_ROUNDS = 2000
 
 Record = Mapping[str, Any]
 CaseScores = dict[str, dict[str, float]]
-
-
-class StatisticsError(ValueError):
-    """Records that cannot be summarised or compared."""
 
 
 @dataclass(frozen=True)

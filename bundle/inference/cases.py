@@ -11,16 +11,13 @@ from pathlib import Path
 import numpy as np
 
 from bundle.data.volume import ENDINGS, Volume, read_label, read_volume
+from bundle.errors import CaseError
 from bundle.transforms.prompts import ObjectPrompts, read_prompts
 from bundle.transforms.simulation import shift_box, tight_box
 
 DIMENSIONS = (2, 3)
 # A folder with files of these is a folder of images; one without is the folder of a DICOM series.
 _IMAGE_ENDINGS = tuple(ending for ending in ENDINGS if ending != ".dcm")
-
-
-class CaseError(ValueError):
-    """Images, prompts and labels that do not belong together; the message says what to change."""
 
 
 @dataclass(frozen=True)

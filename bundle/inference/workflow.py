@@ -18,12 +18,12 @@ from torch import nn
 from tqdm import tqdm
 
 from bundle.data.volume import Volume, smallest_unsigned, write_label
+from bundle.files import write_atomically
 from bundle.inference.cases import DIMENSIONS, Case, CaseError
 from bundle.inference.segmenter import Segmenter
 from bundle.inference.session import InteractiveSession, Segmentation
 from bundle.inference.store import EmbeddingStore
 from bundle.networks.families import Family
-from bundle.networks.files import write_atomically
 from bundle.transforms.prompts import ObjectPrompts, PromptError
 
 Score = Callable[..., Sequence[Any]]

@@ -20,7 +20,8 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from bundle.networks.files import sha256_of, write_atomically
+from bundle.errors import CheckpointError
+from bundle.files import sha256_of, write_atomically
 from bundle.networks.layouts import to_bundle_layout
 
 if TYPE_CHECKING:
@@ -34,10 +35,6 @@ _WRAPPERS = ("model", "state_dict", "model_state", "network")
 _OPTIONAL_PARTS = ("prompt_encoder", "mask_decoder", "automatic_decoder")
 _DEPTH_ADAPTED = re.compile(r"^(image_encoder\.blocks\.\d+)\.block\.")
 _SHOWN_KEYS = 5
-
-
-class CheckpointError(ValueError):
-    """A file that is not a checkpoint, or not one of this network."""
 
 
 @dataclass

@@ -11,8 +11,8 @@ import torch
 from segment_anything.modeling import Sam
 from torch import Tensor, nn
 
+from bundle.files import write_atomically
 from bundle.networks.checkpoints import CheckpointError
-from bundle.networks.files import write_atomically
 from bundle.networks.layouts import to_official_layout
 from bundle.networks.lora import lora_merged, lora_names
 from bundle.networks.peft import tuning_names

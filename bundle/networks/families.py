@@ -19,6 +19,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from bundle.errors import FamilyError
 from bundle.networks.checkpoints import Checkpoint, load_checkpoint, open_checkpoint, without_optional_parts
 from bundle.transforms.contract import Contract
 
@@ -26,10 +27,6 @@ BUNDLE_ROOT = Path(__file__).resolve().parents[2]
 FAMILIES_FOLDER = BUNDLE_ROOT / "configs" / "families"
 _BUILDERS = "bundle.networks.build"
 PROMPT_TYPES = ("box", "point", "mask", "none")
-
-
-class FamilyError(ValueError):
-    """A family that does not exist or whose file is wrong."""
 
 
 @dataclass(frozen=True)

@@ -16,15 +16,12 @@ import requests
 from gdown.exceptions import DownloadError as DriveError
 from tqdm import tqdm
 
+from bundle.errors import DownloadError
+from bundle.files import sha256_of, write_atomically
 from bundle.networks.families import BUNDLE_ROOT, Family, list_families, load_family
-from bundle.networks.files import sha256_of, write_atomically
 
 _BLOCK = 1 << 16  # what a broken connection can lose
 _TIMEOUT = (10, 60)  # seconds to connect, and between two blocks
-
-
-class DownloadError(ValueError):
-    """Weights that could not be fetched, or are not what was published."""
 
 
 def published() -> list[Family]:

@@ -7,12 +7,9 @@ from typing import Any
 
 from torch import nn
 
+from bundle.errors import TuningError
 from bundle.networks.prompted_unet import PromptedUNet
 from bundle.networks.tiny_vit import TinyVitEncoder
-
-
-class TuningError(ValueError):
-    """A tuning that does not exist or does not fit the network."""
 
 
 def encoder_blocks(encoder: nn.Module, blocks: Sequence[int] | None) -> list[nn.Module]:

@@ -15,9 +15,7 @@ import torch.distributed as dist
 from ignite.engine import Engine, Events
 from torch import Tensor, nn
 
-
-class ProcessesError(ValueError):
-    """A number of processes that a batch cannot be shared out to."""
+from bundle.errors import ProcessesError
 
 
 def share_of_batch(batch_size: int, world_size: int) -> int:

@@ -17,6 +17,7 @@ from torch.nn.functional import interpolate
 from torch.utils.data import Dataset
 
 from bundle.data.pool import LabelledSlice
+from bundle.errors import NonFiniteLossError
 from bundle.networks.promptable_sam import PromptBatch
 from bundle.training.distributed import average_gradients, average_numbers, gather
 from bundle.training.embeddings import EncodedOnce, StoredEmbeddings
@@ -28,10 +29,6 @@ from bundle.transforms.contract import Contract
 from bundle.transforms.simulation import jitter_box, tight_box
 
 logger = logging.getLogger(__name__)
-
-
-class NonFiniteLossError(RuntimeError):
-    """Too many steps in a row gave a loss that is not a number."""
 
 
 class PromptTrainer(SupervisedTrainer):

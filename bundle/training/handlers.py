@@ -17,8 +17,9 @@ from torch.optim.lr_scheduler import ReduceLROnPlateau
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from tqdm import tqdm
 
+from bundle.errors import RunStateError
+from bundle.files import write_atomically
 from bundle.networks.checkpoints import save_checkpoint
-from bundle.networks.files import write_atomically
 from bundle.training.distributed import is_main
 from bundle.training.samples import DrawNumbers
 
@@ -45,10 +46,6 @@ class UpdateAverage:
             self.average.module.load_state_dict(self.network.state_dict())
         else:
             self.average.update_parameters(self.network)
-
-
-class RunStateError(ValueError):
-    """A state that another run left."""
 
 
 class RunState:

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from bundle.data.hounsfield import BLACK, FAT, SHOWN
 from bundle.data.pool import LabelledSlice
-from bundle.networks.files import write_atomically
+from bundle.files import write_atomically
 from bundle.training.packed_slices import PackedSlices, pack_slices, with_half_sizes
 
 _SHIFT = 2**15  # PNG knows no negative numbers

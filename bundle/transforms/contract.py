@@ -14,6 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from bundle.errors import ContractError
 from bundle.transforms.placement import INTERPOLATIONS, RESIZE_RULES, Placement
 from bundle.transforms.window import Zoom
 
@@ -25,10 +26,6 @@ _RULE_KEYS = {
     "percentile": {"low", "high"},
     "identity": set(),
 }
-
-
-class ContractError(ValueError):
-    """A contract that says something we cannot do."""
 
 
 @dataclass(frozen=True)

@@ -13,13 +13,11 @@ from dataclasses import dataclass
 import nibabel as nib
 import numpy as np
 
+from bundle.errors import FrameError
+
 # Plane -> RAS axis (0 R, 1 A, 2 S) that is (across the slices, down the rows, along the columns).
 _WORLD_AXES = {"axial": (2, 1, 0), "coronal": (1, 2, 0), "sagittal": (0, 2, 1)}
 PLANES: tuple[str, ...] = tuple(_WORLD_AXES)
-
-
-class FrameError(ValueError):
-    """A plane, slice index or array does not fit the volume."""
 
 
 @dataclass(frozen=True)

@@ -10,9 +10,7 @@ from typing import Any
 
 import numpy as np
 
-
-class PromptError(ValueError):
-    """A prompt that cannot be used; the message says what to change."""
+from bundle.errors import PromptError
 
 
 def _no_points() -> np.ndarray:

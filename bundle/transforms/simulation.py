@@ -15,9 +15,7 @@ import cv2
 import numpy as np
 from scipy import ndimage
 
-
-class EmptyMaskError(ValueError):
-    """A prompt was asked of a mask that has no object."""
+from bundle.errors import EmptyMaskError
 
 
 class ErrorPoint(NamedTuple):

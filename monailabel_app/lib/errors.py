@@ -14,13 +14,12 @@ from monailabel.interfaces.exception import (
     MONAILabelException,
 )
 
-from bundle.data.volume import VolumeError
-from bundle.transforms.prompts import PromptError
+from bundle.errors import MonaiSamError
 
 logger = logging.getLogger(__name__)
 
 
-class RequestError(ValueError):
+class RequestError(MonaiSamError):
     """A request that cannot be served; the message says what to change.
 
     Attributes:
@@ -35,8 +34,7 @@ class RequestError(ValueError):
 def install_error_replies(app: FastAPI) -> None:
     """Let every error reach the client as a status and one sentence; the server goes on."""
     app.add_exception_handler(RequestError, _request_error)
-    app.add_exception_handler(PromptError, _bad_input)
-    app.add_exception_handler(VolumeError, _bad_input)
+    app.add_exception_handler(MonaiSamError, _bad_input)
     app.add_exception_handler(MONAILabelException, _monailabel_error)
     app.add_exception_handler(RequestValidationError, _invalid_request)
     app.add_exception_handler(Exception, _unexpected)

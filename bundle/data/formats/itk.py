@@ -1,0 +1,48 @@
+"""NRRD and MetaImage by SimpleITK."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import nibabel as nib
+import numpy as np
+import SimpleITK as sitk
+
+from bundle.data.formats.stored import LPS_TO_RAS, Stored
+from bundle.errors import VolumeError
+
+
+def read_itk(path: Path) -> Stored:
+    """Read NRRD or MetaImage."""
+    return from_itk(sitk.ReadImage(str(path)))
+
+
+def from_itk(image: sitk.Image) -> Stored:
+    if image.GetDimension() == 2:
+        image = sitk.JoinSeries(image)
+    if image.GetDimension() == 4 and image.GetSize()[3] == 1:
+        image = image[:, :, :, 0]
+    if image.GetDimension() != 3:
+        raise VolumeError(f"expected one 3D volume, got size {image.GetSize()}; split it into one file per volume")
+    channels = image.GetNumberOfComponentsPerPixel()
+    if channels not in (1, 3, 4):
+        raise VolumeError(f"expected one value or RGB per voxel, got {channels} values; split them into one file each")
+    array = sitk.GetArrayFromImage(image)  # (K, J, I) or (K, J, I, channels)
+    array = array.transpose(2, 1, 0) if channels == 1 else array.transpose(2, 1, 0, 3)[..., :3]
+    affine = np.eye(4)
+    affine[:3, :3] = np.array(image.GetDirection()).reshape(3, 3) * image.GetSpacing()
+    affine[:3, 3] = image.GetOrigin()
+    return Stored(array, LPS_TO_RAS @ affine)
+
+
+def write_itk(stored: Stored, path: Path, *, source: Path | None, compress: bool) -> None:
+    """Write NRRD or MetaImage; ``source`` adds nothing in these formats."""
+    order = (2, 1, 0, 3)[: stored.array.ndim]
+    image = sitk.GetImageFromArray(stored.array.transpose(order), isVector=stored.array.ndim == 4)
+    affine = LPS_TO_RAS @ stored.affine
+    spacing = nib.affines.voxel_sizes(affine)
+    image.SetSpacing(spacing.tolist())
+    image.SetDirection((affine[:3, :3] / spacing).ravel().tolist())
+    image.SetOrigin(affine[:3, 3].tolist())
+    # Level 1: a label map shrinks a hundredfold either way, and a user waits for it.
+    sitk.WriteImage(image, str(path), useCompression=compress, compressionLevel=1)

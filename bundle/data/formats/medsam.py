@@ -1,0 +1,78 @@
+"""MedSAM's npz and npy, and zarr groups: arrays are (z, y, x), the spacing is (x, y, z)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+import nibabel as nib
+import numpy as np
+
+from bundle.data.formats.stored import LPS_TO_RAS, Stored, picture_modality
+from bundle.errors import VolumeError
+
+
+def read_medsam(path: Path, *, key: str) -> Stored:
+    """Read a MedSAM archive's ``imgs`` or ``gts``, or a MedSAM npy.
+
+    Arrays are (D, H, W), (D, H, W, 3), (H, W) or (H, W, 3); ``spacing`` is (x, y, z) mm, 1 where it is absent. Our
+    own ``affine`` entry, if there is one, says more. MedSAM's npy pictures are floats in [0, 1]; they come back 8-bit.
+    """
+    return _from_medsam(_medsam_entries(path, key), key, path)
+
+
+def _from_medsam(entries: Mapping[str, np.ndarray], key: str, path: Path) -> Stored:
+    array = entries[key]
+    is_color = array.ndim > 2 and array.shape[-1] == 3
+    if array.ndim - is_color == 2:
+        array = array[None]
+    if array.ndim - is_color != 3:
+        raise VolumeError(f"expected (D, H, W) or (D, H, W, 3) in {path}, got shape {array.shape}")
+    spacing = np.asarray(entries.get("spacing", np.ones(3)), dtype=np.float64)
+    affine = entries.get("affine", LPS_TO_RAS @ np.diag([*spacing, 1.0]))
+    return Stored(array.transpose((2, 1, 0, 3)[: array.ndim]), affine, picture_modality(array))
+
+
+def _medsam_entries(path: Path, key: str) -> dict[str, np.ndarray]:
+    if path.suffix.lower() == ".npy":
+        array = np.load(path, allow_pickle=False)
+        is_unit = array.dtype.kind == "f" and array.size > 0 and array.min() >= 0 and array.max() <= 1
+        return {key: np.round(array * 255).astype(np.uint8) if is_unit else array}
+    with np.load(path, allow_pickle=False) as archive:
+        if key not in archive:
+            raise VolumeError(f"expected an entry {key!r} in {path}, got {', '.join(archive) or 'none'}")
+        return {name: archive[name] for name in (key, "spacing", "affine") if name in archive}
+
+
+def write_medsam(stored: Stored, path: Path, *, source: Path | None, compress: bool, key: str) -> None:
+    """Write a MedSAM archive, with an ``affine`` entry beside its ``spacing`` so that nothing is lost."""
+    entries = {
+        key: stored.array.transpose((2, 1, 0, 3)[: stored.array.ndim]),
+        "spacing": nib.affines.voxel_sizes(stored.affine),
+        "affine": stored.affine,
+    }
+    (np.savez_compressed if compress else np.savez)(path, **entries)
+
+
+# --- zarr: the entries of a MedSAM archive with one chunk per slice ---------------------------------------------------
+
+
+def read_zarr(path: Path, *, key: str) -> Stored:
+    """Read ``imgs`` or ``gts`` of a zarr group; ``spacing`` (x, y, z) and, if there, ``affine`` are its attributes."""
+    import zarr  # half a second that only its users pay
+
+    group = zarr.open_group(path, mode="r")
+    if key not in group:
+        raise VolumeError(f"expected an array {key!r} in {path}, got {', '.join(group.array_keys()) or 'none'}")
+    placed = {name: np.asarray(group.attrs[name]) for name in ("spacing", "affine") if name in group.attrs}
+    return _from_medsam({key: group[key][:], **placed}, key, path)
+
+
+def write_zarr(path: Path, arrays: Mapping[str, np.ndarray], **attributes: object) -> None:
+    """Write (D, H, W[, 3]) arrays as a zarr group, one compressed chunk per slice."""
+    import zarr
+
+    group = zarr.open_group(path, mode="w")
+    for name, array in arrays.items():
+        group.create_array(name, data=array, chunks=(1, *array.shape[1:]))
+    group.attrs.update(attributes)

@@ -1,0 +1,142 @@
+"""The errors of the package, and how a program that runs a config ends with one.
+
+    MonaiSamError(ValueError)
+      VolumeError
+      PromptError
+      FrameError
+      ContractError
+      EmptyMaskError
+      CaseError
+      LayoutError
+      SplitError
+      PrepareError
+      FamilyError
+      CheckpointError
+      TuningError
+      DownloadError
+      ProcessesError
+      NonFiniteLossError
+      RunStateError
+      EvaluationError
+      ProtocolError
+      MetricError
+      StatisticsError
+
+Each message is for a person: what was expected, what was given, what to do.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+from types import TracebackType
+
+
+class MonaiSamError(ValueError):
+    """Something given to the package cannot be used; the message says what would be right.
+
+    A program ends with the message and exit code 1, the server answers with a status of 400 to 499.
+    """
+
+
+class VolumeError(MonaiSamError):
+    """A file is missing, damaged, of an unknown format, or does not hold what is asked of it."""
+
+
+class PromptError(MonaiSamError):
+    """A prompt that cannot be used; the message says what to change."""
+
+
+class FrameError(MonaiSamError):
+    """A plane, slice index or array does not fit the volume."""
+
+
+class ContractError(MonaiSamError):
+    """A contract that says something we cannot do."""
+
+
+class EmptyMaskError(MonaiSamError):
+    """A prompt was asked of a mask that has no object."""
+
+
+class CaseError(MonaiSamError):
+    """Images, prompts and labels that do not belong together; the message says what to change."""
+
+
+class LayoutError(MonaiSamError):
+    """A folder does not have the layout it is read as."""
+
+
+class SplitError(MonaiSamError):
+    """Items cannot be split that way."""
+
+
+class PrepareError(MonaiSamError):
+    """The options or items of a preparation do not fit."""
+
+
+class FamilyError(MonaiSamError):
+    """A family that does not exist or whose file is wrong."""
+
+
+class CheckpointError(MonaiSamError):
+    """A file that is not a checkpoint, or not one of this network."""
+
+
+class TuningError(MonaiSamError):
+    """A tuning that does not exist or does not fit the network."""
+
+
+class DownloadError(MonaiSamError):
+    """Weights that could not be fetched, or are not what was published."""
+
+
+class ProcessesError(MonaiSamError):
+    """A number of processes that a batch cannot be shared out to."""
+
+
+class NonFiniteLossError(MonaiSamError):
+    """Too many steps in a row gave a loss that is not a number."""
+
+
+class RunStateError(MonaiSamError):
+    """A state that another run left."""
+
+
+class EvaluationError(MonaiSamError):
+    """An evaluation that cannot be started or continued as asked."""
+
+
+class ProtocolError(MonaiSamError):
+    """A protocol that does not exist or makes no sense."""
+
+
+class MetricError(MonaiSamError):
+    """Prediction, truth or spacing cannot be compared."""
+
+
+class StatisticsError(MonaiSamError):
+    """Records that cannot be summarised or compared."""
+
+
+def explain_errors() -> None:
+    """Let an uncaught error of ours end the program with its sentence alone.
+
+    MONAI's parser wraps what a component raises in a RuntimeError about its keywords, so that the sentence that says
+    what to change would stand in the middle of two tracebacks. Other errors are shown as ever.
+    """
+    sys.excepthook = _explain
+
+
+def _explain(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
+    ours = [link for link in _chain(error) if isinstance(link, MonaiSamError)]
+    if ours:
+        print(f"error: {ours[0]}", file=sys.stderr)
+    else:
+        sys.__excepthook__(kind, error, trace)
+
+
+def _chain(error: BaseException | None) -> Iterator[BaseException]:
+    while error is not None:
+        yield error
+        error = error.__cause__
