@@ -2,6 +2,7 @@
 
     MonaiSamError(ValueError)
       VolumeError
+      LimitError
       PromptError
       FrameError
       ContractError
@@ -41,6 +42,10 @@ class MonaiSamError(ValueError):
 
 class VolumeError(MonaiSamError):
     """A file is missing, damaged, of an unknown format, or does not hold what is asked of it."""
+
+
+class LimitError(MonaiSamError):
+    """A limit that is no whole number above 0."""
 
 
 class PromptError(MonaiSamError):
