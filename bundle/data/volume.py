@@ -18,6 +18,7 @@ from PIL import Image
 
 from bundle.data.formats import dicom, itk, medsam, nifti, picture
 from bundle.data.formats.stored import Stored
+from bundle.data.headers import check_header
 from bundle.errors import VolumeError
 
 __all__ = ["MODALITIES", "Volume", "VolumeError", "read_label", "read_volume", "write_label", "write_volume"]
@@ -202,6 +203,7 @@ def _read(path: Path, *, is_label: bool, series: str | None) -> Stored:
     if not path.exists():
         raise VolumeError(f"there is no file or folder {path}")
     with _damage_reported(path):
+        check_header(path)
         return _reader(path, is_label=is_label, series=series)(path)
 
 

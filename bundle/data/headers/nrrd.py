@@ -1,0 +1,138 @@
+"""The header of NRRD files (https://teem.sourceforge.net/nrrd/format.html), strictly."""
+
+from __future__ import annotations
+
+import math
+import re
+from pathlib import Path
+from typing import BinaryIO
+
+from bundle.data.headers.claims import Claim, check_deflated, check_raw, detached_file, header_lines
+from bundle.data.limits import Limits
+from bundle.errors import VolumeError
+
+# The library's own words for a type, and its bytes; "block" has no type.
+_BYTES = {
+    **dict.fromkeys(("signed char", "int8", "int8_t", "uchar", "unsigned char", "uint8", "uint8_t"), 1),
+    **dict.fromkeys(("short", "short int", "signed short", "signed short int", "int16", "int16_t"), 2),
+    **dict.fromkeys(("ushort", "unsigned short", "unsigned short int", "uint16", "uint16_t"), 2),
+    **dict.fromkeys(("int", "signed int", "int32", "int32_t", "uint", "unsigned int", "uint32", "uint32_t"), 4),
+    **dict.fromkeys(("longlong", "long long", "long long int", "signed long long", "signed long long int"), 8),
+    **dict.fromkeys(("int64", "int64_t", "ulonglong", "unsigned long long", "unsigned long long int"), 8),
+    **dict.fromkeys(("uint64", "uint64_t", "double"), 8),
+    "float": 4,
+}
+_SPELLINGS = {
+    **{name.replace(" ", ""): name for name in ("space dimension", "space directions", "space origin", "space units")},
+    **{name.replace(" ", ""): name for name in ("axis mins", "axis maxs", "old min", "old max", "sample units")},
+    **{name.replace(" ", ""): name for name in ("line skip", "byte skip", "measurement frame", "data file")},
+    "centers": "centerings",
+}
+_NUMBER = r"[-+]?(?:\d{1,40}\.?\d{0,40}|\.\d{1,40})(?:[eE][-+]?\d{1,3})?"
+_VECTOR = rf"\(\s*{_NUMBER}(?:\s*,\s*{_NUMBER}){{0,4}}\s*\)"
+_WORD = r"[\w?.+-]{1,40}"
+
+
+def _listed(part: str) -> str:
+    return rf"{part}(?:\s+{part}){{0,4}}"
+
+
+# What a field may say. These go through buffers of about 1000 bytes in ITK; the library reads other fields whole.
+_GRAMMAR = {
+    "type": r"[\w ]{1,40}",
+    "dimension": r"[2-5]",
+    "sizes": _listed(r"\d{1,18}"),
+    "spacings": _listed(rf"(?:{_NUMBER}|nan)"),
+    "thicknesses": _listed(rf"(?:{_NUMBER}|nan)"),
+    "axis mins": _listed(rf"(?:{_NUMBER}|nan)"),
+    "axis maxs": _listed(rf"(?:{_NUMBER}|nan)"),
+    "space": r"[\w -]{1,40}",
+    "space dimension": r"[1-5]",
+    "space directions": _listed(rf"(?:{_VECTOR}|none)"),
+    "space origin": _VECTOR,
+    "measurement frame": _listed(_VECTOR),
+    "centerings": _listed(_WORD),
+    "kinds": _listed(_WORD),
+    "old min": rf"{_NUMBER}|nan",
+    "old max": rf"{_NUMBER}|nan",
+    "endian": r"little|big",
+    "encoding": r"raw|gzip|gz",
+    "line skip": r"0",
+    "byte skip": r"0|-1",
+    "data file": r".+",
+}
+_PER_AXIS = ("sizes", "spacings", "thicknesses", "axis mins", "axis maxs", "space directions", "centerings", "kinds")
+_FREE_TEXT = ("content", "number", "labels", "units", "space units", "sample units", "min", "max")
+_UNUSED = ("block size", "key/value", "#")  # fields to the library, of no use in an image
+_SCALAR_AXES = ("domain", "space", "time", "list", "none", "???")
+_REQUIRED = ("dimension", "type", "sizes", "encoding")
+_LONGEST_FIELD = 600
+
+
+def check_nrrd(path: Path, limits: Limits) -> None:
+    """Refuse an NRRD file that ITK should not be given: see ``check_header``."""
+    with path.open("rb") as file:
+        fields = _read_fields(file, path, limits)
+        claim = _claim_of(fields, path)
+        claim.check(path, limits)
+        available = path.stat().st_size - file.tell()
+    if "data file" in fields:
+        available = detached_file(path, fields["data file"]).stat().st_size
+    (check_raw if fields["encoding"].lower() == "raw" else check_deflated)(path, claim, available)
+
+
+def _claim_of(fields: dict[str, str], path: Path) -> Claim:
+    for name in _REQUIRED:
+        if name not in fields:
+            raise VolumeError(f"{path} is no whole NRRD file: its header has no field {name!r}; save it again")
+    dimension = int(fields["dimension"])
+    for name in _PER_AXIS:
+        given = re.findall(r"\([^)]*\)|\S+", fields.get(name, ""))
+        if name in fields and len(given) != dimension:
+            raise VolumeError(f"{path}: {name!r} must have {dimension} entries, one for each axis, got {len(given)}")
+    kind = fields["type"].lower()
+    if kind not in _BYTES:
+        raise VolumeError(
+            f"{path}: the type must be an integer, float or double, got {kind!r}; save it as one of these"
+        )
+    axes = fields.get("kinds", "domain " * dimension).lower().split()
+    sizes = [(int(size), axis in _SCALAR_AXES) for size, axis in zip(fields["sizes"].split(), axes, strict=True)]
+    channels = math.prod(size for size, is_scalar in sizes if not is_scalar)
+    return Claim(tuple(size for size, is_scalar in sizes if is_scalar), _BYTES[kind], channels)
+
+
+def _read_fields(file: BinaryIO, path: Path, limits: Limits) -> dict[str, str]:
+    """The fields up to the empty line that ends the header, each under its first spelling and in its own grammar."""
+    lines = header_lines(file, path, limits)
+    magic = next(lines, "")
+    if not re.fullmatch(r"NRRD000[1-5]", magic):
+        raise VolumeError(f"{path} is no NRRD file: expected it to begin with NRRD0001 to NRRD0005, got {magic[:20]!r}")
+    fields: dict[str, str] = {}
+    for line in lines:
+        if not line:
+            break
+        name, separator, value = line.partition(": ")
+        name = name.lower()
+        name = _SPELLINGS.get(name, name)
+        is_field = separator and name in {*_GRAMMAR, *_FREE_TEXT, *_UNUSED}
+        if line.startswith("#") or (":=" in line and not is_field):
+            continue  # a comment, or a key and its value
+        if name in fields:
+            raise VolumeError(f"{path}: its header has two fields {name!r}; remove one")
+        if name not in _FREE_TEXT:
+            _check_field(name, value.strip(" \t") if separator else None, path)
+        fields[name] = value.strip(" \t")
+    return fields
+
+
+def _check_field(name: str, value: str | None, path: Path) -> None:
+    if value is None or name not in _GRAMMAR:
+        raise VolumeError(f"{path}: its header has no such field as {name[:40]!r} in NRRD; remove that line")
+    if len(value) <= _LONGEST_FIELD and re.fullmatch(_GRAMMAR[name], value, re.ASCII | re.IGNORECASE):
+        return
+    if name == "encoding":
+        raise VolumeError(
+            f"{path}: the encoding must be raw or gzip, got {value[:40]!r}; save it again, compressed or not"
+        )
+    shown = value if len(value) <= 60 else f"{value[:57]}..."
+    raise VolumeError(f"{path}: the field {name!r} of its header cannot be used, got {shown!r}; correct it")
