@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from bundle.data.volume import read_label
+from bundle.data.guarded import read_label
 from monailabel_app.lib.errors import RequestError
 
 

@@ -10,7 +10,8 @@ from concurrent.futures import Future
 from dataclasses import dataclass
 from pathlib import Path
 
-from bundle.data.volume import Volume, read_volume
+from bundle.data import guarded
+from bundle.data.volume import Volume
 from bundle.inference.segmenter import Segmenter
 from bundle.inference.session import InteractiveSession
 
@@ -43,6 +44,7 @@ class ImageSessions:
         self._max_bytes = max_bytes
         self._images: OrderedDict[Hashable, Future[OpenImage]] = OrderedDict()
         self._lock = threading.Lock()
+        guarded.start()
 
     def open(self, path: Path, *, key: Hashable | None = None) -> OpenImage:
         """The open image of a file or DICOM folder.
@@ -70,7 +72,7 @@ class ImageSessions:
 
     def _read(self, path: Path, key: Hashable, future: Future[OpenImage]) -> None:
         try:
-            volume = read_volume(path)
+            volume = guarded.read_volume(path)
             future.set_result(OpenImage(volume, self._segmenter.open(volume)))
         except BaseException as error:
             with self._lock:

@@ -13,7 +13,9 @@ from typing import Any
 
 from fastapi import Request, UploadFile
 
-from bundle.data.volume import VolumeError, read_label, read_volume
+from bundle.data.guarded import read_label, read_volume
+from bundle.data.headers import check_header
+from bundle.data.volume import VolumeError
 from monailabel_app.lib.errors import RequestError, without_folders
 
 # Names that become part of a path: ids of images, labels and sessions, tags, names of uploaded files.
@@ -98,9 +100,10 @@ def check_label_fits(label: Path, image: Path) -> None:
         RequestError: damaged, not whole numbers, or of another size than the image.
         VolumeError: the image cannot be read.
     """
-    if label.name.lower().endswith(".seg.nrrd"):
-        return  # Slicer's own segmentation format stores layers cropped to the segments
     try:
+        check_header(label)
+        if label.name.lower().endswith(".seg.nrrd"):
+            return  # Slicer's own segmentation format stores layers cropped to the segments
         shape = read_label(label).shape
     except VolumeError as error:
         raise RequestError(without_folders(f"the label was not saved: {error}")) from error

@@ -11,13 +11,13 @@ from collections.abc import Callable
 from pathlib import Path
 
 from bundle.data.headers.archives import check_npy, check_npz, check_zarr
+from bundle.data.headers.claims import refusal
 from bundle.data.headers.dicom import check_dicom_file, check_dicom_folder
 from bundle.data.headers.metaimage import check_metaimage
 from bundle.data.headers.nifti import check_nifti
 from bundle.data.headers.nrrd import check_nrrd
 from bundle.data.headers.pictures import check_picture
 from bundle.data.limits import LIMITS, Limits
-from bundle.errors import VolumeError
 
 __all__ = ["check_header"]
 
@@ -46,7 +46,7 @@ def check_header(path: Path, limits: Limits = LIMITS) -> None:
     if path.is_dir():
         return check_zarr(path, limits) if path.suffix == ".zarr" else check_dicom_folder(path, limits)
     if not path.is_file():
-        raise VolumeError(f"{path} is no file or folder, but a device or a pipe; name an image")
+        raise refusal(path, "it is a device or a pipe; name a file or folder")
     name = path.name.lower()
     check = next((check for endings, check in _CHECKS.items() if name.endswith(endings)), check_dicom_file)
     check(path, limits)

@@ -12,9 +12,8 @@ from typing import Any, BinaryIO
 
 import numpy as np
 
-from bundle.data.headers.claims import Claim, check_deflated, check_raw, too_large
+from bundle.data.headers.claims import Claim, check_deflated, check_raw, damaged, refusal, too_large
 from bundle.data.limits import Limits
-from bundle.errors import VolumeError
 
 READ_ENTRIES = ("imgs", "gts", "spacing", "affine")  # the ones of a MedSAM archive that are read
 _NPY_HEADER = 10_000  # NumPy's own bound on the text that it evaluates
@@ -42,7 +41,7 @@ def check_npz(path: Path, limits: Limits) -> None:
 
 def _check_entry(archive: zipfile.ZipFile, entry: zipfile.ZipInfo, path: Path, limits: Limits) -> None:
     if entry.flag_bits & 1 or entry.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
-        raise VolumeError(f"{path}: its entry {entry.filename!r} must be deflated or stored; use np.savez_compressed")
+        raise refusal(path, f"its entry {entry.filename!r} must be deflated or stored; use np.savez_compressed")
     with archive.open(entry) as file:
         claim, start = _npy_claim(file, path)
     claim.check(path, limits)
@@ -58,11 +57,9 @@ def _npy_claim(file: BinaryIO, path: Path) -> tuple[Claim, int]:
         readers = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}
         shape, _, dtype = readers[version](head)
     except (ValueError, KeyError, TypeError) as error:
-        raise VolumeError(
-            f"{path} holds no plain array (its header is damaged); save it with np.save or np.savez"
-        ) from error
+        raise damaged(path, "expected the header of a plain array of np.save or np.savez") from error
     if dtype.hasobject or dtype.kind not in _NUMBERS:
-        raise VolumeError(f"{path}: expected an array of numbers, got one of {dtype}; save numbers")
+        raise refusal(path, f"expected an array of numbers, got one of {dtype}; save numbers")
     return Claim(tuple(shape) or (1,), dtype.itemsize), head.tell()
 
 
@@ -80,9 +77,9 @@ def check_zarr(folder: Path, limits: Limits) -> None:
         try:
             metadata = json.loads(file.read_text(encoding="utf-8"))
         except (ValueError, RecursionError) as error:
-            raise VolumeError(f"{file} is not JSON; the zarr group is damaged, write it again") from error
+            raise damaged(file, "expected JSON") from error
         if not isinstance(metadata, dict) or metadata.get("consolidated_metadata") or file.name == ".zmetadata":
-            raise VolumeError(f"{file} must hold the metadata of one array or group; write it without consolidating")
+            raise refusal(file, "it must hold the metadata of one array or group; write it without consolidating")
         if "shape" in metadata:
             _check_zarr_array(metadata, file, limits)
 
@@ -101,16 +98,16 @@ def _check_zarr_array(metadata: dict[str, Any], file: Path, limits: Limits) -> N
     used = [codec.get("name", codec.get("id")) if isinstance(codec, dict) else codec for codec in codecs]
     unknown = [name for name in used if name not in _CODECS]
     if unknown or metadata.get("storage_transformers"):
-        raise VolumeError(f"{file}: its codecs must be of {', '.join(_CODECS)}, got {unknown}; write it with zstd")
+        raise refusal(file, f"its codecs must be of {', '.join(_CODECS)}, got {unknown}; write it with zstd")
     grid = metadata.get("chunk_grid")
     chunks = metadata.get("chunks") if grid is None else dict(dict(grid).get("configuration", {})).get("chunk_shape")
     try:
         dtype = np.dtype(metadata.get("data_type", metadata.get("dtype")))
         shape, chunk = (tuple(int(size) for size in sizes) for sizes in (metadata["shape"], chunks))
     except (TypeError, ValueError) as error:
-        raise VolumeError(f"{file}: expected a shape, chunks and a type of numbers; write it again") from error
+        raise refusal(file, "expected a shape, chunks and a type of numbers; write it again") from error
     if dtype.kind not in _NUMBERS or min(chunk, default=1) < 1:
-        raise VolumeError(f"{file}: expected an array of numbers in chunks, got {dtype} in {chunk}; write it again")
+        raise refusal(file, f"expected an array of numbers in chunks, got {dtype} in {chunk}; write it again")
     Claim(shape, dtype.itemsize).check(file, limits)
     if math.prod(chunk) * dtype.itemsize > limits.data_bytes:
         raise too_large(file, f"chunks of {math.prod(chunk) * dtype.itemsize} bytes", "data_bytes", limits)

@@ -54,7 +54,7 @@ class Claim:
             VolumeError: it is.
         """
         if min(self.sizes, default=0) < 1 or self.channels < 1:
-            raise VolumeError(f"{path}: a volume must have voxels, got the size {_shown(self.sizes)}")
+            raise refusal(path, f"a volume must have voxels, got the size {_shown(self.sizes)}")
         if self.voxels > limits.voxels:
             raise too_large(path, f"{_shown(self.sizes)} voxels", "voxels", limits)
         if self.data_bytes > limits.data_bytes:
@@ -65,9 +65,19 @@ def _shown(sizes: Sequence[int]) -> str:
     return " x ".join(str(size) if size < 10**15 else f"{float(size):.1e}" for size in sizes[:8])
 
 
+def refusal(path: Path, reason: str) -> VolumeError:
+    """What cannot be used, and what would be right."""
+    return VolumeError(f"cannot read {path}: {reason}")
+
+
+def damaged(path: Path, reason: str) -> VolumeError:
+    """The sentence of ``read_volume`` about a file that breaks off or is something else."""
+    return VolumeError(f"cannot read {path}, it is damaged or not of that format ({reason})")
+
+
 def too_large(path: Path, what: str, limit: str, limits: Limits) -> VolumeError:
-    """The one sentence about a limit: ``ct.nii has 9 x 9 x 9 voxels, the limit is 512 (MONAI_SAM_MAX_VOXELS)``."""
-    return VolumeError(f"{path} is too large: {what}, the limit is {getattr(limits, limit)} ({variable_of(limit)})")
+    """The one sentence about a limit: "9 x 9 x 9 voxels, the limit is 512 (MONAI_SAM_MAX_VOXELS)"."""
+    return refusal(path, f"it is too large: {what}, the limit is {getattr(limits, limit)} ({variable_of(limit)})")
 
 
 def check_raw(path: Path, claim: Claim, available: int) -> None:
@@ -82,9 +92,8 @@ def check_raw(path: Path, claim: Claim, available: int) -> None:
         VolumeError: they are not.
     """
     if available < claim.data_bytes:
-        raise VolumeError(
-            f"{path} is cut off: its header announces {claim.data_bytes} bytes of voxels, the file holds "
-            f"{max(available, 0)}; copy it again"
+        raise damaged(
+            path, f"its header announces {claim.data_bytes} bytes of voxels, the file holds {max(available, 0)}"
         )
 
 
@@ -101,9 +110,8 @@ def check_deflated(path: Path, claim: Claim, available: int, *, before: int = 0)
         VolumeError: it could not.
     """
     if before + claim.data_bytes > DEFLATE_RATIO * max(available - _GZIP_HEADER, 1):
-        raise VolumeError(
-            f"{path} is cut off: its header announces {claim.data_bytes} bytes of voxels, which {available} compressed "
-            "bytes cannot hold; copy it again"
+        raise damaged(
+            path, f"its header announces {claim.data_bytes} bytes of voxels, too many for {available} compressed bytes"
         )
 
 
@@ -139,20 +147,14 @@ def detached_file(path: Path, name: str) -> Path:
     Raises:
         VolumeError: another file is named, or it is a link or missing.
     """
-    lower = path.name.lower()
-    stem = path.name[: lower.rindex(".")]
+    stem, is_attached = path.name[: path.name.rindex(".")], path.name.lower().endswith(_ATTACHED_ONLY)
     named = name.removeprefix("./")
-    data = path.with_name(f"{stem}{_DATA_ENDINGS[0]}")
-    if not lower.endswith(_ATTACHED_ONLY) and named.startswith(stem) and named[len(stem) :].lower() in _DATA_ENDINGS:
+    if not is_attached and named.startswith(stem) and named[len(stem) :].lower() in _DATA_ENDINGS:
         data = path.with_name(named)
         if data.is_file() and not data.is_symlink():
             return data
-    own = (
-        "in the file itself" if lower.endswith(_ATTACHED_ONLY) else f"beside it in {stem}.raw, {stem}.zraw or the like"
-    )
-    raise VolumeError(
-        f"{path} has detached data: its voxels must lie {own}; save it as .mha, .nrrd or .nii.gz in one file"
-    )
+    where = "in the file itself" if is_attached else f"beside it in {stem}.raw, {stem}.zraw or {stem}.raw.gz"
+    raise refusal(path, f"it has detached data; its voxels must lie {where}, save it in one file")
 
 
 def header_lines(file: BinaryIO, path: Path, limits: Limits) -> Iterator[str]:
@@ -172,5 +174,5 @@ def header_lines(file: BinaryIO, path: Path, limits: Limits) -> Iterator[str]:
             raise too_large(path, "more lines in its header", "header_lines", limits)
         line = line.removesuffix(b"\n").removesuffix(b"\r")
         if _CONTROL.search(line):
-            raise VolumeError(f"{path}: line {count} of its header holds control characters; save it again")
+            raise damaged(path, f"line {count} of its header holds control characters")
         yield line.decode("latin-1")

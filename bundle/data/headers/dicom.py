@@ -8,9 +8,8 @@ from __future__ import annotations
 import struct
 from pathlib import Path
 
-from bundle.data.headers.claims import too_large
+from bundle.data.headers.claims import damaged, too_large
 from bundle.data.limits import Limits
-from bundle.errors import VolumeError
 
 _PREAMBLE = 128
 _GROUP_LENGTH = struct.pack("<HH2sH", 0x0002, 0x0000, b"UL", 4)  # (0002,0000), explicit little endian
@@ -33,7 +32,7 @@ def check_dicom_file(path: Path, limits: Limits) -> None:
         return
     (length,) = struct.unpack("<I", meta[8:12])
     if length > min(_LONGEST_META, size - len(head)):
-        raise VolumeError(f"{path} is damaged: its file meta information of {length} bytes does not fit; copy it again")
+        raise damaged(path, f"its file meta information of {length} bytes does not fit into it")
 
 
 def check_dicom_folder(folder: Path, limits: Limits) -> None:

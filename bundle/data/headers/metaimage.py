@@ -6,9 +6,8 @@ import re
 from pathlib import Path
 from typing import BinaryIO
 
-from bundle.data.headers.claims import Claim, check_raw, detached_file, header_lines, inflated_length
+from bundle.data.headers.claims import Claim, check_raw, damaged, detached_file, header_lines, inflated_length, refusal
 from bundle.data.limits import Limits
-from bundle.errors import VolumeError
 
 # MET_LONG has 4 bytes on Windows and 8 elsewhere: nobody can tell what it holds.
 _BYTES = {
@@ -71,7 +70,7 @@ def _check_data(file: BinaryIO, fields: dict[str, str], claim: Claim, path: Path
         return check_raw(path, claim, available)
     compressed = int(fields.get("CompressedDataSize", "0")) or available
     if compressed > available:
-        raise VolumeError(f"{path} is cut off: it announces {compressed} compressed bytes, the file holds {available}")
+        raise damaged(path, f"its header announces {compressed} compressed bytes, the file holds {available}")
     # Counted here, because ITK gives out memory as it found it where the stream ends too early or is damaged.
     check_raw(path, claim, inflated_length(file, claim.data_bytes, compressed))
 
@@ -83,18 +82,19 @@ def _is_on(switch: str) -> bool:
 def _claim_of(fields: dict[str, str], path: Path) -> Claim:
     for name in _REQUIRED:
         if name not in fields:
-            raise VolumeError(f"{path} is no whole MetaImage file: its header has no key {name!r}; save it again")
+            raise damaged(path, f"its header has no key {name!r}")
     dimension = int(fields["NDims"])
     for names, expected in ((_PER_AXIS, dimension), (_PER_AXIS_SQUARED, dimension**2)):
         for name in names:
             given = len(fields[name].split()) if name in fields else expected
             if given != expected:
-                raise VolumeError(f"{path}: {name} must have {expected} entries for NDims = {dimension}, got {given}")
+                raise refusal(path, f"{name} must have {expected} entries for NDims = {dimension}, got {given}")
     kind = fields["ElementType"].removeprefix("MET_").removesuffix("_ARRAY")
     if kind not in _BYTES:
-        raise VolumeError(
-            f"{path}: ElementType must be MET_CHAR, MET_SHORT, MET_INT, MET_LONG_LONG, one of these unsigned, "
-            f"MET_FLOAT or MET_DOUBLE, got {fields['ElementType']}; save it as one of these"
+        raise refusal(
+            path,
+            f"ElementType must be MET_CHAR, MET_SHORT, MET_INT, MET_LONG_LONG, one of these unsigned, "
+            f"MET_FLOAT or MET_DOUBLE, got {fields['ElementType']}; save it as one of these",
         )
     sizes = tuple(int(size) for size in fields["DimSize"].split())
     return Claim(sizes, _BYTES[kind], int(fields.get("ElementNumberOfChannels", "1")))
@@ -108,10 +108,10 @@ def _read_fields(file: BinaryIO, path: Path, limits: Limits) -> dict[str, str]:
             continue
         match = re.fullmatch(r"[ \t]*([^=:]*?)[ \t]*[=:][=: \t]*(.*?)[ \t]*", line)
         if not match:
-            raise VolumeError(f"{path} is no MetaImage file: expected 'name = value' in each line, got {line[:40]!r}")
+            raise damaged(path, f"expected 'name = value' in each line of its header, got {line[:40]!r}")
         name, value = match.groups()
         if name in fields:
-            raise VolumeError(f"{path}: its header has two keys {name!r}; remove one")
+            raise refusal(path, f"its header has two keys {name!r}; remove one")
         _check_field(name, value, path)
         if name in _GRAMMAR:
             fields[name] = value
@@ -124,10 +124,8 @@ def _check_field(name: str, value: str, path: Path) -> None:
     shown = value if len(value) <= 60 else f"{value[:57]}..."
     if name not in _GRAMMAR:
         if not 1 <= len(name) <= _LONGEST_NAME or len(value) > _LONGEST_VALUE:
-            raise VolumeError(
-                f"{path}: a key of its header is too long or empty, got {name[:40]!r} = {shown!r}; remove it"
-            )
+            raise refusal(path, f"a key of its header is too long or empty, got {name[:40]!r} = {shown!r}; remove it")
     elif not re.fullmatch(_GRAMMAR[name], value, re.ASCII):
         if name == "BinaryData":
-            raise VolumeError(f"{path}: its voxels must be binary, got BinaryData = {shown}; save it again")
-        raise VolumeError(f"{path}: the key {name} of its header cannot be used, got {shown!r}; correct it")
+            raise refusal(path, f"its voxels must be binary, got BinaryData = {shown}; save it again")
+        raise refusal(path, f"the key {name} of its header cannot be used, got {shown!r}; correct it")

@@ -9,9 +9,8 @@ from pathlib import Path
 import nibabel as nib
 import numpy as np
 
-from bundle.data.headers.claims import Claim, check_deflated, check_raw, too_large
+from bundle.data.headers.claims import Claim, check_deflated, check_raw, damaged, refusal, too_large
 from bundle.data.limits import Limits
-from bundle.errors import VolumeError
 
 # The first number of a header is its size; the voxels of a single file begin at the earliest behind four more bytes.
 _LAYOUTS = {348: nib.nifti1.header_dtype, 540: nib.nifti2.header_dtype}
@@ -41,28 +40,24 @@ def _header_of(block: bytes, path: Path) -> np.void:
             if len(block) >= size and np.frombuffer(block, np.dtype(f"{order}i4"), 1)[0] == size:
                 header = np.frombuffer(block, layout.newbyteorder(order), 1)[0]
                 if header["magic"].item()[:3] not in _SINGLE_FILE:
-                    raise VolumeError(f"{path} is half of a pair (.hdr, .img) or no NIfTI; save it as one .nii.gz")
+                    raise refusal(path, "it is half of a pair (.hdr, .img) or no NIfTI; save it as one .nii.gz")
                 return header
-    raise VolumeError(f"{path} is no NIfTI file: expected a header of 348 or 540 bytes; is its ending right?")
+    raise damaged(path, "expected a NIfTI header of 348 or 540 bytes")
 
 
 def _claim_of(header: np.void, path: Path) -> Claim:
     rank = int(header["dim"][0])
     if not 1 <= rank <= 7:
-        raise VolumeError(f"{path}: its header must have 1 to 7 dimensions, got {rank}; the file is damaged")
+        raise damaged(path, f"its header must have 1 to 7 dimensions, got {rank}")
     code = int(header["datatype"])
     codes = nib.nifti1.data_type_codes
     bits = 8 * codes.dtype[code].itemsize if code in codes.value_set() else 0
     if not bits:
-        raise VolumeError(
-            f"{path}: its header has no usable type of voxels, got code {code}; save it as int16 or float32"
-        )
+        raise refusal(path, f"its header has no usable type of voxels, got code {code}; save it as int16 or float32")
     if int(header["bitpix"]) not in (0, bits):  # some writers leave it out
-        raise VolumeError(
-            f"{path}: its type has {bits} bits a voxel, its header says {header['bitpix']}; it is damaged"
-        )
+        raise damaged(path, f"its type has {bits} bits a voxel, its header says {header['bitpix']}")
     if code in codes.value_set() and int(header["intent_code"]) in _CIFTI and header.dtype.itemsize == 540:
-        raise VolumeError(f"{path} is a CIFTI file of surfaces; save the volume as NIfTI")
+        raise refusal(path, "it is a CIFTI file of surfaces; save the volume as NIfTI")
     return Claim(tuple(int(size) for size in header["dim"][1 : rank + 1]), bits // 8)
 
 
@@ -71,9 +66,7 @@ def _start_of_voxels(header: np.void, path: Path, limits: Limits) -> int:
     smallest = header.dtype.itemsize + 4
     start = float(header["vox_offset"])
     if not math.isfinite(start) or (start and start < smallest):
-        raise VolumeError(
-            f"{path}: its voxels must begin behind the header at byte {smallest}, got {start:g}; it is damaged"
-        )
+        raise damaged(path, f"its voxels must begin behind the header at byte {smallest}, got {start:g}")
     if start > limits.header_bytes:
         raise too_large(path, f"{start:g} bytes before the voxels", "header_bytes", limits)
     return int(start) or smallest

@@ -7,9 +7,8 @@ import re
 from pathlib import Path
 from typing import BinaryIO
 
-from bundle.data.headers.claims import Claim, check_deflated, check_raw, detached_file, header_lines
+from bundle.data.headers.claims import Claim, check_deflated, check_raw, damaged, detached_file, header_lines, refusal
 from bundle.data.limits import Limits
-from bundle.errors import VolumeError
 
 # The library's own words for a type, and its bytes; "block" has no type.
 _BYTES = {
@@ -84,17 +83,15 @@ def check_nrrd(path: Path, limits: Limits) -> None:
 def _claim_of(fields: dict[str, str], path: Path) -> Claim:
     for name in _REQUIRED:
         if name not in fields:
-            raise VolumeError(f"{path} is no whole NRRD file: its header has no field {name!r}; save it again")
+            raise damaged(path, f"its header has no field {name!r}")
     dimension = int(fields["dimension"])
     for name in _PER_AXIS:
         given = re.findall(r"\([^)]*\)|\S+", fields.get(name, ""))
         if name in fields and len(given) != dimension:
-            raise VolumeError(f"{path}: {name!r} must have {dimension} entries, one for each axis, got {len(given)}")
+            raise refusal(path, f"{name!r} must have {dimension} entries, one for each axis, got {len(given)}")
     kind = fields["type"].lower()
     if kind not in _BYTES:
-        raise VolumeError(
-            f"{path}: the type must be an integer, float or double, got {kind!r}; save it as one of these"
-        )
+        raise refusal(path, f"the type must be an integer, float or double, got {kind!r}; save it as one of these")
     axes = fields.get("kinds", "domain " * dimension).lower().split()
     sizes = [(int(size), axis in _SCALAR_AXES) for size, axis in zip(fields["sizes"].split(), axes, strict=True)]
     channels = math.prod(size for size, is_scalar in sizes if not is_scalar)
@@ -106,7 +103,7 @@ def _read_fields(file: BinaryIO, path: Path, limits: Limits) -> dict[str, str]:
     lines = header_lines(file, path, limits)
     magic = next(lines, "")
     if not re.fullmatch(r"NRRD000[1-5]", magic):
-        raise VolumeError(f"{path} is no NRRD file: expected it to begin with NRRD0001 to NRRD0005, got {magic[:20]!r}")
+        raise damaged(path, f"expected it to begin with NRRD0001 to NRRD0005, got {magic[:20]!r}")
     fields: dict[str, str] = {}
     for line in lines:
         if not line:
@@ -118,7 +115,7 @@ def _read_fields(file: BinaryIO, path: Path, limits: Limits) -> dict[str, str]:
         if line.startswith("#") or (":=" in line and not is_field):
             continue  # a comment, or a key and its value
         if name in fields:
-            raise VolumeError(f"{path}: its header has two fields {name!r}; remove one")
+            raise refusal(path, f"its header has two fields {name!r}; remove one")
         if name not in _FREE_TEXT:
             _check_field(name, value.strip(" \t") if separator else None, path)
         fields[name] = value.strip(" \t")
@@ -127,12 +124,10 @@ def _read_fields(file: BinaryIO, path: Path, limits: Limits) -> dict[str, str]:
 
 def _check_field(name: str, value: str | None, path: Path) -> None:
     if value is None or name not in _GRAMMAR:
-        raise VolumeError(f"{path}: its header has no such field as {name[:40]!r} in NRRD; remove that line")
+        raise refusal(path, f"NRRD has no such field as {name[:40]!r}, which stands in its header; remove that line")
     if len(value) <= _LONGEST_FIELD and re.fullmatch(_GRAMMAR[name], value, re.ASCII | re.IGNORECASE):
         return
     if name == "encoding":
-        raise VolumeError(
-            f"{path}: the encoding must be raw or gzip, got {value[:40]!r}; save it again, compressed or not"
-        )
+        raise refusal(path, f"the encoding must be raw or gzip, got {value[:40]!r}; save it again, compressed or not")
     shown = value if len(value) <= 60 else f"{value[:57]}..."
-    raise VolumeError(f"{path}: the field {name!r} of its header cannot be used, got {shown!r}; correct it")
+    raise refusal(path, f"the field {name!r} of its header cannot be used, got {shown!r}; correct it")
