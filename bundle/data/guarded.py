@@ -14,6 +14,7 @@ The arguments and results are those of ``bundle.data.volume``.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import logging
 import math
@@ -134,6 +135,12 @@ class _ReadingProcess:
         with self._lock:
             self._ensure()
 
+    def has_ended(self) -> bool:
+        """Whether it was ended from outside, as by a machine short of memory."""
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            return self._process is None or self._process.wait(0.1) is not None
+        return False
+
     def send(self, message: bytes, handles: list[int]) -> None:
         """Let it fork a child for a message, which gets the file handles.
 
@@ -164,6 +171,11 @@ _process = _ReadingProcess()
 
 def _ask_forked(request: dict[str, Any]) -> tuple[bytes, Any]:
     """The reply, empty if there is none, and the memory with the voxels, which goes with its last user."""
+    reply, buffer = _ask_once(request)
+    return (reply, buffer) if reply or not _process.has_ended() else _ask_once(request)
+
+
+def _ask_once(request: dict[str, Any]) -> tuple[bytes, Any]:
     memory = os.memfd_create("monai-sam-volume")
     ours, theirs = socket.socketpair()
     try:

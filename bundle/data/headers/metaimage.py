@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from pathlib import Path
 from typing import BinaryIO
@@ -63,9 +64,7 @@ def check_metaimage(path: Path, limits: Limits) -> None:
 
 def _check_data(file: BinaryIO, fields: dict[str, str], claim: Claim, path: Path) -> None:
     """``file`` stands at the first byte of the voxels."""
-    start = file.tell()
-    available = file.seek(0, 2) - start
-    file.seek(start)
+    available = os.fstat(file.fileno()).st_size - file.tell()
     if not _is_on(fields.get("CompressedData", "False")):
         return check_raw(path, claim, available)
     compressed = int(fields.get("CompressedDataSize", "0")) or available

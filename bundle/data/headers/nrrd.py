@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import os
 import re
 from pathlib import Path
 from typing import BinaryIO
@@ -74,10 +75,21 @@ def check_nrrd(path: Path, limits: Limits) -> None:
         fields = _read_fields(file, path, limits)
         claim = _claim_of(fields, path)
         claim.check(path, limits)
-        available = path.stat().st_size - file.tell()
-    if "data file" in fields:
-        available = detached_file(path, fields["data file"]).stat().st_size
-    (check_raw if fields["encoding"].lower() == "raw" else check_deflated)(path, claim, available)
+        if "data file" not in fields:
+            _check_data(file, fields, claim, path)
+            return
+    with detached_file(path, fields["data file"]).open("rb") as file:
+        _check_data(file, fields, claim, path)
+
+
+def _check_data(file: BinaryIO, fields: dict[str, str], claim: Claim, path: Path) -> None:
+    """``file`` stands at the first byte of the voxels."""
+    available = os.fstat(file.fileno()).st_size - file.tell()
+    if fields["encoding"].lower() == "raw":
+        return check_raw(path, claim, available)
+    if file.read(2) != b"\x1f\x8b":  # zlib would hand out whatever else lies there as if it had been compressed
+        raise damaged(path, "expected its voxels to be a gzip stream")
+    check_deflated(path, claim, available)
 
 
 def _claim_of(fields: dict[str, str], path: Path) -> Claim:

@@ -24,7 +24,7 @@ def check_picture(path: Path, limits: Limits) -> None:
             raise too_large(path, "more pixels on a page", "picture_pixels", limits) from error
     total = 0
     with picture:
-        for pages in range(1, limits.pages + 2):
+        for pages in range(1, limits.pages + 1):
             pixels = picture.width * picture.height  # each page of a TIFF has its own size
             total += pixels
             if pixels > limits.picture_pixels:
