@@ -261,6 +261,17 @@ def test_compressed_voxels_of_metaimage_must_all_be_there(tmp_path, data):
         )
 
 
+@pytest.mark.parametrize("missing", [1, 40])
+def test_a_whole_stream_of_too_few_voxels_is_damaged(tmp_path, missing):
+    """The readers of NRRD and NIfTI count what comes out of a gzip stream, so that it is decompressed but once."""
+    with pytest.raises(VolumeError, match="damaged"):
+        read_volume(nrrd(tmp_path, NRRD.replace("raw", "gzip"), gzip.compress(bytes(64 - missing))))
+    nib.save(nib.Nifti1Image(np.zeros((4, 4, 4), np.uint8), np.eye(4)), tmp_path / "a.nii")
+    (tmp_path / "a.nii.gz").write_bytes(gzip.compress((tmp_path / "a.nii").read_bytes()[:-missing]))
+    with pytest.raises(VolumeError, match="damaged"):
+        read_volume(tmp_path / "a.nii.gz")
+
+
 def test_headers_have_an_end(tmp_path):
     few = Limits(header_bytes=1000, line_bytes=300, header_lines=20)
     for text, name in [

@@ -101,8 +101,8 @@ def check_label_fits(label: Path, image: Path) -> None:
         VolumeError: the image cannot be read.
     """
     try:
-        check_header(label)
         if label.name.lower().endswith(".seg.nrrd"):
+            check_header(label)
             return  # Slicer's own segmentation format stores layers cropped to the segments
         shape = read_label(label).shape
     except VolumeError as error:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from pathlib import Path
 
 from PIL import Image
@@ -16,12 +15,10 @@ FORMATS = ("PNG", "JPEG", "TIFF", "BMP", "GIF", "WEBP")
 
 def check_picture(path: Path, limits: Limits) -> None:
     """Refuse a picture of too many pixels or pages: see ``check_header``."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # the limit is ours
-        try:
-            picture = Image.open(path, formats=FORMATS)
-        except Image.DecompressionBombError as error:
-            raise too_large(path, "more pixels on a page", "picture_pixels", limits) from error
+    try:
+        picture = Image.open(path, formats=FORMATS)
+    except Image.DecompressionBombError as error:
+        raise too_large(path, "more pixels on a page", "picture_pixels", limits) from error
     total = 0
     with picture:
         for pages in range(1, limits.pages + 1):
