@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import gzip
 import io
 import json
 import os
+import time
 import zipfile
 import zlib
 from dataclasses import replace
@@ -121,7 +123,8 @@ def test_line_ends_of_windows_pass(tmp_path, text):
 
 
 @pytest.mark.parametrize(
-    "line", ["Comment =", "Origin : 0 0 0", "HeaderSize = -1", "ElementMax = nan", "My Own = 1 = 2"]
+    "line",
+    ["Comment =", "Origin : 0 0 0", "HeaderSize = -1", "ElementMax = nan", "ElementMin = -3.4e+38", "My Own = 1 = 2"],
 )
 def test_the_spellings_of_metaimage_pass(tmp_path, line):
     check_header(meta(tmp_path, f"{line}\n{META}"))
@@ -195,6 +198,7 @@ def test_long_words_in_a_field_of_nrrd_are_refused(tmp_path, line, letter):
         ("type: uchar", "type: uchar\nbyte skip: 99", "'byte skip'"),
         ("type: uchar", "type: uchar\nspace dimension: 3\nspace origin: (nan,0,0)", "'space origin'"),
         ("type: uchar", "type: uchar\nspace dimension: 3\nspace origin: (inf,0,0)", "'space origin'"),
+        ("type: uchar", "type: uchar\nspace: RAS\nspace directions: (1,0,1e308) (0,1,0) (0,0,1)", "'space directions'"),
         ("type: uchar", "type: uchar\nTYPE: float", "two fields 'type'"),
         ("type: uchar", "type: uchar\rtype: float", "control characters"),
         ("type: uchar", "type: uchar\x00", "control characters"),
@@ -221,6 +225,9 @@ def test_a_wrong_nrrd_header_is_refused_in_one_sentence(tmp_path, old, new, sent
         ("NDims = 3", "NDims = 3\nTransformMatrix = 1 0 0 1", "TransformMatrix must have 9 entries"),
         ("NDims = 3", "NDims = 3\nElementSpacing = nan 1 1", "ElementSpacing"),
         ("NDims = 3", "NDims = 3\nHeaderSize = 12", "HeaderSize"),
+        ("NDims = 3", "NDims = 3\nHeaderSize = -1\nCompressedData = True", "HeaderSize = -1 goes with"),
+        ("NDims = 3", "NDims = 3\nTransformMatrix = 2.5 1e-300 1e308 4 0 0 0 0 1", "TransformMatrix"),
+        ("NDims = 3", "NDims = 3\nOffset = 0 0 1e99", "Offset"),
         ("NDims = 3", "NDims = 3\nElementNumberOfChannels = 4000", "ElementNumberOfChannels"),
         ("NDims = 3", "NDims = 3\nElementNumberOfChannels = 2", "announces 128 bytes of voxels, the file holds 64"),
         ("NDims = 3", "NDims = 3\nBinaryData = False", "must be binary"),
@@ -544,3 +551,23 @@ def test_dicom_has_a_short_preface_and_a_folder_so_many_files(tmp_path):
     (tmp_path / "b").touch()
     with pytest.raises(VolumeError, match="2 files, the limit is 1"):
         check_header(tmp_path, replace(Limits(), files=1))
+
+
+@pytest.mark.parametrize(
+    ("ending", "line"),
+    [
+        ("nrrd", "space dimension: 5\nspace directions: " + f"({','.join(['1' * 20] * 5)}) " * 5 + "x"),
+        ("nrrd", "spacings: " + f"{'1' * 40} " * 5 + "x"),
+        ("nrrd", "k:= " + " " * 60_000 + "v"),
+        ("mha", "own = a" + " " * 30_000 + "b"),
+        ("mha", "TransformMatrix =" + f" {'1' * 40}" * 9 + " x"),
+        ("mha", " " * 60_000 + "NDims"),
+    ],
+)
+def test_no_header_takes_long_to_look_at(tmp_path, ending, line):
+    """Seconds of CPU, which another program's work does not lengthen; these take a thousandth."""
+    text = f"{NRRD}{line}\n\n" if ending == "nrrd" else f"{line}\n{META}"
+    begin = time.process_time()
+    with contextlib.suppress(VolumeError):
+        check_header(write(tmp_path / f"a.{ending}", text))
+    assert time.process_time() - begin < 1

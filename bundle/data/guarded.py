@@ -210,13 +210,12 @@ def _receive(connection: socket.socket, deadline: float) -> bytes:
 
 def _ask_new_process(request: dict[str, Any]) -> tuple[bytes, Any]:
     with tempfile.TemporaryDirectory(prefix="monai-sam-reading-") as folder:
-        file = Path(folder, "voxels")
-        message = json.dumps({**request, "voxels": str(file)}).encode()
+        voxels, reply = Path(folder, "voxels"), Path(folder, "reply")
+        message = json.dumps({**request, "voxels": str(voxels), "reply": str(reply)})
         try:
-            done = subprocess.run(
+            subprocess.run(
                 [sys.executable, "-m", _MODULE],
-                input=message,
-                stdout=subprocess.PIPE,
+                input=message.encode(),
                 env=_environment(),
                 cwd=_ROOT,
                 timeout=request["seconds"] + _GRACE,
@@ -224,7 +223,7 @@ def _ask_new_process(request: dict[str, Any]) -> tuple[bytes, Any]:
             )
         except subprocess.TimeoutExpired:
             return b"", b""
-        return done.stdout, bytearray(file.read_bytes()) if file.exists() else b""
+        return tuple(bytearray(file.read_bytes()) if file.exists() else b"" for file in (reply, voxels))
 
 
 def _environment() -> dict[str, str]:

@@ -17,6 +17,11 @@ from bundle.errors import VolumeError
 # factor"). Label maps come near it, so a smaller bound would refuse good files.
 DEFLATE_RATIO = 1032
 _GZIP_HEADER = 18  # bytes of gzip's shortest header and trailer
+# A number of the geometry in a text header, at most 1e49: ITK does not come back from the decomposition of a matrix
+# whose squares overflow. No digit can be matched in two ways, else a list of 25 numbers could be in 20 ** 25.
+NUMBER = r"[-+]?(?:\d{1,20}(?:\.\d{0,40})?|\.\d{1,40})(?:[eE](?:\+?[012]?\d|-\d{1,3}))?"
+# A value of a voxel in a text header.
+VALUE = r"[-+]?(?:[\d.]{1,40}(?:[eE][-+]?\d{1,3})?|(?i:nan|inf))"
 _ATTACHED_ONLY = (".mha", ".nrrd")
 _DATA_ENDINGS = (".raw", ".zraw", ".raw.gz", ".img", ".bin")
 _BLOCK = 2**20

@@ -7,7 +7,17 @@ import re
 from pathlib import Path
 from typing import BinaryIO
 
-from bundle.data.headers.claims import Claim, check_raw, damaged, detached_file, header_lines, inflated_length, refusal
+from bundle.data.headers.claims import (
+    NUMBER,
+    VALUE,
+    Claim,
+    check_raw,
+    damaged,
+    detached_file,
+    header_lines,
+    inflated_length,
+    refusal,
+)
 from bundle.data.limits import Limits
 
 # MET_LONG has 4 bytes on Windows and 8 elsewhere: nobody can tell what it holds.
@@ -17,7 +27,6 @@ _BYTES = {
     **dict.fromkeys(("INT", "UINT", "FLOAT"), 4),
     **dict.fromkeys(("LONG_LONG", "ULONG_LONG", "DOUBLE"), 8),
 }
-_NUMBER = r"[-+]?(?:\d{1,40}\.?\d{0,40}|\.\d{1,40})(?:[eE][-+]?\d{1,3})?"
 _SWITCH = r"(?i:true|false)|[TtFf10]"
 # What a key may say; the key's name has its own case.
 _GRAMMAR = {
@@ -33,12 +42,12 @@ _GRAMMAR = {
     "CompressedData": _SWITCH,
     "CompressedDataSize": r"\d{1,18}",
     "HeaderSize": r"0|-1",
-    **dict.fromkeys(("ElementMin", "ElementMax"), rf"{_NUMBER}|[-+]?(?i:nan|inf)"),
-    **dict.fromkeys(("ElementToIntensityFunctionSlope", "ElementToIntensityFunctionOffset"), _NUMBER),
-    **dict.fromkeys(("Color", "SequenceID"), rf"{_NUMBER}(?:\s+{_NUMBER}){{0,3}}"),
-    **dict.fromkeys(("Position", "Offset", "Origin", "CenterOfRotation"), rf"{_NUMBER}(?:\s+{_NUMBER}){{1,3}}"),
-    **dict.fromkeys(("ElementSpacing", "ElementSize"), rf"{_NUMBER}(?:\s+{_NUMBER}){{1,3}}"),
-    **dict.fromkeys(("Orientation", "Rotation", "TransformMatrix"), rf"{_NUMBER}(?:\s+{_NUMBER}){{3,15}}"),
+    **dict.fromkeys(("ElementMin", "ElementMax"), VALUE),
+    **dict.fromkeys(("ElementToIntensityFunctionSlope", "ElementToIntensityFunctionOffset"), VALUE),
+    **dict.fromkeys(("Color", "SequenceID"), rf"{NUMBER}(?:\s+{NUMBER}){{0,3}}"),
+    **dict.fromkeys(("Position", "Offset", "Origin", "CenterOfRotation"), rf"{NUMBER}(?:\s+{NUMBER}){{1,3}}"),
+    **dict.fromkeys(("ElementSpacing", "ElementSize"), rf"{NUMBER}(?:\s+{NUMBER}){{1,3}}"),
+    **dict.fromkeys(("Orientation", "Rotation", "TransformMatrix"), rf"{NUMBER}(?:\s+{NUMBER}){{3,15}}"),
     # Texts that ITK reads into 500 bytes.
     **dict.fromkeys(("Comment", "Name", "ObjectSubType", "AnatomicalOrientation", "DistanceUnits"), r".{0,400}"),
     **dict.fromkeys(("Modality", "ID", "ParentID", "AcquisitionDate", "ImagePosition"), r".{0,400}"),
@@ -68,6 +77,8 @@ def _check_data(file: BinaryIO, fields: dict[str, str], claim: Claim, path: Path
     if not _is_on(fields.get("CompressedData", "False")):
         return check_raw(path, claim, available)
     compressed = int(fields.get("CompressedDataSize", "0")) or available
+    if int(fields.get("HeaderSize", "0")):
+        raise refusal(path, "HeaderSize = -1 goes with voxels that are not compressed; leave it out")
     if compressed > available:
         raise damaged(path, f"its header announces {compressed} compressed bytes, the file holds {available}")
     # Counted here, because ITK gives out memory as it found it where the stream ends too early or is damaged.
@@ -105,10 +116,10 @@ def _read_fields(file: BinaryIO, path: Path, limits: Limits) -> dict[str, str]:
     for line in header_lines(file, path, limits):
         if not line.strip(" \t"):
             continue
-        match = re.fullmatch(r"[ \t]*([^=:]*?)[ \t]*[=:][=: \t]*(.*?)[ \t]*", line)
-        if not match:
+        separator = re.search("[=:]", line)
+        if not separator:
             raise damaged(path, f"expected 'name = value' in each line of its header, got {line[:40]!r}")
-        name, value = match.groups()
+        name, value = line[: separator.start()].strip(" \t"), line[separator.start() :].lstrip("=: \t").rstrip(" \t")
         if name in fields:
             raise refusal(path, f"its header has two keys {name!r}; remove one")
         _check_field(name, value, path)

@@ -8,7 +8,17 @@ import re
 from pathlib import Path
 from typing import BinaryIO
 
-from bundle.data.headers.claims import Claim, check_deflated, check_raw, damaged, detached_file, header_lines, refusal
+from bundle.data.headers.claims import (
+    NUMBER,
+    VALUE,
+    Claim,
+    check_deflated,
+    check_raw,
+    damaged,
+    detached_file,
+    header_lines,
+    refusal,
+)
 from bundle.data.limits import Limits
 
 # The library's own words for a type, and its bytes; "block" has no type.
@@ -28,8 +38,7 @@ _SPELLINGS = {
     **{name.replace(" ", ""): name for name in ("line skip", "byte skip", "measurement frame", "data file")},
     "centers": "centerings",
 }
-_NUMBER = r"[-+]?(?:\d{1,40}\.?\d{0,40}|\.\d{1,40})(?:[eE][-+]?\d{1,3})?"
-_VECTOR = rf"\(\s*{_NUMBER}(?:\s*,\s*{_NUMBER}){{0,4}}\s*\)"
+_VECTOR = rf"\(\s*{NUMBER}(?:\s*,\s*{NUMBER}){{0,4}}\s*\)"
 _WORD = r"[\w?.+-]{1,40}"
 
 
@@ -42,10 +51,10 @@ _GRAMMAR = {
     "type": r"[\w ]{1,40}",
     "dimension": r"[2-5]",
     "sizes": _listed(r"\d{1,18}"),
-    "spacings": _listed(rf"(?:{_NUMBER}|nan)"),
-    "thicknesses": _listed(rf"(?:{_NUMBER}|nan)"),
-    "axis mins": _listed(rf"(?:{_NUMBER}|nan)"),
-    "axis maxs": _listed(rf"(?:{_NUMBER}|nan)"),
+    "spacings": _listed(rf"(?:{NUMBER}|nan)"),
+    "thicknesses": _listed(rf"(?:{NUMBER}|nan)"),
+    "axis mins": _listed(rf"(?:{NUMBER}|nan)"),
+    "axis maxs": _listed(rf"(?:{NUMBER}|nan)"),
     "space": r"[\w -]{1,40}",
     "space dimension": r"[1-5]",
     "space directions": _listed(rf"(?:{_VECTOR}|none)"),
@@ -53,8 +62,8 @@ _GRAMMAR = {
     "measurement frame": _listed(_VECTOR),
     "centerings": _listed(_WORD),
     "kinds": _listed(_WORD),
-    "old min": rf"{_NUMBER}|nan",
-    "old max": rf"{_NUMBER}|nan",
+    "old min": VALUE,
+    "old max": VALUE,
     "endian": r"little|big",
     "encoding": r"raw|gzip|gz",
     "line skip": r"0",
