@@ -2,6 +2,7 @@
 
     MonaiSamError(ValueError)
       VolumeError
+        SeriesError
       PromptError
       FrameError
       ContractError
@@ -28,7 +29,7 @@ Each message is for a person: what was expected, what was given, what to do.
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from types import TracebackType
 
 
@@ -41,6 +42,28 @@ class MonaiSamError(ValueError):
 
 class VolumeError(MonaiSamError):
     """A file is missing, damaged, of an unknown format, or does not hold what is asked of it."""
+
+
+class SeriesError(VolumeError):
+    """One of several DICOM series, or of the scans in one, must be chosen.
+
+    Attributes:
+        what: sentence without the choice.
+        choices: value of the option `series` -> what it stands for.
+    """
+
+    _MOST_LISTED = 8
+
+    def __init__(self, what: str, choices: Mapping[str, str]) -> None:
+        self.what, self.choices = what, dict(choices)
+        super().__init__(self.asked_with("series={}"))
+
+    def asked_with(self, option: str) -> str:
+        """The message for a person who chooses by ``option``, as ``--series {}``."""
+        listed = [f"{value} ({about})" for value, about in self.choices.items()]
+        left = len(listed) - self._MOST_LISTED
+        text = "; ".join(listed[: self._MOST_LISTED]) + (f"; and {left} more" if left > 0 else "")
+        return f"{self.what}: {text}. Choose one, for example {option.format(next(iter(self.choices)))}"
 
 
 class PromptError(MonaiSamError):

@@ -210,7 +210,7 @@ def _reader(path: Path, *, is_label: bool, series: str | None) -> Callable[[Path
     if path.is_dir() and path.suffix == ".zarr":
         return partial(medsam.read_zarr, key="gts" if is_label else "imgs")
     if path.is_dir():
-        return partial(dicom.read_dicom_folder, series=series)
+        return partial(dicom.read_dicom, series=series)
     if ending in (".nii.gz", ".nii"):
         return nifti.read_nifti
     if ending in (".nrrd", ".nhdr", ".mha", ".mhd"):
@@ -219,16 +219,9 @@ def _reader(path: Path, *, is_label: bool, series: str | None) -> Callable[[Path
         return partial(medsam.read_medsam, key="gts" if is_label else "imgs")
     if ending in _PICTURES:
         return partial(picture.read_picture, is_label=is_label)
-    if ending == ".dcm" or _has_dicom_magic(path):
-        return dicom.read_dicom_file
+    if ending == ".dcm" or dicom.is_dicom(path):
+        return partial(dicom.read_dicom, series=series)
     raise VolumeError(f"cannot tell the format of {path}; expected one of {', '.join(ENDINGS)} or a DICOM folder")
-
-
-def _has_dicom_magic(path: Path) -> bool:
-    """DICOM files often have no ending; all have these letters behind a preamble of 128 bytes."""
-    with path.open("rb") as file:
-        file.seek(128)
-        return file.read(4) == b"DICM"
 
 
 @contextmanager
