@@ -56,14 +56,14 @@ class SeriesError(VolumeError):
 
     def __init__(self, what: str, choices: Mapping[str, str]) -> None:
         self.what, self.choices = what, dict(choices)
-        super().__init__(self.asked_with("series={}"))
+        super().__init__(self.asked_with("series="))
 
     def asked_with(self, option: str) -> str:
-        """The message for a person who chooses by ``option``, as ``--series {}``."""
-        listed = [f"{value} ({about})" for value, about in self.choices.items()]
-        left = len(listed) - self._MOST_LISTED
-        text = "; ".join(listed[: self._MOST_LISTED]) + (f"; and {left} more" if left > 0 else "")
-        return f"{self.what}: {text}. Choose one, for example {option.format(next(iter(self.choices)))}"
+        """The message for a person who chooses by ``option``, as ``--series``."""
+        listed = [f"{value} is {about}" for value, about in self.choices.items()][: self._MOST_LISTED]
+        more = ["..."] * (len(listed) < len(self.choices))
+        values = ", ".join([*list(self.choices)[: self._MOST_LISTED], *more])
+        return f"{self.what}, choose one with {option}: {values} ({'; '.join([*listed, *more])})"
 
 
 class PromptError(MonaiSamError):

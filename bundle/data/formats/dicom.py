@@ -18,6 +18,7 @@ from pydicom.errors import InvalidDicomError
 from bundle.data.formats.dicom_geometry import Frame, arrange, frames_of
 from bundle.data.formats.dicom_parts import Parts, split_parts
 from bundle.data.formats.dicom_pixels import read_frames
+from bundle.data.formats.dicom_seg import is_segmentation, read_segmentation
 from bundle.data.formats.stored import LPS_TO_RAS, Stored
 from bundle.errors import SeriesError, VolumeError
 
@@ -40,19 +41,21 @@ _NO_IMAGES = {
 }
 # Names that lie in folders of DICOM and are none of its slices.
 _OTHER_ENDINGS = (".jpg", ".jpeg", ".png", ".gif", ".bmp", ".txt", ".xml", ".json", ".html", ".inf", ".exe", ".zip")
-_MOST_NAMED = 6
 
 
-def read_dicom(path: Path, *, series: str | None) -> Stored:
+def read_dicom(path: Path, *, series: str | None, is_label: bool = False) -> Stored:
     """Read a DICOM file, or the series of a folder (sub-folders are not searched).
 
     Args:
         path: file or folder.
         series: see `series_frames`.
+        is_label: whether a label map is asked for: then the file may be a segmentation, see `dicom_seg`.
 
     Raises:
         VolumeError: see `series_frames`; or the pixels cannot be read.
     """
+    if is_label and path.is_file() and is_segmentation(header := read_header(path)):
+        return read_segmentation(header, path)
     frames = series_frames(path, series)
     frames, affine = arrange(frames)
     if frames[0].position is None and len(frames) > 1:
@@ -158,7 +161,7 @@ def _of_series(path: Path, uid: str) -> list[FileDataset]:
 
 
 def _is_image(header: FileDataset) -> bool:
-    return "Rows" in header and str(header.get("Modality", "")) not in _NO_IMAGES
+    return "Rows" in header and "Columns" in header and str(header.get("Modality", "")) not in _NO_IMAGES
 
 
 def _no_image(path: Path, headers: Iterable[FileDataset]) -> str:

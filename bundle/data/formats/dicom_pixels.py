@@ -39,7 +39,7 @@ def read_frames(frames: Sequence[Frame]) -> np.ndarray:
     stacked = None
     for file in dict.fromkeys(frame.file for frame in frames):
         of_file = [(k, frame) for k, frame in enumerate(frames) if frame.file == file]
-        values = _decode(of_file[0][1])
+        values = decode(of_file[0][1])
         for k, frame in of_file:
             if frame.index >= len(values) or values.shape[1:3] != (rows, columns):
                 raise VolumeError(f"{file} holds {values.shape[:3]} frames, rows and columns; its tags say otherwise")
@@ -51,8 +51,8 @@ def read_frames(frames: Sequence[Frame]) -> np.ndarray:
     return stacked.transpose((2, 1, 0, 3)[: stacked.ndim])
 
 
-def _decode(frame: Frame) -> np.ndarray:
-    """(N, rows, columns) stored values of the frames of a file, or (N, rows, columns, 3) colours of 8 or 16 bits.
+def decode(frame: Frame) -> np.ndarray:
+    """The stored values of all frames of the file that a frame is from: (N, rows, columns), or (N, rows, columns, 3).
 
     pydicom decodes what is not compressed, in a quarter of the time; GDCM knows every compression, and colours.
     """
