@@ -65,12 +65,16 @@ def write_segmentation(stored: Stored, path: Path, *, source: Path | None, compr
     if missing := set(np.unique(stored.array).tolist()) - {0} - {segment.value for segment in segments}:
         raise VolumeError(f"expected a segment for each label, got none for {sorted(missing)}; name them")
     labels = stored.array.transpose(2, 1, 0)  # one (rows, columns) for each frame
-    dataset = _segmentation(_images(frames, source), _in_order_of_images(labels, frames), segments)
+    distance = abs(float(affine[:3, 2] @ frames[0].normal))
+    dataset = _segmentation(_images(frames, source), _in_order_of_images(labels, frames), segments, frames[0], distance)
     dataset.save_as(path, write_like_original=False)
 
 
-def _segmentation(images: list[Dataset], labels: np.ndarray, segments: Sequence[Segment]) -> Dataset:
-    import highdicom.seg as seg  # a second that only its users pay
+def _segmentation(
+    images: list[Dataset], labels: np.ndarray, segments: Sequence[Segment], frame: Frame, distance: float
+) -> Dataset:
+    """The SEG; ``distance`` is that of the slices along the normal, in mm."""
+    import highdicom as hd  # a second that only its users pay
 
     from bundle import __version__
 
@@ -81,11 +85,12 @@ def _segmentation(images: list[Dataset], labels: np.ndarray, segments: Sequence[
     table[list(numbers)] = list(numbers.values())
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", UserWarning)  # about names of patients that are not in the recommended form
-        return seg.Segmentation(
+        return hd.seg.Segmentation(
             source_images=images,
             pixel_array=table[labels],
-            segmentation_type=seg.SegmentationTypeValues.BINARY,
+            segmentation_type=hd.seg.SegmentationTypeValues.BINARY,
             segment_descriptions=[_description(segment, numbers[segment.value]) for segment in segments],
+            pixel_measures=hd.PixelMeasuresSequence(frame.spacing[::-1].tolist(), frame.thickness, distance),
             series_instance_uid=generate_uid(prefix=None),
             series_number=int(images[0].get("SeriesNumber") or 0) + _SERIES_NUMBER_OFFSET,
             sop_instance_uid=generate_uid(prefix=None),
