@@ -109,9 +109,12 @@ def read_volume(path: str | Path, *, modality: str | None = None, series: str | 
         path: file, or folder of a DICOM series.
         modality: one of ``MODALITIES``; by default "windowed" for 8-bit colour, else what the file says or, where it
             is silent, "CT" if the smallest value is at most ``CT_MINIMUM_HU``.
-        series: SeriesInstanceUID, needed where a folder holds several.
+        series: which of several DICOM series and scans: ``UID``, ``UID:N`` or ``:N``, the SeriesInstanceUID and from 1
+            the number of a scan (time point, echo, localizer, ...) of that series. The error that asks for it lists
+            them.
 
     Raises:
+        SeriesError: one of several series or scans must be chosen.
         VolumeError: missing, damaged, empty, unsupported, or no single 3D volume; the message says what to do.
     """
     path = Path(path)
@@ -224,6 +227,8 @@ def _ending(path: Path) -> str:
 def _read(path: Path, *, is_label: bool, series: str | None) -> Stored:
     if not path.exists():
         raise VolumeError(f"there is no file or folder {path}")
+    if series is not None and not path.is_dir() and not dicom.is_dicom(path):
+        raise VolumeError(f"series chooses among DICOM series, {path} is none; leave it out")
     with _damage_reported(path):
         return _reader(path, is_label=is_label, series=series)(path)
 
