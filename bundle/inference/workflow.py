@@ -237,13 +237,14 @@ class SaveResults:
         engine.add_event_handler(Events.COMPLETED, self.print_table)
 
     def check_output(self, engine: Engine) -> None:
-        """Refuse a DICOM SEG for an image that is no DICOM, before its first slice is computed.
+        """Refuse a DICOM SEG for an image that it cannot refer to, before its first slice is computed.
 
         Raises:
-            VolumeError: the image is of another format.
+            VolumeError: the image is of another format, or does not say where it lies in the patient.
         """
+        image = engine.state.batch.image
         if self.output_ext == ".dcm":
-            check_source(engine.state.batch.image.source)
+            check_source(image.source, image.series)
 
     def __call__(self, engine: Engine) -> None:
         case, result = engine.state.batch, engine.state.output[CommonKeys.PRED]

@@ -103,7 +103,7 @@ def read_header(path: Path) -> FileDataset:
     try:
         header = pydicom.dcmread(path, stop_before_pixels=True, force=is_dicom(path))
     except InvalidDicomError as error:
-        raise VolumeError(f"{path} is no DICOM file; name an image of a known format") from error
+        raise VolumeError(f"cannot read {path}, it is damaged or no DICOM file") from error
     header.filename = str(path)  # of a deflated file it is a buffer
     return header
 

@@ -5,6 +5,7 @@ A frame is a classic single-frame file, or one frame of a multi-frame file, whos
 
 from __future__ import annotations
 
+import struct
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -70,6 +71,13 @@ def frames_of(dataset: Dataset, file: Path) -> list[Frame]:
     Raises:
         VolumeError: the geometry of a frame cannot be used.
     """
+    try:
+        return _frames_of(dataset, file)
+    except (AttributeError, IndexError, TypeError, OverflowError, struct.error) as error:  # elements of another type
+        raise VolumeError(f"cannot read {file}, its tags are damaged ({error})") from error
+
+
+def _frames_of(dataset: Dataset, file: Path) -> list[Frame]:
     count = int(dataset.get("NumberOfFrames") or 1)
     shared = _flat(dataset[_SHARED].value[:1]) if _SHARED in dataset else {}
     groups = dataset[_PER_FRAME].value if _PER_FRAME in dataset else []
@@ -80,6 +88,7 @@ def frames_of(dataset: Dataset, file: Path) -> list[Frame]:
     frames = []
     for index in range(count):
         tags = Dataset({**common, **shared, **(_flat([groups[index]]) if groups else {})})
+        tags.is_little_endian = getattr(dataset, "is_little_endian", True)
         name = f"{file.name} frame {index + 1}" if count > 1 else file.name
         frames.append(_frame(tags, file, index, name, positions))
     return frames

@@ -141,7 +141,7 @@ def _whole(number: float) -> np.ndarray:
 
 
 def _common_type(frames: Sequence[Frame], first: np.dtype) -> np.dtype:
-    """The smallest of uint8, int16, int32 and float32 that holds the values of all frames, by their tags."""
+    """The smallest of uint8, int16, int32 and int64, or float32, that holds the values of all frames, by their tags."""
     if first.kind == "f" or any(_scale(frame) != tuple(map(round, _scale(frame))) for frame in frames):
         return np.dtype(np.float32)
     if any(frame.tags.get("ModalityLUTSequence") for frame in frames):
@@ -153,7 +153,7 @@ def _common_type(frames: Sequence[Frame], first: np.dtype) -> np.dtype:
         for slope, intercept in [_scale(frame)]
         for end in _stored_range(frame, stored)
     ]
-    kinds = (kind for kind in (np.uint8, np.int16, np.int32) if _holds(kind, min(ends), max(ends)))
+    kinds = (kind for kind in (np.uint8, np.int16, np.int32, np.int64) if _holds(kind, min(ends), max(ends)))
     return np.dtype(next(kinds, np.float32))
 
 

@@ -8,7 +8,6 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
-import pydicom
 from pydicom.dataset import Dataset
 from pydicom.uid import generate_uid
 
@@ -19,26 +18,38 @@ from bundle.errors import VolumeError
 
 logger = logging.getLogger(__name__)
 
-# What every SEG takes over from its images; where they leave it out, it is known to be empty (type 2 in PS3.3).
+# What a SEG takes over from its images: it cannot be without the first, the rest may be empty (type 2 in PS3.3).
+_NEEDED = ("StudyInstanceUID", "SeriesInstanceUID", "SOPClassUID", "SOPInstanceUID", "FrameOfReferenceUID")
 _TAKEN_OVER = (
-    *("PatientID", "PatientName", "PatientBirthDate", "PatientSex"),
+    *("PatientID", "PatientName", "PatientBirthDate", "PatientSex", "Modality"),
     *("AccessionNumber", "StudyID", "StudyDate", "StudyTime", "ReferringPhysicianName"),
 )
 # Series numbers of what was made of a series follow it at this distance, behind the scanner's own.
 _SERIES_NUMBER_OFFSET = 1000
 
 
-def check_source(source: Path | None) -> None:
-    """Refuse to write a SEG for an image that is no DICOM.
+def check_source(source: Path | None, series: str | None) -> tuple[list[Frame], np.ndarray]:
+    """Refuse to write a SEG for an image that no SEG can refer to.
+
+    Returns:
+        Its frames along k, and the (4, 4) affine from voxel index to LPS mm.
 
     Raises:
-        VolumeError: the image does not come from DICOM files.
+        VolumeError: the image does not come from DICOM files, or these do not say where it lies in the patient.
     """
     if source is None or not source.exists() or not (holds_dicom(source) if source.is_dir() else is_dicom(source)):
         raise VolumeError(
             f"a DICOM SEG refers to the DICOM series it belongs to, and {source or 'the image'} is none; "
             "choose .nii.gz or .nrrd as the ending"
         )
+    frames, affine = arrange(series_frames(source, series))
+    missing = [keyword for keyword in _NEEDED if any(not frame.tags.get(keyword) for frame in frames)]
+    if frames[0].position is None or missing:
+        raise VolumeError(
+            f"a DICOM SEG says where it lies in the patient, and {source} has no "
+            f"{', '.join(missing) or 'position'}; choose .nii.gz or .nrrd as the ending"
+        )
+    return frames, affine
 
 
 def write_segmentation(stored: Stored, path: Path, *, source: Path | None, compress: bool) -> None:
@@ -54,26 +65,24 @@ def write_segmentation(stored: Stored, path: Path, *, source: Path | None, compr
         compress: has no say: every viewer reads SEG uncompressed.
 
     Raises:
-        VolumeError: the image is no DICOM series, has changed, or does not say where it lies in the patient.
+        VolumeError: see ``check_source``; or the image has changed.
     """
-    check_source(source)
-    frames, affine = arrange(series_frames(source, stored.series))
+    frames, affine = check_source(source, stored.series)
     shape = (*frames[0].size, len(frames))
     if shape != stored.array.shape or not np.allclose(LPS_TO_RAS @ affine, stored.affine, atol=1e-6):
         raise VolumeError(f"{source} is no longer the image that was segmented; it now has {shape} voxels")
     segments = sorted(stored.segments, key=lambda segment: segment.value)
     if missing := set(np.unique(stored.array).tolist()) - {0} - {segment.value for segment in segments}:
         raise VolumeError(f"expected a segment for each label, got none for {sorted(missing)}; name them")
-    labels = stored.array.transpose(2, 1, 0)  # one (rows, columns) for each frame
     distance = abs(float(affine[:3, 2] @ frames[0].normal))
-    dataset = _segmentation(_images(frames, source), _in_order_of_images(labels, frames), segments, frames[0], distance)
+    images = [_single_frame(frame, turn, distance) for turn, frame in enumerate(frames, start=1)]
+    dataset = _segmentation(images, stored.array.transpose(2, 1, 0), segments)
+    _refer_to(dataset, frames, images)
     dataset.save_as(path, write_like_original=False)
 
 
-def _segmentation(
-    images: list[Dataset], labels: np.ndarray, segments: Sequence[Segment], frame: Frame, distance: float
-) -> Dataset:
-    """The SEG; ``distance`` is that of the slices along the normal, in mm."""
+def _segmentation(images: Sequence[Dataset], labels: np.ndarray, segments: Sequence[Segment]) -> Dataset:
+    """The SEG of labels, (K, rows, columns), that lie on single-frame images."""
     import highdicom as hd  # a second that only its users pay
 
     from bundle import __version__
@@ -90,9 +99,8 @@ def _segmentation(
             pixel_array=table[labels],
             segmentation_type=hd.seg.SegmentationTypeValues.BINARY,
             segment_descriptions=[_description(segment, numbers[segment.value]) for segment in segments],
-            pixel_measures=hd.PixelMeasuresSequence(frame.spacing[::-1].tolist(), frame.thickness, distance),
             series_instance_uid=generate_uid(prefix=None),
-            series_number=int(images[0].get("SeriesNumber") or 0) + _SERIES_NUMBER_OFFSET,
+            series_number=int(images[0].SeriesNumber or 0) + _SERIES_NUMBER_OFFSET,
             sop_instance_uid=generate_uid(prefix=None),
             instance_number=1,
             manufacturer="monai-sam",
@@ -103,6 +111,41 @@ def _segmentation(
             content_label="SEGMENTATION",
             content_creator_name="monai-sam",
         )
+
+
+def _single_frame(frame: Frame, turn: int, distance: float) -> Dataset:
+    """A frame as the header of a classic image, which highdicom takes whatever the file was; its UID is its turn."""
+    image = Dataset()
+    for keyword in _NEEDED:
+        setattr(image, keyword, frame.tags.get(keyword))
+    for keyword in (*_TAKEN_OVER, "SeriesNumber"):
+        setattr(image, keyword, frame.tags.get(keyword))
+    image.SOPInstanceUID = f"2.25.{turn}"
+    image.Columns, image.Rows = frame.size
+    image.ImagePositionPatient = frame.position.tolist()
+    image.ImageOrientationPatient = frame.orientation.ravel().tolist()
+    image.PixelSpacing = frame.spacing[::-1].tolist()
+    image.SliceThickness, image.SpacingBetweenSlices = frame.thickness, distance
+    return image
+
+
+def _refer_to(dataset: Dataset, frames: Sequence[Frame], images: Sequence[Dataset]) -> None:
+    """Replace the turns in the references by the instances, and the numbers of their frames, that they stand for."""
+    by_turn = {image.SOPInstanceUID: frame for image, frame in zip(images, frames, strict=True)}
+    instances = {frame.tags.SOPInstanceUID: _reference(frame) for frame in frames}
+    dataset.ReferencedSeriesSequence[0].ReferencedInstanceSequence = list(instances.values())
+    for group in dataset.PerFrameFunctionalGroupsSequence:
+        for item in group.DerivationImageSequence[0].SourceImageSequence:
+            frame = by_turn[item.ReferencedSOPInstanceUID]
+            item.ReferencedSOPInstanceUID = frame.tags.SOPInstanceUID
+            if frame.tags.get("NumberOfFrames"):
+                item.ReferencedFrameNumber = frame.index + 1
+
+
+def _reference(frame: Frame) -> Dataset:
+    item = Dataset()
+    item.ReferencedSOPClassUID, item.ReferencedSOPInstanceUID = frame.tags.SOPClassUID, frame.tags.SOPInstanceUID
+    return item
 
 
 def _description(segment: Segment, number: int) -> Dataset:
@@ -130,27 +173,3 @@ def _description(segment: Segment, number: int) -> Dataset:
         scaled = np.array([lightness / 100, (a + 128) / 255, (b + 128) / 255]) * 65535
         description.RecommendedDisplayCIELabValue = np.clip(np.round(scaled), 0, 65535).astype(int).tolist()
     return description
-
-
-def _images(frames: Sequence[Frame], source: Path) -> list[Dataset]:
-    """The tags of the image files: one for each slice, or the one file of several frames."""
-    files = list(dict.fromkeys(frame.file for frame in frames))
-    images = [pydicom.dcmread(file, stop_before_pixels=True, force=True) for file in files]
-    if len(files) > 1 and any("NumberOfFrames" in image for image in images):
-        raise VolumeError(f"{source} is spread over {len(files)} multi-frame files, a SEG can refer to one; give one")
-    if frames[0].position is None or "FrameOfReferenceUID" not in images[0]:
-        raise VolumeError(f"{source} does not say where it lies in the patient, a DICOM SEG must; write .nrrd instead")
-    for image in images:
-        for keyword in _TAKEN_OVER:
-            if keyword not in image:
-                setattr(image, keyword, None)
-    return images
-
-
-def _in_order_of_images(labels: np.ndarray, frames: Sequence[Frame]) -> np.ndarray:
-    """(N, rows, columns): as the slices are sorted, or, of a multi-frame file, all its frames as they are stored."""
-    if frames[0].tags.get("NumberOfFrames") is None:
-        return labels
-    stored = np.zeros((int(frames[0].tags.NumberOfFrames), *labels.shape[1:]), labels.dtype)
-    stored[[frame.index for frame in frames]] = labels
-    return stored
