@@ -37,6 +37,13 @@ def test_each_slice_has_its_own_slope_and_fractions_stay(tmp_path):
     assert array.dtype == np.float32
 
 
+@pytest.mark.parametrize("slopes", [(0.5, 100), (100, 0.5)])
+def test_fractions_stay_beside_large_whole_numbers(tmp_path, slopes):
+    for k, slope in enumerate(slopes):
+        write_slice(tmp_path / f"{k}.dcm", numbered(1001), (0, 0, 3 * k), RescaleSlope=slope, RescaleIntercept=0)
+    assert read_volume(tmp_path).array[0, 0].tolist() == [1001 * slope for slope in slopes]
+
+
 def test_each_frame_has_its_own_slope(tmp_path):
     pixels = np.stack([numbered(1000)] * 4)
     path = write_enhanced(tmp_path / "a.dcm", pixels, [(0, 0, 3 * k) for k in range(4)], slopes=[1, 2, 3, 4])
@@ -47,6 +54,11 @@ def test_whole_slopes_leave_integers_of_the_smallest_type(tmp_path):
     write_slice(tmp_path / "a.dcm", numbered(7), Modality="CT", BitsStored=12, HighBit=11, RescaleSlope=1, RescaleIntercept=-1024)
     volume = read_volume(tmp_path / "a.dcm")
     assert volume.array.dtype == np.int16 and volume.array.max() == 7 - 1024 and volume.modality == "CT"
+
+
+def test_products_may_need_more_bits_than_the_stored_values(tmp_path):
+    write_slice(tmp_path / "a.dcm", np.full((4, 5), 30000, np.int16), RescaleSlope=3, RescaleIntercept=-1)
+    assert stored(tmp_path / "a.dcm")[0, 0] == 89999
 
 
 def test_values_of_32_bits_are_kept(tmp_path):

@@ -65,11 +65,7 @@ def read_dicom(path: Path, *, series: str | None, is_label: bool = False) -> Sto
 
 def _modality_of(frames: Sequence[Frame]) -> str | None:
     tag = str(frames[0].tags.get("Modality") or "")
-    return ("CT" if tag == "CT" and not _is_localizer(frames[0]) else "other") if tag else None
-
-
-def _is_localizer(frame: Frame) -> bool:
-    return "LOCALIZER" in (frame.tags.get("ImageType") or ())
+    return ("CT" if tag == "CT" else "other") if tag else None
 
 
 # ---- which files ----------------------------------------------------------------------------------------------------

@@ -36,17 +36,22 @@ def read_frames(frames: Sequence[Frame]) -> np.ndarray:
         VolumeError: a file holds other frames than its tags say.
     """
     columns, rows = frames[0].size
+    by_file: dict[Path, list[tuple[int, Frame]]] = {}
+    for k, frame in enumerate(frames):
+        by_file.setdefault(frame.file, []).append((k, frame))
     stacked = None
-    for file in dict.fromkeys(frame.file for frame in frames):
-        of_file = [(k, frame) for k, frame in enumerate(frames) if frame.file == file]
+    for file, of_file in by_file.items():
         values = decode(of_file[0][1])
         for k, frame in of_file:
             if frame.index >= len(values) or values.shape[1:3] != (rows, columns):
                 raise VolumeError(f"{file} holds {values.shape[:3]} frames, rows and columns; its tags say otherwise")
             picture = values[frame.index] if frame.is_color else _rescaled(values[frame.index], frame)
+            dtype = picture.dtype if frame.is_color else _smallest_type(picture)
             if stacked is None:
-                dtype = picture.dtype if frame.is_color else _common_type(frames, picture.dtype)
                 stacked = np.empty((len(frames), rows, columns, *picture.shape[2:]), dtype)
+            elif dtype != stacked.dtype:
+                has_fractions = "f" in (dtype.kind, stacked.dtype.kind)
+                stacked = stacked.astype(np.float32 if has_fractions else np.promote_types(dtype, stacked.dtype))
             stacked[k] = picture
     return stacked.transpose((2, 1, 0, 3)[: stacked.ndim])
 
@@ -112,9 +117,13 @@ def _rescaled(values: np.ndarray, frame: Frame) -> np.ndarray:
     else:
         slope, intercept = _scale(frame)
         ends = [slope * end + intercept for end in _stored_range(frame, values)]
-        values = values * _whole(slope) + _whole(intercept) if (slope, intercept) != (1, 0) else values
+        if (slope, intercept) != (1, 0):
+            values = values.astype(_wide(values.dtype, slope, intercept))
+            values *= values.dtype.type(slope)
+            values += values.dtype.type(intercept)
     if frame.tags.get("PhotometricInterpretation") == "MONOCHROME1":
-        values = _whole(sum(ends)) - values.astype(np.result_type(values, np.int32))
+        values = values.astype(_wide(values.dtype, *ends))
+        values = values.dtype.type(sum(ends)) - values
     return values
 
 
@@ -135,27 +144,17 @@ def _stored_range(frame: Frame, values: np.ndarray) -> tuple[float, float]:
     return (-(2 ** (bits - 1)), 2 ** (bits - 1) - 1) if frame.tags.get("PixelRepresentation") == 1 else (0, 2**bits - 1)
 
 
-def _whole(number: float) -> np.ndarray:
-    """As an integer where it is one, so that whole values stay whole; 64 bits hold every product."""
-    return np.int64(number) if number == int(number) else np.float64(number)
+def _wide(dtype: np.dtype, *numbers: float) -> type:
+    """The type to calculate in: integers stay whole where all numbers are, and 64 bits hold every product."""
+    return np.float64 if dtype.kind == "f" or any(number != int(number) for number in numbers) else np.int64
 
 
-def _common_type(frames: Sequence[Frame], first: np.dtype) -> np.dtype:
-    """The smallest of uint8, int16, int32 and int64, or float32, that holds the values of all frames, by their tags."""
-    if first.kind == "f" or any(_scale(frame) != tuple(map(round, _scale(frame))) for frame in frames):
+def _smallest_type(picture: np.ndarray) -> np.dtype:
+    """Of int16, int32 and int64 that holds the values; float32 for floats, and bytes stay bytes."""
+    if picture.dtype.kind == "f":
         return np.dtype(np.float32)
-    if any(frame.tags.get("ModalityLUTSequence") for frame in frames):
-        return np.dtype(np.int32)
-    stored = np.empty(0, first)
-    ends = [
-        slope * end + intercept
-        for frame in frames
-        for slope, intercept in [_scale(frame)]
-        for end in _stored_range(frame, stored)
-    ]
-    kinds = (kind for kind in (np.uint8, np.int16, np.int32, np.int64) if _holds(kind, min(ends), max(ends)))
-    return np.dtype(next(kinds, np.float32))
-
-
-def _holds(kind: type, lowest: float, highest: float) -> bool:
-    return np.iinfo(kind).min <= lowest and highest <= np.iinfo(kind).max
+    if picture.dtype == np.uint8:
+        return picture.dtype
+    lowest, highest = int(picture.min()), int(picture.max())
+    kinds = (kind for kind in (np.int16, np.int32) if np.iinfo(kind).min <= lowest and highest <= np.iinfo(kind).max)
+    return np.dtype(next(kinds, np.int64))
