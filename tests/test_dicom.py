@@ -45,7 +45,11 @@ def test_a_folder_holds_dicom_if_one_of_its_files_has_the_letters(tmp_path):
 
 @pytest.mark.parametrize(
     ("modality", "said"),
-    [("RTSTRUCT", "an RT structure set; convert it to DICOM SEG"), ("SR", "a structured report"), ("SEG", "a segmentation")],
+    [
+        ("RTSTRUCT", "an RT structure set; convert it to DICOM SEG"),
+        ("SR", "a structured report"),
+        ("SEG", "a segmentation"),
+    ],
 )
 def test_objects_that_are_no_images_are_called_by_name(tmp_path, modality, said):
     path = write_slice(tmp_path / "a.dcm", numbered(0), Modality=modality)

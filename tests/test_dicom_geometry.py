@@ -20,7 +20,7 @@ LPS_TO_RAS = np.array([-1, -1, 1])
 
 @st.composite
 def stacks(draw):
-    """An even stack: rotation, pixel spacing, first position, a step that is not along the normal, an order of files."""
+    """An even stack: rotation, pixel spacing, first position, a step not along the normal, an order of files."""
     number = st.floats(-1, 1)
     angles = draw(st.tuples(*[st.floats(0, 360)] * 3))
     rows, columns, _ = Rotation.from_euler("zyx", angles, degrees=True).as_matrix().T

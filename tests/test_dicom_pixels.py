@@ -31,7 +31,9 @@ def stored(path):
 
 def test_each_slice_has_its_own_slope_and_fractions_stay(tmp_path):
     for k, slope in enumerate((1, 0.00015, 0.0005, 0.00099, 0.0025)):
-        write_slice(tmp_path / f"{k}.dcm", numbered(1000), (0, 0, 3 * k), sop=PET, RescaleSlope=slope, RescaleIntercept=0)
+        write_slice(
+            tmp_path / f"{k}.dcm", numbered(1000), (0, 0, 3 * k), sop=PET, RescaleSlope=slope, RescaleIntercept=0
+        )
     array = read_volume(tmp_path).array
     np.testing.assert_allclose(array[0, 0], [1000, 0.15, 0.5, 0.99, 2.5], rtol=1e-6)
     assert array.dtype == np.float32
@@ -51,7 +53,15 @@ def test_each_frame_has_its_own_slope(tmp_path):
 
 
 def test_whole_slopes_leave_integers_of_the_smallest_type(tmp_path):
-    write_slice(tmp_path / "a.dcm", numbered(7), Modality="CT", BitsStored=12, HighBit=11, RescaleSlope=1, RescaleIntercept=-1024)
+    write_slice(
+        tmp_path / "a.dcm",
+        numbered(7),
+        Modality="CT",
+        BitsStored=12,
+        HighBit=11,
+        RescaleSlope=1,
+        RescaleIntercept=-1024,
+    )
     volume = read_volume(tmp_path / "a.dcm")
     assert volume.array.dtype == np.int16 and volume.array.max() == 7 - 1024 and volume.modality == "CT"
 
@@ -88,7 +98,11 @@ def test_a_slope_of_zero_is_refused(tmp_path):
 
 @pytest.mark.parametrize(
     ("syntax", "little", "implicit"),
-    [(ExplicitVRBigEndian, False, False), (ImplicitVRLittleEndian, True, True), (DeflatedExplicitVRLittleEndian, True, False)],
+    [
+        (ExplicitVRBigEndian, False, False),
+        (ImplicitVRLittleEndian, True, True),
+        (DeflatedExplicitVRLittleEndian, True, False),
+    ],
 )
 def test_uncompressed_syntaxes_hold_the_same_values(tmp_path, syntax, little, implicit):
     dataset = pydicom.dcmread(write_slice(tmp_path / "a.dcm", RAMP))
@@ -130,7 +144,13 @@ def test_grey_ultrasound_in_ybr_is_grey(tmp_path, planar):
     grey = np.tile(np.arange(0, 250, 50, dtype=np.uint8), (4, 1))
     ybr = np.stack([grey, np.full_like(grey, 128), np.full_like(grey, 128)], axis=0 if planar else -1)
     path = write_slice(tmp_path / "us.dcm", grey, None, Modality="US")
-    change(path, SamplesPerPixel=3, PhotometricInterpretation="YBR_FULL", PlanarConfiguration=planar, PixelData=ybr.tobytes())
+    change(
+        path,
+        SamplesPerPixel=3,
+        PhotometricInterpretation="YBR_FULL",
+        PlanarConfiguration=planar,
+        PixelData=ybr.tobytes(),
+    )
     picture = stored(path)
     assert picture.shape == (4, 5, 3) and np.ptp(picture.astype(int), axis=-1).max() < 4
     np.testing.assert_allclose(picture[..., 0], grey, atol=3)
@@ -158,7 +178,9 @@ def test_a_lookup_table_is_applied(tmp_path):
 
 
 def test_floats_are_kept(tmp_path):
-    path = write_slice(tmp_path / "a.dcm", RAMP, PixelData=None, BitsStored=None, HighBit=None, PixelRepresentation=None)
+    path = write_slice(
+        tmp_path / "a.dcm", RAMP, PixelData=None, BitsStored=None, HighBit=None, PixelRepresentation=None
+    )
     values = (RAMP / 7).astype(np.float32)
     change(path, BitsAllocated=32, FloatPixelData=values.tobytes())
     np.testing.assert_array_equal(stored(path), values)

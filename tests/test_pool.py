@@ -98,7 +98,7 @@ def test_an_item_chooses_its_dicom_series(tmp_path):
     folder = write_stack(tmp_path / "study", [(0, 0, 3 * k) for k in range(3)])
     write_slice(folder / "scout.dcm", numbered(9, (7, 6)), SeriesInstanceUID="1.2.3.5")
     item = {"image": str(folder), "label": None, "patient": "a"}
-    with pytest.raises(ValueError, match='choose one with "series" in its item of the data list: 1.2.3.4, 1.2.3.5'):
+    with pytest.raises(ValueError, match=r'one with "series" in its item of the data list: 1\.2\.3\.4, 1\.2\.3\.5'):
         read_pool([item], contract=CONTRACT)
     assert len(read_pool([{**item, "series": "1.2.3.4"}], contract=CONTRACT)) == 3
 

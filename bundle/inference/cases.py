@@ -180,7 +180,6 @@ class ReadCase:
             raise CaseError(f"{files.label} shows none of {', '.join(names) or 'its labels'}; there is nothing to ask")
         return Case(files, image, boxes, truth)
 
-
     def _read_image(self, path: Path) -> Volume:
         try:
             return read_volume(path, modality=self.modality, series=self.series and str(self.series))

@@ -28,7 +28,7 @@ CLIENT_ID = "client_id"  # Slicer's interface always fills it; a script usually 
 RESET_STATE = "reset_state"  # forget what earlier clicks on this segment left behind
 OWN_KEYS = (FOREGROUND, BACKGROUND, POINTS, POINT_LABELS, ROI)  # no segment's own key in the deepedit dialect
 
-# ---- request: which image ---------------------------------------------------------------------------------------------
+# ---- request: which image --------------------------------------------------------------------------------------------
 SERIES = "series"  # of several DICOM series or scans: UID, UID:N or :N
 
 # ---- request: form of the reply -------------------------------------------------------------------------------------

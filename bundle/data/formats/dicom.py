@@ -10,7 +10,6 @@ import logging
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
-import numpy as np
 import pydicom
 from pydicom.dataset import FileDataset
 from pydicom.errors import InvalidDicomError
@@ -75,11 +74,13 @@ def is_dicom(path: Path) -> bool:
     """Whether a file is DICOM by its first bytes: the letters DICM, or in files before 1993 a tag of group 8."""
     with path.open("rb") as file:
         start = file.read(132)
-    return start[128:] == b"DICM" or (start[:2] == b"\x08\x00" and start[2:4] in (b"\x00\x00", b"\x05\x00", b"\x08\x00"))
+    return start[128:] == b"DICM" or (
+        start[:2] == b"\x08\x00" and start[2:4] in (b"\x00\x00", b"\x05\x00", b"\x08\x00")
+    )
 
 
 def holds_dicom(folder: Path) -> bool:
-    """Whether DICOM files lie in a folder; one of them is enough, previews and an index (DICOMDIR) are not looked at."""
+    """Whether DICOM files lie in a folder; one is enough; previews and an index (DICOMDIR) are not looked at."""
     return any(is_dicom(path) for path in _candidates(folder))
 
 

@@ -66,7 +66,7 @@ def decode(frame: Frame) -> np.ndarray:
         raise VolumeError(f"{frame.file} holds no pixels")
     if "TransferSyntaxUID" not in dataset.file_meta:  # files from before 1993 have no meta header
         dataset.file_meta.TransferSyntaxUID = pydicom.uid.ImplicitVRLittleEndian
-    if dataset.file_meta.TransferSyntaxUID.is_compressed and not _is_deflated(dataset) or frame.is_color:
+    if (dataset.file_meta.TransferSyntaxUID.is_compressed and not _is_deflated(dataset)) or frame.is_color:
         return _decode_by_gdcm(dataset)
     values = dataset.pixel_array
     return _stored_bits(values.reshape(-1, *values.shape[-2:]), dataset)
@@ -97,7 +97,7 @@ def _decode_by_gdcm(dataset: FileDataset) -> np.ndarray:
         copy.SOPInstanceUID = dataset.get("SOPInstanceUID") or pydicom.uid.generate_uid()
         copy.file_meta.MediaStorageSOPClassUID = copy.SOPClassUID
         copy.file_meta.MediaStorageSOPInstanceUID = copy.SOPInstanceUID
-        for tag in dataset.keys():
+        for tag in list(dataset.keys()):
             if (tag.group == 0x0028 and tag not in _SCALING) or tag in _PIXELS:
                 copy[tag] = dataset.get_item(tag)
         if copy.get("PhotometricInterpretation") in _GREY:

@@ -68,7 +68,9 @@ def read_segmentation(header: FileDataset, path: Path) -> Stored:
         covered += int(np.count_nonzero(labels[mask]))
         labels[mask] = values[index][mask] if number == 0 else number
     if covered:
-        logger.warning("segments overlap in %d voxels of %s; there the one with the higher number is taken", covered, path)
+        logger.warning(
+            "segments overlap in %d voxels of %s; there the one with the higher number is taken", covered, path
+        )
     if header.get("SegmentationType") == "FRACTIONAL":
         logger.warning("%s holds fractions; voxels that are at least half inside a segment are taken", path)
     return Stored(array.transpose(2, 1, 0), LPS_TO_RAS @ affine, "other", segments=segments)
@@ -82,7 +84,9 @@ def _segments_of(header: Dataset, path: Path) -> tuple[Segment, ...]:
     if len(set(numbers)) != len(numbers):
         raise VolumeError(f"two segments of {path} have one number, got {numbers}; export it again")
     names = [str(item.get("SegmentLabel") or f"segment {number}") for item, number in zip(items, numbers, strict=True)]
-    names = [f"{name} ({number})" if names.count(name) > 1 else name for name, number in zip(names, numbers, strict=True)]
+    names = [
+        f"{name} ({number})" if names.count(name) > 1 else name for name, number in zip(names, numbers, strict=True)
+    ]
     return tuple(
         Segment(name, number, _color_of(item)) for name, number, item in zip(names, numbers, items, strict=True)
     )
