@@ -9,7 +9,7 @@ import pytest
 from dicom_files import MR, numbered, write_enhanced, write_slice, write_stack
 
 from bundle.data.volume import read_volume
-from bundle.errors import SeriesError
+from bundle.errors import SeriesError, VolumeError
 
 THREE = [(0, 0, 3 * k) for k in range(3)]
 
@@ -25,9 +25,9 @@ def numbers(place, series):
     return read_volume(place, series=series).array[0, 0].tolist()
 
 
-def write_frames(folder, marks, **common):
+def write_frames(folder, marks, places=THREE, **common):
     """One file for each position and each entry of marks; a file holds its number, positions change slowest."""
-    for number, ((index, place), mark) in enumerate(product(enumerate(THREE), marks)):
+    for number, ((index, place), mark) in enumerate(product(enumerate(places), marks)):
         write_slice(folder / f"{number}.dcm", numbered(number), place, InstanceNumber=number + 1, **common, **mark)
         assert index == number // len(marks)
 
@@ -55,6 +55,22 @@ def test_tags_that_change_from_slice_to_slice_do_not_hide_the_one_that_tells_the
     for number in range(6):
         write_slice(tmp_path / f"{number}.dcm", numbered(number), THREE[number // 2], ContentTime=f"10{number}000")
     assert "2 images at 3 positions" in refusal(tmp_path)
+
+
+def test_a_missing_slice_of_one_echo_is_not_filled_from_another(tmp_path):
+    write_frames(tmp_path, [{"EchoTime": 80}, {"EchoTime": 5}], [*THREE, (0, 0, 9)], sop=MR)
+    (tmp_path / "2.dcm").unlink()
+    assert "2 echoes at 4 positions" in refusal(tmp_path)
+    assert numbers(tmp_path, ":1") == [1, 3, 5, 7]
+    with pytest.raises(VolumeError, match=r"1 slice is missing between 0\.dcm and 4\.dcm"):
+        numbers(tmp_path, ":2")
+
+
+def test_frames_that_nothing_tells_apart_are_not_sorted_into_scans_if_one_is_missing(tmp_path):
+    write_frames(tmp_path, [{}, {}])
+    (tmp_path / "2.dcm").unlink()
+    with pytest.raises(VolumeError, match=r"0\.dcm and 1\.dcm both at \(0, 0, 0\) mm"):
+        read_volume(tmp_path)
 
 
 def test_two_tags_together_tell_scans_apart(tmp_path):

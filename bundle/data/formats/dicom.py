@@ -7,12 +7,14 @@ segmentations are read and written by `dicom_seg`.
 from __future__ import annotations
 
 import logging
+import struct
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 import pydicom
 from pydicom.dataset import FileDataset
-from pydicom.errors import InvalidDicomError
+from pydicom.errors import BytesLengthException, InvalidDicomError
 
 from bundle.data.formats.dicom_geometry import Frame, arrange, frames_of
 from bundle.data.formats.dicom_parts import Parts, split_parts
@@ -38,6 +40,8 @@ _NO_IMAGES = {
     "AU": "sound",
     "ECG": "a waveform",
 }
+# What damaged tags become, beside the errors of every format.
+_DAMAGE = (AttributeError, IndexError, TypeError, ArithmeticError, struct.error, BytesLengthException)
 # Names that lie in folders of DICOM and are none of its slices.
 _OTHER_ENDINGS = (".jpg", ".jpeg", ".png", ".gif", ".bmp", ".txt", ".xml", ".json", ".html", ".inf", ".exe", ".zip")
 
@@ -53,13 +57,22 @@ def read_dicom(path: Path, *, series: str | None, is_label: bool = False) -> Sto
     Raises:
         VolumeError: see `series_frames`; or the pixels cannot be read.
     """
-    if is_label and path.is_file() and is_segmentation(header := read_header(path)):
-        return read_segmentation(header, path)
-    frames = series_frames(path, series)
-    frames, affine = arrange(frames)
-    if frames[0].position is None and len(frames) > 1:
-        logger.warning("%s does not say where its %d frames lie; they are stacked as stored", path, len(frames))
-    return Stored(read_frames(frames), LPS_TO_RAS @ affine, _modality_of(frames))
+    with _damage_reported(path):
+        if is_label and path.is_file() and is_segmentation(header := read_header(path)):
+            return read_segmentation(header, path)
+        frames, affine = arrange(series_frames(path, series))
+        if frames[0].position is None and len(frames) > 1:
+            logger.warning("%s does not say where its %d frames lie; they are stacked as stored", path, len(frames))
+        return Stored(read_frames(frames), LPS_TO_RAS @ affine, _modality_of(frames))
+
+
+@contextmanager
+def _damage_reported(path: Path) -> Iterator[None]:
+    """Turn what damaged tags become, in pydicom and here, into a sentence."""
+    try:
+        yield
+    except _DAMAGE as error:
+        raise VolumeError(f"cannot read {path}, it is damaged or not of that format ({error})") from error
 
 
 def _modality_of(frames: Sequence[Frame]) -> str | None:
@@ -135,8 +148,8 @@ def series_frames(path: Path, series: str | None) -> list[Frame]:
 
 def _part_texts(found: Parts) -> Iterator[str]:
     for frames, about in found.parts:
-        first = f"{frames[0].name}" if len(frames) == 1 else f"{frames[0].name}, ..."
-        yield f"{about}; {len(frames)} slice{'s' if len(frames) > 1 else ''} ({first})"
+        files = frames[0].name if len(frames) == 1 else f"{frames[0].name}, ..."
+        yield f"{about}{about and ', '}{len(frames)} slice{'s' if len(frames) > 1 else ''} ({files})"
 
 
 def _of_series(path: Path, uid: str) -> list[FileDataset]:

@@ -129,17 +129,27 @@ def _first_at_each(frames: Sequence[Frame], numbers: np.ndarray) -> list[Frame]:
 
 
 def _by_marks(frames: list[Frame], times: int) -> Parts | None:
-    """Split by the fewest tags that leave as many even scans as there are frames at one position."""
+    """Split by the fewest tags that leave as many scans as there are frames at one position."""
     marks = [keyword for keyword in _MARKS if len({_value(frame, keyword) for frame in frames}) > 1]
     for keywords in (chosen for count in (1, 2, 3) for chosen in combinations(marks, count)):
         groups = _grouped(frames, lambda frame, keywords=keywords: tuple(_value(frame, key) for key in keywords))
-        if times > 1:
-            fits = len(groups) == times
-        else:  # stacks beside each other; a tag of its own for every slice says nothing
-            fits = set(keywords) <= set(_MARKS_OF_PLACE) and min(map(len, groups.values())) > 1
-        if fits and all(_is_even(group) for group in groups.values()):
+        if (_are_scans if times > 1 else _are_stacks)(list(groups.values()), keywords, times):
             return _marked(groups, keywords, _count_positions(frames))
     return None
+
+
+def _are_scans(groups: Sequence[list[Frame]], _: Sequence[str], times: int) -> bool:
+    """Scans of one place; one with a missing slice is told apart as well, and refused when it is chosen."""
+    return (
+        len(groups) == times
+        and all(_count_positions(group) == len(group) for group in groups)
+        and any(map(_is_even, groups))
+    )
+
+
+def _are_stacks(groups: Sequence[list[Frame]], keywords: Sequence[str], _: int) -> bool:
+    """Scans of several places; a tag of its own for every slice says nothing."""
+    return set(keywords) <= set(_MARKS_OF_PLACE) and min(map(len, groups)) > 1 and all(map(_is_even, groups))
 
 
 def _by_place(frames: list[Frame]) -> Parts | None:
@@ -184,17 +194,18 @@ def _sortable(text: str) -> tuple[float, str]:
 def _marked(groups: dict[tuple, list[Frame]], keywords: Sequence[str], positions: int) -> Parts:
     words = [_MARKS[keyword] for keyword in keywords]
     parts = [
-        Part(group, ", ".join(f"{word} {value or 'without'}" for word, value in zip(words, values, strict=True)))
+        Part(group, ", ".join(f"{word} {value or 'none'}" for word, value in zip(words, values, strict=True)))
         for values, group in groups.items()
     ]
-    kinds = " and ".join(_plural(word) for word in words) if len(words) == 1 else f"scans that differ in {words}"
-    if len(words) > 1:
-        kinds = f"scans that differ in {' and '.join(words)}"
+    kinds = _plural(words[0]) if len(words) == 1 else f"scans that differ in {' and '.join(words)}"
     return Parts(parts, f"{len(parts)} {kinds} at {_plural('position', positions)}")
 
 
-def _by_order(frames: list[Frame], numbers: np.ndarray) -> Parts:
-    """The first frame at every position, the second, and so on, in the order of instance numbers."""
+def _by_order(frames: list[Frame], numbers: np.ndarray) -> Parts | None:
+    """The first frame at every position, the second, and so on, in the order of instance numbers.
+
+    Where one position has fewer frames than another, that would mix scans, except of copies.
+    """
     order = sorted(range(len(frames)), key=lambda index: (_sortable(_value(frames[index], "InstanceNumber")), index))
     seen: Counter[int] = Counter()
     groups: dict[int, list[Frame]] = {}
@@ -205,6 +216,8 @@ def _by_order(frames: list[Frame], numbers: np.ndarray) -> Parts:
         (first, second) for first in groups[1] for second in groups[2] if _is_same_position(first, second)
     )
     word = "copy" if _are_copies(one, other) else "image"
+    if word != "copy" and len({len(group) for group in groups.values()}) > 1:
+        return None
     parts = [Part(group, f"{word} {turn} at each position") for turn, group in groups.items()]
     kinds = f"{len(parts)} {_plural(word)} at {_plural('position', len(set(numbers.tolist())))}"
     return Parts(parts, f"{kinds} (as {one.name} and {other.name})")
