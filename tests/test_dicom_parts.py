@@ -102,6 +102,12 @@ def test_the_time_points_of_an_enhanced_file_are_told_apart(tmp_path):
     assert numbers(path, "1.2.3.4:1") == [0, 1, 2]
 
 
+def test_frames_at_one_position_without_any_other_difference_are_counted(tmp_path):
+    path = write_enhanced(tmp_path / "a.dcm", np.stack([numbered(number) for number in range(6)]), THREE * 2)
+    assert "2 images at 3 positions" in refusal(path)
+    assert numbers(path, ":2") == [3, 4, 5]
+
+
 def test_stacks_in_different_places_are_told_apart(tmp_path):
     places = [*THREE, *[(50, 0, 100 + 5 * k) for k in range(3)]]
     content = [{"StackID": str(1 + number // 3)} for number in range(6)]
