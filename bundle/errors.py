@@ -2,6 +2,7 @@
 
     MonaiSamError(ValueError)
       VolumeError
+        SeriesError
       LimitError
       PromptError
       FrameError
@@ -29,7 +30,7 @@ Each message is for a person: what was expected, what was given, what to do.
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from types import TracebackType
 
 
@@ -42,6 +43,28 @@ class MonaiSamError(ValueError):
 
 class VolumeError(MonaiSamError):
     """A file is missing, damaged, of an unknown format, or does not hold what is asked of it."""
+
+
+class SeriesError(VolumeError):
+    """One of several DICOM series, or of the scans in one, must be chosen.
+
+    Attributes:
+        what: sentence without the choice.
+        choices: value of the option `series` -> what it stands for.
+    """
+
+    _MOST_LISTED = 8
+
+    def __init__(self, what: str, choices: Mapping[str, str]) -> None:
+        self.what, self.choices = what, dict(choices)
+        super().__init__(self.asked_with("series="))
+
+    def asked_with(self, option: str) -> str:
+        """The message for a person who chooses by ``option``, as ``--series``."""
+        listed = [f"{value} is {about}" for value, about in self.choices.items()][: self._MOST_LISTED]
+        more = ["..."] * (len(listed) < len(self.choices))
+        values = ", ".join([*list(self.choices)[: self._MOST_LISTED], *more])
+        return f"{self.what}, choose one with {option}: {values} ({'; '.join([*listed, *more])})"
 
 
 class LimitError(MonaiSamError):

@@ -6,10 +6,11 @@ import json
 
 import numpy as np
 import pytest
+from dicom_files import numbered, write_slice, write_stack
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bundle.data.volume import Volume, write_label, write_volume
+from bundle.data.volume import Volume, read_volume, write_label, write_volume
 from bundle.inference.cases import CaseError, CaseFiles, ReadCase, boxes_of_label, find_cases, label_names
 
 SHAPE = (12, 10, 8)
@@ -61,6 +62,29 @@ def test_a_folder_without_volume_files_is_one_dicom_series(tmp_path):
     touch(tmp_path / "series" / "IM0001")
     (case,) = find_cases(tmp_path / "series", prompts=touch(tmp_path / "p.json"))
     assert case.name == "series"
+
+
+def test_one_of_several_dicom_series_is_chosen_by_an_option_of_the_command_line(tmp_path):
+    folder = write_stack(tmp_path / "study", [(0, 0, 3 * k) for k in range(3)])
+    write_slice(folder / "scout.dcm", numbered(9, (7, 6)), SeriesInstanceUID="1.2.3.5")
+    prompts = tmp_path / "p.json"
+    prompts.write_text('{"objects": [{"name": "ball", "box": [[1, 1, 0], [3, 2, 2]]}]}')
+    files = CaseFiles("study", folder, prompts)
+    with pytest.raises(CaseError, match=r"choose one with --series: 1\.2\.3\.4, 1\.2\.3\.5"):
+        ReadCase()(files)
+    assert ReadCase(series="1.2.3.4")(files).image.shape == (5, 4, 3)
+
+
+def test_the_objects_of_a_dicom_seg_have_the_names_of_its_segments(tmp_path):
+    folder = write_stack(tmp_path / "study", [(0, 0, 3 * k) for k in range(3)])
+    image = read_volume(folder)
+    labels = np.ones(image.shape, np.uint8)
+    labels[2:] = 2
+    seg = write_label(labels, image, tmp_path / "labels" / "study.dcm", names={"liver": 1, "spleen": 2})
+    (files,) = find_cases(folder, label=seg.parent)
+    case = ReadCase()(files)
+    assert [(prompts.name, prompts.label) for prompts in case.prompts] == [("liver", 1), ("spleen", 2)]
+    np.testing.assert_array_equal(case.truth.array, labels)
 
 
 def test_a_case_with_results_is_left_out_when_a_run_goes_on(tmp_path):

@@ -6,6 +6,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from dicom_files import numbered, write_slice, write_stack
 from training_room import CONTRACT, make_pool, make_slice
 
 from bundle.data.phantom import PHANTOM_LABELS, make_phantom
@@ -91,6 +92,15 @@ def test_a_layouts_items_are_read_with_what_was_annotated(patient, tmp_path):
     pool = read_pool(items, contract=CONTRACT)
     assert {(part.patient, part.annotated) for part in pool} == {("a", (1,)), ("b", ())}
     assert len({part.key for part in pool if part.patient == "a"}) == sum(part.patient == "a" for part in pool)
+
+
+def test_an_item_chooses_its_dicom_series(tmp_path):
+    folder = write_stack(tmp_path / "study", [(0, 0, 3 * k) for k in range(3)])
+    write_slice(folder / "scout.dcm", numbered(9, (7, 6)), SeriesInstanceUID="1.2.3.5")
+    item = {"image": str(folder), "label": None, "patient": "a"}
+    with pytest.raises(ValueError, match=r'one with "series" in its item of the data list: 1\.2\.3\.4, 1\.2\.3\.5'):
+        read_pool([item], contract=CONTRACT)
+    assert len(read_pool([{**item, "series": "1.2.3.4"}], contract=CONTRACT)) == 3
 
 
 def test_files_of_one_name_stay_apart_and_dots_in_names_are_kept(patient, tmp_path):

@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 import requests
 from app_server import Study, shared_study
+from dicom_files import numbered, write_slice
 from PIL import Image
 from requests_toolbelt import MultipartDecoder
 
@@ -242,4 +243,21 @@ def test_a_dicom_series_is_a_session_of_its_files(study, real_data):
     ]
     session = requests.put(f"{study.url}/session/", files=files, timeout=20).json()["session_id"]
     reply = study.post("sam_3d", session_id=session, params={"roi": [200, 260, 200, 260, 0, 2]})
+    assert filename(parts(reply)[1]).endswith(".nrrd")
+
+
+def test_of_an_upload_with_several_dicom_series_a_request_chooses_one(study, tmp_path):
+    for k in range(8):
+        write_slice(tmp_path / f"{k}.dcm", numbered(1000 * k, (40, 36)), (0, 0, 3 * k), InstanceNumber=k + 1)
+    write_slice(tmp_path / "scout.dcm", numbered(9, (7, 6)), SeriesInstanceUID="1.2.3.5")
+    files = [("files", (path.name, path.read_bytes())) for path in sorted(tmp_path.glob("*.dcm"))]
+    session = requests.put(f"{study.url}/session/", files=files, timeout=20).json()["session_id"]
+    params = {"foreground": [[20, 20, 3]]}
+    refused(
+        study.post(session_id=session, params=params),
+        400,
+        'choose one with "series" in the params of the request: 1.2.3.4, 1.2.3.5',
+        study,
+    )
+    reply = study.post("sam_2d", session_id=session, params={**params, "series": "1.2.3.4"})
     assert filename(parts(reply)[1]).endswith(".nrrd")

@@ -7,10 +7,12 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
+from dicom_files import write_slice
 from fakes import BrightRegionSam, bright_contract
 from torch import nn
 
-from bundle.data.volume import Volume, read_label
+from bundle.data.volume import Volume, read_label, read_volume
+from bundle.errors import VolumeError
 from bundle.evaluation.metrics import evaluate_label_map
 from bundle.inference.cases import Case, CaseError, CaseFiles, boxes_of_label
 from bundle.inference.session import Segmentation
@@ -143,6 +145,39 @@ def test_a_run_leaves_a_label_map_on_the_grid_and_a_report(tmp_path, capsys):
     assert report["seconds"]["total"] >= report["seconds"]["encode"] > 0
     printed = capsys.readouterr().out
     assert "dsc" in printed and "block" in printed and "mean of 2" in printed
+
+
+def run_dicom(image, tmp_path, network):
+    labels = np.zeros(image.shape, np.uint8)
+    labels[4:18, 6:20, 2:16], labels[22:36, 10:30, 6:20] = 1, 2
+    boxes = boxes_of_label(labels, {"liver": 1, "spleen": 2})
+    CaseEvaluator(
+        device="cpu",
+        val_data_loader=[Case(CaseFiles("study", image.source), image, boxes)],
+        network=network,
+        inferer=PromptInferer(FAMILY, device="cpu"),
+        val_handlers=[SaveResults(tmp_path / "out", output_ext=".dcm")],
+    ).run()
+
+
+def test_a_dicom_series_is_answered_by_a_dicom_seg_with_names(tmp_path):
+    bars = two_bars()
+    for k in range(SHAPE[2]):
+        pixels = np.where(bars[:, :, k] > 0, 100, 0).astype(np.uint16).T
+        write_slice(tmp_path / f"{k}.dcm", pixels, (0, 0, 2 * k), InstanceNumber=k + 1)
+    image = read_volume(tmp_path)
+    run_dicom(image, tmp_path, BrightRegionSam())
+    seg = read_label(tmp_path / "out" / "study.dcm")
+    assert [segment.name for segment in seg.segments] == ["liver", "spleen"]
+    first = round(np.linalg.solve(image.affine, seg.affine[:, 3])[2])
+    np.testing.assert_array_equal(seg.array > 0, bars[:, :, first : first + seg.shape[2]] > 0)
+    assert seg.shape[2] == np.count_nonzero(bars.any(axis=(0, 1)))
+
+
+def test_a_dicom_seg_of_an_image_that_is_no_dicom_is_refused_before_anything_is_computed(tmp_path):
+    image = Volume(np.zeros(SHAPE, np.int16), AFFINE, source=tmp_path / "bars.nii.gz")
+    with pytest.raises(VolumeError, match="refers to the DICOM series it belongs to"):
+        run_dicom(image, tmp_path, None)  # without a network: nothing may ask it
 
 
 def test_without_a_truth_nothing_is_scored(tmp_path, capsys):

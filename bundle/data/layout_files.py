@@ -10,8 +10,8 @@ from typing import Any
 
 import numpy as np
 
-from bundle.data.volume import ENDINGS, read_label
-from bundle.errors import LayoutError
+from bundle.data.volume import ENDINGS, Volume, read_label, read_volume
+from bundle.errors import LayoutError, SeriesError, VolumeError
 
 Item = dict[str, Any]
 # Formats that hold one slice.
@@ -102,6 +102,18 @@ def patient_of(image: Path, pattern: str | None, *, channel: int = 0) -> str:
             "patient=, a regular expression whose first group is the patient, '(.+)' where each shows another one"
         )
     return case(image, channel)
+
+
+def read_image(item: Mapping[str, Any]) -> Volume:
+    """The image of an item; its ``series`` chooses among several DICOM series or scans.
+
+    Raises:
+        VolumeError: it cannot be read.
+    """
+    try:
+        return read_volume(item["image"], series=item.get("series"))
+    except SeriesError as error:
+        raise VolumeError(error.asked_with('"series" in its item of the data list')) from error
 
 
 def values_in(label: Path) -> list[int]:

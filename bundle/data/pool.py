@@ -12,9 +12,9 @@ import cv2
 import numpy as np
 from tqdm import tqdm
 
-from bundle.data.layout_files import stem
+from bundle.data.layout_files import read_image, stem
 from bundle.data.phantom import make_phantom
-from bundle.data.volume import Volume, read_label, read_volume
+from bundle.data.volume import Volume, read_label
 from bundle.transforms.contract import Contract, Intensity
 from bundle.transforms.frames import SliceFrame
 
@@ -132,13 +132,14 @@ def read_pool(items: Iterable[Mapping[str, Any]], *, contract: Contract, **optio
 
     Args:
         items: each with ``image``, ``label`` (None where nobody labelled it), ``patient``, and optionally ``labelled``,
-            the label values that were annotated, and ``slices``, which say it for each slice along the last axis.
+            the label values that were annotated, ``slices``, which say it for each slice along the last axis, and
+            ``series``, see ``read_volume``.
         contract: gives the intensity views.
         options: as cut_slices.
     """
     pool: list[LabelledSlice] = []
     for item in tqdm(list(items), desc="reading slices", leave=False):
-        volume = read_volume(item["image"])
+        volume = read_image(item)
         labels = read_label(item["label"]) if item.get("label") else None
         about = {"patient": str(item["patient"]), "annotated": item.get("labelled")}
         about["name"] = stem(Path(item["image"]))

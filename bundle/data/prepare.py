@@ -23,11 +23,12 @@ from typing import Any
 import numpy as np
 from tqdm import tqdm
 
+from bundle.data.layout_files import read_image
 from bundle.data.layouts import Item
 from bundle.data.slice_files import STORAGES, ChosenSlices, Record
 from bundle.data.slices import Dropped, SliceFilters, index_slices, summarise
 from bundle.data.splits import k_folds, split_items
-from bundle.data.volume import Volume, VolumeError, read_label, read_volume
+from bundle.data.volume import Volume, VolumeError, read_label
 from bundle.errors import PrepareError
 from bundle.transforms.contract import Contract
 
@@ -132,7 +133,7 @@ def prepare_item(
         return key, record
     record = {"fingerprint": fingerprint, "entries": [], "dropped": [], "lost": [], "slices": 0, "error": None}
     try:
-        image, label = read_volume(item["image"]), _renumbered(read_label(item["label"]), item, numbering)
+        image, label = read_image(item), _renumbered(read_label(item["label"]), item, numbering)
         if image.shape != label.shape:
             raise VolumeError(f"image {image.shape} and label {label.shape} differ in shape; give both on one grid")
     except VolumeError as error:  # one bad file among thousands must not stop the rest: it is in the report

@@ -6,7 +6,7 @@ import os
 import tempfile
 import zipfile
 import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import partial
@@ -16,9 +16,10 @@ import nibabel as nib
 import numpy as np
 from PIL import Image
 
-from bundle.data.formats import dicom, itk, medsam, nifti, picture
-from bundle.data.formats.stored import Stored
+from bundle.data.formats import dicom, dicom_seg_writer, itk, medsam, nifti, picture
+from bundle.data.formats.stored import Segment, Stored
 from bundle.data.headers import check_header
+from bundle.data.palette import color_of
 from bundle.errors import VolumeError
 
 __all__ = ["MODALITIES", "Volume", "VolumeError", "read_label", "read_volume", "write_label", "write_volume"]
@@ -46,6 +47,8 @@ class Volume:
         affine: (4, 4) float64, voxel index to RAS+ mm.
         modality: "CT" (Hounsfield units), "windowed" (8-bit, already through a display window) or "other".
         source: the file or folder it was read from.
+        series: which DICOM series and scan of the source it is, as ``read_volume`` was told.
+        segments: names and colours of the labels, where the file has them.
 
     Raises:
         VolumeError: the parts do not make a volume.
@@ -55,6 +58,8 @@ class Volume:
     affine: np.ndarray
     modality: str = "other"
     source: Path | None = field(default=None)
+    series: str | None = None
+    segments: tuple[Segment, ...] = ()
 
     def __post_init__(self) -> None:
         shape = self.array.shape
@@ -105,16 +110,19 @@ def read_volume(path: str | Path, *, modality: str | None = None, series: str | 
         path: file, or folder of a DICOM series.
         modality: one of ``MODALITIES``; by default "windowed" for 8-bit colour, else what the file says or, where it
             is silent, "CT" if the smallest value is at most ``CT_MINIMUM_HU``.
-        series: SeriesInstanceUID, needed where a folder holds several.
+        series: which of several DICOM series and scans: ``UID``, ``UID:N`` or ``:N``, the SeriesInstanceUID and from 1
+            the number of a scan (time point, echo, localizer, ...) of that series. The error that asks for it lists
+            them.
 
     Raises:
+        SeriesError: one of several series or scans must be chosen.
         VolumeError: missing, damaged, empty, unsupported, or no single 3D volume; the message says what to do.
     """
     path = Path(path)
     stored = _read(path, is_label=False, series=series)
     array = _compact(_fill_gaps(stored.array, path))
     modality = modality or _modality_of(array, stored.modality)
-    return _volume_of(path, array, stored.affine, modality)
+    return _volume_of(path, array, stored, modality, series)
 
 
 def read_label(path: str | Path, *, series: str | None = None) -> Volume:
@@ -132,11 +140,17 @@ def read_label(path: str | Path, *, series: str | None = None) -> Volume:
     if not whole or array.min(initial=0) < 0:
         raise VolumeError(f"labels in {path} must be whole numbers from 0, got others; is this an image?")
     array = array.astype(smallest_unsigned(array.max(initial=0)), copy=False)
-    return _volume_of(path, array, stored.affine, "other")
+    return _volume_of(path, array, stored, "other", series)
 
 
 def write_label(
-    labels: np.ndarray, like: Volume, path: str | Path, *, dtype: np.dtype | type | None = None, compress: bool = True
+    labels: np.ndarray,
+    like: Volume,
+    path: str | Path,
+    *,
+    dtype: np.dtype | type | None = None,
+    compress: bool = True,
+    names: Mapping[str, int] | None = None,
 ) -> Path:
     """Write a label map on the grid of ``like``; the file appears complete or not at all.
 
@@ -145,9 +159,11 @@ def write_label(
     Args:
         labels: (I, J, K) integer or bool, of the shape of ``like``.
         like: the volume that the labels belong to.
-        path: ends in .nii, .nii.gz, .nrrd, .mha, .mhd, .npz or .png.
+        path: ends in .nii, .nii.gz, .nrrd, .mha, .mhd, .npz or .png, or in .dcm for a DICOM SEG, which ``like`` must
+            have been read from a DICOM series for.
         dtype: integer type; by default the smallest unsigned one that holds the labels.
         compress: whether formats that can go either way (NRRD, MetaImage, npz, PNG) compress.
+        names: name -> value, kept by DICOM SEG; a value without one is called "label_<value>".
 
     Returns:
         The path written.
@@ -164,7 +180,17 @@ def write_label(
     dtype = np.dtype(dtype or smallest_unsigned(highest))
     if dtype.kind not in "ui" or lowest < np.iinfo(dtype).min or highest > np.iinfo(dtype).max:
         raise VolumeError(f"labels from {lowest} to {highest} do not fit into {dtype}; leave dtype out or widen it")
-    return _write(Stored(labels.astype(dtype, copy=False), like.affine), like.source, Path(path), "gts", compress)
+    stored = Stored(labels.astype(dtype, copy=False), like.affine, series=like.series)
+    if _ending(Path(path)) == ".dcm":
+        stored = stored._replace(segments=_segments(stored.array, names or {}))
+    return _write(stored, like.source, Path(path), "gts", compress)
+
+
+def _segments(labels: np.ndarray, names: Mapping[str, int]) -> tuple[Segment, ...]:
+    """What was named, whether or not it is shown, and what is shown without a name."""
+    nameless = sorted(set(np.unique(labels).tolist()) - {0, *names.values()})
+    named = {**names, **{f"label_{value}": value for value in nameless}}
+    return tuple(Segment(name, value, color_of(value)) for name, value in named.items())
 
 
 def write_volume(volume: Volume, path: str | Path, *, compress: bool = True) -> Path:
@@ -188,9 +214,9 @@ def smallest_unsigned(highest: int) -> np.dtype:
     raise VolumeError(f"labels must be below 2**32, got {highest}")
 
 
-def _volume_of(path: Path, array: np.ndarray, affine: np.ndarray, modality: str) -> Volume:
+def _volume_of(path: Path, array: np.ndarray, stored: Stored, modality: str, series: str | None) -> Volume:
     try:
-        return Volume(array, affine, modality, path)
+        return Volume(array, stored.affine, modality, path, series, stored.segments)
     except VolumeError as error:
         raise VolumeError(f"{path}: {error}") from error
 
@@ -202,6 +228,8 @@ def _ending(path: Path) -> str:
 def _read(path: Path, *, is_label: bool, series: str | None) -> Stored:
     if not path.exists():
         raise VolumeError(f"there is no file or folder {path}")
+    if series is not None and not path.is_dir() and not dicom.is_dicom(path):
+        raise VolumeError(f"series chooses among DICOM series, {path} is none; leave it out")
     with _damage_reported(path):
         check_header(path)
         return _reader(path, is_label=is_label, series=series)(path)
@@ -212,7 +240,7 @@ def _reader(path: Path, *, is_label: bool, series: str | None) -> Callable[[Path
     if path.is_dir() and path.suffix == ".zarr":
         return partial(medsam.read_zarr, key="gts" if is_label else "imgs")
     if path.is_dir():
-        return partial(dicom.read_dicom_folder, series=series)
+        return partial(dicom.read_dicom, series=series, is_label=is_label)
     if ending in (".nii.gz", ".nii"):
         return nifti.read_nifti
     if ending in (".nrrd", ".nhdr", ".mha", ".mhd"):
@@ -221,16 +249,9 @@ def _reader(path: Path, *, is_label: bool, series: str | None) -> Callable[[Path
         return partial(medsam.read_medsam, key="gts" if is_label else "imgs")
     if ending in _PICTURES:
         return partial(picture.read_picture, is_label=is_label)
-    if ending == ".dcm" or _has_dicom_magic(path):
-        return dicom.read_dicom_file
+    if ending == ".dcm" or dicom.is_dicom(path):
+        return partial(dicom.read_dicom, series=series, is_label=is_label)
     raise VolumeError(f"cannot tell the format of {path}; expected one of {', '.join(ENDINGS)} or a DICOM folder")
-
-
-def _has_dicom_magic(path: Path) -> bool:
-    """DICOM files often have no ending; all have these letters behind a preamble of 128 bytes."""
-    with path.open("rb") as file:
-        file.seek(128)
-        return file.read(4) == b"DICM"
 
 
 @contextmanager
@@ -287,6 +308,8 @@ def _writer(path: Path, key: str) -> Callable[..., None]:
         return partial(medsam.write_medsam, key=key)
     if ending == ".png":
         return picture.write_picture
+    if ending == ".dcm" and key == "gts":
+        return dicom_seg_writer.write_segmentation
     raise VolumeError(f"cannot write {path.name}; expected .nii, .nii.gz, .nrrd, .mha, .mhd, .npz or .png")
 
 

@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from bundle.data.volume import ENDINGS, Volume, read_label, read_volume
-from bundle.errors import CaseError
+from bundle.errors import CaseError, SeriesError
 from bundle.transforms.prompts import ObjectPrompts, read_prompts
 from bundle.transforms.simulation import shift_box, tight_box
 
@@ -113,7 +113,7 @@ def _partner(given: str | Path | None, image: Path, what: str, *, several: bool)
         return path
     if path.is_file():
         raise CaseError(f"expected a folder of {what} files for several images, got the file {path}")
-    endings = (".json",) if what == "prompts" else _IMAGE_ENDINGS
+    endings = (".json",) if what == "prompts" else ENDINGS
     stems = dict.fromkeys((_stem(image), _stem(image).removesuffix("_0000")))
     found = [path / f"{stem}{ending}" for stem, ending in product(stems, endings)]
     if existing := [file for file in found if file.exists()]:
@@ -147,8 +147,10 @@ class ReadCase:
         dimension: of boxes drawn from a label: 3, one box around each object, or 2, one on each of its slices.
         axis: stored axis that slices are stacked along.
         shift: voxels by which the sides of those boxes move outward within their slices.
-        names: name -> value in the label map, or a JSON file of that; None takes every value as `label_<value>`.
+        names: name -> value in the label map, or a JSON file of that; None takes the names that the label map has
+            (DICOM SEG), or every value as `label_<value>`.
         modality: overrules what the image file says, see `read_volume`.
+        series: which series and scan of a DICOM image, see `read_volume`.
     """
 
     dimension: int = 3
@@ -156,6 +158,7 @@ class ReadCase:
     shift: float = 0.0
     names: Mapping[str, int] | str | Path | None = None
     modality: str | None = None
+    series: str | None = None
 
     def __call__(self, files: CaseFiles) -> Case:
         """Read image, label map and prompts; where there is no prompts file, draw boxes from the label map.
@@ -164,17 +167,24 @@ class ReadCase:
             CaseError: the label map lies on another grid, or shows nothing to ask for.
             VolumeError, PromptError: a file that cannot be used.
         """
-        image = read_volume(files.image, modality=self.modality)
+        image = self._read_image(files.image)
         truth = None if files.label is None else read_label(files.label)
         if truth is not None:
             _check_grid(image, truth)
         if files.prompts is not None:
             return Case(files, image, read_prompts(files.prompts), truth)
-        names = label_names(self.names, truth.array)
+        named = {segment.name: segment.value for segment in truth.segments} or None
+        names = label_names(named if self.names is None else self.names, truth.array)
         boxes = boxes_of_label(truth.array, names, dimension=self.dimension, axis=self.axis, shift=self.shift)
         if not boxes:
             raise CaseError(f"{files.label} shows none of {', '.join(names) or 'its labels'}; there is nothing to ask")
         return Case(files, image, boxes, truth)
+
+    def _read_image(self, path: Path) -> Volume:
+        try:
+            return read_volume(path, modality=self.modality, series=self.series and str(self.series))
+        except SeriesError as error:
+            raise CaseError(error.asked_with("--series")) from error
 
 
 def label_names(names: Mapping[str, int] | str | Path | None, labels: np.ndarray) -> dict[str, int]:

@@ -17,6 +17,7 @@ from monai.utils.enums import CommonKeys
 from torch import nn
 from tqdm import tqdm
 
+from bundle.data.formats.dicom_seg_writer import check_source
 from bundle.data.volume import Volume, smallest_unsigned, write_label
 from bundle.files import write_atomically
 from bundle.inference.cases import DIMENSIONS, Case, CaseError
@@ -231,12 +232,24 @@ class SaveResults:
 
     def attach(self, engine: Engine) -> None:
         """Follow the evaluator."""
+        engine.add_event_handler(Events.ITERATION_STARTED, self.check_output)
         engine.add_event_handler(Events.ITERATION_COMPLETED, self)
         engine.add_event_handler(Events.COMPLETED, self.print_table)
 
+    def check_output(self, engine: Engine) -> None:
+        """Refuse a DICOM SEG for an image that it cannot refer to, before its first slice is computed.
+
+        Raises:
+            VolumeError: the image is of another format, or does not say where it lies in the patient.
+        """
+        image = engine.state.batch.image
+        if self.output_ext == ".dcm":
+            check_source(image.source, image.series)
+
     def __call__(self, engine: Engine) -> None:
         case, result = engine.state.batch, engine.state.output[CommonKeys.PRED]
-        path = write_label(result.labels, case.image, self.output_dir / f"{case.files.name}{self.output_ext}")
+        path = self.output_dir / f"{case.files.name}{self.output_ext}"
+        write_label(result.labels, case.image, path, names={found.name: found.label for found in result.objects})
         objects = self._scored(case, result)
         self.rows += [{"case": case.files.name, **row} for row in objects]
         report = {

@@ -12,8 +12,10 @@ from pathlib import Path
 
 from bundle.data import guarded
 from bundle.data.volume import Volume
+from bundle.errors import SeriesError
 from bundle.inference.segmenter import Segmenter
 from bundle.inference.session import InteractiveSession
+from monailabel_app.lib.errors import RequestError
 
 logger = logging.getLogger(__name__)
 
@@ -46,17 +48,18 @@ class ImageSessions:
         self._lock = threading.Lock()
         guarded.start()
 
-    def open(self, path: Path, *, key: Hashable | None = None) -> OpenImage:
+    def open(self, path: Path, *, key: Hashable | None = None, series: str | None = None) -> OpenImage:
         """The open image of a file or DICOM folder.
 
         Args:
             path: the image.
             key: its identity; by default ``file_identity``, so that a replaced file is read again.
+            series: which DICOM series and scan, see ``read_volume``; each is an image of its own.
 
         Raises:
             VolumeError: the image cannot be read.
         """
-        key = file_identity(path) if key is None else key
+        key = (file_identity(path) if key is None else key, series)
         with self._lock:
             future = self._images.get(key)
             is_new = future is None
@@ -64,15 +67,15 @@ class ImageSessions:
                 future = self._images[key] = Future()
             self._images.move_to_end(key)
         if is_new:
-            self._read(path, key, future)
+            self._read(path, key, future, series)
         return future.result()
 
     def __len__(self) -> int:
         return len(self._images)
 
-    def _read(self, path: Path, key: Hashable, future: Future[OpenImage]) -> None:
+    def _read(self, path: Path, key: Hashable, future: Future[OpenImage], series: str | None) -> None:
         try:
-            volume = guarded.read_volume(path)
+            volume = _read_series(path, series)
             future.set_result(OpenImage(volume, self._segmenter.open(volume)))
         except BaseException as error:
             with self._lock:
@@ -90,6 +93,13 @@ class ImageSessions:
     def _is_full(self) -> bool:
         ready = [future.result().volume for future in self._images.values() if future.done()]
         return len(self._images) > self._max_images or sum(volume.array.nbytes for volume in ready) > self._max_bytes
+
+
+def _read_series(path: Path, series: str | None) -> Volume:
+    try:
+        return guarded.read_volume(path, series=series)
+    except SeriesError as error:
+        raise RequestError(error.asked_with('"series" in the params of the request')) from error
 
 
 def file_identity(path: Path) -> Hashable:
