@@ -218,7 +218,7 @@ class PromptableSam(nn.Module):
         may_mix = self.training or (multimask is not None and getattr(self.prompt_encoder, "mixes_prompts", False))
         if not may_mix and prompts.mixed:
             raise PromptError(
-                "objects of one batch must be asked with as many points each, and all or none with a box or a mask, because "
+                "objects of one batch must be asked with as many points each, and all or none with a box or a mask: "
                 "what one lacks would change its answer; ask those that differ in batches of their own"
             )
         return self._decode(embeddings, prompts, self.answers_candidates(prompts) if multimask is None else multimask)

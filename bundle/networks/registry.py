@@ -1,8 +1,9 @@
 """Fetching the published weights of a family: resumable, checked before the file appears under its name.
 
 The registry itself is the ``checkpoint`` section of ``configs/families/*.json``: file, url, size, the published hash
-(sha256 or md5), licence and citation, and under ``sources`` where each of them was published, or that it was not. Where no
-sha256 was published, the first download pins the one it got in ``<file>.sha256``, and every later one must agree with it.
+(sha256 or md5), licence and citation, and under ``sources`` where each of them was published, or that it was not. Where
+no sha256 was published, the first download pins the one it got in ``<file>.sha256``, and every later one must agree
+with it.
 """
 
 from __future__ import annotations
