@@ -332,6 +332,8 @@ def test_a_prompt_is_answered_with_the_masks_that_were_trained_for_it(ours, embe
     logits, _ = network.decode(network.encode(image), whole).best()
     expected = interpolate(logits, (SIZE, SIZE), mode="bilinear", align_corners=False)
     torch.testing.assert_close(network(image), expected)  # what MONAI's tools export
+    traced = torch.jit.trace(network, image.expand(2, -1, -1, -1), check_trace=False)
+    torch.testing.assert_close(traced(image.expand(3, -1, -1, -1)), expected.expand(3, -1, -1, -1), atol=1e-5, rtol=0)
 
 
 def test_mask_prompts_become_probabilities_where_the_network_was_trained_with_them(ours):

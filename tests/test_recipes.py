@@ -119,7 +119,7 @@ def test_what_a_recipe_trains_is_what_a_user_is_shown(tmp_path, recipe):
             break
         batch = collate([samples[2 * step], samples[2 * step + 1]])
         batch.step = step
-        for terms in islice(run.get_parsed_content("objective")(network, batch), 2):
+        for terms in islice(run.get_parsed_content("objective")(network, batch), 1):
             if terms.total.requires_grad:
                 terms.total.backward()
     predictor = SlicePredictor(network, run.get_parsed_content("contract"), store=EmbeddingStore())

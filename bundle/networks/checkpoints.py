@@ -186,7 +186,7 @@ def _unwrap(content: Any, path: Path) -> dict[str, Tensor]:
             content = content[wrapper]
     if isinstance(content, Mapping):
         content = {key: value for key, value in content.items() if key != "decoder_state"}
-    if not content or not _is_state_dict(content) or not _is_state_dict(decoder or {}):
+    if not (_is_state_dict(content) and content and _is_state_dict({} if decoder is None else decoder)):
         raise CheckpointError(f"{path.name} holds no state dict (parameter names with tensors)")
     # micro-sam keeps the automatic decoder beside the SAM, on several GPUs with the shared encoder once more.
     decoder = {key.removeprefix("module."): value for key, value in (decoder or {}).items()}

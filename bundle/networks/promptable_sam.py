@@ -118,7 +118,7 @@ class MaskPrediction:
     def best(self) -> tuple[Tensor, Tensor]:
         """The mask of highest predicted IoU of each object: logits (N, 1, 4g, 4g) and IoU (N,)."""
         iou, index = self.iou.max(dim=1)
-        return self.logits[torch.arange(len(index), device=index.device), index].unsqueeze(1), iou
+        return self.logits.take_along_dim(index.view(-1, 1, 1, 1), dim=1), iou
 
 
 class PromptableSam(nn.Module):
