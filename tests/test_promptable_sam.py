@@ -318,6 +318,7 @@ def test_a_network_that_draws_its_prompts_mixes_them_without_a_difference(what):
         torch.testing.assert_close(together.logits[row], answer.logits[0], atol=1e-5, rtol=1e-4)
 
 
+@pytest.mark.filterwarnings("ignore::torch.jit.TracerWarning")
 @pytest.mark.parametrize(
     ("candidates", "expected"),
     [("ambiguous", {"point": 3, "box": 1, "points": 1}), ("always", dict.fromkeys(KINDS, 3))],
