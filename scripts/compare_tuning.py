@@ -110,7 +110,7 @@ def evaluate(part: str, options: argparse.Namespace) -> None:
     tuned = {} if part == BASE else {"before": {BASE: before}, "replay": before}
     run_unless(
         folder / "report.html",
-        ["evaluate", f"datasets/{options.dataset}", *([] if part == BASE else [f"tuning/{part}"])],
+        ["evaluate", f"datasets/{options.dataset}"],
         family_name=options.family,
         checkpoint=str(weights_of(part, options)),
         protocols=list(PROTOCOLS),

@@ -37,6 +37,8 @@ def sam_vit(
     classes: int | None = None,
     window_before_norm: bool = False,
     tuning: Sequence[Mapping[str, Any]] = (),
+    candidates: Literal["ambiguous", "always"] = "ambiguous",
+    mask_prompt: Literal["logits", "probability"] = "logits",
 ) -> PromptableSam:
     """segment-anything's ViT SAM at any input size.
 
@@ -46,15 +48,18 @@ def sam_vit(
         classes: make it a ``MultiClassSam`` with so many classes, background included.
         window_before_norm: finetune-SAM's order inside a block, see ``WindowFirstBlock``.
         tuning: adapters or LoRA to attach, see ``peft.apply_tuning``.
+        candidates: which prompts it was trained to answer with candidates, see ``PromptableSam``.
+        mask_prompt: what its mask prompts were trained as, see ``PromptEncoder``.
 
     Raises:
-        ValueError: on an unknown variant, tuning or a size that is not a multiple of 16.
+        ValueError: on an unknown variant, tuning, candidates or mask prompt, or a size that is not a multiple of 16.
     """
     encoder = _vit_encoder(variant, image_size)
     if window_before_norm:
         for block in encoder.blocks:
             block.__class__ = WindowFirstBlock  # same parameters, another forward
-    network = _assemble(encoder, image_size, image_size // VIT_PATCH, classes)
+    grid = image_size // VIT_PATCH
+    network = _assemble(encoder, image_size, grid, classes, candidates=candidates, mask_prompt=mask_prompt)
     return apply_tuning(network, tuning)
 
 
@@ -163,6 +168,8 @@ def _assemble(
     *,
     prompt_encoder: type[PromptEncoder] = PromptEncoder,
     mask_decoder: type[MaskDecoder] = MaskDecoder,
+    candidates: str = "ambiguous",
+    mask_prompt: str = "logits",
 ) -> PromptableSam:
     if classes is not None:
         _check_classes(classes)
@@ -173,12 +180,14 @@ def _assemble(
             image_embedding_size=(grid, grid),
             input_image_size=(image_size, image_size),
             mask_in_chans=16,
+            mask_prompt=mask_prompt,
         ),
         mask_decoder(
             num_multimask_outputs=classes or SAM_MASKS,
             transformer=TwoWayTransformer(depth=2, embedding_dim=EMBEDDING_CHANNELS, mlp_dim=2048, num_heads=8),
             transformer_dim=EMBEDDING_CHANNELS,
         ),
+        candidates=candidates if classes is None else "always",  # the candidates are the classes
     )
 
 

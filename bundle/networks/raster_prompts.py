@@ -27,8 +27,8 @@ CLICK_RADIUS = 1 / 64  # of the model square: standard deviation of the spot of 
 class RasterPromptEncoder(PromptEncoder):
     """SAM's prompt encoder whose dense embedding also sees the prompts as four maps; arguments as PromptEncoder's."""
 
-    def __init__(self, *arguments: Any, **options: Any) -> None:
-        super().__init__(*arguments, **options)
+    def __init__(self, **arguments: Any) -> None:
+        super().__init__(**arguments)
         self.raster = nn.Sequential(
             nn.Conv2d(4, 16, kernel_size=2, stride=2),
             LayerNorm2d(16),

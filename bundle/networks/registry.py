@@ -1,8 +1,9 @@
 """Fetching the published weights of a family: resumable, checked before the file appears under its name.
 
 The registry itself is the ``checkpoint`` section of ``configs/families/*.json``: file, url, size, the published hash
-(sha256 or md5), licence and citation. Where no sha256 was published, the first download pins the one it got in
-``<file>.sha256``, and every later one must agree with it.
+(sha256 or md5), licence and citation, and under ``sources`` where each of them was published, or that it was not. Where
+no sha256 was published, the first download pins the one it got in ``<file>.sha256``, and every later one must agree
+with it.
 """
 
 from __future__ import annotations
@@ -24,10 +25,17 @@ _BLOCK = 1 << 16  # what a broken connection can lose
 _TIMEOUT = (10, 60)  # seconds to connect, and between two blocks
 
 
+SOURCES = ("weights", "size", "hash", "licence")  # what ``sources`` says the origin of
+
+
+def registered() -> list[Family]:
+    """The families that have weights, sorted by name: those that can be fetched, and the shipped ones."""
+    return [family for family in map(load_family, list_families()) if family.checkpoint]
+
+
 def published() -> list[Family]:
     """The families whose weights can be fetched, sorted by name; the shipped ones need not be."""
-    families = (load_family(name) for name in list_families())
-    return [f for f in families if f.checkpoint and (f.checkpoint.get("url") or f.checkpoint.get("page"))]
+    return [f for f in registered() if f.checkpoint.get("url") or f.checkpoint.get("page")]
 
 
 def fetch_weights(family: Family, *, folder: Path = BUNDLE_ROOT, progress: bool = True) -> Path:

@@ -225,7 +225,7 @@ class PromptEvaluator(SupervisedEvaluator):
         with torch.inference_mode():
             images, masks = batch["image"].to(device), batch["mask"].to(device)
             prompts = PromptBatch(boxes=batch["box"].to(device), image_index=torch.arange(len(images), device=device))
-            prediction = self.asked.decode(self.asked.encode(images), prompts, multimask=prompts.ambiguous)
+            prediction = self.asked.decode(self.asked.encode(images), prompts)
             logits, iou = prediction.best()
             predicted = interpolate(logits, masks.shape[-2:], mode="bilinear", align_corners=False)[:, 0] > 0
             dice = _dice(predicted, masks)
