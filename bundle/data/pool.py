@@ -12,6 +12,7 @@ import cv2
 import numpy as np
 from tqdm import tqdm
 
+from bundle.data.grid import check_grid
 from bundle.data.layout_files import stem
 from bundle.data.phantom import make_phantom
 from bundle.data.volume import Volume, read_label, read_volume
@@ -93,7 +94,7 @@ def cut_slices(
 
     Args:
         volume: the image.
-        labels: its label map on the same grid; None is an unlabelled volume, all of whose slices are kept.
+        labels: its label map; None is an unlabelled volume, all of whose slices are kept.
         contract: gives the intensity views of the volume.
         patient: who it shows.
         axes: stored axes to slice along.
@@ -104,10 +105,9 @@ def cut_slices(
         name: of the volume, from which its slices get their keys; by default the patient.
 
     Raises:
-        ValueError: when image and labels differ in shape.
+        VolumeError: the label map does not lie on the image, see ``check_grid``.
     """
-    if labels is not None and volume.shape != labels.shape:
-        raise ValueError(f"image and label must have one shape, got {volume.shape} and {labels.shape} ({patient})")
+    labels = None if labels is None else check_grid(volume, labels)
     truth_array = np.zeros(volume.shape, np.uint8) if labels is None else labels.array
     known = () if labels is None else None if annotated is None else tuple(annotated)
     intensity = contract.intensity(volume.array, volume.modality)
@@ -132,13 +132,14 @@ def read_pool(items: Iterable[Mapping[str, Any]], *, contract: Contract, **optio
 
     Args:
         items: each with ``image``, ``label`` (None where nobody labelled it), ``patient``, and optionally ``labelled``,
-            the label values that were annotated, and ``slices``, which say it for each slice along the last axis.
+            the label values that were annotated, ``slices``, which say it for each slice along the last axis, and
+            ``modality`` of ``read_volume``.
         contract: gives the intensity views.
         options: as cut_slices.
     """
     pool: list[LabelledSlice] = []
     for item in tqdm(list(items), desc="reading slices", leave=False):
-        volume = read_volume(item["image"])
+        volume = read_volume(item["image"], modality=item.get("modality"))
         labels = read_label(item["label"]) if item.get("label") else None
         about = {"patient": str(item["patient"]), "annotated": item.get("labelled")}
         about["name"] = stem(Path(item["image"]))

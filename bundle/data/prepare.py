@@ -23,6 +23,7 @@ from typing import Any
 import numpy as np
 from tqdm import tqdm
 
+from bundle.data.grid import check_grid
 from bundle.data.layouts import Item
 from bundle.data.slice_files import STORAGES, ChosenSlices, Record
 from bundle.data.slices import Dropped, SliceFilters, index_slices, summarise
@@ -132,9 +133,8 @@ def prepare_item(
         return key, record
     record = {"fingerprint": fingerprint, "entries": [], "dropped": [], "lost": [], "slices": 0, "error": None}
     try:
-        image, label = read_volume(item["image"]), _renumbered(read_label(item["label"]), item, numbering)
-        if image.shape != label.shape:
-            raise VolumeError(f"image {image.shape} and label {label.shape} differ in shape; give both on one grid")
+        image = read_volume(item["image"], modality=item.get("modality"))
+        label = _renumbered(check_grid(image, read_label(item["label"])), item, numbering)
     except VolumeError as error:  # one bad file among thousands must not stop the rest: it is in the report
         return key, {**record, "error": str(error)}
     entries, dropped = index_slices(label, planes=preparation.planes, filters=preparation.filters)

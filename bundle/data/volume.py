@@ -6,32 +6,28 @@ import os
 import tempfile
 import zipfile
 import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
-from functools import partial
+from dataclasses import dataclass
 from pathlib import Path
 
 import nibabel as nib
 import numpy as np
 from PIL import Image
 
-from bundle.data.formats import dicom, itk, medsam, nifti, picture
-from bundle.data.formats.stored import Stored
+from bundle.data.formats.choice import ENDINGS, reader_of, writer_of
+from bundle.data.formats.stored import Segment, Stored
+from bundle.data.modality import MODALITIES, guess_modality
 from bundle.errors import VolumeError
 
-__all__ = ["MODALITIES", "Volume", "VolumeError", "read_label", "read_volume", "write_label", "write_volume"]
+__all__ = [
+    *("ENDINGS", "MODALITIES", "Segment", "Volume", "VolumeError"),
+    *("read_label", "read_volume", "write_label", "write_volume"),
+]
 
-MODALITIES = ("CT", "other", "windowed")
-# Fat is about -100 HU, lung -800 and air -1000, and no CT is without air; magnitude MR, PET and ultrasound are never
-# far below zero (interpolation overshoots by some tens). So a minimum of -200 tells CT from the rest.
-CT_MINIMUM_HU = -200
-
-_PICTURES = (".png", ".jpg", ".jpeg", ".tif", ".tiff")
-ENDINGS = (".nii.gz", ".nii", ".nrrd", ".nhdr", ".mha", ".mhd", ".npz", ".npy", ".dcm", *_PICTURES)
 # What the libraries raise on a file that is cut off or is not what its ending says.
 _DAMAGE = (
-    *(OSError, EOFError, RuntimeError, ValueError, KeyError, MemoryError, zlib.error, zipfile.BadZipFile),
+    *(OSError, EOFError, RuntimeError, ValueError, KeyError, TypeError, MemoryError, zlib.error, zipfile.BadZipFile),
     *(nib.filebasedimages.ImageFileError, nib.spatialimages.HeaderDataError, Image.DecompressionBombError),
 )
 
@@ -45,6 +41,9 @@ class Volume:
         affine: (4, 4) float64, voxel index to RAS+ mm.
         modality: "CT" (Hounsfield units), "windowed" (8-bit, already through a display window) or "other".
         source: the file or folder it was read from.
+        placed: whether that file says where the voxels lie; a picture does not, and ``affine`` is only a habit.
+        other_affine: the other reading of a NIfTI header whose qform and sform disagree; None where there is none.
+        segments: names and colours of the values of a label map, where its file has them (.seg.nrrd).
 
     Raises:
         VolumeError: the parts do not make a volume.
@@ -53,7 +52,10 @@ class Volume:
     array: np.ndarray
     affine: np.ndarray
     modality: str = "other"
-    source: Path | None = field(default=None)
+    source: Path | None = None
+    placed: bool = True
+    other_affine: np.ndarray | None = None
+    segments: tuple[Segment, ...] = ()
 
     def __post_init__(self) -> None:
         shape = self.array.shape
@@ -103,7 +105,7 @@ def read_volume(path: str | Path, *, modality: str | None = None, series: str | 
     Args:
         path: file, or folder of a DICOM series.
         modality: one of ``MODALITIES``; by default "windowed" for 8-bit colour, else what the file says or, where it
-            is silent, "CT" if the smallest value is at most ``CT_MINIMUM_HU``.
+            is silent, a guess (``bundle.data.modality``).
         series: SeriesInstanceUID, needed where a folder holds several.
 
     Raises:
@@ -112,12 +114,15 @@ def read_volume(path: str | Path, *, modality: str | None = None, series: str | 
     path = Path(path)
     stored = _read(path, is_label=False, series=series)
     array = _compact(_fill_gaps(stored.array, path))
-    modality = modality or _modality_of(array, stored.modality)
-    return _volume_of(path, array, stored.affine, modality)
+    modality = modality or guess_modality(array, stored.modality, path)
+    return _volume_of(path, stored._replace(array=array, modality=modality))
 
 
 def read_label(path: str | Path, *, series: str | None = None) -> Volume:
     """Read a label map: (I, J, K) integers >= 0 in the smallest unsigned type that holds them.
+
+    Formats as ``read_volume``, and segmentations of 3D Slicer (.seg.nrrd), whose grid may be cropped to the segments.
+    Whole numbers that were stored behind a scale factor, as nibabel does with arrays of floats, are whole again.
 
     Raises:
         VolumeError: as ``read_volume``, or the values are not whole numbers from 0.
@@ -127,11 +132,30 @@ def read_label(path: str | Path, *, series: str | None = None) -> Volume:
     array = stored.array
     if array.ndim != 3 or array.dtype.kind not in "buif":
         raise VolumeError(f"expected one label per voxel in {path}, got shape {array.shape} of {array.dtype}")
-    whole = array.dtype.kind != "f" or (np.isfinite(array).all() and (array == np.floor(array)).all())
-    if not whole or array.min(initial=0) < 0:
-        raise VolumeError(f"labels in {path} must be whole numbers from 0, got others; is this an image?")
+    array = array if array.dtype.kind != "f" else _whole(array, stored.step, path)
+    if array.min(initial=0) < 0:
+        raise VolumeError(f"labels in {path} must be whole numbers from 0, got {array.min()}; is this an image?")
     array = array.astype(smallest_unsigned(array.max(initial=0)), copy=False)
-    return _volume_of(path, array, stored.affine, "other")
+    return _volume_of(path, stored._replace(array=array, modality="other"))
+
+
+def _whole(array: np.ndarray, step: float, path: Path) -> np.ndarray:
+    """Floats that are whole numbers, or were before they were stored in steps.
+
+    A step below 1 moved each number by less than the step and by less than a half, and every voxel of a label alike:
+    where two stored values would become one number, the file holds an image.
+
+    Raises:
+        VolumeError: they are not.
+    """
+    if np.isfinite(array).all():
+        whole = np.round(array)
+        off = np.abs(array - whole).max(initial=0)
+        if off == 0:
+            return whole
+        if step < 1 and off < min(step, 0.5) and len(np.unique(array)) == len(np.unique(whole)):
+            return whole
+    raise VolumeError(f"labels in {path} must be whole numbers from 0, got others; is this an image?")
 
 
 def write_label(
@@ -187,48 +211,19 @@ def smallest_unsigned(highest: int) -> np.dtype:
     raise VolumeError(f"labels must be below 2**32, got {highest}")
 
 
-def _volume_of(path: Path, array: np.ndarray, affine: np.ndarray, modality: str) -> Volume:
+def _volume_of(path: Path, stored: Stored) -> Volume:
+    about = (path, stored.placed, stored.other_affine, stored.segments)
     try:
-        return Volume(array, affine, modality, path)
+        return Volume(stored.array, stored.affine, stored.modality, *about)
     except VolumeError as error:
         raise VolumeError(f"{path}: {error}") from error
-
-
-def _ending(path: Path) -> str:
-    return next((ending for ending in ENDINGS if path.name.lower().endswith(ending)), "")
 
 
 def _read(path: Path, *, is_label: bool, series: str | None) -> Stored:
     if not path.exists():
         raise VolumeError(f"there is no file or folder {path}")
     with _damage_reported(path):
-        return _reader(path, is_label=is_label, series=series)(path)
-
-
-def _reader(path: Path, *, is_label: bool, series: str | None) -> Callable[[Path], Stored]:
-    ending = _ending(path)
-    if path.is_dir() and path.suffix == ".zarr":
-        return partial(medsam.read_zarr, key="gts" if is_label else "imgs")
-    if path.is_dir():
-        return partial(dicom.read_dicom_folder, series=series)
-    if ending in (".nii.gz", ".nii"):
-        return nifti.read_nifti
-    if ending in (".nrrd", ".nhdr", ".mha", ".mhd"):
-        return itk.read_itk
-    if ending in (".npz", ".npy"):
-        return partial(medsam.read_medsam, key="gts" if is_label else "imgs")
-    if ending in _PICTURES:
-        return partial(picture.read_picture, is_label=is_label)
-    if ending == ".dcm" or _has_dicom_magic(path):
-        return dicom.read_dicom_file
-    raise VolumeError(f"cannot tell the format of {path}; expected one of {', '.join(ENDINGS)} or a DICOM folder")
-
-
-def _has_dicom_magic(path: Path) -> bool:
-    """DICOM files often have no ending; all have these letters behind a preamble of 128 bytes."""
-    with path.open("rb") as file:
-        file.seek(128)
-        return file.read(4) == b"DICM"
+        return reader_of(path, is_label=is_label, series=series)(path)
 
 
 @contextmanager
@@ -269,28 +264,9 @@ def _fits(array: np.ndarray, dtype: type) -> bool:
     return np.iinfo(dtype).min <= array.min() and array.max() <= np.iinfo(dtype).max
 
 
-def _modality_of(array: np.ndarray, stated: str | None) -> str:
-    if array.ndim == 4 and array.dtype == np.uint8:  # colours are display values, also in DICOM ultrasound
-        return "windowed"
-    return stated or ("CT" if array.size and array.min() <= CT_MINIMUM_HU else "other")
-
-
-def _writer(path: Path, key: str) -> Callable[..., None]:
-    ending = _ending(path)
-    if ending in (".nii.gz", ".nii"):
-        return nifti.write_nifti
-    if ending in (".nrrd", ".mha", ".mhd"):
-        return itk.write_itk
-    if ending == ".npz":
-        return partial(medsam.write_medsam, key=key)
-    if ending == ".png":
-        return picture.write_picture
-    raise VolumeError(f"cannot write {path.name}; expected .nii, .nii.gz, .nrrd, .mha, .mhd, .npz or .png")
-
-
 def _write(stored: Stored, source: Path | None, path: Path, key: str, compress: bool) -> Path:
     """Write into a folder beside the target and move from there, so that no reader meets half a file."""
-    write = _writer(path, key)
+    write = writer_of(path, key=key)
     path.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=path.parent, prefix=".writing-") as folder:
         write(stored, Path(folder, path.name), source=source, compress=compress)

@@ -13,6 +13,7 @@ from typing import Any, TypeVar
 import numpy as np
 from torch.distributed import get_rank, is_initialized
 
+from bundle.data.grid import check_grid
 from bundle.data.pool import LabelledSlice
 from bundle.data.volume import read_label, read_volume
 from bundle.evaluation.automatic import AutomaticModel
@@ -286,4 +287,5 @@ def _bytes_of(place: str | Path) -> int:
 def _read_case(item: Mapping[str, Any]) -> VolumeCase:
     annotated = item.get("labelled")
     about = None if annotated is None else tuple(annotated)
-    return VolumeCase(str(item["patient"]), read_volume(item["image"]), read_label(item["label"]), about)
+    image = read_volume(item["image"], modality=item.get("modality"))
+    return VolumeCase(str(item["patient"]), image, check_grid(image, read_label(item["label"])), about)
