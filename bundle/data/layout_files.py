@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from bundle.data.volume import ENDINGS, read_label
+from bundle.data.volume import ENDINGS, read_label, read_segments
 from bundle.errors import LayoutError
 
 Item = dict[str, Any]
@@ -107,6 +107,16 @@ def patient_of(image: Path, pattern: str | None, *, channel: int = 0) -> str:
 def values_in(label: Path) -> list[int]:
     """The values other than 0 in a label file, ascending."""
     return [int(value) for value in np.unique(read_label(label).array) if value != 0]
+
+
+def names_in(label: Path) -> dict[str, int]:
+    """Name -> value of a label file: its own segments' (.seg.nrrd), or "label_<value>" of each value that it shows."""
+    return segments_in(label) or {f"label_{value}": value for value in values_in(label)}
+
+
+def segments_in(label: Path) -> dict[str, int]:
+    """Name -> value of the segments that a .seg.nrrd names; empty for other files."""
+    return {segment.name: segment.value for segment in read_segments(label)}
 
 
 def moved(root: Path, relative: str) -> Path:

@@ -133,13 +133,13 @@ def read_pool(items: Iterable[Mapping[str, Any]], *, contract: Contract, **optio
     Args:
         items: each with ``image``, ``label`` (None where nobody labelled it), ``patient``, and optionally ``labelled``,
             the label values that were annotated, ``slices``, which say it for each slice along the last axis, and
-            ``modality`` of ``read_volume``.
+            ``read_as``, the ``modality`` of ``read_volume``.
         contract: gives the intensity views.
         options: as cut_slices.
     """
     pool: list[LabelledSlice] = []
     for item in tqdm(list(items), desc="reading slices", leave=False):
-        volume = read_volume(item["image"], modality=item.get("modality"))
+        volume = read_volume(item["image"], modality=item.get("read_as"))
         labels = read_label(item["label"]) if item.get("label") else None
         about = {"patient": str(item["patient"]), "annotated": item.get("labelled")}
         about["name"] = stem(Path(item["image"]))
@@ -266,5 +266,7 @@ def _scale(
     if picture.dtype not in _RESIZABLE:
         picture = picture.astype(np.float32)
     picture = cv2.resize(np.ascontiguousarray(picture), size, interpolation=interpolation)
-    labels = cv2.resize(np.ascontiguousarray(labels).astype(np.int32), size, interpolation=cv2.INTER_NEAREST_EXACT)
+    kind = np.int32 if labels.max() < 2**31 else np.float64  # OpenCV has no uint32
+    labels = cv2.resize(np.ascontiguousarray(labels).astype(kind), size, interpolation=cv2.INTER_NEAREST_EXACT)
+    labels = labels.astype(np.int64) if kind is np.float64 else labels
     return picture, labels, (spacing[0] * height / size[1], spacing[1] * width / size[0])

@@ -15,14 +15,22 @@ import nibabel as nib
 import numpy as np
 from PIL import Image
 
-from bundle.data.formats.choice import ENDINGS, reader_of, writer_of
+from bundle.data.formats.choice import ENDINGS, reader_of, segments_of, writer_of
 from bundle.data.formats.stored import Segment, Stored
 from bundle.data.modality import MODALITIES, guess_modality
 from bundle.errors import VolumeError
 
 __all__ = [
-    *("ENDINGS", "MODALITIES", "Segment", "Volume", "VolumeError"),
-    *("read_label", "read_volume", "write_label", "write_volume"),
+    "ENDINGS",
+    "MODALITIES",
+    "Segment",
+    "Volume",
+    "VolumeError",
+    "read_label",
+    "read_segments",
+    "read_volume",
+    "write_label",
+    "write_volume",
 ]
 
 # What the libraries raise on a file that is cut off or is not what its ending says.
@@ -139,6 +147,19 @@ def read_label(path: str | Path, *, series: str | None = None) -> Volume:
     return _volume_of(path, stored._replace(array=array, modality="other"))
 
 
+def read_segments(path: str | Path) -> tuple[Segment, ...]:
+    """The segments of a .seg.nrrd, whose ``value`` is that of ``read_label``, without its voxels; () of other files.
+
+    Raises:
+        VolumeError: missing or damaged.
+    """
+    path = Path(path)
+    if not path.exists():
+        raise VolumeError(f"there is no file or folder {path}")
+    with _damage_reported(path):
+        return segments_of(path)
+
+
 def _whole(array: np.ndarray, step: float, path: Path) -> np.ndarray:
     """Floats that are whole numbers, or were before they were stored in steps.
 
@@ -153,7 +174,8 @@ def _whole(array: np.ndarray, step: float, path: Path) -> np.ndarray:
         off = np.abs(array - whole).max(initial=0)
         if off == 0:
             return whole
-        if step < 1 and off < min(step, 0.5) and len(np.unique(array)) == len(np.unique(whole)):
+        reach = min(0.5, step + 1e-6 * whole.max())  # the scale factor itself is a float32
+        if 0 < step < 1 and off < reach and len(np.unique(array)) == len(np.unique(whole)):
             return whole
     raise VolumeError(f"labels in {path} must be whole numbers from 0, got others; is this an image?")
 

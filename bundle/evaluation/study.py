@@ -287,5 +287,5 @@ def _bytes_of(place: str | Path) -> int:
 def _read_case(item: Mapping[str, Any]) -> VolumeCase:
     annotated = item.get("labelled")
     about = None if annotated is None else tuple(annotated)
-    image = read_volume(item["image"], modality=item.get("modality"))
+    image = read_volume(item["image"], modality=item.get("read_as"))
     return VolumeCase(str(item["patient"]), image, check_grid(image, read_label(item["label"])), about)

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from bundle.errors import PromptError
+from bundle.transforms.frames import nearest_index
 
 
 def _no_points() -> np.ndarray:
@@ -76,8 +77,8 @@ def _array(values: object, what: str, width: int) -> np.ndarray:
 
 
 def _check_inside(points: np.ndarray, shape: Sequence[int]) -> None:
-    rounded = np.round(points)
-    outside = ((rounded < 0) | (rounded >= np.asarray(shape))).any(axis=1)
+    indices = nearest_index(points, shape)
+    outside = ((indices < 0) | (indices >= np.asarray(shape))).any(axis=1)
     if outside.any():
         point = points[outside][0].tolist()
         raise PromptError(f"point {point} lies outside the volume of {tuple(shape)} voxels; move it inside")

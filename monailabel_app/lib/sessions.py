@@ -32,29 +32,35 @@ class ImageSessions:
     usable for the request that holds it.
     """
 
-    def __init__(self, segmenter: Segmenter, *, max_images: int = 8, max_bytes: int = 4 * 2**30) -> None:
+    def __init__(
+        self, segmenter: Segmenter, *, max_images: int = 8, max_bytes: int = 4 * 2**30, modality: str | None = None
+    ) -> None:
         """Args:
         segmenter: opens the sessions.
         max_images: images kept open.
         max_bytes: memory of their voxels; the newest image stays open even if it is larger.
+        modality: of every image of which a request says nothing else; None is what its file says.
         """
         self._segmenter = segmenter
         self._max_images = max_images
         self._max_bytes = max_bytes
+        self._modality = modality
         self._images: OrderedDict[Hashable, Future[OpenImage]] = OrderedDict()
         self._lock = threading.Lock()
 
-    def open(self, path: Path, *, key: Hashable | None = None) -> OpenImage:
+    def open(self, path: Path, *, key: Hashable | None = None, modality: str | None = None) -> OpenImage:
         """The open image of a file or DICOM folder.
 
         Args:
             path: the image.
             key: its identity; by default ``file_identity``, so that a replaced file is read again.
+            modality: what kind of values it holds, see ``read_volume``; one image read in two ways is open twice.
 
         Raises:
             VolumeError: the image cannot be read.
         """
-        key = file_identity(path) if key is None else key
+        modality = modality or self._modality
+        key = file_identity(path) if key is None else key, modality
         with self._lock:
             future = self._images.get(key)
             is_new = future is None
@@ -62,15 +68,15 @@ class ImageSessions:
                 future = self._images[key] = Future()
             self._images.move_to_end(key)
         if is_new:
-            self._read(path, key, future)
+            self._read(path, key, modality, future)
         return future.result()
 
     def __len__(self) -> int:
         return len(self._images)
 
-    def _read(self, path: Path, key: Hashable, future: Future[OpenImage]) -> None:
+    def _read(self, path: Path, key: Hashable, modality: str | None, future: Future[OpenImage]) -> None:
         try:
-            volume = read_volume(path)
+            volume = read_volume(path, modality=modality)
             future.set_result(OpenImage(volume, self._segmenter.open(volume)))
         except BaseException as error:
             with self._lock:

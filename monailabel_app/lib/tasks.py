@@ -62,7 +62,7 @@ class SamTask(InferTask):
         started = time.perf_counter()
         path = Path(request[wire.IMAGE])
         form = wire.ReplyFormat.of(request, path)
-        image = self._sessions.open(path, key=request.get(wire.IMAGE_KEY))
+        image = self._sessions.open(path, key=request.get(wire.IMAGE_KEY), modality=wire.read_modality(request))
         opened = time.perf_counter() - started
         click = read_request(
             request,
@@ -72,6 +72,7 @@ class SamTask(InferTask):
             names=self._names,
         )
         labels, params = _segment(image, click)
+        params[wire.MODALITY] = image.volume.modality
         before = time.perf_counter()
         file = Path(self._results.name, f"{uuid.uuid4().hex}{form.extension}")
         write_label(labels, image.volume, file, dtype=form.dtype, compress=form.compress)

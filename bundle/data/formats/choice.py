@@ -7,7 +7,7 @@ from functools import partial
 from pathlib import Path
 
 from bundle.data.formats import dicom, itk, medsam, nifti, picture, seg_nrrd
-from bundle.data.formats.stored import Stored
+from bundle.data.formats.stored import Segment, Stored
 from bundle.errors import VolumeError
 
 PICTURES = (".png", ".jpg", ".jpeg", ".tif", ".tiff")
@@ -32,7 +32,7 @@ def reader_of(path: Path, *, is_label: bool, series: str | None) -> Callable[[Pa
         return partial(dicom.read_dicom_folder, series=series)
     if ending in (".nii.gz", ".nii"):
         return nifti.read_nifti
-    if ending in (".nrrd", ".seg.nrrd") and seg_nrrd.has_segments(path):
+    if _is_segmentation(path):
         return partial(seg_nrrd.read_segmentation, is_label=is_label)
     if ending in (".nrrd", ".seg.nrrd", ".nhdr", ".mha", ".mhd"):
         return itk.read_itk
@@ -43,6 +43,15 @@ def reader_of(path: Path, *, is_label: bool, series: str | None) -> Callable[[Pa
     if ending == ".dcm" or _has_dicom_magic(path):
         return dicom.read_dicom_file
     raise VolumeError(f"cannot tell the format of {path}; expected one of {', '.join(ENDINGS)} or a DICOM folder")
+
+
+def segments_of(path: Path) -> tuple[Segment, ...]:
+    """The segments that a file names; none in other formats than 3D Slicer's segmentations."""
+    return seg_nrrd.read_segments(path) if _is_segmentation(path) else ()
+
+
+def _is_segmentation(path: Path) -> bool:
+    return ending_of(path) in (".nrrd", ".seg.nrrd") and path.is_file() and seg_nrrd.has_segments(path)
 
 
 def writer_of(path: Path, *, key: str) -> Callable[..., None]:

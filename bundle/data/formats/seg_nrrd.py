@@ -63,7 +63,8 @@ def read_segmentation(path: Path, *, is_label: bool) -> Stored:
     numbered = _numbered(content["segments"])
     for segment, layer, _ in numbered:
         if not 0 <= layer < len(layers):
-            raise VolumeError(f"segment {segment.name!r} of {path} lies in layer {layer}, expected 0 to {len(layers) - 1}")
+            last = len(layers) - 1
+            raise VolumeError(f"segment {segment.name!r} of {path} lies in layer {layer}, expected 0 to {last}")
     array = _flattened(layers, numbered, path)
     segments = tuple(segment for segment, _, _ in numbered)
     return Stored(array, LPS_TO_RAS @ np.asarray(content["ijkToLPS"], dtype=np.float64), segments=segments)
@@ -90,7 +91,7 @@ def _numbered(fields: Sequence[Mapping[str, Any]]) -> list[tuple[Segment, int, i
     stored = [int(segment.get("labelValue", 1)) for segment in fields]
     is_clear = len(set(stored)) == len(stored) and min(stored) > 0
     values = stored if is_clear else range(1, len(stored) + 1)
-    names = [str(segment.get("name") or segment.get("id") or value) for segment, value in zip(fields, values, strict=True)]
+    names = [str(about.get("name") or about["id"]) for about in fields]  # slicerio invents ids where there are none
     names = [f"{name} ({value})" if names.count(name) > 1 else name for name, value in zip(names, values, strict=True)]
     colors = [tuple(segment["color"]) if len(segment.get("color", ())) == 3 else None for segment in fields]
     segments = [Segment(*parts) for parts in zip(names, values, colors, strict=True)]
