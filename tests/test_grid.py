@@ -75,7 +75,7 @@ def test_a_label_map_that_was_moved_is_refused_with_the_distance(shift):
 def test_mirrored_and_moved_at_once_is_refused():
     moved = turned(volume(), (1, 0, 2), (True, False, True))
     moved.affine[:3, 3] += 100
-    with pytest.raises(VolumeError, match="173.2 mm off"):
+    with pytest.raises(VolumeError, match=r"173\.2 mm off"):
         check_grid(volume(), moved)
 
 

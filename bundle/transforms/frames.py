@@ -157,7 +157,7 @@ class SliceFrame:
             points: (N, 3) voxel indices (i, j, k), integer or float; integers are voxel centres.
 
         Returns:
-            (N, 2) float (x, y) pixels, and (N,) int slice indices by ``nearest_index``; neither is clipped to the volume.
+            (N, 2) float (x, y) pixels, and (N,) int slice indices (``nearest_index``); neither is clipped.
         """
         points = np.asarray(points, dtype=np.float64).reshape(-1, 3)
         x, y = points[:, self.col_axis], points[:, self.row_axis]

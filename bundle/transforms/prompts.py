@@ -90,7 +90,7 @@ def _ordered_box(box: object, shape: Sequence[int]) -> np.ndarray:
         raise PromptError(f"box must be two corners of three indices, got {corners.tolist()}")
     low, high = corners.min(axis=0), corners.max(axis=0)
     last = np.asarray(shape) - 1
-    if (high < 0).any() or (low > last).any():
+    if (nearest_index(high, shape) < 0).any() or (nearest_index(low, shape) > last).any():
         raise PromptError(f"box {corners.tolist()} does not meet the volume of {tuple(shape)} voxels; move it inside")
     return np.stack([low.clip(0, last), high.clip(0, last)])
 

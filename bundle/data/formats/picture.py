@@ -1,4 +1,4 @@
-"""Pictures: PNG, JPEG and TIFF by Pillow, colours of 16 bits by OpenCV, because Pillow keeps 8 bits of those.
+"""Pictures: PNG, JPEG and TIFF by Pillow, colours of 16 bits by tifffile and OpenCV, for Pillow keeps 8 bits of those.
 
 A picture is read the way viewers show it: turned by its orientation tag (EXIF or TIFF), palettes resolved, opacity
 dropped. The pages of a TIFF are slices; what is no volume (channels, time points, pages of several sizes) is refused.
@@ -30,6 +30,8 @@ _PNG_SPACING = "monai-sam spacing"
 _ORIENTATION = 274  # tag of EXIF and TIFF
 # The axes of a TIFF as tifffile names them: rows, columns, samples of a colour; slices, pages of no stated meaning.
 _AXES_OF_VOLUMES = frozenset("YXSZIQ")
+# Compressions that tifffile decodes without further packages: none, both kinds of deflate, PackBits.
+_TIFFFILE_DECODES = (1, 8, 32946, 32773)
 _AXIS_NAMES = {"C": "channels", "T": "time points", "A": "angles", "P": "phases", "R": "tiles", "E": "wavelengths"}
 
 
@@ -102,16 +104,32 @@ def _is_deep_colour(picture: Image.Image) -> bool:
 
 
 def _deep_pages(path: Path, picture: Image.Image) -> Iterator[np.ndarray]:
-    orientation = picture.getexif().get(_ORIENTATION, 1)
-    # OpenCV turns a TIFF upright by itself, but fails where rows become columns.
-    if picture.format == "TIFF" and orientation > 4:
-        raise VolumeError(f"{path} holds colours of 16 bits turned by its orientation tag; save it upright")
-    found, pages = cv2.imreadmulti(str(path), flags=cv2.IMREAD_UNCHANGED)
-    if not found or len(pages) != getattr(picture, "n_frames", 1):
-        raise VolumeError(f"cannot read {path}, its colours of 16 bits are damaged or compressed in an unknown way")
+    if picture.mode == "CMYK":
+        raise VolumeError(f"{path} holds printing colours (CMYK) of 16 bits; save it as RGB")
+    if picture.format == "TIFF":
+        pages, orientation = _deep_tiff(path)
+    else:
+        page = cv2.imread(str(path), cv2.IMREAD_UNCHANGED)
+        if page is None:
+            raise VolumeError(f"cannot read {path}, its colours of 16 bits are damaged")
+        pages, orientation = page[None, ..., 2::-1], picture.getexif().get(_ORIENTATION, 1)  # blue comes first
     for page in pages:
-        colour = page[..., :3][..., ::-1]  # OpenCV's are blue, green, red
-        yield colour if picture.format == "TIFF" else _upright(colour, orientation)
+        yield _upright(page[..., :3], orientation)
+
+
+def _deep_tiff(path: Path) -> tuple[np.ndarray, int]:
+    """(K, J, I, S) of a TIFF as it is stored, and its orientation tag."""
+    with tifffile.TiffFile(path) as tiff:
+        series, first = tiff.series[0], tiff.pages[0]
+        orientation = first.tags.valueof(_ORIENTATION, 1)
+        if first.compression in _TIFFFILE_DECODES:
+            array = np.moveaxis(series.asarray(), series.axes.index("S"), -1)
+            return array.reshape(-1, *array.shape[-3:]), orientation
+        # OpenCV knows LZW, but not separate planes, and turns some orientations by itself and fails at the others.
+        found, pages = cv2.imreadmulti(str(path), flags=cv2.IMREAD_UNCHANGED)
+        if not found or first.planarconfig != 1 or orientation != 1 or len(pages) != len(tiff.pages):
+            raise VolumeError(f"cannot read the compressed colours of 16 bits in {path}; save it without compression")
+        return np.stack(pages)[..., 2::-1], orientation
 
 
 def _upright(page: np.ndarray, orientation: int) -> np.ndarray:
