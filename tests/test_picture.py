@@ -120,6 +120,27 @@ def test_channels_and_time_points_of_imagej_are_refused_by_name(tmp_path, shape,
         read_volume(tmp_path / "a.tif")
 
 
+@pytest.mark.parametrize("kind", ["uint32", "int16", "int64", "float32", "float64"])
+@pytest.mark.parametrize("compression", [None, "zlib"])
+def test_grey_values_of_other_types_are_kept(tmp_path, kind, compression):
+    grey = (DEEP[..., 0].astype(kind) * (1 if kind == "int16" else 1000)) * (2 if kind == "uint32" else -1)
+    tifffile.imwrite(tmp_path / "a.tif", grey.astype(kind), compression=compression)
+    np.testing.assert_allclose(read_volume(tmp_path / "a.tif").array[:, :, 0].T, grey)
+
+
+def test_instances_numbered_with_32_bits_are_kept(tmp_path):
+    labels = np.array([[0, 4_000_000_000], [614_454_277, 1]], np.uint32)
+    tifffile.imwrite(tmp_path / "a.tif", labels)
+    np.testing.assert_array_equal(read_label(tmp_path / "a.tif").array[:, :, 0].T, labels)
+
+
+def test_printing_colours_of_16_bits_are_refused(tmp_path):
+    opaque = np.concatenate([DEEP, DEEP[..., :1]], axis=2)
+    tifffile.imwrite(tmp_path / "a.tif", opaque, photometric="separated")
+    with pytest.raises(VolumeError, match="SEPARATED"):
+        read_volume(tmp_path / "a.tif")
+
+
 def test_channels_of_ome_are_refused_by_name(tmp_path):
     tifffile.imwrite(tmp_path / "a.ome.tif", np.zeros((2, 4, 6, 5), np.uint8), metadata={"axes": "CZYX"})
     with pytest.raises(VolumeError, match="2 channels"):
