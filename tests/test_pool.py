@@ -93,6 +93,21 @@ def test_a_layouts_items_are_read_with_what_was_annotated(patient, tmp_path):
     assert len({part.key for part in pool if part.patient == "a"}) == sum(part.patient == "a" for part in pool)
 
 
+def test_a_label_map_stored_in_another_order_lies_on_its_image_and_a_word_overrules_the_guess(patient, tmp_path):
+    volume, labels = patient
+    write_volume(volume, tmp_path / "scan.nii.gz")
+    flip = np.diag([-1.0, -1, 1, 1])
+    flip[:2, 3] = np.subtract(labels.shape[:2], 1)
+    mirrored = Volume(labels.array[::-1, ::-1], labels.affine @ flip)
+    write_label(mirrored.array, mirrored, tmp_path / "label.nrrd")
+    item = {"image": str(tmp_path / "scan.nii.gz"), "label": str(tmp_path / "label.nrrd"), "patient": "p"}
+    pool = read_pool([item], contract=CONTRACT)
+    for part, wanted in zip(pool, cut(patient), strict=True):
+        np.testing.assert_array_equal(part.labels, wanted.labels)
+    assert {part.modality for part in pool} == {"CT"}
+    assert {part.modality for part in read_pool([item | {"read_as": "other"}], contract=CONTRACT)} == {"other"}
+
+
 def test_files_of_one_name_stay_apart_and_dots_in_names_are_kept(patient, tmp_path):
     volume, labels = patient
     items = []

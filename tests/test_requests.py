@@ -240,6 +240,12 @@ def test_a_file_that_cannot_be_written_is_refused(params):
         ReplyFormat.of(params | {"result_extension": params.get("result_extension", ".nrrd")}, Path("a.nrrd"))
 
 
+def test_a_modality_is_one_of_three_words():
+    assert [wire.read_modality({"modality": value}) for value in ("CT", None, "")] == ["CT", None, None]
+    with pytest.raises(RequestError, match="CT, other, windowed"):
+        wire.read_modality({"modality": "MR"})
+
+
 def test_switches_may_be_text():
     texts = {"a": True, "b": "True", "c": 1, "d": "false", "e": None, "f": 0}
     assert [read_flag(texts, name) for name in "abcdefg"] == [True, True, True, False, False, False, False]

@@ -33,8 +33,9 @@ from bundle.data.volume import Volume, VolumeError, read_label, read_volume
 from bundle.errors import PrepareError
 from bundle.transforms.contract import Contract
 
-# Of what lies on disk: another number makes all existing results stale. 2: pictures have their spacing.
-_FORMAT = 2
+# Of what lies on disk: another number makes all existing results stale. 2: pictures have their spacing. 3: label maps
+# are brought onto their images, and CT is told by its air.
+_FORMAT = 3
 _LARGEST_VALUE = 2**16 - 1
 
 

@@ -275,7 +275,9 @@ def _volumes_identity(items: Iterable[Mapping[str, Any]], keys: Iterable[str], a
 
     Reading them all would cost as much as evaluating them; their times would make a copy of the data another one.
     """
-    sizes = [f"{_bytes_of(item['image'])} {_bytes_of(item['label'])}" for item in items]
+    sizes = [
+        f"{_bytes_of(item['image'])} {_bytes_of(item['label'])} {item.get('read_as', '')}".strip() for item in items
+    ]
     return hashlib.sha256("\n".join([f"axis {axis}", *keys, *sizes]).encode()).hexdigest()
 
 
