@@ -15,23 +15,25 @@ from monailabel_app.lib.datastore import StudyFolder
 from monailabel_app.lib.labels import read_label_names
 from monailabel_app.lib.sessions import ImageSessions
 from monailabel_app.lib.tasks import SamTask
+from monailabel_app.lib.wire import read_modality
 
 logger = logging.getLogger(__name__)
 
-OPTIONS = {"family", "checkpoint", "device", "labels"}
+OPTIONS = {"family", "checkpoint", "device", "labels", "modality"}
 
 
 class MonaiSam(MONAILabelApp):
-    """Options (``--conf name value``): family, checkpoint, device, labels (names with commas between them).
+    """Options (``--conf name value``): family, checkpoint, device, labels (names with commas between them), modality.
 
     Raises:
-        ValueError: an unknown option, a family or checkpoint that cannot be loaded.
+        ValueError: an unknown option or modality, a family or checkpoint that cannot be loaded.
     """
 
     def __init__(self, app_dir: str, studies: str, conf: dict[str, str]) -> None:
         names = read_label_names(conf.get("labels"))
         if unknown := sorted(set(conf) - OPTIONS):
             raise ValueError(f"unknown option {unknown[0]!r} in --conf; this app knows {', '.join(sorted(OPTIONS))}")
+        self._modality = read_modality(conf)
         self._segmenter = Segmenter.from_family(
             conf.get("family", "default"), checkpoint=conf.get("checkpoint"), device=conf.get("device")
         )
@@ -48,7 +50,7 @@ class MonaiSam(MONAILabelApp):
 
     def init_infers(self) -> dict[str, InferTask]:
         """The two tasks; they share their open images."""
-        sessions = ImageSessions(self._segmenter)
+        sessions = ImageSessions(self._segmenter, modality=self._modality)
         logger.info("Model family: %s", self._segmenter.family.name)
         return {
             "sam_2d": SamTask(sessions, dimension=2, names=self.labels),

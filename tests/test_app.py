@@ -84,6 +84,13 @@ def test_an_image_is_opened_once(ct):
     assert opener.opened == 1
 
 
+def test_what_kind_of_values_an_image_holds_may_be_said_for_all_or_with_a_request(ct):
+    sessions = ImageSessions(Opener(), modality="CT")
+    assert sessions.open(ct).volume.modality == "CT"
+    assert sessions.open(ct, modality="other").volume.modality == "other"
+    assert sessions.open(ct) is sessions.open(ct, modality="CT")
+
+
 def test_two_requests_at_once_open_an_image_once(ct):
     sessions = ImageSessions(opener := Opener(delay=0.05))
     threads = [threading.Thread(target=sessions.open, args=(ct,)) for _ in range(4)]

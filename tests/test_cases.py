@@ -10,7 +10,7 @@ from dicom_files import numbered, write_slice, write_stack
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bundle.data.volume import Volume, read_volume, write_label, write_volume
+from bundle.data.volume import Volume, VolumeError, read_volume, write_label, write_volume
 from bundle.inference.cases import CaseError, CaseFiles, ReadCase, boxes_of_label, find_cases, label_names
 
 SHAPE = (12, 10, 8)
@@ -191,8 +191,8 @@ def test_a_label_without_the_named_objects_is_refused(tmp_path):
 
 def test_a_label_on_another_grid_is_refused(tmp_path):
     image, label = volume_and_label(tmp_path, offset=3.0)
-    with pytest.raises(CaseError, match=r"3\.0 mm off its image"):
+    with pytest.raises(VolumeError, match=r"3\.0 mm off its image"):
         ReadCase()(CaseFiles("ct", image, label=label))
     flat = Volume(np.ones((3, 3, 1), np.uint8), np.eye(4))
-    with pytest.raises(CaseError, match="resample it"):
+    with pytest.raises(VolumeError, match="resample it"):
         ReadCase()(CaseFiles("ct", image, label=write_label(flat.array, flat, tmp_path / "flat.nii.gz")))

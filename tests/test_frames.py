@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from nibabel.orientations import axcodes2ornt, inv_ornt_aff, ornt_transform
 from scipy.spatial.transform import Rotation
 
-from bundle.transforms.frames import PLANES, FrameError, SliceFrame
+from bundle.transforms.frames import PLANES, FrameError, SliceFrame, nearest_index
 
 SIZES = st.tuples(*[st.integers(1, 7)] * 3)
 
@@ -38,6 +38,18 @@ def test_a_slice_put_back_is_the_slice_that_was_cut(shape, affine, plane, data):
     for slice_index in range(frame.depth):
         frame.insert(rebuilt, slice_index, frame.extract(volume, slice_index))
     np.testing.assert_array_equal(rebuilt, volume)
+
+
+@given(st.floats(-1e6, 1e6), st.integers(1, 2000))
+def test_a_position_lies_in_the_voxel_whose_centre_is_nearest(position, size):
+    index = int(nearest_index(position, size))
+    assert abs(index - position) <= 0.5 + 1e-9
+
+
+def test_between_two_voxels_the_higher_one_counts_and_behind_the_last_centre_the_last_one():
+    positions = [-0.51, -0.5, 0.5, 1.5, 2.5, 3.4, 3.5, 3.51, 4.0]
+    assert nearest_index(positions, 4).tolist() == [-1, 0, 1, 2, 3, 3, 3, 4, 4]
+    assert nearest_index([[1.5, 2.5, 3.5]], (2, 3, 9)).tolist() == [[1, 2, 4]]
 
 
 @given(SIZES, affines(), st.integers(0, 2), st.data())

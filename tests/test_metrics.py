@@ -192,6 +192,13 @@ def test_label_maps_of_floats_are_taken_only_when_they_are_whole():
         evaluate_label_map(prediction * 0.5, truth, labels={"liver": 1})
 
 
+@pytest.mark.parametrize("value", [65536, 614_454_277, 2**32 - 1])
+def test_a_label_may_be_as_large_as_an_atlas_has_it(value):
+    prediction, truth = (np.where(labels == 1, value, labels).astype(np.uint32) for labels in label_maps())
+    assert evaluate_label_map(prediction, truth, labels={"thalamus": value, "no": 77})[0].dsc == 1
+    assert evaluate_label_map(prediction.astype(float), truth, labels={"thalamus": value})[0].dsc == 1
+
+
 def test_background_is_not_an_organ():
     with pytest.raises(MetricError, match="background"):
         evaluate_label_map(*label_maps(), labels={"background": 0})

@@ -20,7 +20,7 @@ from bundle.data.pool import (
     stack_slices,
     without_labels,
 )
-from bundle.data.volume import Volume, write_label, write_volume
+from bundle.data.volume import Volume, VolumeError, write_label, write_volume
 
 
 @pytest.fixture(scope="module")
@@ -76,7 +76,7 @@ def test_an_unlabelled_volume_keeps_every_slice_and_no_organ(patient):
 
 
 def test_image_and_label_must_have_one_shape(patient):
-    with pytest.raises(ValueError, match=r"one shape, got \(40, 36, 12\) and"):
+    with pytest.raises(VolumeError, match=r"\(40, 36, 10\) voxels and its image \(40, 36, 12\)"):
         cut((patient[0], make_phantom(shape=(40, 36, 10), spacing=(9.0, 9.0, 24.0), seed=1)[1]))
 
 
@@ -101,6 +101,21 @@ def test_an_item_chooses_its_dicom_series(tmp_path):
     with pytest.raises(ValueError, match=r'one with "series" in its item of the data list: 1\.2\.3\.4, 1\.2\.3\.5'):
         read_pool([item], contract=CONTRACT)
     assert len(read_pool([{**item, "series": "1.2.3.4"}], contract=CONTRACT)) == 3
+
+
+def test_a_label_map_stored_in_another_order_lies_on_its_image_and_a_word_overrules_the_guess(patient, tmp_path):
+    volume, labels = patient
+    write_volume(volume, tmp_path / "scan.nii.gz")
+    flip = np.diag([-1.0, -1, 1, 1])
+    flip[:2, 3] = np.subtract(labels.shape[:2], 1)
+    mirrored = Volume(labels.array[::-1, ::-1], labels.affine @ flip)
+    write_label(mirrored.array, mirrored, tmp_path / "label.nrrd")
+    item = {"image": str(tmp_path / "scan.nii.gz"), "label": str(tmp_path / "label.nrrd"), "patient": "p"}
+    pool = read_pool([item], contract=CONTRACT)
+    for part, wanted in zip(pool, cut(patient), strict=True):
+        np.testing.assert_array_equal(part.labels, wanted.labels)
+    assert {part.modality for part in pool} == {"CT"}
+    assert {part.modality for part in read_pool([item | {"read_as": "other"}], contract=CONTRACT)} == {"other"}
 
 
 def test_files_of_one_name_stay_apart_and_dots_in_names_are_kept(patient, tmp_path):

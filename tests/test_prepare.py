@@ -22,7 +22,7 @@ from bundle.data.prepare import Preparation, PrepareError, prepare, unified_labe
 from bundle.data.slice_files import STORAGES
 from bundle.data.slices import SliceFilters
 from bundle.data.splits import check_disjoint, split_items
-from bundle.data.volume import read_label, read_volume, write_label, write_volume
+from bundle.data.volume import Volume, read_label, read_volume, write_label, write_volume
 from bundle.networks.families import load_family
 from bundle.transforms.frames import SliceFrame
 
@@ -203,6 +203,30 @@ def test_the_report_says_what_was_dropped_and_which_organ_vanished(tmp_path, dat
 def test_names_decide_the_numbers_where_values_disagree():
     assert unified_labels([{"labels": {"b": 2, "a": 7}}, {"labels": {"b": 2}}]) == {"b": 2, "a": 7}
     assert unified_labels([{"labels": {"liver": 255}}, {"labels": {"aorta": 255}}]) == {"aorta": 1, "liver": 2}
+
+
+def test_numbers_that_no_png_holds_are_given_smaller_ones():
+    assert unified_labels([{"labels": {"thalamus": 614_454_277, "cortex": 5}}]) == {"cortex": 1, "thalamus": 2}
+
+
+def test_a_label_map_of_an_atlas_in_another_order_is_prepared_on_its_image(tmp_path):
+    image = Volume(np.random.default_rng(0).integers(0, 99, (20, 20, 6)).astype(np.int16), np.diag([2.0, 2, 5, 1]))
+    labels = np.zeros(image.shape, np.uint32)
+    labels[2:8, 3:9] = 614_454_277
+    flip = np.diag([-1.0, 1, 1, 1])
+    flip[0, 3] = 19
+    write_volume(image, tmp_path / "a.nrrd")
+    mirrored = Volume(labels[::-1], image.affine @ flip)
+    write_label(mirrored.array, mirrored, tmp_path / "a_label.nrrd")
+    item = {"image": str(tmp_path / "a.nrrd"), "label": str(tmp_path / "a_label.nrrd"), "patient": "p"}
+    item |= {"labels": {"thalamus": 614_454_277}, "labelled": [614_454_277], "split": "training"}
+    report = prepare([item], tmp_path / "out", preparation())
+    assert (report["failed"], report["slices"]) == ({}, 6)
+    first = json.loads((tmp_path / "out/datalist.json").read_text())["training"][0]
+    picture, label = read_volume(tmp_path / "out" / first["image"]), read_label(tmp_path / "out" / first["label"])
+    frame = SliceFrame.of_plane(image.shape, image.affine, "axial")
+    np.testing.assert_array_equal(label.array[:, :, 0].T, frame.extract(labels > 0, 0))
+    assert picture.shape == label.shape
 
 
 def test_options_that_do_not_fit_are_refused(tmp_path, dataset):

@@ -6,7 +6,10 @@ import json
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
+from bundle.transforms.frames import SliceFrame
 from bundle.transforms.prompts import ObjectPrompts, PromptError, read_prompts
 
 SHAPE = (10, 20, 30)
@@ -15,6 +18,26 @@ SHAPE = (10, 20, 30)
 def test_corners_are_put_in_order_and_clipped():
     box = ObjectPrompts(box=np.array([[9, 25, 3], [-2, 4, 12]])).validated(SHAPE).box
     np.testing.assert_array_equal(box, [[0, 4, 3], [9, 19, 12]])
+
+
+@given(st.tuples(*[st.sampled_from([-0.5, 0.0, 4.5, 8.5, "last", "edge"])] * 3))
+def test_a_point_or_box_in_the_outer_half_of_a_voxel_at_the_border_lies_in_the_volume(place):
+    point = [{"last": size - 1.0, "edge": size - 0.5}.get(p, p) for p, size in zip(place, SHAPE, strict=True)]
+    prompts = ObjectPrompts(points=[point], point_labels=[1], box=np.array([point, point])).validated(SHAPE)
+    for axis in range(3):
+        frame = SliceFrame.along(SHAPE, np.eye(4), axis)
+        ((index,), (low, high)) = (frame.to_pixels(where)[1] for where in (prompts.points, prompts.box))
+        assert 0 <= index < frame.depth
+        assert abs(index - point[axis]) <= 0.5
+        assert low == high == index
+
+
+@pytest.mark.parametrize("beyond", [[-0.51, 0, 0], [0, 19.51, 0], [0, 0, 29.51]])
+def test_a_point_beyond_the_border_does_not(beyond):
+    with pytest.raises(PromptError, match="outside"):
+        ObjectPrompts(points=[beyond], point_labels=[1]).validated(SHAPE)
+    with pytest.raises(PromptError, match="does not meet"):
+        ObjectPrompts(box=np.array([beyond, beyond])).validated(SHAPE)
 
 
 @pytest.mark.parametrize(

@@ -105,6 +105,20 @@ def test_without_a_shown_slice_the_last_foreground_point_decides():
     assert request.index == 5
 
 
+@pytest.mark.parametrize("k", [8.5, 2.5, 3.5, -0.5, 19.5])
+@pytest.mark.parametrize("offset", [None, 0, 1])
+def test_prompts_between_two_slices_are_answered_on_one_of_them_and_on_the_one_shown(k, offset):
+    depth = SHAPE[2]
+    on = [index for index in (int(np.floor(k)), int(np.ceil(k))) if 0 <= index < depth]
+    shown = None if offset is None else on[min(offset, len(on) - 1)]
+    params = {"foreground": [[5, 5, k]], "roi": [0, 9, 0, 9, k, k], "slice": shown}
+    request = read(params, dimension=2)
+    assert request.index == (on[-1] if shown is None else shown)
+    assert only(request).points.tolist() == [[5, 5, request.index]]
+    assert only(request).box[:, 2].tolist() == [request.index] * 2
+    assert read(params | {"slice": None}, dimension=3).index is None
+
+
 def test_a_2d_request_flattens_the_roi_onto_the_slice_of_its_points():
     request = read({"foreground": [[5, 5, 6]], "roi": [0, 9, 0, 9, 2, 8], "slice": 6}, dimension=2)
     assert only(request).box.tolist() == [[0, 0, 6], [9, 9, 6]]
@@ -224,6 +238,12 @@ def test_type_and_compression_are_obeyed():
 def test_a_file_that_cannot_be_written_is_refused(params):
     with pytest.raises(RequestError, match="must be one of"):
         ReplyFormat.of(params | {"result_extension": params.get("result_extension", ".nrrd")}, Path("a.nrrd"))
+
+
+def test_a_modality_is_one_of_three_words():
+    assert [wire.read_modality({"modality": value}) for value in ("CT", None, "")] == ["CT", None, None]
+    with pytest.raises(RequestError, match="CT, other, windowed"):
+        wire.read_modality({"modality": "MR"})
 
 
 def test_switches_may_be_text():

@@ -12,7 +12,7 @@ from training_room import CONTRACT, make_network
 
 from bundle.data.phantom import make_phantom
 from bundle.data.pool import resized
-from bundle.data.volume import read_label, write_label, write_volume
+from bundle.data.volume import Volume, read_label, write_label, write_volume
 from bundle.evaluation.automatic import AutomaticModel
 from bundle.evaluation.baselines import ellipse, otsu
 from bundle.evaluation.evaluator import open_with_baseline
@@ -182,3 +182,18 @@ def test_a_limit_takes_images_from_the_whole_list():
     assert spread(range(10), 3) == [0, 4, 9]
     assert spread(range(3), None) == spread(range(3), 5) == [0, 1, 2]
     assert spread(range(3), 1) == [0]
+
+
+def test_a_case_whose_label_map_was_stored_in_another_order_is_scored_on_its_image(tmp_path):
+    image, labels, _ = make_phantom(shape=(30, 28, 8), spacing=(9, 9, 20), seed=0)
+    write_volume(image, tmp_path / "image.nii.gz")
+    flip = np.diag([-1.0, -1, 1, 1])
+    flip[:2, 3] = 29, 27
+    mirrored = Volume(labels.array[::-1, ::-1], labels.affine @ flip)
+    write_label(mirrored.array, mirrored, tmp_path / "label.nii.gz")
+    item = {"image": tmp_path / "image.nii.gz", "label": tmp_path / "label.nii.gz", "patient": "p"}
+    options = {"organs": ORGANS, "protocols": ["box"], "folder": tmp_path / "run"}
+    ((_, read),) = VolumeStudy(predictor(), [item], **options).cases.items()
+    np.testing.assert_array_equal(read().labels.array, labels.array)
+    ((_, read),) = VolumeStudy(predictor(), [item | {"read_as": "other"}], **options).cases.items()
+    assert read().image.modality == "other"

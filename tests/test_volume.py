@@ -149,6 +149,19 @@ def test_medsam_archives_are_zyx_with_xyz_spacing(tmp_path):
     assert read_label(tmp_path / "a.npz").array[3, 2, 1] == images[1, 2, 3] % 4
 
 
+@pytest.mark.parametrize("spacing", [0.5, (0.5, 0.6), "wide", [[1, 2, 3]]])
+def test_a_spacing_that_is_not_three_numbers_is_named(tmp_path, spacing):
+    np.savez(tmp_path / "a.npz", imgs=np.zeros((2, 3, 4), np.uint8), spacing=spacing)
+    with pytest.raises(VolumeError, match="spacing"):
+        read_volume(tmp_path / "a.npz")
+
+
+def test_a_medsam_archive_is_placed_only_by_an_affine(tmp_path):
+    np.savez(tmp_path / "a.npz", imgs=np.zeros((2, 3, 4), np.uint8))
+    assert not read_volume(tmp_path / "a.npz").placed
+    assert read_volume(write_volume(some_volume(), tmp_path / "b.npz")).placed
+
+
 @pytest.mark.parametrize(
     ("shape", "expected"), [((3, 4), (4, 3, 1)), ((3, 4, 3), (4, 3, 1)), ((2, 3, 4, 3), (4, 3, 2))]
 )
@@ -208,10 +221,10 @@ def test_a_missing_dicom_slice_is_noticed(tmp_path):
 
 
 def test_air_means_ct_and_a_caller_may_say_otherwise(tmp_path):
-    path = save_nifti(tmp_path / "a.nii", np.array([[[-200, 0]]], np.int16))
+    path = save_nifti(tmp_path / "a.nii", np.array([[[-1000, 0]]], np.int16))
     assert read_volume(path).modality == "CT"
     assert read_volume(path, modality="other").modality == "other"
-    assert read_volume(save_nifti(tmp_path / "b.nii", np.array([[[-199, 0]]], np.int16))).modality == "other"
+    assert read_volume(save_nifti(tmp_path / "b.nii", np.array([[[-800, 0]]], np.int16))).modality == "other"
     with pytest.raises(VolumeError, match="modality"):
         read_volume(path, modality="MRI")
 

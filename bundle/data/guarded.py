@@ -34,8 +34,8 @@ import numpy as np
 
 import bundle
 from bundle.data.limits import LIMITS, Limits, variable_of
-from bundle.data.volume import Volume
-from bundle.errors import VolumeError
+from bundle.data.volume import Segment, Volume
+from bundle.errors import SeriesError, VolumeError
 
 __all__ = ["read_label", "read_volume", "start"]
 
@@ -97,6 +97,8 @@ def _read(reader: str, path: Path, options: dict[str, Any], limits: Limits) -> V
     answer = json.loads(reply)
     if answer.get("is_out_of_memory"):
         raise _failure(path, f"takes more memory than {_limit('read_bytes', limits)}")
+    if "choose" in answer:
+        raise SeriesError(**answer["choose"])
     if "error" in answer:
         raise VolumeError(answer["error"])
     return _volume_of(answer, buffer, path)
@@ -117,7 +119,22 @@ def _volume_of(answer: dict[str, Any], buffer: Any, path: Path) -> Volume:
     if dtype.kind not in "uif" or math.prod(stored) * dtype.itemsize > len(buffer):
         raise _failure(path, "crashed")
     array = np.ndarray(stored, dtype, buffer).transpose(answer["axes"])
-    return Volume(array, np.asarray(answer["affine"], dtype=np.float64), answer["modality"], path)
+    other = answer["other_affine"]
+    return Volume(
+        array,
+        np.asarray(answer["affine"], dtype=np.float64),
+        answer["modality"],
+        path,
+        placed=answer["placed"],
+        other_affine=None if other is None else np.asarray(other, dtype=np.float64),
+        segments=tuple(map(_segment_of, answer["segments"])),
+        series=answer["series"],
+    )
+
+
+def _segment_of(answer: dict[str, Any]) -> Segment:
+    color = answer["color"]
+    return Segment(answer["name"], answer["value"], color if color is None else tuple(color))
 
 
 # ---- Linux: one process that forks -----------------------------------------------------------------------------------

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from bundle.data.volume import ENDINGS, Volume, read_label, read_volume
+from bundle.data.volume import ENDINGS, Volume, read_label, read_segments, read_volume
 from bundle.errors import LayoutError, SeriesError, VolumeError
 
 Item = dict[str, Any]
@@ -105,13 +105,13 @@ def patient_of(image: Path, pattern: str | None, *, channel: int = 0) -> str:
 
 
 def read_image(item: Mapping[str, Any]) -> Volume:
-    """The image of an item; its ``series`` chooses among several DICOM series or scans.
+    """The image of an item; its ``series`` chooses among several DICOM series or scans, ``read_as`` is its modality.
 
     Raises:
         VolumeError: it cannot be read.
     """
     try:
-        return read_volume(item["image"], series=item.get("series"))
+        return read_volume(item["image"], modality=item.get("read_as"), series=item.get("series"))
     except SeriesError as error:
         raise VolumeError(error.asked_with('"series" in its item of the data list')) from error
 
@@ -119,6 +119,16 @@ def read_image(item: Mapping[str, Any]) -> Volume:
 def values_in(label: Path) -> list[int]:
     """The values other than 0 in a label file, ascending."""
     return [int(value) for value in np.unique(read_label(label).array) if value != 0]
+
+
+def names_in(label: Path) -> dict[str, int]:
+    """Name -> value of a label file: its own segments' (.seg.nrrd), or "label_<value>" of each value that it shows."""
+    return segments_in(label) or {f"label_{value}": value for value in values_in(label)}
+
+
+def segments_in(label: Path) -> dict[str, int]:
+    """Name -> value of the segments that a .seg.nrrd names; empty for other files."""
+    return {segment.name: segment.value for segment in read_segments(label)}
 
 
 def moved(root: Path, relative: str) -> Path:

@@ -8,6 +8,8 @@ Every layout is a function of a root folder that returns items, plain dictionari
 - ``labels``: name -> value in the label file.
 - ``labelled``: the values that were annotated in this item. What else is in the image is *unlabelled*, not background.
 - ``split``: training, validation or test, only where the layout says so.
+- ``read_as``: "CT", "other" or "windowed", only where somebody said so; else ``read_volume`` finds out. (``modality``
+  of other people's data lists is a word for readers, as "MR" or "ultrasound".)
 
 Who a picture shows, nobody can tell from its name: layouts whose images may be pictures have ``patient``, a regular
 expression whose first group, on the image's stem, is the patient. Without it a volume is a patient, and pictures are
@@ -32,12 +34,15 @@ from bundle.data.layout_files import (
     make_item,
     match,
     moved,
+    names_in,
     patient_of,
     read_json,
+    segments_in,
     some,
     stem,
     values_in,
 )
+from bundle.data.modality import MODALITIES
 
 SPLITS = ("training", "validation", "test")
 
@@ -174,9 +179,8 @@ def medsam(root: str | Path, *, labels: Mapping[str, int] | None = None, patient
         pairs = [(path, path) for path in sorted(root.rglob("*.npz"))]
     items = []
     for image, label in pairs:
-        present = values_in(label)
-        names = labels or {f"label_{value}": value for value in present}
-        items.append(make_item(image, label, patient_of(image, patient), names, labelled=None if labels else present))
+        names = labels or names_in(label)
+        items.append(make_item(image, label, patient_of(image, patient), names))
     return some(items, root)
 
 
@@ -206,7 +210,8 @@ def monai_label(
 ) -> list[Item]:
     """A MONAI Label datastore: images in root, accepted labels in ``labels/<tag>``, names in ``datastore_v2.json``.
 
-    A label's names are those that the client sent with it, by number. Where it sent none, "label_<value>".
+    A label's names are those of its own segments (.seg.nrrd), or else those that the client sent with it, by number.
+    Where there are none, "label_<value>".
 
     Args:
         root: the studies folder of the server.
@@ -229,7 +234,7 @@ def _sent_names(info: Mapping[str, Any], label: Path | None) -> dict[str, int]:
         return {}
     sent = info.get("label_info") or []
     names = {str(entry["name"]): int(entry["idx"]) for entry in sent if "name" in entry and "idx" in entry}
-    return names or {f"label_{value}": value for value in values_in(label)}
+    return segments_in(label) or names or names_in(label)
 
 
 def folders(
@@ -247,14 +252,14 @@ def folders(
         root: the folder of both.
         images: name of the image folder.
         labels: name of the label folder.
-        names: name -> value; without it every value gets the name "label_<value>", for which each file is read.
+        names: name -> value; without it the names are those of a file's segments (.seg.nrrd), or else every value gets
+            the name "label_<value>", for which each file is read.
         patient: regular expression on the image's stem; without it every volume is one.
         unlabelled: also return images without label.
     """
     items = []
     for image, label in find_pairs(Path(root) / images, Path(root) / labels, unlabelled=unlabelled):
-        present = values_in(label) if label and not names else []
-        item_names = names or {f"label_{value}": value for value in present}
+        item_names = names or (names_in(label) if label else {})
         items.append(make_item(image, label, patient_of(image, patient), item_names))
     return items
 
@@ -264,15 +269,24 @@ LAYOUTS: dict[str, Callable[..., list[Item]]] = {
 }
 
 
-def read_layout(layout: str, root: str | Path, **options: Any) -> list[Item]:
+def read_layout(layout: str, root: str | Path, *, read_as: str | None = None, **options: Any) -> list[Item]:
     """The items of ``root`` read as one of ``LAYOUTS``.
 
+    Args:
+        layout: name of the layout.
+        root: the folder.
+        read_as: what kind of values all images hold, one of ``MODALITIES``; None where ``read_volume`` is to find out.
+        options: of the layout.
+
     Raises:
-        LayoutError: the layout is unknown, or the folder does not have it.
+        LayoutError: the layout or modality is unknown, or the folder does not have the layout.
     """
     if layout not in LAYOUTS:
         raise LayoutError(f"layout must be one of {', '.join(LAYOUTS)}, got {layout!r}")
-    return LAYOUTS[layout](root, **options)
+    if read_as is not None and read_as not in MODALITIES:
+        raise LayoutError(f"read_as must be one of {', '.join(MODALITIES)}, got {read_as!r}")
+    items = LAYOUTS[layout](root, **options)
+    return items if read_as is None else [{**item, "read_as": read_as} for item in items]
 
 
 def organ_names(items: Iterable[Mapping[str, Any]]) -> dict[int, str]:

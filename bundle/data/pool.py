@@ -12,6 +12,7 @@ import cv2
 import numpy as np
 from tqdm import tqdm
 
+from bundle.data.grid import check_grid
 from bundle.data.layout_files import read_image, stem
 from bundle.data.phantom import make_phantom
 from bundle.data.volume import Volume, read_label
@@ -93,7 +94,7 @@ def cut_slices(
 
     Args:
         volume: the image.
-        labels: its label map on the same grid; None is an unlabelled volume, all of whose slices are kept.
+        labels: its label map; None is an unlabelled volume, all of whose slices are kept.
         contract: gives the intensity views of the volume.
         patient: who it shows.
         axes: stored axes to slice along.
@@ -104,10 +105,9 @@ def cut_slices(
         name: of the volume, from which its slices get their keys; by default the patient.
 
     Raises:
-        ValueError: when image and labels differ in shape.
+        VolumeError: the label map does not lie on the image, see ``check_grid``.
     """
-    if labels is not None and volume.shape != labels.shape:
-        raise ValueError(f"image and label must have one shape, got {volume.shape} and {labels.shape} ({patient})")
+    labels = None if labels is None else check_grid(volume, labels)
     truth_array = np.zeros(volume.shape, np.uint8) if labels is None else labels.array
     known = () if labels is None else None if annotated is None else tuple(annotated)
     intensity = contract.intensity(volume.array, volume.modality)
@@ -133,7 +133,7 @@ def read_pool(items: Iterable[Mapping[str, Any]], *, contract: Contract, **optio
     Args:
         items: each with ``image``, ``label`` (None where nobody labelled it), ``patient``, and optionally ``labelled``,
             the label values that were annotated, ``slices``, which say it for each slice along the last axis, and
-            ``series``, see ``read_volume``.
+            ``series`` and ``read_as``, see ``read_image``.
         contract: gives the intensity views.
         options: as cut_slices.
     """
@@ -266,5 +266,7 @@ def _scale(
     if picture.dtype not in _RESIZABLE:
         picture = picture.astype(np.float32)
     picture = cv2.resize(np.ascontiguousarray(picture), size, interpolation=interpolation)
-    labels = cv2.resize(np.ascontiguousarray(labels).astype(np.int32), size, interpolation=cv2.INTER_NEAREST_EXACT)
+    kind = np.int32 if labels.max() < 2**31 else np.float64  # OpenCV has no uint32
+    labels = cv2.resize(np.ascontiguousarray(labels).astype(kind), size, interpolation=cv2.INTER_NEAREST_EXACT)
+    labels = labels.astype(np.int64) if kind is np.float64 else labels
     return picture, labels, (spacing[0] * height / size[1], spacing[1] * width / size[0])

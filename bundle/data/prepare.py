@@ -14,7 +14,7 @@ import re
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from multiprocessing import get_context, parent_process
 from pathlib import Path
 from threading import Thread
@@ -23,6 +23,8 @@ from typing import Any
 import numpy as np
 from tqdm import tqdm
 
+from bundle.data.grid import check_grid
+from bundle.data.labels import find_labels
 from bundle.data.layout_files import read_image
 from bundle.data.layouts import Item
 from bundle.data.slice_files import STORAGES, ChosenSlices, Record
@@ -32,8 +34,10 @@ from bundle.data.volume import Volume, VolumeError, read_label
 from bundle.errors import PrepareError
 from bundle.transforms.contract import Contract
 
-# Of what lies on disk: another number makes all existing results stale. 2: pictures have their spacing.
-_FORMAT = 2
+# Of what lies on disk: another number makes all existing results stale. 2: pictures have their spacing. 3: label maps
+# are brought onto their images, and CT is told by its air.
+_FORMAT = 3
+_LARGEST_VALUE = 2**16 - 1
 
 
 @dataclass(frozen=True)
@@ -110,10 +114,10 @@ def prepare(
 
 
 def unified_labels(items: Sequence[Item]) -> dict[str, int]:
-    """One numbering for all items: theirs where they agree, else 1, 2, ... by name."""
+    """One numbering for all items: theirs where they agree and fit the 16 bits of a PNG, else 1, 2, ... by name."""
     pairs = {(name, value) for item in items for name, value in item["labels"].items()}
     names, values = {name for name, _ in pairs}, {value for _, value in pairs}
-    if len(names) == len(pairs) == len(values):
+    if len(names) == len(pairs) == len(values) and max(values, default=0) <= _LARGEST_VALUE:
         return dict(sorted(pairs, key=lambda pair: pair[1]))
     return {name: value for value, name in enumerate(sorted(names), start=1)}
 
@@ -133,9 +137,8 @@ def prepare_item(
         return key, record
     record = {"fingerprint": fingerprint, "entries": [], "dropped": [], "lost": [], "slices": 0, "error": None}
     try:
-        image, label = read_image(item), _renumbered(read_label(item["label"]), item, numbering)
-        if image.shape != label.shape:
-            raise VolumeError(f"image {image.shape} and label {label.shape} differ in shape; give both on one grid")
+        image = read_image(item)
+        label = _renumbered(check_grid(image, read_label(item["label"])), item, numbering)
     except VolumeError as error:  # one bad file among thousands must not stop the rest: it is in the report
         return key, {**record, "error": str(error)}
     entries, dropped = index_slices(label, planes=preparation.planes, filters=preparation.filters)
@@ -210,10 +213,12 @@ def _fingerprint(item: Item, preparation: Preparation, numbering: Mapping[str, i
 
 def _renumbered(label: Volume, item: Item, numbering: Mapping[str, int]) -> Volume:
     """The label map in the common numbering; values without a name are not labels."""
-    table = np.zeros(max(int(label.array.max()), *item["labels"].values(), 0) + 1, np.uint16)
-    for name, value in item["labels"].items():
-        table[value] = numbering[name]
-    return Volume(table[label.array], label.affine, label.modality, label.source)
+    numbers = {value: numbering[name] for name, value in item["labels"].items()}
+    array = np.zeros(label.shape, np.uint16)
+    for value, box in find_labels(label.array).items():
+        if value in numbers:
+            array[box][label.array[box] == value] = numbers[value]
+    return replace(label, array=array)
 
 
 def _labelled(item: Item, numbering: Mapping[str, int]) -> list[int]:

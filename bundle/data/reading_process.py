@@ -15,13 +15,14 @@ import os
 import signal
 import socket
 import sys
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any, BinaryIO
 
 import numpy as np
 
 import bundle.data.volume  # noqa: F401 - imported once for all children
-from bundle.errors import VolumeError
+from bundle.errors import SeriesError, VolumeError
 
 logger = logging.getLogger(__name__)
 
@@ -104,6 +105,10 @@ def _answer(request: dict[str, Any], out: BinaryIO) -> dict[str, Any]:
         "axes": np.argsort(axes).tolist(),
         "affine": volume.affine.tolist(),
         "modality": volume.modality,
+        "placed": volume.placed,
+        "other_affine": None if volume.other_affine is None else volume.other_affine.tolist(),
+        "segments": [asdict(segment) for segment in volume.segments],
+        "series": volume.series,
     }
 
 
@@ -111,6 +116,8 @@ def _complaint(error: Exception, path: Path) -> dict[str, Any]:
     cause = error.__cause__ or error
     if isinstance(cause, MemoryError) or any(word in str(cause) for word in _OUT_OF_MEMORY):
         return {"is_out_of_memory": True}
+    if isinstance(error, SeriesError):
+        return {"choose": {"what": error.what, "choices": error.choices}}
     if isinstance(error, VolumeError):
         return {"error": str(error)}
     # A fault of a library or of ours that this file brought to light: the server goes on, its log says where.

@@ -9,6 +9,7 @@ from dataclasses import asdict, dataclass
 import numpy as np
 from scipy import ndimage
 
+from bundle.data.labels import count_labels, find_labels
 from bundle.data.volume import Volume
 from bundle.transforms.frames import SliceFrame
 
@@ -93,8 +94,8 @@ def index_slices(
             dropped += [Dropped(**{**asdict(part), "plane": frame.plane, "index": index}) for part in gone]
             if labels.any():
                 original = np.ascontiguousarray(frame.extract(label.array, index))
-                lost = np.setdiff1d(_values(original), _values(labels))
-                entries.append(_entry(frame, index, labels, tuple(lost.tolist())))
+                lost = sorted(count_labels(original).keys() - count_labels(labels).keys())
+                entries.append(_entry(frame, index, labels, tuple(lost)))
     return entries, dropped
 
 
@@ -109,9 +110,8 @@ def frames_of(volume: Volume, planes: Sequence[str]) -> list[SliceFrame]:
 def clean_slice(labels: np.ndarray, filters: SliceFilters) -> tuple[np.ndarray, list[Dropped]]:
     """Apply the rules of a slice to an (H, W) label map; returns a cleaned copy and what was lost."""
     labels, dropped = remove_small(labels, min_size=filters.min_pixels, reason="component_2d")
-    counts = np.bincount(labels.ravel())
-    for value in _values(labels).tolist():
-        if (count := int(counts[value])) < filters.min_share * labels.size:
+    for value, count in count_labels(labels).items():
+        if count < filters.min_share * labels.size:
             dropped.append(Dropped(value, "share", 1, count))
             labels[labels == value] = 0
     return labels, dropped
@@ -131,9 +131,7 @@ def remove_small(labels: np.ndarray, *, min_size: int, reason: str) -> tuple[np.
     cleaned, dropped = labels.copy(), []
     if min_size <= 1:
         return cleaned, dropped
-    for value, box in enumerate(ndimage.find_objects(labels), start=1):
-        if box is None:
-            continue
+    for value, box in find_labels(labels).items():
         components, _ = ndimage.label(labels[box] == value, structure=np.ones((3,) * labels.ndim))
         sizes = np.bincount(components.ravel())
         small = sizes < min_size
@@ -158,17 +156,10 @@ def summarise(dropped: Iterable[Dropped], names: dict[int, str]) -> dict[str, di
     return summary
 
 
-def _values(labels: np.ndarray) -> np.ndarray:
-    """The labels present, without 0; counting is many times as fast as the sort of np.unique."""
-    values = np.flatnonzero(np.bincount(labels.ravel()))
-    return values[values != 0]
-
-
 def _entry(frame: SliceFrame, index: int, labels: np.ndarray, lost: tuple[int, ...]) -> SliceEntry:
     boxes, pixels = {}, {}
-    for value, region in enumerate(ndimage.find_objects(labels), start=1):
-        if region is not None:
-            rows, columns = region
-            boxes[value] = (columns.start, rows.start, columns.stop - 1, rows.stop - 1)
-            pixels[value] = int((labels[region] == value).sum())
+    for value, region in find_labels(labels).items():
+        rows, columns = region
+        boxes[value] = (columns.start, rows.start, columns.stop - 1, rows.stop - 1)
+        pixels[value] = int((labels[region] == value).sum())
     return SliceEntry(frame, index, labels, boxes, pixels, lost)

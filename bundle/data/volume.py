@@ -6,34 +6,39 @@ import os
 import tempfile
 import zipfile
 import zlib
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, field
-from functools import partial
+from dataclasses import dataclass
 from pathlib import Path
 
 import nibabel as nib
 import numpy as np
 from PIL import Image
 
-from bundle.data.formats import dicom, dicom_seg_writer, itk, medsam, nifti, picture
+from bundle.data.formats import dicom
+from bundle.data.formats.choice import ENDINGS, ending_of, reader_of, segments_of, writer_of
 from bundle.data.formats.stored import Segment, Stored
 from bundle.data.headers import check_header
+from bundle.data.modality import MODALITIES, guess_modality
 from bundle.data.palette import color_of
 from bundle.errors import VolumeError
 
-__all__ = ["MODALITIES", "Volume", "VolumeError", "read_label", "read_volume", "write_label", "write_volume"]
+__all__ = [
+    "ENDINGS",
+    "MODALITIES",
+    "Segment",
+    "Volume",
+    "VolumeError",
+    "read_label",
+    "read_segments",
+    "read_volume",
+    "write_label",
+    "write_volume",
+]
 
-MODALITIES = ("CT", "other", "windowed")
-# Fat is about -100 HU, lung -800 and air -1000, and no CT is without air; magnitude MR, PET and ultrasound are never
-# far below zero (interpolation overshoots by some tens). So a minimum of -200 tells CT from the rest.
-CT_MINIMUM_HU = -200
-
-_PICTURES = (".png", ".jpg", ".jpeg", ".tif", ".tiff")
-ENDINGS = (".nii.gz", ".nii", ".nrrd", ".nhdr", ".mha", ".mhd", ".npz", ".npy", ".dcm", *_PICTURES)
 # What the libraries raise on a file that is cut off or is not what its ending says.
 _DAMAGE = (
-    *(OSError, EOFError, RuntimeError, ValueError, KeyError, MemoryError, zlib.error, zipfile.BadZipFile),
+    *(OSError, EOFError, RuntimeError, ValueError, KeyError, TypeError, MemoryError, zlib.error, zipfile.BadZipFile),
     *(nib.filebasedimages.ImageFileError, nib.spatialimages.HeaderDataError, Image.DecompressionBombError),
 )
 
@@ -47,8 +52,10 @@ class Volume:
         affine: (4, 4) float64, voxel index to RAS+ mm.
         modality: "CT" (Hounsfield units), "windowed" (8-bit, already through a display window) or "other".
         source: the file or folder it was read from.
+        placed: whether that file says where the voxels lie; a picture does not, and ``affine`` is only a habit.
+        other_affine: the other reading of a NIfTI header whose qform and sform disagree; None where there is none.
+        segments: names and colours of the values of a label map, where its file has them (.seg.nrrd, DICOM SEG).
         series: which DICOM series and scan of the source it is, as ``read_volume`` was told.
-        segments: names and colours of the labels, where the file has them.
 
     Raises:
         VolumeError: the parts do not make a volume.
@@ -57,9 +64,11 @@ class Volume:
     array: np.ndarray
     affine: np.ndarray
     modality: str = "other"
-    source: Path | None = field(default=None)
-    series: str | None = None
+    source: Path | None = None
+    placed: bool = True
+    other_affine: np.ndarray | None = None
     segments: tuple[Segment, ...] = ()
+    series: str | None = None
 
     def __post_init__(self) -> None:
         shape = self.array.shape
@@ -109,7 +118,7 @@ def read_volume(path: str | Path, *, modality: str | None = None, series: str | 
     Args:
         path: file, or folder of a DICOM series.
         modality: one of ``MODALITIES``; by default "windowed" for 8-bit colour, else what the file says or, where it
-            is silent, "CT" if the smallest value is at most ``CT_MINIMUM_HU``.
+            is silent, a guess (``bundle.data.modality``).
         series: which of several DICOM series and scans: ``UID``, ``UID:N`` or ``:N``, the SeriesInstanceUID and from 1
             the number of a scan (time point, echo, localizer, ...) of that series. The error that asks for it lists
             them.
@@ -121,12 +130,15 @@ def read_volume(path: str | Path, *, modality: str | None = None, series: str | 
     path = Path(path)
     stored = _read(path, is_label=False, series=series)
     array = _compact(_fill_gaps(stored.array, path))
-    modality = modality or _modality_of(array, stored.modality)
-    return _volume_of(path, array, stored, modality, series)
+    modality = modality or guess_modality(array, stored.modality, path)
+    return _volume_of(path, stored._replace(array=array, modality=modality, series=series))
 
 
 def read_label(path: str | Path, *, series: str | None = None) -> Volume:
     """Read a label map: (I, J, K) integers >= 0 in the smallest unsigned type that holds them.
+
+    Formats as ``read_volume``, and segmentations of 3D Slicer (.seg.nrrd), whose grid may be cropped to the segments.
+    Whole numbers that were stored behind a scale factor, as nibabel does with arrays of floats, are whole again.
 
     Raises:
         VolumeError: as ``read_volume``, or the values are not whole numbers from 0.
@@ -136,11 +148,44 @@ def read_label(path: str | Path, *, series: str | None = None) -> Volume:
     array = stored.array
     if array.ndim != 3 or array.dtype.kind not in "buif":
         raise VolumeError(f"expected one label per voxel in {path}, got shape {array.shape} of {array.dtype}")
-    whole = array.dtype.kind != "f" or (np.isfinite(array).all() and (array == np.floor(array)).all())
-    if not whole or array.min(initial=0) < 0:
-        raise VolumeError(f"labels in {path} must be whole numbers from 0, got others; is this an image?")
+    array = array if array.dtype.kind != "f" else _whole(array, stored.step, path)
+    if array.min(initial=0) < 0:
+        raise VolumeError(f"labels in {path} must be whole numbers from 0, got {array.min()}; is this an image?")
     array = array.astype(smallest_unsigned(array.max(initial=0)), copy=False)
-    return _volume_of(path, array, stored, "other", series)
+    return _volume_of(path, stored._replace(array=array, modality="other", series=series))
+
+
+def read_segments(path: str | Path) -> tuple[Segment, ...]:
+    """The segments of a .seg.nrrd, whose ``value`` is that of ``read_label``, without its voxels; () of other files.
+
+    Raises:
+        VolumeError: missing or damaged.
+    """
+    path = Path(path)
+    if not path.exists():
+        raise VolumeError(f"there is no file or folder {path}")
+    with _damage_reported(path):
+        return segments_of(path)
+
+
+def _whole(array: np.ndarray, step: float, path: Path) -> np.ndarray:
+    """Floats that are whole numbers, or were before they were stored in steps.
+
+    A step below 1 moved each number by less than the step and by less than a half, and every voxel of a label alike:
+    where two stored values would become one number, the file holds an image.
+
+    Raises:
+        VolumeError: they are not.
+    """
+    if np.isfinite(array).all():
+        whole = np.round(array)
+        off = np.abs(array - whole).max(initial=0)
+        if off == 0:
+            return whole
+        reach = min(0.5, step + 1e-6 * whole.max())  # the scale factor itself is a float32
+        if 0 < step < 1 and off < reach and len(np.unique(array)) == len(np.unique(whole)):
+            return whole
+    raise VolumeError(f"labels in {path} must be whole numbers from 0, got others; is this an image?")
 
 
 def write_label(
@@ -181,7 +226,7 @@ def write_label(
     if dtype.kind not in "ui" or lowest < np.iinfo(dtype).min or highest > np.iinfo(dtype).max:
         raise VolumeError(f"labels from {lowest} to {highest} do not fit into {dtype}; leave dtype out or widen it")
     stored = Stored(labels.astype(dtype, copy=False), like.affine, series=like.series)
-    if _ending(Path(path)) == ".dcm":
+    if ending_of(Path(path)) == ".dcm":
         stored = stored._replace(segments=_segments(stored.array, names or {}))
     return _write(stored, like.source, Path(path), "gts", compress)
 
@@ -214,15 +259,12 @@ def smallest_unsigned(highest: int) -> np.dtype:
     raise VolumeError(f"labels must be below 2**32, got {highest}")
 
 
-def _volume_of(path: Path, array: np.ndarray, stored: Stored, modality: str, series: str | None) -> Volume:
+def _volume_of(path: Path, stored: Stored) -> Volume:
+    about = (path, stored.placed, stored.other_affine, stored.segments, stored.series)
     try:
-        return Volume(array, stored.affine, modality, path, series, stored.segments)
+        return Volume(stored.array, stored.affine, stored.modality, *about)
     except VolumeError as error:
         raise VolumeError(f"{path}: {error}") from error
-
-
-def _ending(path: Path) -> str:
-    return next((ending for ending in ENDINGS if path.name.lower().endswith(ending)), "")
 
 
 def _read(path: Path, *, is_label: bool, series: str | None) -> Stored:
@@ -232,26 +274,7 @@ def _read(path: Path, *, is_label: bool, series: str | None) -> Stored:
         raise VolumeError(f"series chooses among DICOM series, {path} is none; leave it out")
     with _damage_reported(path):
         check_header(path)
-        return _reader(path, is_label=is_label, series=series)(path)
-
-
-def _reader(path: Path, *, is_label: bool, series: str | None) -> Callable[[Path], Stored]:
-    ending = _ending(path)
-    if path.is_dir() and path.suffix == ".zarr":
-        return partial(medsam.read_zarr, key="gts" if is_label else "imgs")
-    if path.is_dir():
-        return partial(dicom.read_dicom, series=series, is_label=is_label)
-    if ending in (".nii.gz", ".nii"):
-        return nifti.read_nifti
-    if ending in (".nrrd", ".nhdr", ".mha", ".mhd"):
-        return itk.read_itk
-    if ending in (".npz", ".npy"):
-        return partial(medsam.read_medsam, key="gts" if is_label else "imgs")
-    if ending in _PICTURES:
-        return partial(picture.read_picture, is_label=is_label)
-    if ending == ".dcm" or dicom.is_dicom(path):
-        return partial(dicom.read_dicom, series=series, is_label=is_label)
-    raise VolumeError(f"cannot tell the format of {path}; expected one of {', '.join(ENDINGS)} or a DICOM folder")
+        return reader_of(path, is_label=is_label, series=series)(path)
 
 
 @contextmanager
@@ -292,30 +315,9 @@ def _fits(array: np.ndarray, dtype: type) -> bool:
     return np.iinfo(dtype).min <= array.min() and array.max() <= np.iinfo(dtype).max
 
 
-def _modality_of(array: np.ndarray, stated: str | None) -> str:
-    if array.ndim == 4 and array.dtype == np.uint8:  # colours are display values, also in DICOM ultrasound
-        return "windowed"
-    return stated or ("CT" if array.size and array.min() <= CT_MINIMUM_HU else "other")
-
-
-def _writer(path: Path, key: str) -> Callable[..., None]:
-    ending = _ending(path)
-    if ending in (".nii.gz", ".nii"):
-        return nifti.write_nifti
-    if ending in (".nrrd", ".mha", ".mhd"):
-        return itk.write_itk
-    if ending == ".npz":
-        return partial(medsam.write_medsam, key=key)
-    if ending == ".png":
-        return picture.write_picture
-    if ending == ".dcm" and key == "gts":
-        return dicom_seg_writer.write_segmentation
-    raise VolumeError(f"cannot write {path.name}; expected .nii, .nii.gz, .nrrd, .mha, .mhd, .npz or .png")
-
-
 def _write(stored: Stored, source: Path | None, path: Path, key: str, compress: bool) -> Path:
     """Write into a folder beside the target and move from there, so that no reader meets half a file."""
-    write = _writer(path, key)
+    write = writer_of(path, key=key)
     path.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=path.parent, prefix=".writing-") as folder:
         write(stored, Path(folder, path.name), source=source, compress=compress)

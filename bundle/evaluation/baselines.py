@@ -14,6 +14,8 @@ from scipy import ndimage
 from skimage.filters import threshold_otsu
 from skimage.segmentation import random_walker
 
+from bundle.transforms.frames import nearest_index
+
 Baseline = Callable[[np.ndarray, np.ndarray], np.ndarray]
 
 
@@ -82,7 +84,7 @@ def _in_region(mask: np.ndarray, region: tuple[slice, slice], inside: np.ndarray
 def _corners(shape: tuple[int, ...], box: np.ndarray) -> tuple[int, int, int, int]:
     """The box in whole pixels of the picture: x0, y0, x1, y1, inclusive."""
     height, width = shape
-    x0, y0, x1, y1 = np.round(np.asarray(box)).astype(int)
+    x0, y0, x1, y1 = nearest_index(box, (width, height, width, height))
     return max(x0, 0), max(y0, 0), min(x1, width - 1), min(y1, height - 1)
 
 

@@ -17,8 +17,8 @@ from dataclasses import asdict, dataclass
 import numpy as np
 import torch
 from monai.metrics.utils import get_mask_edges, get_surface_distance
-from scipy import ndimage
 
+from bundle.data.labels import find_labels
 from bundle.errors import MetricError
 
 MM3_PER_ML = 1000.0
@@ -108,7 +108,7 @@ def hausdorff95(prediction: np.ndarray, truth: np.ndarray, spacing: Sequence[flo
 
 def surface_distances(prediction: np.ndarray, truth: np.ndarray, spacing: Sequence[float]) -> SurfaceDistances:
     """Surface elements of two bool masks of one shape and their distances; infinite where the other mask is empty."""
-    region = _union(*(_bounding_slices(mask.view(np.uint8), 1)[0] for mask in (prediction, truth)))
+    region = _union(*(find_labels(mask.view(np.uint8)).get(1) for mask in (prediction, truth)))
     # One empty pixel around: a surface element is a corner between pixels, also at the edge of the image.
     masks = [torch.from_numpy(np.pad(mask[region], 1)) for mask in (prediction, truth)]
     prediction_edges, truth_edges, prediction_sizes, truth_sizes = get_mask_edges(*masks, crop=False, spacing=spacing)
@@ -184,10 +184,10 @@ def evaluate_label_map(
     prediction, truth, spacing = _checked_label_maps(prediction, truth, spacing)
     if min(labels.values(), default=1) < 1:
         raise MetricError(f"expected labels of 1 or more, got {dict(labels)}; 0 is background and is not scored")
-    boxes = [_bounding_slices(array, max(labels.values(), default=0)) for array in (prediction, truth)]
+    boxes = [find_labels(array) for array in (prediction, truth)]
     scores = []
     for organ, label in labels.items():
-        region = _union(boxes[0][label - 1], boxes[1][label - 1])
+        region = _union(*(found.get(label) for found in boxes))
         masks = prediction[region] == label, truth[region] == label
         scores.append(_score(organ, label, *masks, spacing=spacing, tolerance=tolerance_of(organ, tolerance_mm)))
     return scores
@@ -213,11 +213,6 @@ def _score(
         volume_prediction_ml=volumes[1],
         present=any(counts),
     )
-
-
-def _bounding_slices(labels: np.ndarray, highest: int) -> list[tuple[slice, ...] | None]:
-    """The bounding slices of labels 1 to `highest`, None where a label is absent."""
-    return ndimage.find_objects(labels, max_label=highest) if labels.size else [None] * highest
 
 
 def _union(first: tuple[slice, ...] | None, second: tuple[slice, ...] | None) -> tuple[slice, ...]:
@@ -294,7 +289,7 @@ def _as_integers(labels: np.ndarray, name: str) -> np.ndarray:
         return labels.view(np.uint8)
     if np.issubdtype(labels.dtype, np.integer):
         return labels
-    whole = labels.astype(np.int32)
+    whole = labels.astype(np.int64)
     if not np.array_equal(whole, labels):
         raise MetricError(f"expected whole numbers in the {name}'s label map, got fractions; take its argmax first")
     return whole

@@ -13,6 +13,7 @@ from typing import Any, TypeVar
 import numpy as np
 from torch.distributed import get_rank, is_initialized
 
+from bundle.data.grid import check_grid
 from bundle.data.layout_files import read_image
 from bundle.data.pool import LabelledSlice
 from bundle.data.volume import read_label
@@ -275,7 +276,11 @@ def _volumes_identity(items: Iterable[Mapping[str, Any]], keys: Iterable[str], a
 
     Reading them all would cost as much as evaluating them; their times would make a copy of the data another one.
     """
-    sizes = [f"{_bytes_of(item['image'])} {_bytes_of(item['label'])}{item.get('series') or ''}" for item in items]
+    sizes = [
+        f"{_bytes_of(item['image'])} {_bytes_of(item['label'])}"
+        f"{item.get('series') or ''} {item.get('read_as') or ''}".strip()
+        for item in items
+    ]
     return hashlib.sha256("\n".join([f"axis {axis}", *keys, *sizes]).encode()).hexdigest()
 
 
@@ -287,4 +292,5 @@ def _bytes_of(place: str | Path) -> int:
 def _read_case(item: Mapping[str, Any]) -> VolumeCase:
     annotated = item.get("labelled")
     about = None if annotated is None else tuple(annotated)
-    return VolumeCase(str(item["patient"]), read_image(item), read_label(item["label"]), about)
+    image = read_image(item)
+    return VolumeCase(str(item["patient"]), image, check_grid(image, read_label(item["label"])), about)

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
+from bundle.data.grid import check_grid
 from bundle.data.volume import ENDINGS, Volume, read_label, read_volume
 from bundle.errors import CaseError, SeriesError
 from bundle.transforms.prompts import ObjectPrompts, read_prompts
@@ -164,13 +165,11 @@ class ReadCase:
         """Read image, label map and prompts; where there is no prompts file, draw boxes from the label map.
 
         Raises:
-            CaseError: the label map lies on another grid, or shows nothing to ask for.
-            VolumeError, PromptError: a file that cannot be used.
+            CaseError: the label map shows nothing to ask for.
+            VolumeError, PromptError: a file that cannot be used, or a label map that does not lie on its image.
         """
         image = self._read_image(files.image)
-        truth = None if files.label is None else read_label(files.label)
-        if truth is not None:
-            _check_grid(image, truth)
+        truth = None if files.label is None else check_grid(image, read_label(files.label))
         if files.prompts is not None:
             return Case(files, image, read_prompts(files.prompts), truth)
         named = {segment.name: segment.value for segment in truth.segments} or None
@@ -239,17 +238,3 @@ def _box(part: np.ndarray, axis: int, low: int, high: int, shift: float) -> np.n
     corners = shift_box(tight_box(part), shift, part.shape).reshape(2, 3)
     corners[:, axis] = low, high
     return corners
-
-
-def _check_grid(image: Volume, truth: Volume) -> None:
-    if truth.shape != image.shape:
-        raise CaseError(
-            f"label map {truth.source} has {truth.shape} voxels and its image {image.shape}; "
-            "give the label map of this image, or resample it to the image's grid"
-        )
-    corners = np.array([[*corner, 1.0] for corner in product(*((0, size - 1) for size in image.shape))])
-    distance = np.linalg.norm((corners @ (image.affine - truth.affine).T)[:, :3], axis=1).max()
-    if distance > image.spacing.min() / 2:
-        raise CaseError(
-            f"label map {truth.source} lies up to {distance:.1f} mm off its image; resample it to the image's grid"
-        )

@@ -14,6 +14,7 @@ from torch import Tensor
 from bundle.inference.store import EmbeddingStore, network_identity
 from bundle.networks.promptable_sam import PromptableSam, PromptBatch
 from bundle.transforms.contract import Contract, Intensity
+from bundle.transforms.frames import nearest_index
 from bundle.transforms.placement import Placement
 from bundle.transforms.simulation import tight_box
 
@@ -209,6 +210,6 @@ def _pointed_at(answer: SliceMask, prompt: SlicePrompt) -> SliceMask:
     """The connected piece of an answer that the first point lies on; the whole answer where it lies beside it."""
     _, pieces = cv2.connectedComponents(answer.mask.astype(np.uint8), connectivity=8)
     height, width = answer.mask.shape
-    column, row = np.clip(np.round(prompt.points[0]).astype(int), 0, (width - 1, height - 1))
+    column, row = np.clip(nearest_index(prompt.points[0], (width, height)), 0, (width - 1, height - 1))
     piece = pieces[row, column]
     return replace(answer, mask=pieces == piece) if piece else answer

@@ -11,6 +11,7 @@ import numpy as np
 
 from bundle.inference.predictor import SliceMask, SlicePrompt
 from bundle.transforms.contract import CARRIED
+from bundle.transforms.frames import nearest_index
 from bundle.transforms.simulation import tight_box
 
 Ask = Callable[[int, SlicePrompt], SliceMask]
@@ -154,7 +155,8 @@ def _within(answer: SliceMask, limit: np.ndarray | None) -> SliceMask:
     """The answer without what lies outside of the limit."""
     if limit is None:
         return answer
-    x0, y0, x1, y1 = np.round(limit).astype(int)
+    height, width = answer.mask.shape
+    x0, y0, x1, y1 = nearest_index(limit, (width, height, width, height))
     mask = np.zeros_like(answer.mask)
     mask[y0 : y1 + 1, x0 : x1 + 1] = answer.mask[y0 : y1 + 1, x0 : x1 + 1]
     return replace(answer, mask=mask)

@@ -13,11 +13,11 @@ from typing import Any
 import cv2
 import numpy as np
 import torch
-from scipy import ndimage
 from torch import Tensor
 from tqdm import tqdm
 
 from bundle.data.hounsfield import tissue_kinds
+from bundle.data.labels import as_int16, count_labels, find_labels
 from bundle.data.pool import LabelledSlice, describe_sources
 from bundle.transforms.contract import MODALITIES
 
@@ -143,8 +143,7 @@ class _Rows:
         tree: dict[Any, dict[Any, list[int]]] = {}
         for labelled in tqdm(slices, desc=f"packing {name}", leave=False):
             row = self._add_slice(labelled)
-            areas = np.bincount(labelled.labels.ravel())
-            places = ndimage.find_objects(labelled.labels)
+            areas, places = count_labels(labelled.labels), find_labels(labelled.labels)
             for organ in labelled.ids:
                 group = (int(organ), labelled.patient) if named else (labelled.patient, row)
                 tree.setdefault(group[0], {}).setdefault(group[1], []).append(len(self.parts["object_slice"]))
@@ -152,7 +151,7 @@ class _Rows:
                 self._add("object_source", number)
                 self._add("object_slice", row)
                 self._add("object_label", int(organ))
-                self._add("object_box", _box(*places[organ - 1]))
+                self._add("object_box", _box(*places[organ]))
                 self._add("object_weight", 0.0)
         for groups in tree.values():
             for objects in groups.values():
@@ -183,7 +182,7 @@ class _Rows:
         for name, value in zip(("levels", "quantiles", "peak"), self._picture(picture, labelled), strict=True):
             self._add(name, value)
         self._add("label_offsets", self.sizes["labels"])
-        self._append("labels", labelled.labels.astype(np.int16).ravel())
+        self._append("labels", as_int16(labelled.labels, labelled.key).ravel())
         self._add("spacing", labelled.pixel_spacing)
         self._add("modality", MODALITIES.index(labelled.modality))
         views = labelled.intensity if len(labelled.intensity) == 3 else labelled.intensity * 3

@@ -15,6 +15,7 @@ from torch import Tensor
 from torch.utils.data import Dataset, Sampler
 
 from bundle.data.hounsfield import estimate_hounsfield
+from bundle.data.labels import as_int16
 from bundle.data.looks import random_view, recoloured
 from bundle.data.pool import LabelledSlice, LabelledStack, resized
 from bundle.data.sampling import BalancedDraw
@@ -321,7 +322,7 @@ def network_input(labelled: Labelled, contract: Contract) -> tuple[Tensor, Tenso
         return torch.stack(images, dim=1), torch.stack(labels)
     placement = contract.placement(*labelled.labels.shape, labelled.pixel_spacing)
     image = contract.to_input(labelled.picture, labelled.intensity, placement)
-    return image, torch.from_numpy(placement.mask_to_square(labelled.labels).astype(np.int16))
+    return image, torch.from_numpy(placement.mask_to_square(as_int16(labelled.labels, labelled.key)))
 
 
 class _PatientDraw:

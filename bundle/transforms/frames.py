@@ -20,6 +20,24 @@ _WORLD_AXES = {"axial": (2, 1, 0), "coronal": (1, 2, 0), "sagittal": (0, 2, 1)}
 PLANES: tuple[str, ...] = tuple(_WORLD_AXES)
 
 
+def nearest_index(positions: np.ndarray | float, size: int | Sequence[int]) -> np.ndarray:
+    """The voxel that a position lies in, along an axis: the one rule for half indices.
+
+    Voxel n reaches from n - 0.5 up to but without n + 0.5; the last one has its far edge as well. Positions outside of
+    the axis give indices outside of it.
+
+    Args:
+        positions: voxel indices, integers being centres; any shape.
+        size: number of voxels of the axis, or one for each position of the last axis of ``positions``.
+
+    Returns:
+        int64 of the shape of ``positions``.
+    """
+    positions = np.asarray(positions, dtype=np.float64)
+    last = np.asarray(size) - 1
+    return np.where(positions == last + 0.5, last, np.floor(positions + 0.5)).astype(np.int64)
+
+
 @dataclass(frozen=True)
 class SliceFrame:
     """The parallel slices of one volume along one voxel axis, each shown upright.
@@ -139,12 +157,12 @@ class SliceFrame:
             points: (N, 3) voxel indices (i, j, k), integer or float; integers are voxel centres.
 
         Returns:
-            (N, 2) float (x, y) pixels, and (N,) int slice indices (nearest slice; neither is clipped to the volume).
+            (N, 2) float (x, y) pixels, and (N,) int slice indices (``nearest_index``); neither is clipped.
         """
         points = np.asarray(points, dtype=np.float64).reshape(-1, 3)
         x, y = points[:, self.col_axis], points[:, self.row_axis]
         xy = np.stack([self.width - 1 - x if self.col_flip else x, self.height - 1 - y if self.row_flip else y], axis=1)
-        return xy, np.floor(points[:, self.slice_axis] + 0.5).astype(int)
+        return xy, nearest_index(points[:, self.slice_axis], self.depth)
 
     def to_voxels(self, xy: np.ndarray, index: int | np.ndarray) -> np.ndarray:
         """The inverse of ``to_pixels``.

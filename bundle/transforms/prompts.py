@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from bundle.errors import PromptError
+from bundle.transforms.frames import nearest_index
 
 
 def _no_points() -> np.ndarray:
@@ -76,8 +77,8 @@ def _array(values: object, what: str, width: int) -> np.ndarray:
 
 
 def _check_inside(points: np.ndarray, shape: Sequence[int]) -> None:
-    rounded = np.round(points)
-    outside = ((rounded < 0) | (rounded >= np.asarray(shape))).any(axis=1)
+    indices = nearest_index(points, shape)
+    outside = ((indices < 0) | (indices >= np.asarray(shape))).any(axis=1)
     if outside.any():
         point = points[outside][0].tolist()
         raise PromptError(f"point {point} lies outside the volume of {tuple(shape)} voxels; move it inside")
@@ -89,7 +90,7 @@ def _ordered_box(box: object, shape: Sequence[int]) -> np.ndarray:
         raise PromptError(f"box must be two corners of three indices, got {corners.tolist()}")
     low, high = corners.min(axis=0), corners.max(axis=0)
     last = np.asarray(shape) - 1
-    if (high < 0).any() or (low > last).any():
+    if (nearest_index(high, shape) < 0).any() or (nearest_index(low, shape) > last).any():
         raise PromptError(f"box {corners.tolist()} does not meet the volume of {tuple(shape)} voxels; move it inside")
     return np.stack([low.clip(0, last), high.clip(0, last)])
 

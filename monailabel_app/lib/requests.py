@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from bundle.transforms.frames import nearest_index
 from bundle.transforms.prompts import ObjectPrompts
 from monailabel_app.lib import wire
 from monailabel_app.lib.errors import RequestError
@@ -187,7 +188,7 @@ def _place(prompts: ObjectPrompts, roi: np.ndarray | None, grid: _Grid) -> Objec
         box = np.sort(roi.reshape(3, 2), axis=1).T
     else:
         on = prompts.points[prompts.point_labels == 1]
-        index = np.round(on[-1, SLICE_AXIS]) if len(on) else _shown_slice(grid, wire.ROI)
+        index = _slice_of(on[-1, SLICE_AXIS], grid) if len(on) else _shown_slice(grid, wire.ROI)
         box = np.column_stack([roi.reshape(2, 2), [index, index]])
     return replace(prompts, box=box)
 
@@ -205,15 +206,24 @@ def _shown_slice(grid: _Grid, key: str) -> int:
 def _choose_slice(objects: Sequence[ObjectPrompts], grid: _Grid) -> int:
     """The slice of a 2D request: the one shown if a point lies on it, else the last point's, else the ROI's."""
     marks = np.concatenate([prompts.point_labels for prompts in objects])
-    heights = np.round(np.concatenate([prompts.points for prompts in objects])[:, SLICE_AXIS])
-    if grid.shown is not None and (heights == grid.shown).any():
+    points = np.concatenate([prompts.points for prompts in objects])
+    if grid.shown is not None and _lie_on(points, grid.shown).any():
         return grid.shown
     if (marks == 1).any():
-        return int(heights[marks == 1][-1])
+        return _slice_of(points[marks == 1][-1, SLICE_AXIS], grid)
     boxes = [prompts.box for prompts in objects if prompts.box is not None]
     if boxes:
         return _slice_of_box(boxes[0], grid)
-    return int(heights[-1]) if len(heights) else (grid.shown or 0)
+    return _slice_of(points[-1, SLICE_AXIS], grid) if len(points) else (grid.shown or 0)
+
+
+def _slice_of(height: float, grid: _Grid) -> int:
+    return int(nearest_index(height, grid.shape[SLICE_AXIS]))
+
+
+def _lie_on(points: np.ndarray, index: int) -> np.ndarray:
+    """Which points lie on a slice: between two slices, on the one that the request is about."""
+    return np.abs(points[:, SLICE_AXIS] - index) <= 0.5
 
 
 def _slice_of_box(box: np.ndarray, grid: _Grid) -> int:
@@ -223,7 +233,7 @@ def _slice_of_box(box: np.ndarray, grid: _Grid) -> int:
     of its Red slice from the origin, rounded and without sign; a script sends an index. Each reading counts only if
     it falls inside the ROI, Slicer's first if its interface asks; otherwise the middle of the ROI.
     """
-    low, high = (int(edge) for edge in np.round(box[:, SLICE_AXIS]))
+    low, high = (_slice_of(edge, grid) for edge in box[:, SLICE_AXIS])
     middle = (low + high) // 2
     if low == high or grid.shown is None:
         return middle
@@ -248,11 +258,12 @@ def _slice_at_height(height: int, low: int, high: int, centre: np.ndarray, affin
 
 def _onto_slice(prompts: ObjectPrompts, index: int) -> ObjectPrompts:
     """The part of an object's prompts that lies on a slice; a ROI of other slices says nothing about this one."""
-    here = np.round(prompts.points[:, SLICE_AXIS]) == index
-    box = prompts.box
+    here = _lie_on(prompts.points, index)
+    points, box = prompts.points[here], prompts.box
+    points[:, SLICE_AXIS] = index
     if box is not None and here.any() and not box[0, SLICE_AXIS] - 0.5 <= index <= box[1, SLICE_AXIS] + 0.5:
         box = None
     if box is not None:
         box = box.copy()
         box[:, SLICE_AXIS] = index
-    return replace(prompts, points=prompts.points[here], point_labels=prompts.point_labels[here], box=box)
+    return replace(prompts, points=points, point_labels=prompts.point_labels[here], box=box)

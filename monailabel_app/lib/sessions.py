@@ -35,31 +35,39 @@ class ImageSessions:
     usable for the request that holds it.
     """
 
-    def __init__(self, segmenter: Segmenter, *, max_images: int = 8, max_bytes: int = 4 * 2**30) -> None:
+    def __init__(
+        self, segmenter: Segmenter, *, max_images: int = 8, max_bytes: int = 4 * 2**30, modality: str | None = None
+    ) -> None:
         """Args:
         segmenter: opens the sessions.
         max_images: images kept open.
         max_bytes: memory of their voxels; the newest image stays open even if it is larger.
+        modality: of every image of which a request says nothing else; None is what its file says.
         """
         self._segmenter = segmenter
         self._max_images = max_images
         self._max_bytes = max_bytes
+        self._modality = modality
         self._images: OrderedDict[Hashable, Future[OpenImage]] = OrderedDict()
         self._lock = threading.Lock()
         guarded.start()
 
-    def open(self, path: Path, *, key: Hashable | None = None, series: str | None = None) -> OpenImage:
+    def open(
+        self, path: Path, *, key: Hashable | None = None, modality: str | None = None, series: str | None = None
+    ) -> OpenImage:
         """The open image of a file or DICOM folder.
 
         Args:
             path: the image.
             key: its identity; by default ``file_identity``, so that a replaced file is read again.
+            modality: what kind of values it holds, see ``read_volume``; one image read in two ways is open twice.
             series: which DICOM series and scan, see ``read_volume``; each is an image of its own.
 
         Raises:
             VolumeError: the image cannot be read.
         """
-        key = (file_identity(path) if key is None else key, series)
+        modality = modality or self._modality
+        key = file_identity(path) if key is None else key, modality, series
         with self._lock:
             future = self._images.get(key)
             is_new = future is None
@@ -67,15 +75,17 @@ class ImageSessions:
                 future = self._images[key] = Future()
             self._images.move_to_end(key)
         if is_new:
-            self._read(path, key, future, series)
+            self._read(path, key, future, modality, series)
         return future.result()
 
     def __len__(self) -> int:
         return len(self._images)
 
-    def _read(self, path: Path, key: Hashable, future: Future[OpenImage], series: str | None) -> None:
+    def _read(
+        self, path: Path, key: Hashable, future: Future[OpenImage], modality: str | None, series: str | None
+    ) -> None:
         try:
-            volume = _read_series(path, series)
+            volume = _read_image(path, modality, series)
             future.set_result(OpenImage(volume, self._segmenter.open(volume)))
         except BaseException as error:
             with self._lock:
@@ -95,9 +105,9 @@ class ImageSessions:
         return len(self._images) > self._max_images or sum(volume.array.nbytes for volume in ready) > self._max_bytes
 
 
-def _read_series(path: Path, series: str | None) -> Volume:
+def _read_image(path: Path, modality: str | None, series: str | None) -> Volume:
     try:
-        return guarded.read_volume(path, series=series)
+        return guarded.read_volume(path, modality=modality, series=series)
     except SeriesError as error:
         raise RequestError(error.asked_with('"series" in the params of the request')) from error
 

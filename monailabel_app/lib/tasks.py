@@ -63,7 +63,12 @@ class SamTask(InferTask):
         path = Path(request[wire.IMAGE])
         form = wire.ReplyFormat.of(request, path)
         series = request.get(wire.SERIES)
-        image = self._sessions.open(path, key=request.get(wire.IMAGE_KEY), series=series and str(series))
+        image = self._sessions.open(
+            path,
+            key=request.get(wire.IMAGE_KEY),
+            modality=wire.read_modality(request),
+            series=series and str(series),
+        )
         opened = time.perf_counter() - started
         click = read_request(
             request,
@@ -73,6 +78,7 @@ class SamTask(InferTask):
             names=self._names,
         )
         labels, params = _segment(image, click)
+        params[wire.MODALITY] = image.volume.modality
         before = time.perf_counter()
         file = Path(self._results.name, f"{uuid.uuid4().hex}{form.extension}")
         write_label(labels, image.volume, file, dtype=form.dtype, compress=form.compress)

@@ -13,8 +13,8 @@ from typing import Any
 
 from fastapi import Request, UploadFile
 
+from bundle.data.grid import check_grid
 from bundle.data.guarded import read_label, read_volume
-from bundle.data.headers import check_header
 from bundle.data.volume import VolumeError
 from monailabel_app.lib.errors import RequestError, without_folders
 
@@ -96,17 +96,15 @@ def _digest(path: Path) -> str:
 def check_label_fits(label: Path, image: Path) -> None:
     """Refuse a label that could not be used with its image, before it takes the place of a good one.
 
+    One with its axes in another order, or cropped to its segments (.seg.nrrd), is stored as it was sent: every reader
+    here brings it onto the image by ``check_grid``, and other programs place it by its own header.
+
     Raises:
-        RequestError: damaged, not whole numbers, or of another size than the image.
+        RequestError: damaged, not whole numbers, or it does not lie on the image.
         VolumeError: the image cannot be read.
     """
+    volume = read_volume(image)
     try:
-        if label.name.lower().endswith(".seg.nrrd"):
-            check_header(label)
-            return  # Slicer's own segmentation format stores layers cropped to the segments
-        shape = read_label(label).shape
+        check_grid(volume, read_label(label))
     except VolumeError as error:
         raise RequestError(without_folders(f"the label was not saved: {error}")) from error
-    size = read_volume(image).shape
-    if shape != size:
-        raise RequestError(f"the label was not saved: it is {shape} voxels, its image {size}; export it on that grid")

@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 
+from bundle.data.modality import MODALITIES
 from monailabel_app.lib.errors import RequestError
 
 # ---- request: prompts -----------------------------------------------------------------------------------------------
@@ -25,6 +26,7 @@ ROI = "roi"  # Slicer: [i0, i1, j0, j1, k0, k1], pairs in either order; CVAT: [x
 SLICE = "slice"  # Slicer, 2D: index k of the slice that is shown
 LABEL = "label"  # Slicer, OHIF: name of the segment
 CLIENT_ID = "client_id"  # Slicer's interface always fills it; a script usually leaves it null
+MODALITY = "modality"  # "CT", "other" or "windowed": overrules what the image's file says
 RESET_STATE = "reset_state"  # forget what earlier clicks on this segment left behind
 OWN_KEYS = (FOREGROUND, BACKGROUND, POINTS, POINT_LABELS, ROI)  # no segment's own key in the deepedit dialect
 
@@ -83,6 +85,18 @@ def _default_extension(image: Path) -> str:
     if name.endswith(_PICTURES):
         return ".png"
     return ".nii.gz" if name.endswith((".nii", ".nii.gz")) else ".nrrd"
+
+
+def read_modality(params: Mapping[str, Any]) -> str | None:
+    """What kind of values the image holds, if the client says it.
+
+    Raises:
+        RequestError: a word that is not known.
+    """
+    value = params.get(MODALITY) or None
+    if value is not None and value not in MODALITIES:
+        raise RequestError(f"{MODALITY} must be one of {', '.join(MODALITIES)}, got {value!r}")
+    return value
 
 
 def read_flag(params: Mapping[str, Any], name: str) -> bool:

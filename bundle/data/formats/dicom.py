@@ -19,8 +19,8 @@ from pydicom.errors import BytesLengthException, InvalidDicomError
 from bundle.data.formats.dicom_geometry import Frame, arrange, frames_of
 from bundle.data.formats.dicom_parts import Parts, split_parts
 from bundle.data.formats.dicom_pixels import read_frames
-from bundle.data.formats.dicom_seg import is_segmentation, read_segmentation
-from bundle.data.formats.stored import LPS_TO_RAS, Stored
+from bundle.data.formats.dicom_seg import is_segmentation, read_segmentation, read_segments
+from bundle.data.formats.stored import LPS_TO_RAS, Segment, Stored
 from bundle.errors import SeriesError, VolumeError
 
 logger = logging.getLogger(__name__)
@@ -64,6 +64,16 @@ def read_dicom(path: Path, *, series: str | None, is_label: bool = False) -> Sto
         if frames[0].position is None and len(frames) > 1:
             logger.warning("%s does not say where its %d frames lie; they are stacked as stored", path, len(frames))
         return Stored(read_frames(frames), LPS_TO_RAS @ affine, _modality_of(frames))
+
+
+def segments_of(path: Path) -> tuple[Segment, ...]:
+    """The segments of a DICOM SEG, see `dicom_seg`; none of another DICOM file.
+
+    Raises:
+        VolumeError: the file is damaged.
+    """
+    with _damage_reported(path):
+        return read_segments(path) if is_segmentation(read_header(path)) else ()
 
 
 @contextmanager

@@ -36,10 +36,16 @@ def from_itk(image: sitk.Image) -> Stored:
         raise VolumeError(f"expected one value or RGB per voxel, got {channels} values; split them into one file each")
     array = sitk.GetArrayFromImage(image)  # (K, J, I) or (K, J, I, channels)
     array = array.transpose(2, 1, 0) if channels == 1 else array.transpose(2, 1, 0, 3)[..., :3]
+    return Stored(array, affine_of(image))
+
+
+def affine_of(image: sitk.Image | sitk.ImageFileReader) -> np.ndarray:
+    """(4, 4) voxel index to RAS mm of the first three axes of an image, or of a reader that has read a header."""
+    count = image.GetDimension()
     affine = np.eye(4)
-    affine[:3, :3] = np.array(image.GetDirection()).reshape(3, 3) * image.GetSpacing()
-    affine[:3, 3] = image.GetOrigin()
-    return Stored(array, LPS_TO_RAS @ affine)
+    affine[:3, :3] = np.reshape(image.GetDirection(), (count, count))[:3, :3] * image.GetSpacing()[:3]
+    affine[:3, 3] = image.GetOrigin()[:3]
+    return LPS_TO_RAS @ affine
 
 
 def write_itk(stored: Stored, path: Path, *, source: Path | None, compress: bool) -> None:

@@ -8,7 +8,7 @@ from pathlib import Path
 import nibabel as nib
 import numpy as np
 
-from bundle.data.formats.stored import LPS_TO_RAS, Stored, picture_modality
+from bundle.data.formats.stored import LPS_TO_RAS, Stored, checked_spacing, picture_modality
 from bundle.errors import VolumeError
 
 
@@ -28,9 +28,10 @@ def _from_medsam(entries: Mapping[str, np.ndarray], key: str, path: Path) -> Sto
         array = array[None]
     if array.ndim - is_color != 3:
         raise VolumeError(f"expected (D, H, W) or (D, H, W, 3) in {path}, got shape {array.shape}")
-    spacing = np.asarray(entries.get("spacing", np.ones(3)), dtype=np.float64)
+    spacing = checked_spacing(entries.get("spacing", np.ones(3)), path)
     affine = entries.get("affine", LPS_TO_RAS @ np.diag([*spacing, 1.0]))
-    return Stored(array.transpose((2, 1, 0, 3)[: array.ndim]), affine, picture_modality(array))
+    array = array.transpose((2, 1, 0, 3)[: array.ndim])
+    return Stored(array, affine, picture_modality(array), placed="affine" in entries)
 
 
 def _medsam_entries(path: Path, key: str) -> dict[str, np.ndarray]:

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
+
+from bundle.errors import VolumeError
 
 # ITK and DICOM count x towards the patient's left and y towards posterior.
 LPS_TO_RAS = np.diag([-1.0, -1.0, 1.0, 1.0])
@@ -33,6 +36,9 @@ class Stored(NamedTuple):
         array: (I, J, K), or (I, J, K, 3) colour.
         affine: (4, 4) float64, voxel index to RAS+ mm.
         modality: "CT", "windowed" or "other"; None where the file does not say.
+        step: distance between neighbouring values where whole numbers lie behind a scale factor, else 0.
+        placed: whether the file says where its voxels lie; a picture does not.
+        other_affine: the second reading of a header that can be read in two ways.
         segments: of a segmentation file.
         series: which DICOM series and scan of the source it is, as ``read_volume`` was told.
     """
@@ -40,6 +46,9 @@ class Stored(NamedTuple):
     array: np.ndarray
     affine: np.ndarray
     modality: str | None = None
+    step: float = 0.0
+    placed: bool = True
+    other_affine: np.ndarray | None = None
     segments: tuple[Segment, ...] = ()
     series: str | None = None
 
@@ -47,3 +56,25 @@ class Stored(NamedTuple):
 def picture_modality(array: np.ndarray) -> str | None:
     """8-bit grey values and colours have been through a window."""
     return "windowed" if array.dtype == np.uint8 else None
+
+
+def checked_spacing(spacing: object, path: Path) -> np.ndarray:
+    """(3,) float, the (x, y, z) spacing that a file states.
+
+    Raises:
+        VolumeError: it is not three numbers.
+    """
+    try:
+        values = np.asarray(spacing, dtype=np.float64)
+    except (TypeError, ValueError):
+        values = np.zeros(0)
+    if values.shape != (3,):
+        raise VolumeError(f"expected a spacing (x, y, z) of three numbers in {path}, got {spacing!r}")
+    return values
+
+
+def distance_apart(one: np.ndarray, other: np.ndarray, shape: tuple[int, ...]) -> float:
+    """The largest distance in mm between the corners of a volume placed by two affines."""
+    corners = np.array([[*corner, 1.0] for corner in np.ndindex(2, 2, 2)])
+    corners[:, :3] *= np.asarray(shape[:3]) - 1
+    return float(np.linalg.norm((corners @ (one - other).T)[:, :3], axis=1).max())

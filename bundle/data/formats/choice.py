@@ -1,0 +1,80 @@
+"""Which reader and writer belongs to a file."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+
+from bundle.data.formats import dicom, dicom_seg_writer, itk, medsam, nifti, picture, seg_nrrd
+from bundle.data.formats.stored import Segment, Stored
+from bundle.errors import VolumeError
+
+PICTURES = (".png", ".jpg", ".jpeg", ".tif", ".tiff")
+ENDINGS = (".nii.gz", ".nii", ".seg.nrrd", ".nrrd", ".nhdr", ".mha", ".mhd", ".npz", ".npy", ".dcm", *PICTURES)
+
+
+def ending_of(path: Path) -> str:
+    """The one of ``ENDINGS`` that a file has, in lower case; empty if none."""
+    return next((ending for ending in ENDINGS if path.name.lower().endswith(ending)), "")
+
+
+def reader_of(path: Path, *, is_label: bool, series: str | None) -> Callable[[Path], Stored]:
+    """The function that reads a file or folder.
+
+    Raises:
+        VolumeError: its format is not known.
+    """
+    ending, key = ending_of(path), "gts" if is_label else "imgs"
+    if path.is_dir() and path.suffix == ".zarr":
+        return partial(medsam.read_zarr, key=key)
+    if path.is_dir():
+        return partial(dicom.read_dicom, series=series, is_label=is_label)
+    if ending in (".nii.gz", ".nii"):
+        return nifti.read_nifti
+    if _is_segmentation(path):
+        return partial(seg_nrrd.read_segmentation, is_label=is_label)
+    if ending in (".nrrd", ".seg.nrrd", ".nhdr", ".mha", ".mhd"):
+        return itk.read_itk
+    if ending in (".npz", ".npy"):
+        return partial(medsam.read_medsam, key=key)
+    if ending in PICTURES:
+        return partial(picture.read_picture, is_label=is_label)
+    if ending == ".dcm" or dicom.is_dicom(path):
+        return partial(dicom.read_dicom, series=series, is_label=is_label)
+    raise VolumeError(f"cannot tell the format of {path}; expected one of {', '.join(ENDINGS)} or a DICOM folder")
+
+
+def segments_of(path: Path) -> tuple[Segment, ...]:
+    """The segments that a file names; none in other formats than 3D Slicer's segmentations and DICOM SEG."""
+    if _is_segmentation(path):
+        return seg_nrrd.read_segments(path)
+    return dicom.segments_of(path) if path.is_file() and dicom.is_dicom(path) else ()
+
+
+def _is_segmentation(path: Path) -> bool:
+    return ending_of(path) in (".nrrd", ".seg.nrrd") and path.is_file() and seg_nrrd.has_segments(path)
+
+
+def writer_of(path: Path, *, key: str) -> Callable[..., None]:
+    """The function that writes a file of that name.
+
+    Args:
+        path: of the file.
+        key: name of the array in a MedSAM archive, "imgs" or "gts".
+
+    Raises:
+        VolumeError: no such format is written.
+    """
+    ending = ending_of(path)
+    if ending in (".nii.gz", ".nii"):
+        return nifti.write_nifti
+    if ending in (".nrrd", ".mha", ".mhd"):
+        return itk.write_itk
+    if ending == ".npz":
+        return partial(medsam.write_medsam, key=key)
+    if ending == ".png":
+        return picture.write_picture
+    if ending == ".dcm" and key == "gts":
+        return dicom_seg_writer.write_segmentation
+    raise VolumeError(f"cannot write {path.name}; expected .nii, .nii.gz, .nrrd, .mha, .mhd, .npz or .png")
