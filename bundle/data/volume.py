@@ -275,6 +275,15 @@ def _modality_of(array: np.ndarray, stated: str | None) -> str:
     return stated or ("CT" if array.size and array.min() <= CT_MINIMUM_HU else "other")
 
 
+def check_ending(ending: str) -> None:
+    """Refuse an ending that `write_label` does not take.
+
+    Raises:
+        VolumeError: naming those that it takes.
+    """
+    _writer(Path(f"label{ending}"), "gts")
+
+
 def _writer(path: Path, key: str) -> Callable[..., None]:
     ending = _ending(path)
     if ending in (".nii.gz", ".nii"):
