@@ -79,7 +79,7 @@ def start(resolved: dict[str, Any] | None = None, *, resume: str = "") -> None:
 
 
 def typed_options(arguments: Sequence[str]) -> dict[str, str | None]:
-    """The options of a command line by name, split as python-fire does; None where no value follows.
+    """The options of a command line by name, split as python-fire does; None where no value follows (True).
 
     Args:
         arguments: what stands behind `run`.
@@ -97,6 +97,8 @@ def typed_options(arguments: Sequence[str]) -> dict[str, str | None]:
             found[name] = value
         elif index + 1 < len(arguments) and not _is_option(arguments[index + 1]):
             found[name] = next(words)[1]
+        elif name.startswith("no"):
+            found[name.removeprefix("no")] = "False"
         else:
             found[name] = None
     return found
@@ -120,15 +122,15 @@ def check_known(options: Mapping[str, str | None]) -> None:
         config.update(ConfigParser.load_config_file(options["args_file"]))
     files = DefaultParseValue(options.get("config_file") or "") or config.get("config_file")
     config.update(ConfigParser.load_config_files(files))
-    unknown = [part for name, value in options.items() if (part := _unknown(name, value, config))]
+    unknown = [part for name in options if (part := _unknown(name, config))]
     if unknown:
         raise OptionError(f"unknown option {' and '.join(unknown)}")
 
 
-def _unknown(name: str, value: str | None, config: ConfigParser) -> str | None:
+def _unknown(name: str, config: ConfigParser) -> str | None:
     """How to speak of an option that does not exist; None for one that does."""
     parts = name.removeprefix(MERGE_KEY).replace("#", ID_SEP_KEY).split(ID_SEP_KEY)
-    if parts[0] in _OF_MONAI or (value is None and parts[0].removeprefix("no") in config):
+    if parts[0] in _OF_MONAI:
         return None
     # Of a nested option the last part may be new: a component may take more arguments than its config gives.
     for depth in range(1, max(2, len(parts))):
@@ -161,7 +163,7 @@ def _names(options: Mapping[str, str | None]) -> Iterator[tuple[str, Any]]:
         value = DefaultParseValue(text)
         if value is None:
             continue
-        several = isinstance(value, (list, tuple, dict)) and not Path(text).exists()
+        several = isinstance(value, (list, tuple, dict)) and text.lstrip()[0] in "[({" and not Path(text).exists()
         yield name, value if several else text
 
 
