@@ -146,8 +146,8 @@ def _unknown(name: str, config: ConfigParser) -> str | None:
 def typed_names(options: Mapping[str, str | None]) -> dict[str, Any]:
     """The values of `TEXT_OPTIONS` as they were typed.
 
-    A list or mapping stays one, as in ``--image "['a.nii.gz', 'b.nii.gz']"``, unless a file has that name; `None` leaves
-    the config's own value.
+    A list or mapping stays one, as in ``--image "['a.nii.gz', 'b.nii.gz']"``, unless a file has that name; `None`
+    leaves the config's own value.
 
     Raises:
         OptionError: an option without a value.
@@ -163,12 +163,19 @@ def _names(options: Mapping[str, str | None]) -> Iterator[tuple[str, Any]]:
         value = DefaultParseValue(text)
         if value is None:
             continue
-        several = isinstance(value, (list, tuple, dict)) and text.lstrip()[0] in "[({" and not Path(text).exists()
-        yield name, value if several else text
+        yield name, value if _is_list(text, value) else text
+
+
+def _is_list(text: str, value: Any) -> bool:
+    """Whether a list or mapping is meant: a name may also hold commas or be in brackets."""
+    return isinstance(value, (list, tuple, dict)) and text.lstrip()[0] in "[({" and not Path(text).exists()
 
 
 def check_run(
-    *, output_dir: str | Path | None = None, output_ext: str | None = None, device: str | int | torch.device | None = None
+    *,
+    output_dir: str | Path | None = None,
+    output_ext: str | None = None,
+    device: str | int | torch.device | None = None,
 ) -> None:
     """Refuse before the first step what would fail after the last.
 

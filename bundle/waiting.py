@@ -2,8 +2,8 @@
 
 PyTorch's threads meet at the end of every parallel loop. While they wait for the last one, OpenMP lets them spin: on a
 machine whose cores are also asked for by others, the ones that spin keep the core that the last one needs
-(scripts/benchmark_waiting.py measures it). The runtime reads this once, when PyTorch loads it: `import bundle` must come
-before `import torch`, or the variables stand in the environment of the process that is started.
+(scripts/benchmark_waiting.py measures it). The runtime reads this once, when PyTorch loads it: `import bundle` must
+come before `import torch`, or the variables stand in the environment of the process that is started.
 """
 
 from __future__ import annotations

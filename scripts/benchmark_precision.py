@@ -7,6 +7,10 @@ It reads the validation slices of abdomen-ct-2d (MONAI_SAM_DATA), and boxes whos
 
 from __future__ import annotations
 
+import bundle  # noqa: F401, chooses how threads wait, before PyTorch is loaded
+
+# isort: split
+
 import argparse
 import statistics
 

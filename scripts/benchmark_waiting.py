@@ -15,22 +15,19 @@ import statistics
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 
 from bundle.waiting import PASSIVE
 
-POLICIES: dict[str, dict[str, str]] = {"active": {}, "passive": dict(PASSIVE)}
+POLICIES: Mapping[str, Mapping[str, str]] = {"active": {}, "passive": PASSIVE}
 
 
 def main() -> None:
     """Print a table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rounds", type=int, default=15, help="clicks of each policy, with neighbours and without")
-    parser.add_argument("--answer", action="store_true", help=argparse.SUPPRESS)  # a process of one policy
     options = parser.parse_args()
-    if options.answer:
-        return answer()
     with ExitStack() as stack:
         models = {name: stack.enter_context(_model(policy)) for name, policy in POLICIES.items()}
         for busy in (False, True):
@@ -42,33 +39,31 @@ def main() -> None:
             medians = {name: 1000 * statistics.median(values) for name, values in seconds.items()}
             times = ", ".join(f"{name} {median:.0f} ms" for name, median in medians.items())
             ratio = medians["active"] / medians["passive"]
-            print(f"{'busy' if busy else 'idle'} machine: {times} a click; passive is {ratio:.2f} times as fast")
-    return None
+            beside = "beside busy neighbours" if busy else "without our neighbours"
+            load = f"load {os.getloadavg()[0]:.1f} on {os.cpu_count()} cores"
+            print(f"{beside} ({load}): {times} a click; passive is {ratio:.2f} times as fast", flush=True)
 
 
 def answer() -> None:
     """Answer each line of standard input with the seconds of one click on a slice."""
-    import numpy as np
-
     from bundle.data.phantom import make_phantom
     from bundle.inference.segmenter import Segmenter
     from bundle.transforms.prompts import ObjectPrompts
 
     image, _, _ = make_phantom()
     session = Segmenter.from_family(device="cpu").open(image)
-    centre = np.array(image.shape) // 2
+    i, j, k = (size // 2 for size in image.shape)
     for number, _ in enumerate(sys.stdin):
         started = time.perf_counter()
-        session.segment_slice(ObjectPrompts(points=[centre + [number % 20, 0, 0]], point_labels=[1], name=f"{number}"))
+        session.segment_slice(ObjectPrompts(points=[[i + number % 20, j, k]], point_labels=[1], name=f"{number}"))
         print(time.perf_counter() - started, flush=True)
 
 
 @contextmanager
-def _model(policy: dict[str, str]) -> Iterator[subprocess.Popen]:
+def _model(policy: Mapping[str, str]) -> Iterator[subprocess.Popen]:
     environment = {name: value for name, value in os.environ.items() if name not in PASSIVE} | policy
-    # `bundle.waiting` must not decide here: an empty value counts as set.
-    environment = {**dict.fromkeys(PASSIVE, ""), **environment}
-    command = [sys.executable, __file__, "--answer"]
+    # PyTorch comes first, so that the environment alone decides.
+    command = [sys.executable, "-c", f"import runpy, torch; runpy.run_path({__file__!r}, run_name='answer')"]
     model = subprocess.Popen(command, env=environment, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
     try:
         _ask(model)  # the first one loads what later ones have
@@ -103,3 +98,5 @@ def _count() -> None:
 
 if __name__ == "__main__":
     main()
+elif __name__ == "answer":
+    answer()

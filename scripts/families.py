@@ -7,6 +7,10 @@ that a family runs and how fast, not how well.
 
 from __future__ import annotations
 
+import bundle  # noqa: F401, chooses how threads wait, before PyTorch is loaded
+
+# isort: split
+
 import argparse
 import os
 import time

@@ -7,6 +7,10 @@ The data is found as the layer of configs/datasets finds it, abdomen-ct-2d throu
 
 from __future__ import annotations
 
+import bundle  # noqa: F401, chooses how threads wait, before PyTorch is loaded
+
+# isort: split
+
 import argparse
 from collections.abc import Sequence
 from pathlib import Path

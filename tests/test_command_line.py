@@ -25,7 +25,6 @@ ODD_NAMES = [
 ]
 
 
-
 @pytest.fixture
 def typed(monkeypatch):
     """Pretend that this program is MONAI's command with some arguments."""
@@ -148,7 +147,9 @@ def test_an_option_that_is_like_nothing_points_to_the_list(config):
         check_known({"config_file": str(config), "qqq": "1"})
 
 
-@pytest.mark.parametrize("name", ["dimension", "part#axis", "part#deep#y", "part::axis", "+run", "run_id", "tracking_uri"])
+@pytest.mark.parametrize(
+    "name", ["dimension", "part#axis", "part#deep#y", "part::axis", "+run", "run_id", "tracking_uri"]
+)
 def test_options_of_the_config_and_of_monai_are_known(name, config):
     check_known({"config_file": str(config), name: "1"})
 

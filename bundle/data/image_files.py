@@ -1,8 +1,8 @@
 """Which files of a folder are images.
 
-Folders hold other things than images that have an image's name: macOS puts `._name` beside each file on foreign disks and
-into archives, Windows and PACS exports leave Thumbs.db, desktop.ini and DICOMDIR, viewers put a preview beside DICOM
-slices. They are passed over, which one line of the log says.
+Folders hold other things than images that have an image's name: macOS puts `._name` beside each file on foreign disks
+and into archives, Windows and PACS exports leave Thumbs.db, desktop.ini and DICOMDIR, viewers put a preview beside
+DICOM slices. They are passed over, which one line of the log says.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ def image_files(folder: Path, endings: Sequence[str] = ENDINGS) -> list[Path]:
         endings: of the names, in lower case.
     """
     files = [path for path in folder.iterdir() if path.is_file()]
-    kept = _VOLUMES + (".dcm",) if holds_dicom(folder) else ENDINGS
+    kept = (*_VOLUMES, ".dcm") if holds_dicom(folder) else ENDINGS
     passed = [path for path in files if is_no_image(path) or (_is_known(path) and not _ends(path, kept))]
     report_passed_over(passed, folder)
     return sorted(path for path in files if path not in passed and _ends(path, endings))

@@ -29,6 +29,7 @@ from bundle.data.slices import Dropped, SliceFilters, index_slices, summarise
 from bundle.data.splits import k_folds, split_items
 from bundle.data.volume import Volume, VolumeError, read_label, read_volume
 from bundle.errors import PrepareError
+from bundle.files import read_json
 from bundle.transforms.contract import Contract
 
 # Of what lies on disk: another number makes all existing results stale. 2: pictures have their spacing.
@@ -128,7 +129,7 @@ def prepare_item(
     """
     path = output / "records" / f"{key}.json"
     fingerprint = _fingerprint(item, preparation, numbering)
-    if path.is_file() and (record := json.loads(path.read_text()))["fingerprint"] == fingerprint:
+    if path.is_file() and (record := read_json(path))["fingerprint"] == fingerprint:
         return key, record
     record = {"fingerprint": fingerprint, "entries": [], "dropped": [], "lost": [], "slices": 0, "error": None}
     try:
@@ -164,7 +165,7 @@ def _list_labels(numbering: Mapping[str, int]) -> dict[str, str]:
 def _write_json(path: Path, content: Mapping[str, Any]) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    temporary.write_text(json.dumps(content, indent=1))
+    temporary.write_text(json.dumps(content, indent=1), encoding="utf-8")
     os.replace(temporary, path)
 
 

@@ -17,6 +17,7 @@ from skimage.transform import resize as skimage_resize
 from torch import Tensor
 from torch.nn.functional import interpolate
 
+from bundle.errors import ContractError, FrameError
 from bundle.transforms.window import Window
 
 RESIZE_RULES = ("longest", "stretch", "pad_center")
@@ -71,15 +72,16 @@ class Placement:
             window: the part of the slice to place; None is all of it.
 
         Raises:
-            ValueError: for an unknown rule or an empty slice.
+            ContractError: for an unknown rule.
+            FrameError: for an empty slice.
         """
         if window is not None:
             part = cls.of(window.height, window.width, size=size, rule=rule, pixel_spacing=pixel_spacing)
             return replace(part, window=window, slice_shape=(height, width))
         if min(height, width) < 1:
-            raise ValueError(f"slice must have at least one pixel, got {height} x {width}")
+            raise FrameError(f"slice must have at least one pixel, got {height} x {width}")
         if rule not in RESIZE_RULES:
-            raise ValueError(f"resize rule must be one of {', '.join(RESIZE_RULES)}, got {rule!r}")
+            raise ContractError(f"resize rule must be one of {', '.join(RESIZE_RULES)}, got {rule!r}")
         if rule == "pad_center" and max(height, width) < size:
             top, left = (size - height) // 2, (size - width) // 2
             return cls(size, height, width, height, width, top, left)
