@@ -147,7 +147,7 @@ def typed_names(options: Mapping[str, str | None]) -> dict[str, Any]:
     """The values of `TEXT_OPTIONS` as they were typed.
 
     A list or mapping stays one, as in ``--image "['a.nii.gz', 'b.nii.gz']"``, unless a file has that name; `None`
-    leaves the config's own value.
+    leaves the config's own value, and `$None` is MONAI's way to set none.
 
     Raises:
         OptionError: an option without a value.
@@ -160,10 +160,10 @@ def _names(options: Mapping[str, str | None]) -> Iterator[tuple[str, Any]]:
         text = options[name]
         if text is None:
             raise OptionError(f"--{name} needs a value; write it behind")
-        value = DefaultParseValue(text)
-        if value is None:
+        value = None if text == "$None" else DefaultParseValue(text)
+        if value is None and text != "$None":
             continue
-        yield name, value if _is_list(text, value) else text
+        yield name, value if value is None or _is_list(text, value) else text
 
 
 def _is_list(text: str, value: Any) -> bool:

@@ -93,6 +93,7 @@ def test_a_list_stays_one_unless_a_file_has_that_name(tmp_path, monkeypatch):
 
 def test_none_leaves_the_config_its_own_value_and_numbers_are_no_names():
     assert typed_names({"label": "None", "dimension": "2", "output_dir": "x"}) == {"output_dir": "x"}
+    assert typed_names({"start": "$None"}) == {"start": None}  # as docs/evaluation.md says
 
 
 def test_a_name_without_a_value_is_refused():

@@ -37,7 +37,8 @@ def test_what_the_user_has_set_stays():
 def test_a_process_that_loaded_pytorch_before_knows_that_it_is_too_late():
     program = (
         "import sys, os; sys.modules['torch'] = sys; os.environ.pop('OMP_NUM_THREADS', None)"
-        "; import bundle.waiting as w; os.getloadavg = lambda: (99, 0, 0); os.cpu_count = lambda: 2; assert w.waits_actively()"
+        "; import bundle.waiting as w; os.cpu_count = lambda: 2"
+        "; os.getloadavg = lambda: (99, 0, 0); assert w.waits_actively()"
         "; os.getloadavg = lambda: (1, 0, 0); assert not w.waits_actively()"
     )
     set_in(program)

@@ -183,7 +183,7 @@ def test_a_run_goes_on_after_a_bad_case_and_ends_with_the_list(tmp_path, capsys)
 
 def test_the_only_case_ends_with_its_own_sentence(tmp_path):
     results = run_with_failures(tmp_path, FailedCase(CaseFiles("bad", tmp_path / "bad.nii.gz"), "it is damaged"))
-    with pytest.raises(CaseError, match="^it is damaged$"):
+    with pytest.raises(CaseError, match=r"^it is damaged$"):
         results.check()
 
 

@@ -1,9 +1,10 @@
 """What an evaluation writes down and where: records of interactions in the folder of a run.
 
-A run is a folder: `settings.json`; `progress-<rank>.jsonl` of each process, one line for each finished image; `failed-<rank>.json`, the cases that could not be read;
-`masks/<protocol>/`, the last answer for each object as a PNG, of a volume the slice that its records name; and at the
-end `records.csv`. A record is one interaction with one object, with the fields of `RECORD_FIELDS`, its `prompt` and, in
-a volume, the `slice` that is shown. A distance to an empty mask, and an IoU that the model does not give, are None.
+A run is a folder: `settings.json`; `progress-<rank>.jsonl` of each process, one line for each finished image;
+`failed-<rank>.json`, the cases that could not be read; `masks/<protocol>/`, the last answer for each object as a PNG,
+of a volume the slice that its records name; and at the end `records.csv`. A record is one interaction with one
+object, with the fields of `RECORD_FIELDS`, its `prompt` and, in a volume, the `slice` that is shown. A distance to an
+empty mask, and an IoU that the model does not give, are None.
 """
 
 from __future__ import annotations

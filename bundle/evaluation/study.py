@@ -93,7 +93,8 @@ class Study(ABC):
         if failures:
             reasons = "".join(f"\n  {key}: {reason}" for key, reason in failures.items())
             raise EvaluationError(
-                f"{len(failures)} cases could not be read and are not in the report; mend them and run again:{reasons}"
+                f"{len(failures)} cases could not be read and are not in the report (with mended files it is a run of "
+                f"other data, which needs another folder):{reasons}"
             )
         return self.folder / "report.html"
 
