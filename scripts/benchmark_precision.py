@@ -17,6 +17,7 @@ import statistics
 import numpy as np
 from monai.bundle import ConfigParser
 
+from bundle.errors import explain_errors
 from bundle.evaluation.protocols import PROTOCOLS, object_rng, run_protocol
 from bundle.inference.predictor import SliceView, computes_in_bfloat16
 from bundle.inference.segmenter import Segmenter
@@ -60,4 +61,5 @@ def main() -> None:
 
 
 if __name__ == "__main__":
+    explain_errors()
     main()

@@ -18,6 +18,7 @@ import time
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 
+from bundle.errors import explain_errors
 from bundle.waiting import PASSIVE
 
 POLICIES: Mapping[str, Mapping[str, str]] = {"active": {}, "passive": PASSIVE}
@@ -97,6 +98,7 @@ def _count() -> None:
 
 
 if __name__ == "__main__":
+    explain_errors()
     main()
 elif __name__ == "answer":
     answer()

@@ -17,6 +17,7 @@ from pathlib import Path
 
 from monai.bundle import ConfigParser
 
+from bundle.errors import explain_errors
 from bundle.evaluation.figures import overlay_rows
 from bundle.evaluation.records import read_records
 from bundle.files import write_atomically
@@ -46,4 +47,5 @@ def _options(argv: Sequence[str] | None) -> argparse.Namespace:
 
 
 if __name__ == "__main__":
+    explain_errors()
     main()

@@ -136,8 +136,8 @@ def prepare_item(
         image, label = read_volume(item["image"]), _renumbered(read_label(item["label"]), item, numbering)
         if image.shape != label.shape:
             raise VolumeError(f"image {image.shape} and label {label.shape} differ in shape; give both on one grid")
-    except VolumeError as error:  # one bad file among thousands must not stop the rest: it is in the report
-        return key, {**record, "error": str(error)}
+    except (VolumeError, OSError, MemoryError) as error:  # one bad file of thousands must not stop the rest
+        return key, {**record, "error": str(error) or type(error).__name__}  # it is in the report
     entries, dropped = index_slices(label, planes=preparation.planes, filters=preparation.filters)
     intensity = preparation.contract.intensity(image.array, image.modality)
     chosen = ChosenSlices(key, image, intensity, _labelled(item, numbering), entries)
