@@ -8,6 +8,7 @@
       FrameError
       ContractError
       EmptyMaskError
+      OptionError
       CaseError
       LayoutError
       SplitError
@@ -17,6 +18,7 @@
       TuningError
       DownloadError
       ProcessesError
+      TrainingError
       NonFiniteLossError
       RunStateError
       EvaluationError
@@ -31,6 +33,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Iterator, Mapping
+from functools import partial
 from types import TracebackType
 
 
@@ -87,6 +90,10 @@ class EmptyMaskError(MonaiSamError):
     """A prompt was asked of a mask that has no object."""
 
 
+class OptionError(MonaiSamError):
+    """An option of a command that does not exist, or whose value cannot be used."""
+
+
 class CaseError(MonaiSamError):
     """Images, prompts and labels that do not belong together; the message says what to change."""
 
@@ -123,6 +130,10 @@ class ProcessesError(MonaiSamError):
     """A number of processes that a batch cannot be shared out to."""
 
 
+class TrainingError(MonaiSamError):
+    """Material, network and settings of a training that do not fit each other."""
+
+
 class NonFiniteLossError(MonaiSamError):
     """Too many steps in a row gave a loss that is not a number."""
 
@@ -147,21 +158,36 @@ class StatisticsError(MonaiSamError):
     """Records that cannot be summarised or compared."""
 
 
-def explain_errors() -> None:
-    """Let an uncaught error of ours end the program with its sentence alone.
+def explain_errors(*, resume: str = "") -> None:
+    """Let an uncaught error that is the user's to mend end the program with its sentence alone.
 
     MONAI's parser wraps what a component raises in a RuntimeError about its keywords, so that the sentence that says
-    what to change would stand in the middle of two tracebacks. Other errors are shown as ever.
+    what to change would stand in the middle of two tracebacks. Such errors are ours, and those of the system about a
+    file; others are shown as ever, because they are mistakes of the program.
+
+    Args:
+        resume: what to do after Ctrl-C.
     """
-    sys.excepthook = _explain
+    sys.excepthook = partial(_explain, resume)
 
 
-def _explain(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
-    ours = [link for link in _chain(error) if isinstance(link, MonaiSamError)]
-    if ours:
-        print(f"error: {ours[0]}", file=sys.stderr)
+def _explain(resume: str, kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
+    sentences = [sentence for link in _chain(error) if (sentence := _sentence(link))]
+    if isinstance(error, KeyboardInterrupt):
+        print(f"stopped; {resume or 'run the same command again'}", file=sys.stderr)
+    elif sentences:
+        print(f"error: {sentences[0]}", file=sys.stderr)
     else:
         sys.__excepthook__(kind, error, trace)
+
+
+def _sentence(error: BaseException) -> str | None:
+    """What an error says to a person; None where only its traceback helps."""
+    if isinstance(error, MonaiSamError):
+        return str(error)
+    if isinstance(error, OSError) and error.filename is not None:
+        return f"{error.strerror or type(error).__name__}: {error.filename}"
+    return None
 
 
 def _chain(error: BaseException | None) -> Iterator[BaseException]:

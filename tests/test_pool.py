@@ -23,6 +23,17 @@ from bundle.data.pool import (
 from bundle.data.volume import Volume, VolumeError, write_label, write_volume
 
 
+def test_a_pool_names_every_item_that_cannot_be_read(patient, tmp_path):
+    image, _ = patient
+    good = {"image": str(write_volume(image, tmp_path / "good.nii.gz")), "label": None, "patient": "a"}
+    bad = [{"image": str(tmp_path / name), "label": None, "patient": name} for name in ("b.nii.gz", "c.nii.gz")]
+    (tmp_path / "b.nii.gz").write_text("nothing")
+    with pytest.raises(VolumeError, match=r"(?s)2 of 3 items cannot be read.*b\.nii\.gz.*c\.nii\.gz"):
+        read_pool([bad[0], good, bad[1]], contract=CONTRACT)
+    with pytest.raises(VolumeError, match=r"^there is no file"):
+        read_pool([bad[1], good], contract=CONTRACT)
+
+
 @pytest.fixture(scope="module")
 def patient() -> tuple[Volume, Volume]:
     volume, labels, _ = make_phantom(shape=(40, 36, 12), spacing=(9.0, 9.0, 20.0), seed=1)

@@ -315,6 +315,15 @@ def _fits(array: np.ndarray, dtype: type) -> bool:
     return np.iinfo(dtype).min <= array.min() and array.max() <= np.iinfo(dtype).max
 
 
+def check_ending(ending: str) -> None:
+    """Refuse an ending that `write_label` does not take.
+
+    Raises:
+        VolumeError: naming those that it takes.
+    """
+    writer_of(Path(f"label{ending}"), key="gts")
+
+
 def _write(stored: Stored, source: Path | None, path: Path, key: str, compress: bool) -> Path:
     """Write into a folder beside the target and move from there, so that no reader meets half a file."""
     write = writer_of(path, key=key)

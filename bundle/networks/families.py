@@ -5,7 +5,6 @@ A family is one file ``configs/families/<name>.json``. Nothing in the code knows
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -20,6 +19,7 @@ import torch
 from torch import Tensor, nn
 
 from bundle.errors import FamilyError
+from bundle.files import read_json
 from bundle.networks.checkpoints import (
     Checkpoint,
     check_family,
@@ -255,7 +255,7 @@ def _builder_of(family: Family) -> tuple[Callable[..., nn.Module], dict[str, Any
 
 def _read(path: Path) -> dict[str, Any]:
     try:
-        config = json.loads(path.read_text(encoding="utf-8"))
+        config = read_json(path)
     except ValueError as error:
         raise FamilyError(f"{path.name} is not JSON: {error}") from error
     if not isinstance(config, dict):

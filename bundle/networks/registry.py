@@ -18,7 +18,7 @@ from gdown.exceptions import DownloadError as DriveError
 from tqdm import tqdm
 
 from bundle.errors import DownloadError
-from bundle.files import sha256_of, write_atomically
+from bundle.files import sha256_of, write_text
 from bundle.networks.families import BUNDLE_ROOT, Family, list_families, load_family
 
 _BLOCK = 1 << 16  # what a broken connection can lose
@@ -83,7 +83,7 @@ def fetch_weights(family: Family, *, folder: Path = BUNDLE_ROOT, progress: bool 
         raise
     if not family.checkpoint.get("sha256"):
         digest = sha256_of(partial)
-        write_atomically(_pin_of(target), lambda name: Path(name).write_text(f"{digest}  {target.name}\n"))
+        write_text(_pin_of(target), f"{digest}  {target.name}\n")
     os.replace(partial, target)
     return target
 
@@ -106,7 +106,7 @@ def check_weights(path: Path, family: Family, *, pinned: Path | None = None) -> 
         raise DownloadError(f"{path.name} must have {expected['size']} bytes, got {size}; delete it and fetch it again")
     hashes = {name: expected[name] for name in ("sha256", "md5") if expected.get(name)}
     if "sha256" not in hashes and pinned.is_file():
-        hashes["sha256"] = pinned.read_text().split()[0]
+        hashes["sha256"] = pinned.read_text(encoding="utf-8").split()[0]
     for name, value in hashes.items():
         got = _digest(path, name)
         if got != value:

@@ -11,6 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from bundle.errors import TrainingError
 from bundle.networks.promptable_sam import MaskPrediction, PromptBatch
 from bundle.training.losses import LossTerms, PromptLoss
 from bundle.training.questions import Correct, SimulatedUser, with_points
@@ -69,7 +70,7 @@ class IterativeObjective:
         seed: with step and draw numbers it decides all prompts.
 
     Raises:
-        ValueError: if ``start`` or ``corrections`` is unknown.
+        TrainingError: if ``start`` or ``corrections`` is unknown.
     """
 
     def __init__(
@@ -93,9 +94,9 @@ class IterativeObjective:
         seed: int = 0,
     ) -> None:
         if start not in STARTS:
-            raise ValueError(f"start must be one of {', '.join(STARTS)}, got {start!r}")
+            raise TrainingError(f"start must be one of {', '.join(STARTS)}, got {start!r}")
         if corrections not in _CORRECTIONS:
-            raise ValueError(f"corrections must be one of {', '.join(_CORRECTIONS)}, got {corrections!r}")
+            raise TrainingError(f"corrections must be one of {', '.join(_CORRECTIONS)}, got {corrections!r}")
         self.loss, self.steps, self.between, self.seed = loss, steps, between, seed
         self.correction_probability = correction_probability
         self.start, self.correct = start, _CORRECTIONS[corrections]

@@ -17,6 +17,7 @@ from skimage.transform import resize as skimage_resize
 from torch import Tensor
 from torch.nn.functional import interpolate
 
+from bundle.errors import ContractError, FrameError
 from bundle.transforms.window import Window
 
 RESIZE_RULES = ("longest", "stretch", "pad_center")
@@ -76,17 +77,18 @@ class Placement:
             box_mapping: rule of :meth:`box_to_square`.
 
         Raises:
-            ValueError: for an unknown rule or an empty slice.
+            ContractError: for an unknown rule.
+            FrameError: for an empty slice.
         """
         if window is not None:
             part = cls.of(window.height, window.width, size=size, rule=rule, pixel_spacing=pixel_spacing)
             return replace(part, window=window, slice_shape=(height, width), box_mapping=box_mapping)
         if min(height, width) < 1:
-            raise ValueError(f"slice must have at least one pixel, got {height} x {width}")
+            raise FrameError(f"slice must have at least one pixel, got {height} x {width}")
         if rule not in RESIZE_RULES:
-            raise ValueError(f"resize rule must be one of {', '.join(RESIZE_RULES)}, got {rule!r}")
+            raise ContractError(f"resize rule must be one of {', '.join(RESIZE_RULES)}, got {rule!r}")
         if box_mapping not in BOX_MAPPINGS:
-            raise ValueError(f"box mapping must be one of {', '.join(BOX_MAPPINGS)}, got {box_mapping!r}")
+            raise ContractError(f"box mapping must be one of {', '.join(BOX_MAPPINGS)}, got {box_mapping!r}")
         top = left = 0
         if rule == "pad_center" and max(height, width) < size:
             rows, columns = height, width

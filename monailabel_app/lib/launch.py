@@ -15,6 +15,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
+from bundle.waiting import PASSIVE
+
 APP = Path(__file__).resolve().parent.parent
 SERVER = "monailabel_app.lib.server:app"
 HOST = "127.0.0.1"  # there is no working login in MONAI Label 0.8.5: the server is for this machine only
@@ -22,6 +24,7 @@ HOST = "127.0.0.1"  # there is no working login in MONAI Label 0.8.5: the server
 # What the datastore takes for images. Whole-slide images, which MONAI Label also lists, are not for this app.
 _PATTERNS = ("*.nii.gz", "*.nii", "*.nrrd", "*.mha", "*.png", "*.jpg", "*.jpeg", "*.tif", "*.tiff")
 SETTINGS: Mapping[str, str] = {
+    **PASSIVE,
     "MONAI_LABEL_TRACKING_ENABLED": "false",  # MLflow refuses the file store that MONAI Label would open
     "MONAI_LABEL_TASKS_BATCH_INFER": "false",  # clicks come one at a time
     "MONAI_LABEL_AUTO_UPDATE_SCORING": "false",
@@ -108,7 +111,7 @@ def running_server(
 
 def log_tail(log: Path, lines: int = 30) -> str:
     """The last lines of a log."""
-    return "\n".join(log.read_text(errors="replace").splitlines()[-lines:])
+    return "\n".join(log.read_text(encoding="utf-8", errors="replace").splitlines()[-lines:])
 
 
 def _wait_until_ready(url: str, process: subprocess.Popen, timeout: float) -> None:
