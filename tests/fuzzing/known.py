@@ -60,7 +60,7 @@ def nhdr() -> list[Case]:
 
 
 def mha() -> list[Case]:
-    """MetaIO's ten defects (Kitware/MetaIO#150): words, lengths and dimensions that nobody checks; and detached data."""
+    """MetaIO's ten defects (Kitware/MetaIO#150): words, lengths and dimensions nobody checks; detached data."""
     right = _meta_header(VOXELS, "LOCAL")
     body = _raw(VOXELS)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pickle
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -104,10 +105,8 @@ def open_volume(path: str) -> object:
             return read_label(path)
         except MonaiSamError:
             raise error from None
-    try:
+    with suppress(MonaiSamError):
         read_label(path)
-    except MonaiSamError:
-        pass
     return volume
 
 
