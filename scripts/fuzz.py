@@ -24,8 +24,9 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tests"))
 from fuzzing.campaign import Campaign, campaigns_in, replayed
 from fuzzing.case import Bench, Case
 from fuzzing.control import CONTROL, EXPECTED
+from fuzzing.minimise import minimised
 from fuzzing.report import write_report
-from fuzzing.targets import TARGETS, import_readers
+from fuzzing.targets import TARGETS, Target, import_readers
 
 _MEMORY = Path("/dev/shm")
 
@@ -39,6 +40,8 @@ def main() -> int:
             return _control(bench, options.executions or 3000)
         if options.replay:
             return _replay(options, bench)
+        if options.minimise:
+            return _minimise(options, bench)
         if not options.report:
             _rounds(options, bench)
         found = list(campaigns_in(options.state, TARGETS, bench))
@@ -57,6 +60,7 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--control", action="store_true", help="fuzz a faulty reader: all its faults must be found")
     parser.add_argument("--report", action="store_true", help="print the table without running anything")
     parser.add_argument("--replay", nargs="+", type=Path, help="run stored inputs of one format again")
+    parser.add_argument("--minimise", nargs="+", type=Path, help="write smaller inputs beside stored ones")
     return parser.parse_args()
 
 
@@ -86,17 +90,34 @@ def _control(bench: Path, executions: int) -> int:
 
 
 def _replay(options: argparse.Namespace, bench: Path) -> int:
-    if len(options.formats) != 1:
-        raise SystemExit("--replay needs one format: say --formats nrrd")
-    import_readers(options.formats)
+    target = _one_target(options)
     outcomes = []
     for path in options.replay:
         case = Case.from_json(path.read_text())
-        outcomes.append(replayed(TARGETS[options.formats[0]], case, bench))
+        outcomes.append(replayed(target, case, bench))
         print(
             f"{path.name} ({case.size} bytes; {'; '.join(case.trail)})\n{outcomes[-1].verdict}: {outcomes[-1].detail}"
         )
     return int(any(outcome.is_finding for outcome in outcomes))
+
+
+def _minimise(options: argparse.Namespace, bench: Path) -> int:
+    target = _one_target(options)
+    for path in options.minimise:
+        case = minimised(target, Case.from_json(path.read_text()), bench)
+        smaller = path.with_suffix(".small.json")
+        smaller.write_text(case.to_json())
+        print(f"{smaller}: {case.size} bytes, {replayed(target, case, bench).signature}")
+        for name, content in case.files.items():
+            print(f"{name} = {content!r}")
+    return 0
+
+
+def _one_target(options: argparse.Namespace) -> Target:
+    if len(options.formats) != 1:
+        raise SystemExit("stored inputs are of one format: say which, as --formats nrrd")
+    import_readers(options.formats)
+    return TARGETS[options.formats[0]]
 
 
 if __name__ == "__main__":

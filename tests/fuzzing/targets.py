@@ -60,8 +60,8 @@ class Target:
         if number < len(self.starts):
             return self.starts[number]
         rng = Random(f"{self.name}/{seed}/{number}")
-        case = rng.choice(kept) if kept and rng.random() < 0.4 else rng.choice(self.starts)
-        for _ in range(rng.choice((1, 1, 1, 2, 2, 3, 5))):
+        case = rng.choice(kept) if kept and rng.random() < 0.3 else rng.choice(self.starts)
+        for _ in range(rng.choice((1, 1, 1, 1, 2, 2, 3, 5))):
             case = self._mutated(rng, case)
         return case
 
@@ -130,8 +130,12 @@ def open_prompts(path: str) -> object:
 def open_request(path: str) -> object:
     """Read the JSON of a request for 2D and 3D."""
     from monailabel_app.lib.requests import read_request
-    from monailabel_app.lib.uploads import read_json
     from monailabel_app.lib.wire import ReplyFormat
+
+    try:
+        from monailabel_app.lib.json_values import read_json
+    except ImportError:  # where it lies until the server's branch is merged
+        from monailabel_app.lib.uploads import read_json
 
     text = Path(path).read_bytes().decode("utf-8", "replace")
     params = read_json(text, "params")
