@@ -97,17 +97,14 @@ def open_volume(path: str) -> object:
     """Read as an image and as a label map; refused if neither can be had."""
     from bundle.data.volume import read_label, read_volume
 
-    volume = None
-    try:
-        volume = read_volume(path)
-    except MonaiSamError as error:
-        try:
-            return read_label(path)
-        except MonaiSamError:
-            raise error from None
+    label = None
     with suppress(MonaiSamError):
-        read_label(path)
-    return volume
+        label = read_label(path)
+    if label is None:
+        return read_volume(path)
+    with suppress(MonaiSamError):
+        read_volume(path)
+    return label
 
 
 def open_weights(path: str) -> object:

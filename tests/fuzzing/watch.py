@@ -108,8 +108,8 @@ class Watch:
                 f"leftover {re.sub('[a-z0-9_]{8}$', '?', left[0])}",
                 f"left in the temporary folder: {left[:5]}",
             )
-        if _lacked_memory(error):
-            return Outcome("memory", f"memory limit {_where(error)}", _told(error))
+        if lacked := _lacked_memory(error):
+            return Outcome("memory", f"memory limit {_where(lacked)}", _told(lacked))
         if peak > GROWTH_LIMIT + 40 * case.size:
             where = _where(error) or type(result).__name__
             return Outcome("memory", f"memory growth {where}", f"{peak >> 20} MB for {case.size} bytes; {_told(error)}")
@@ -130,8 +130,8 @@ class Watch:
         if event == "open":
             self._note_open(*arguments)
         elif event in _FORBIDDEN or (event in _STARTS and arguments[0] not in (sys.executable, None)):
-            if event.startswith(("os.", "shutil.")) and str(arguments[0]).startswith(str(self.bench.temporary)):
-                return
+            if event.startswith(("os.", "shutil.")) and _whole_path(arguments).startswith(str(self.bench.temporary)):
+                return  # a library's own temporary files
             self._seen.append(f"{event} {arguments!r:.200}")
 
     def _note_open(self, path: object, mode: str | None, flags: int) -> None:
@@ -146,6 +146,14 @@ class Watch:
         self._seen.append(f"open {path} {mode or ''}")
 
 
+def _whole_path(arguments: tuple) -> str:
+    """The path of an event; it may lie in a folder that is given as a descriptor behind it."""
+    path = os.fsdecode(arguments[0]) if isinstance(arguments[0], (str, bytes)) else ""
+    if len(arguments) > 1 and isinstance(arguments[1], int) and arguments[1] >= 0:
+        return os.path.join(os.readlink(f"/proc/self/fd/{arguments[1]}"), path)
+    return os.path.abspath(path)
+
+
 def _kilobytes(text: bytes, name: bytes) -> int:
     start = text.index(name) + len(name)
     return int(text[start : text.index(b"kB", start)]) << 10
@@ -158,8 +166,10 @@ def _shows_secret(result: object, error: BaseException | None) -> bool:
     return isinstance(array, np.ndarray) and b"CANARY-of" in array.tobytes("A")
 
 
-def _lacked_memory(error: BaseException | None) -> bool:
-    return any(isinstance(link, MemoryError) or _NO_MEMORY.search(str(link)) for link in _chain(error))
+def _lacked_memory(error: BaseException | None) -> BaseException | None:
+    """The link of the chain that says so; the first cause says most about where."""
+    links = reversed(_chain(error))
+    return next((link for link in links if isinstance(link, MemoryError) or _NO_MEMORY.search(str(link))), None)
 
 
 def _chain(error: BaseException | None) -> list[BaseException]:
