@@ -26,7 +26,7 @@ from pathlib import Path
 from fuzzing.case import Bench, Case
 from fuzzing.watch import ADDRESS_LIMIT, Outcome, Watch
 
-CPU_SECONDS = 2.0  # of one execution, counted by the kernel: other work on the machine does not matter
+CPU_SECONDS = 1.0  # of one execution, counted by the kernel: other work on the machine does not matter
 WALL_SECONDS = 60.0  # of one that sleeps, or waits for a process of its own
 _BROKEN = 70  # exit status of a child in which the fuzzer itself failed
 # Places in the shared memory.

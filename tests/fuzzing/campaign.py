@@ -116,7 +116,7 @@ class Campaign:
             self.rounds.append(current)
             self._again(current)
         current.planned = max(planned, current.executions)
-        end = time.monotonic() + (seconds or float("inf"))
+        end = time.monotonic() + (float("inf") if seconds is None else seconds)
         saved = time.monotonic()
         while not current.is_complete and time.monotonic() < end:
             numbers = range(current.executions, min(current.planned, current.executions + BATCH))

@@ -281,7 +281,7 @@ def import_readers(names: list[str]) -> list[ModuleType]:
     if open_weights in doors:
         modules.append("bundle.networks.checkpoints")
     if open_family in doors:
-        modules.append("bundle.networks.families")
+        modules += ["bundle.networks.families", "bundle.networks.build"]
     if open_prompts in doors:
         modules.append("bundle.transforms.prompts")
     if open_names in doors:
