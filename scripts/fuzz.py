@@ -12,7 +12,6 @@ See docs/fuzzing.md.
 from __future__ import annotations
 
 import argparse
-import os
 import sys
 import tempfile
 from pathlib import Path
@@ -65,7 +64,6 @@ def _options() -> argparse.Namespace:
 
 
 def _rounds(options: argparse.Namespace, bench: Path) -> None:
-    os.nice(19)
     planned = options.executions or 100_000
     with tqdm(total=planned * len(options.formats), unit="run", unit_scale=True, smoothing=0.05) as bar:
         for name in options.formats:
