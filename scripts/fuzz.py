@@ -3,6 +3,7 @@
     python scripts/fuzz.py --control                                  # does it find the faults of a faulty reader?
     python scripts/fuzz.py --state fuzz-state --executions 100000     # a round over every format; Ctrl-C, then again
     python scripts/fuzz.py --state fuzz-state --formats nrrd mha --seconds 600
+    python scripts/fuzz.py --state fuzz-state --formats nrrd --guided # the same, guided by the coverage of our checks
     python scripts/fuzz.py --state fuzz-state --report                # the table alone
     python scripts/fuzz.py --formats nrrd --replay fuzz-state/nrrd/findings/crash-12ab34cd/0123456789abcdef.json
 
@@ -23,6 +24,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tests"))
 from fuzzing.campaign import Campaign, campaigns_in, replayed
 from fuzzing.case import Bench, Case
 from fuzzing.control import CONTROL, EXPECTED
+from fuzzing.guided import run_guided
 from fuzzing.minimise import minimised
 from fuzzing.report import write_report
 from fuzzing.targets import TARGETS, Target, import_readers
@@ -41,6 +43,8 @@ def main() -> int:
             return _replay(options, bench)
         if options.minimise:
             return _minimise(options, bench)
+        if options.guided:
+            return _guided(options, bench)
         if not options.report:
             _rounds(options, bench)
         found = list(campaigns_in(options.state, TARGETS, bench))
@@ -57,6 +61,7 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--executions", type=int, help="of each format in a round (100000)")
     parser.add_argument("--seconds", type=float, help="stop each format after this time, to go on another day")
     parser.add_argument("--control", action="store_true", help="fuzz a faulty reader: all its faults must be found")
+    parser.add_argument("--guided", action="store_true", help="guided by coverage, with atheris (pip install atheris)")
     parser.add_argument("--report", action="store_true", help="print the table without running anything")
     parser.add_argument("--replay", nargs="+", type=Path, help="run stored inputs of one format again")
     parser.add_argument("--minimise", nargs="+", type=Path, help="write smaller inputs beside stored ones")
@@ -85,6 +90,18 @@ def _control(bench: Path, executions: int) -> int:
         missing = EXPECTED - {finding.verdict for finding in campaign.findings.values()}
     print(f"the control was not found: {', '.join(sorted(missing))}" if missing else "all faults of the control found")
     return int(bool(missing))
+
+
+def _guided(options: argparse.Namespace, bench: Path) -> int:
+    import_readers(options.formats)
+    for name in options.formats:
+        campaign = Campaign(TARGETS[name], options.state / name, bench)
+        if not campaign.rounds:
+            raise SystemExit(f"run a round of {name} first: its inputs are where this one starts")
+        done = run_guided(campaign, options.executions or 100_000)
+        print(f"{name}: {done:,} runs guided by coverage, {len(campaign.open_findings)} open findings")
+    print(write_report(list(campaigns_in(options.state, TARGETS, bench)), options.state))
+    return 0
 
 
 def _replay(options: argparse.Namespace, bench: Path) -> int:

@@ -199,6 +199,10 @@ class Campaign:
         _write(place / f"{case.digest}.json", case.to_json())
         _write(place / "finding.txt", f"{outcome.verdict}: {outcome.signature}\n\n{outcome.detail}\n")
 
+    def note(self, case: Case, outcome: Outcome) -> None:
+        """Add a finding that was made outside of ``run`` to the last round."""
+        self._record(self.rounds[-1], case, outcome)
+
     def _keep(self, case: Case) -> None:
         self.kept.append(case)
         _write(self.folder / "kept" / f"{len(self.kept):04d}.json", case.to_json())

@@ -65,15 +65,17 @@ class Target:
             case = self._mutated(rng, case)
         return case
 
+    def mutator_of(self, name: str) -> Mutator:
+        """How a file of this name is damaged."""
+        special = (self.mutators[end] for end in self.mutators if end and name.endswith(end))
+        return next(special, self.mutators.get("", mutate))
+
     def _mutated(self, rng: Random, case: Case) -> Case:
         names = sorted(case.files)
         if len(names) > 1 and rng.random() < 0.08:
             return _shuffled(rng, case, names)
         name = case.main if case.main and rng.random() < 0.8 else rng.choice(names)
-        mutator = next((self.mutators[end] for end in self.mutators if end and name.endswith(end)), None)
-        mutator = mutator or self.mutators.get("", mutate)
-        if rng.random() < 0.1:
-            mutator = mutate
+        mutator = mutate if rng.random() < 0.1 else self.mutator_of(name)
         try:
             content = mutator(rng, case.files[name])
         except _NOT_UNDERSTOOD:
