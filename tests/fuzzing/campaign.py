@@ -32,6 +32,7 @@ class Round:
     executions: int = 0
     opened: int = 0
     refused: int = 0
+    guided: int = 0  # executions on top of these, by ``guided``
     seconds: float = 0.0
     findings: dict[str, int] = field(default_factory=dict)  # signature -> how often
 
@@ -93,7 +94,7 @@ class Campaign:
     @property
     def executions(self) -> int:
         """Over all rounds."""
-        return sum(one.executions for one in self.rounds)
+        return sum(one.executions + one.guided for one in self.rounds)
 
     @property
     def open_findings(self) -> dict[str, Finding]:

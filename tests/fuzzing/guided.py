@@ -52,6 +52,7 @@ def run_guided(campaign: Campaign, planned: int) -> int:
             _, status = os.waitpid(child, 0)
             for path in sorted(Path(found).iterdir()):
                 _judge(campaign, _case(campaign, path.read_bytes()))
+        campaign.rounds[-1].guided += counter[0] - before
         campaign.save()
         deaths += 1
         if status and counter[0] == before:

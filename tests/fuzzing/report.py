@@ -27,6 +27,7 @@ def _entry(campaign: Campaign) -> dict[str, Any]:
         "commit": last.commit,
         "round_executions": last.executions,
         "round_planned": last.planned,
+        "round_guided": last.guided,
         "round_opened": last.opened,
         "round_refused": last.refused,
         "executions_per_second": round(last.executions / last.seconds, 1) if last.seconds else 0,
@@ -46,12 +47,19 @@ def _entry(campaign: Campaign) -> dict[str, Any]:
 
 def as_markdown(summary: dict[str, Any]) -> str:
     """The table, and the open findings under it."""
-    head = ["format", "rounds", "executions", "last round", "opened", "refused", "1/s", *VERDICTS, "quiet"]
+    head = ["format", "rounds", "executions", "last round", "guided", "opened", "refused", "1/s", *VERDICTS, "quiet"]
     lines = ["| " + " | ".join(head) + " |", "|---" * len(head) + "|"]
     for name, entry in summary.items():
         kinds = Counter(finding["verdict"] for finding in entry["open"].values())
         share = f"{entry['round_executions']:,} of {entry['round_planned']:,}"
-        cells = [name, entry["rounds"], f"{entry['executions']:,}", share, f"{entry['round_opened']:,}"]
+        cells = [
+            name,
+            entry["rounds"],
+            f"{entry['executions']:,}",
+            share,
+            f"{entry['round_guided']:,}",
+            f"{entry['round_opened']:,}",
+        ]
         cells += [f"{entry['round_refused']:,}", f"{entry['executions_per_second']:.0f}"]
         cells += [kinds.get(verdict, "") for verdict in VERDICTS] + ["yes" if entry["quiet"] else "no"]
         lines.append("| " + " | ".join(str(cell) for cell in cells) + " |")
