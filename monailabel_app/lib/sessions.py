@@ -14,7 +14,7 @@ from bundle.data.volume import Volume, read_volume
 from bundle.errors import SeriesError
 from bundle.inference.segmenter import Segmenter
 from bundle.inference.session import InteractiveSession
-from monailabel_app.lib.errors import RequestError
+from monailabel_app.lib.errors import RequestError, without_folders
 
 logger = logging.getLogger(__name__)
 
@@ -97,7 +97,8 @@ def _read_series(path: Path, series: str | None) -> Volume:
     try:
         return read_volume(path, series=series)
     except SeriesError as error:
-        raise RequestError(error.asked_with('"series" in the params of the request')) from error
+        sentence = error.asked_with('"series" in the params of the request')
+        raise RequestError(without_folders(sentence)) from error
 
 
 def file_identity(path: Path) -> Hashable:
