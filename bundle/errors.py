@@ -62,6 +62,10 @@ class SeriesError(VolumeError):
         self.what, self.choices = what, dict(choices)
         super().__init__(self.asked_with("series="))
 
+    def __reduce__(self) -> tuple[type, tuple]:
+        """Let it pass from process to process: an exception is otherwise made again from its message."""
+        return type(self), (self.what, self.choices)
+
     def asked_with(self, option: str) -> str:
         """The message for a person who chooses by ``option``, as ``--series``."""
         listed = [f"{value} is {about}" for value, about in self.choices.items()][: self._MOST_LISTED]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pickle
 import re
 
 import pytest
@@ -25,6 +26,12 @@ def test_of_several_series_one_is_chosen_and_the_refusal_lists_them(tmp_path):
     assert read_volume(tmp_path, series="1.2.3.5:1").shape == (7, 6, 1)
     with pytest.raises(SeriesError, match=r"no DICOM series 9, choose one"):
         read_volume(tmp_path, series="9")
+
+
+def test_a_refusal_passes_from_process_to_process():
+    error = pickle.loads(pickle.dumps(SeriesError("two series", {"1.2": "CT", "1.3": "MR"})))
+    assert error.choices == {"1.2": "CT", "1.3": "MR"}
+    assert str(error) == "two series, choose one with series=: 1.2, 1.3 (1.2 is CT; 1.3 is MR)"
 
 
 def test_what_lies_beside_the_slices_is_left_alone(tmp_path):

@@ -233,9 +233,9 @@ def write_label(
 
 def _segments(labels: np.ndarray, names: Mapping[str, int]) -> tuple[Segment, ...]:
     """What was named, whether or not it is shown, and what is shown without a name."""
-    nameless = sorted(set(np.unique(labels).tolist()) - {0, *names.values()})
-    named = {**names, **{f"label_{value}": value for value in nameless}}
-    return tuple(Segment(name, value, color_of(value)) for name, value in named.items())
+    shown = {value: f"label_{value}" for value in np.unique(labels).tolist() if value}
+    named = {**shown, **{value: name for name, value in names.items()}}
+    return tuple(Segment(name, value, color_of(value)) for value, name in sorted(named.items()))
 
 
 def write_volume(volume: Volume, path: str | Path, *, compress: bool = True) -> Path:

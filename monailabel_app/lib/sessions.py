@@ -15,7 +15,7 @@ from bundle.data.volume import Volume
 from bundle.errors import SeriesError
 from bundle.inference.segmenter import Segmenter
 from bundle.inference.session import InteractiveSession
-from monailabel_app.lib.errors import RequestError
+from monailabel_app.lib.errors import RequestError, without_folders
 
 logger = logging.getLogger(__name__)
 
@@ -109,7 +109,8 @@ def _read_image(path: Path, modality: str | None, series: str | None) -> Volume:
     try:
         return guarded.read_volume(path, modality=modality, series=series)
     except SeriesError as error:
-        raise RequestError(error.asked_with('"series" in the params of the request')) from error
+        sentence = error.asked_with('"series" in the params of the request')
+        raise RequestError(without_folders(sentence)) from error
 
 
 def file_identity(path: Path) -> Hashable:
