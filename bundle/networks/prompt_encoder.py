@@ -33,7 +33,7 @@ class PromptEncoder(SamPromptEncoder):
     def __init__(self, *, mask_prompt: str = "logits", **arguments: Any) -> None:
         super().__init__(**arguments)
         if mask_prompt not in MASK_PROMPTS:
-            raise ValueError(f"mask_prompt must be one of {', '.join(MASK_PROMPTS)}, got {mask_prompt!r}")
+            raise FamilyError(f"mask_prompt must be one of {', '.join(MASK_PROMPTS)}, got {mask_prompt!r}")
         self.mask_prompt = mask_prompt
 
     def embed_tokens(self, coords: Tensor, codes: Tensor) -> Tensor:
