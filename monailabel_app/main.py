@@ -8,12 +8,15 @@ from monailabel.config import settings
 from monailabel.interfaces.app import MONAILabelApp
 from monailabel.interfaces.datastore import Datastore
 from monailabel.interfaces.tasks.infer_v2 import InferTask
+from monailabel.interfaces.tasks.strategy import Strategy
 
 import bundle
 from bundle.inference.segmenter import Segmenter
-from monailabel_app.lib.datastore import StudyFolder
 from monailabel_app.lib.labels import read_label_names
+from monailabel_app.lib.next_sample import RandomUnlabelled
+from monailabel_app.lib.session_folder import SessionFolder
 from monailabel_app.lib.sessions import ImageSessions
+from monailabel_app.lib.study_folder import StudyFolder
 from monailabel_app.lib.tasks import SamTask
 
 logger = logging.getLogger(__name__)
@@ -61,7 +64,16 @@ class MonaiSam(MONAILabelApp):
             return super().init_datastore()
         return StudyFolder(
             self.studies,
-            extensions=settings.MONAI_LABEL_DATASTORE_FILE_EXT,
-            auto_reload=settings.MONAI_LABEL_DATASTORE_AUTO_RELOAD,
+            patterns=settings.MONAI_LABEL_DATASTORE_FILE_EXT,
             read_only=settings.MONAI_LABEL_DATASTORE_READ_ONLY,
         )
+
+    def init_strategies(self) -> dict[str, Strategy]:
+        """How the next image is chosen."""
+        return {"random": RandomUnlabelled()}
+
+    def _load_sessions(self, load: bool = False) -> SessionFolder | None:
+        """MONAI Label's hook for the sessions' folder; None where they are switched off."""
+        if not load:
+            return None
+        return SessionFolder(settings.MONAI_LABEL_SESSION_PATH, settings.MONAI_LABEL_SESSION_EXPIRY)
