@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 import threading
 import time
 from dataclasses import dataclass, field
@@ -15,7 +18,8 @@ from bundle.data.volume import Volume, VolumeError, read_label, write_label, wri
 from monailabel_app.lib.dicom_seg import match_label_info
 from monailabel_app.lib.errors import RequestError, without_folders
 from monailabel_app.lib.labels import read_label_names
-from monailabel_app.lib.launch import APP, server_command, server_environment
+from monailabel_app.lib.launch import APP, SettingsError, free_port, server_command, server_environment
+from monailabel_app.lib.server import create_app
 from monailabel_app.lib.sessions import ImageSessions, file_identity
 from monailabel_app.lib.tasks import SamTask
 from monailabel_app.lib.uploads import check_name
@@ -241,3 +245,32 @@ def test_the_server_is_started_for_this_machine_only_and_without_tracking():
     assert command[command.index("--host") + 1] == "127.0.0.1"
     assert command[-3:] == ["--conf", "family", "medsam"]
     assert server_environment()["MONAI_LABEL_TRACKING_ENABLED"] == "false"
+
+
+@pytest.mark.parametrize("wanted", ["true", "1", "TRUE", "yes", "on", "perhaps"])
+def test_a_login_that_would_protect_nothing_is_refused(wanted, monkeypatch):
+    monkeypatch.setenv("MONAI_LABEL_AUTH_ENABLE", wanted)
+    with pytest.raises(SettingsError, match="does not have"):
+        server_environment()
+    monkeypatch.setattr("monailabel_app.lib.server.settings.MONAI_LABEL_AUTH_ENABLE", True)
+    with pytest.raises(SettingsError, match="does not have"):
+        create_app()
+
+
+@pytest.mark.parametrize("wanted", ["", "false", "0", "False", "no"])
+def test_a_login_may_be_switched_off(wanted, monkeypatch):
+    monkeypatch.setenv("MONAI_LABEL_AUTH_ENABLE", wanted)
+    assert server_environment()["MONAI_LABEL_AUTH_ENABLE"] == wanted
+
+
+@pytest.mark.parametrize("started_by", ["serve.py", "MONAI Label's command line"])
+def test_the_refusal_of_a_login_is_one_sentence(repository, tmp_path, started_by):
+    command = [str(repository / "scripts/serve.py"), str(tmp_path)]
+    if started_by != "serve.py":
+        command = server_command(str(tmp_path), port=free_port())[1:]
+    environment = os.environ | {"MONAI_LABEL_AUTH_ENABLE": "true", "PYTHONPATH": str(repository)}
+    run = subprocess.run(
+        [sys.executable, *command], cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=120
+    )
+    assert run.returncode == 1 and "Traceback" not in run.stderr
+    assert "error: MONAI_LABEL_AUTH_ENABLE asks for a login, which this server does not have" in run.stderr

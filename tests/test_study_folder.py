@@ -196,7 +196,8 @@ def test_what_does_not_exist_is_not_found(folder, first):
         store.remove_image("nobody")
     with pytest.raises(LabelNotFoundException):
         store.remove_label("ct", "final")
-    assert (store.get_image_uri("nobody"), store.get_label_uri("ct", "final"), store.get_image_info("nobody")) == ("", "", {})
+    assert store.get_image_uri("nobody") == store.get_label_uri("ct", "final") == ""
+    assert store.get_image_info("nobody") == store.get_label_info("ct", "final") == {}
 
 
 # ---- the index ------------------------------------------------------------------------------------------------------
@@ -219,13 +220,18 @@ def test_a_damaged_index_is_rebuilt_from_the_folder_and_kept_as_a_copy(folder, f
 def test_values_of_an_older_server_that_break_replies_are_taken_out_of_the_index(folder, first, caplog):
     StudyFolder(folder).save_label("ct", str(first), "final", {"good": 1})
     index = json.loads((folder / "datastore_v2.json").read_text())
-    index["objects"]["ct"]["image"]["info"] |= {"bad": float("nan"), "strategy": 5, "text": "\ud800", "kept": [1, {"a": 2}]}
+    index["objects"]["ct"]["image"]["info"] |= {
+        "bad": float("nan"),
+        "strategy": 5,
+        "text": "\ud800",
+        "kept": [{"a": 2}],
+    }
     index["objects"]["ct"]["labels"]["final"]["info"]["score"] = float("inf")
     (folder / "datastore_v2.json").write_text(json.dumps(index))
     with caplog.at_level(logging.WARNING):
         store = StudyFolder(folder)
     assert "bad, strategy, text of image 'ct'; score of label 'ct' of 'final'" in caplog.text
-    assert store.get_image_info("ct")["kept"] == [1, {"a": 2}] and store.get_label_info("ct", "final")["good"] == 1
+    assert store.get_image_info("ct")["kept"] == [{"a": 2}] and store.get_label_info("ct", "final")["good"] == 1
     json.dumps(store.json(), allow_nan=False, ensure_ascii=False).encode()
 
 
@@ -235,7 +241,8 @@ def test_an_index_that_is_damaged_or_removed_while_the_server_runs_is_written_ag
     for break_it in (lambda path: path.write_text("{"), lambda path: path.unlink()):
         break_it(folder / "datastore_v2.json")
         assert store.get_image_info("ct")["note"] == "kept"
-        assert json.loads((folder / "datastore_v2.json").read_text())["objects"]["ct"]["image"]["info"]["note"] == "kept"
+        written = json.loads((folder / "datastore_v2.json").read_text())
+        assert written["objects"]["ct"]["image"]["info"]["note"] == "kept"
 
 
 @pytest.mark.parametrize("info", [{"x": float("nan")}, {"strategy": 5}, {"strategy": {"random": 1}}, {"x": 2**70}])

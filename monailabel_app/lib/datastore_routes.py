@@ -14,13 +14,13 @@ from monailabel.interfaces.utils.app import app_instance
 from monailabel.utils.others.generic import file_checksum, get_mime_type
 
 from bundle.data.limits import LIMITS
+from monailabel_app.lib.body_limits import FORM_LIMITS
 from monailabel_app.lib.dicom_seg import match_label_info
 from monailabel_app.lib.errors import RequestError
 from monailabel_app.lib.images import find_image
 from monailabel_app.lib.json_values import check_info, read_json
 from monailabel_app.lib.study_files import split_name
 from monailabel_app.lib.uploads import (
-    FORM_LIMITS,
     check_file_name,
     check_image_can_be_read,
     check_label_fits,

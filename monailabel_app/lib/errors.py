@@ -16,8 +16,8 @@ from monailabel.interfaces.exception import (
 )
 from starlette.exceptions import HTTPException
 
-from bundle.data.limits import LIMITS, variable_of
 from bundle.errors import MonaiSamError
+from monailabel_app.lib.body_limits import TOO_LARGE
 
 logger = logging.getLogger(__name__)
 
@@ -75,13 +75,8 @@ def _invalid_request(_: Request, error: RequestValidationError) -> JSONResponse:
 
 
 def _http_error(_: Request, error: HTTPException) -> JSONResponse:
-    if error.status_code == 413:  # Starlette's, before the body is kept
-        return _reply(
-            413,
-            f"the body of the request is too large: with files it may have {LIMITS.body_bytes} bytes "
-            f"({variable_of('body_bytes')}), without {LIMITS.json_bytes} ({variable_of('json_bytes')})",
-        )
-    return _reply(error.status_code, str(error.detail))
+    """Starlette's and FastAPI's own refusals; that of a body's size has no sentence."""
+    return _reply(error.status_code, TOO_LARGE if error.status_code == 413 else str(error.detail))
 
 
 def _disk_error(_: Request, error: OSError) -> JSONResponse:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Mapping
 from typing import Any
 
@@ -58,7 +59,7 @@ def check_json(value: object, what: str, *, kept: bool = False) -> None:
     if len(encoded) > LIMITS.json_bytes:
         raise RequestError(_too_large(what), status=413)
     if kept and not all(_is_storable(leaf) for leaf in _leaves(value)):
-        raise RequestError(f"{what} must hold finite numbers below 2**63; leave the others out")
+        raise RequestError(f"{what} must hold finite numbers, whole ones below 2**63; leave the others out")
 
 
 def check_info(info: Mapping[str, Any], what: str) -> None:
@@ -113,6 +114,6 @@ def _leaves(value: object) -> list[object]:
 
 
 def _is_storable(leaf: object) -> bool:
-    if isinstance(leaf, (bool, str)) or leaf is None:
-        return True
-    return isinstance(leaf, (int, float)) and -_LARGEST_NUMBER < leaf < _LARGEST_NUMBER  # NaN is neither
+    if isinstance(leaf, int):  # bool too
+        return -_LARGEST_NUMBER < leaf < _LARGEST_NUMBER
+    return math.isfinite(leaf) if isinstance(leaf, float) else isinstance(leaf, str) or leaf is None

@@ -137,9 +137,9 @@ def _read_points(params: Mapping[str, Any], key: str, grid: _Grid) -> np.ndarray
     array = _read_array(params, key)
     if array is None:
         return np.zeros((0, 3))
-    _check_count(len(array), "points")
     if array.ndim != 2 or array.shape[1] not in (2, 3):
         raise RequestError(f"{key} must be a list of [i, j, k], got {_short(params[key])}")
+    _check_count(len(array), "points")
     if array.shape[1] == 3:
         return array
     return np.column_stack([array, np.full(len(array), _shown_slice(grid, key))])

@@ -37,6 +37,7 @@ from starlette.middleware.trustedhost import TrustedHostMiddleware
 
 from bundle.data.limits import LIMITS
 from monailabel_app.lib import datastore_routes, next_sample, session_routes, wire
+from monailabel_app.lib.body_limits import FORM_LIMITS, SmallBodies
 from monailabel_app.lib.dicom_seg import match_label_info
 from monailabel_app.lib.dicomweb_paths import checked_dicomweb_path
 from monailabel_app.lib.errors import RequestError, install_error_replies
@@ -44,7 +45,7 @@ from monailabel_app.lib.images import find_image
 from monailabel_app.lib.json_values import read_json
 from monailabel_app.lib.launch import check_login_is_off
 from monailabel_app.lib.origins import OwnPagesOnly
-from monailabel_app.lib.uploads import BODY_BYTES, FORM_LIMITS, check_names_in_address, received_file
+from monailabel_app.lib.uploads import check_names_in_address, received_file
 
 logger = logging.getLogger(__name__)
 
@@ -136,15 +137,9 @@ def create_app() -> FastAPI:
         SettingsError: a login was asked for.
     """
     check_login_is_off(settings.MONAI_LABEL_AUTH_ENABLE)
-    app = FastAPI(
-        title="monai-sam",
-        docs_url="/",
-        redoc_url=None,
-        lifespan=_lifespan,
-        max_body_size=BODY_BYTES,
-        form_limits=FORM_LIMITS,
-    )
+    app = FastAPI(title="monai-sam", docs_url="/", redoc_url=None, lifespan=_lifespan, form_limits=FORM_LIMITS)
     origins = [str(origin).rstrip("/") for origin in settings.MONAI_LABEL_CORS_ORIGINS]
+    app.add_middleware(SmallBodies)
     app.add_middleware(OwnPagesOnly, origins=origins)
     app.add_middleware(TrustedHostMiddleware, allowed_hosts=list(HOSTS))
     if origins:

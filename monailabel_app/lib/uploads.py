@@ -12,18 +12,12 @@ from pathlib import Path, PurePosixPath, PureWindowsPath
 import numpy as np
 from fastapi import Request, UploadFile
 
-from bundle.data.limits import LIMITS
 from bundle.data.volume import VolumeError, read_label, read_volume
 from monailabel_app.lib.errors import RequestError, without_folders
 from monailabel_app.lib.study_files import is_plain_name
 
 # Names that become part of a path: ids of images, labels and sessions, tags, names of uploaded files.
 _NAMES_IN_ADDRESS = ("image", "label", "id", "tag", "session_id", "strategy")
-
-# Starlette counts the bytes of a body as they come. One without files holds the longest JSON and a form around it.
-BODY_BYTES = LIMITS.json_bytes + 2**16
-FORM_LIMITS = {"max_fields": 16, "max_files": 4, "max_part_size": LIMITS.json_bytes}
-SERIES_LIMITS = {**FORM_LIMITS, "max_files": LIMITS.files}
 
 
 def check_name(name: str, what: str) -> str:
