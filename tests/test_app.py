@@ -219,6 +219,12 @@ def test_a_segment_keeps_its_name_when_the_one_before_it_was_not_drawn(ct, tmp_p
     assert [entry["name"] for entry in match_label_info(info, path)] == ["spleen", "label 9"]
 
 
+@pytest.mark.parametrize("info", [5, [5], [{}], [{"name": 5}], [{"name": "liver", "idx": "one"}], {"name": "liver"}])
+def test_names_of_segments_that_are_none_are_refused(ct, info):
+    with pytest.raises(RequestError, match="label_info must be"):
+        match_label_info(info, ct)
+
+
 def test_an_empty_label_cannot_become_a_dicom_seg(tmp_path):
     empty = np.zeros((8, 7, 6), np.uint8)
     path = write_label(empty, Volume(empty, AFFINE), tmp_path / "label.nii.gz")

@@ -84,22 +84,35 @@ def infer(
         raise RequestError(f"there is no model {model!r}; this server has {', '.join(models)}", status=404)
     request = {**read_json(params, "params"), "model": model}
     request.pop(wire.IMAGE_KEY, None)
+    if output is Output.dicom_seg and (file or not _can_be_dicom_seg(app, request)):
+        raise RequestError("output=dicom_seg needs a series of a DICOMweb server and label_info in params")
     if file is not None and file.filename:
         with received_file(file) as (path, digest):
             result = app.infer({**request, wire.IMAGE: str(path), wire.IMAGE_KEY: digest})
     else:
         path = find_image(app, image, session_id)
         result = app.infer({**request, wire.IMAGE: str(path)})
-    if output is Output.dicom_seg:
-        result["dicom_seg"] = _dicom_seg(app, path, result["file"], request)
-    return send_response(app.datastore(), result, output.value, background)
+    background.add_task(_remove, result["file"])
+    try:
+        if output is Output.dicom_seg:
+            result["dicom_seg"] = _dicom_seg(path, result["file"], request["label_info"])
+            background.add_task(_remove, result["dicom_seg"])
+        return send_response(app.datastore(), result, output.value, background)
+    except BaseException:  # then nothing runs in the background
+        _remove(result["file"])
+        raise
 
 
-def _dicom_seg(app: MONAILabelApp, image: Path, label: str, request: dict[str, Any]) -> str:
-    label_info = request.get("label_info")
-    if not isinstance(app.datastore(), DICOMWebDatastore) or not label_info:
-        raise RequestError("output=dicom_seg needs a DICOMweb datastore and label_info in params")
+def _can_be_dicom_seg(app: MONAILabelApp, request: dict[str, Any]) -> bool:
+    return isinstance(app.datastore(), DICOMWebDatastore) and bool(request.get("label_info"))
+
+
+def _dicom_seg(image: Path, label: str, label_info: list[dict[str, Any]]) -> str:
     return nifti_to_dicom_seg(str(image).removesuffix(".nii.gz"), label, match_label_info(label_info, Path(label)))
+
+
+def _remove(file: str) -> None:
+    Path(file).unlink(missing_ok=True)
 
 
 # ---- what is kept of the rest of MONAI Label ------------------------------------------------------------------------
