@@ -49,17 +49,18 @@ LISTED = [".lock", "ct.nii.gz", "datastore_v2.json"]
 # ---- what is listed -------------------------------------------------------------------------------------------------
 
 
-def test_only_images_that_can_be_read_and_named_are_listed(folder):
+def test_only_images_that_can_be_read_and_named_are_listed(folder, caplog):
     for name in ("._ct.nii.gz", ".hidden.nii.gz", "Thumbs.db", "DICOMDIR", "notes.txt", "x.py", "x.tar.gz", "a\nb.nii"):
         (folder / name).write_bytes(b"x")
     Path(os.fsdecode(os.fsencode(folder) + b"/\xff.nii.gz")).write_bytes(b"x")
     (folder / "dir.nii.gz").mkdir()
-    for name in ("MR.NRRD", "scan.mha", "photo.JPG"):
+    for name in ("MR.NRRD", "scan.mha", "photo.JPG", "drawn.seg.nrrd", "slice1.dcm"):
         (folder / name).write_bytes(b"x")
     store = StudyFolder(folder)
     assert sorted(store.list_images()) == ["MR", "ct", "photo", "scan"]
     assert store.get_image_uri("MR").endswith("MR.NRRD")
     json.dumps(store.json(), ensure_ascii=False).encode()
+    assert caplog.text.count("DICOM files") == 1 and "send a series as session" in caplog.text
 
 
 def test_patterns_narrow_what_is_listed(folder):
@@ -139,7 +140,9 @@ def test_an_image_is_never_replaced(folder, tmp_path):
     assert (folder / "ct.nii.gz").read_bytes() == before and names(folder) == LISTED
 
 
-@pytest.mark.parametrize("name", [".lock", "datastore_v2.json", "x.py", "x.html", "x.tar.gz", "nothing"])
+@pytest.mark.parametrize(
+    "name", [".lock", "datastore_v2.json", "x.py", "x.html", "x.tar.gz", "nothing", "x.seg.nrrd", "x.dcm"]
+)
 def test_what_is_no_image_is_not_taken_in(folder, tmp_path, name):
     (tmp_path / name).write_bytes(b"x")
     with pytest.raises(RequestError, match="no image"):

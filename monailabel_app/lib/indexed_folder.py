@@ -17,7 +17,7 @@ from monailabel.interfaces.datastore import DefaultLabelTag
 
 from bundle.files import write_atomically
 from monailabel_app.lib.errors import RequestError
-from monailabel_app.lib.study_files import find_images, find_labels, is_plain_name, matches, split_name
+from monailabel_app.lib.study_files import find_images, find_labels, is_image, is_plain_name
 from monailabel_app.lib.study_index import INDEX, entry, new_index, read_index, write_index
 
 logger = logging.getLogger(__name__)
@@ -120,7 +120,7 @@ class IndexedFolder:
         Raises:
             RequestError: its name says so.
         """
-        if not split_name(name)[1] or not matches(name, self._patterns):
+        if not is_image(name, self._patterns):
             kinds = "" if "*" in self._patterns else f" (it lists {', '.join(self._patterns)})"
             raise RequestError(f"{name} is no image that this server takes{kinds}; convert it, for instance to .nii.gz")
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import fnmatch
+import functools
 import logging
 import unicodedata
 from collections.abc import Collection, Iterable, Mapping, Sequence
@@ -12,8 +13,10 @@ from bundle.data.volume import ENDINGS
 
 logger = logging.getLogger(__name__)
 
-# Slicer's own format of segmentations comes before the ending that it shares with images.
-LABEL_ENDINGS = (".seg.nrrd", *ENDINGS)
+_SEGMENTATION = ".seg.nrrd"  # Slicer's own format, which ends as an image does
+_DICOM = ".dcm"  # usually one slice of many, which are opened together as a session
+IMAGE_ENDINGS = tuple(ending for ending in ENDINGS if ending not in (_SEGMENTATION, _DICOM))
+LABEL_ENDINGS = (_SEGMENTATION, *IMAGE_ENDINGS, _DICOM)
 _LONGEST_NAME = 200  # bytes; file systems take 255, and an ending and a temporary file's letters come to it
 # Control characters and line ends split a line of the log; halves of surrogate pairs are bytes that are no text.
 _UNPRINTED = ("Cc", "Cs", "Zl", "Zp")
@@ -29,21 +32,27 @@ def is_plain_name(name: str) -> bool:
     )
 
 
-def split_name(name: str, endings: Sequence[str] = ENDINGS) -> tuple[str, str]:
-    """The id and the ending of a file's name; the ending is empty if it is none of ``endings``, whatever its case."""
-    ending = next((ending for ending in endings if name.lower().endswith(ending)), "")
+def split_name(name: str) -> tuple[str, str]:
+    """The id and the ending of an image's or label's file, whatever its case; the ending is empty if it is neither."""
+    ending = next((ending for ending in LABEL_ENDINGS if name.lower().endswith(ending)), "")
     return name[: len(name) - len(ending)], name[len(name) - len(ending) :]
 
 
-def matches(name: str, patterns: Iterable[str]) -> bool:
-    """Whether a file's name is of one of the forms, as ``*.nii.gz``, whatever its case."""
-    return any(fnmatch.fnmatchcase(name.lower(), pattern.lower()) for pattern in patterns)
+def is_image(name: str, patterns: Iterable[str]) -> bool:
+    """Whether a file's name is an image's, and of one of the forms that count, as ``*.nii.gz``, whatever its case.
+
+    Hidden files are none: macOS keeps its own of the form ``._name`` beside each file (Project-MONAI/MONAI#8305).
+    """
+    image_id, ending = split_name(name)
+    return (
+        ending.lower() in IMAGE_ENDINGS
+        and is_plain_name(image_id)
+        and any(fnmatch.fnmatchcase(name.lower(), pattern.lower()) for pattern in patterns)
+    )
 
 
 def find_images(folder: Path, patterns: Sequence[str], current: Mapping[str, str]) -> dict[str, str]:
     """The images of a folder.
-
-    Hidden files are none: macOS keeps its own of the form ``._name`` beside each file (Project-MONAI/MONAI#8305).
 
     Args:
         folder: the folder of studies.
@@ -53,24 +62,16 @@ def find_images(folder: Path, patterns: Sequence[str], current: Mapping[str, str
     Returns:
         id -> ending.
     """
-    found: dict[str, list[str]] = {}
-    for name in _files(folder):
-        image_id, ending = split_name(name)
-        if ending and is_plain_name(image_id) and matches(name, patterns):
-            found.setdefault(image_id, []).append(ending)
-    return {image_id: _one_of(folder, image_id, found[image_id], current.get(image_id)) for image_id in found}
+    names = _files(folder)
+    if any(split_name(name)[1].lower() == _DICOM for name in names):
+        _say_once(f"The DICOM files in {folder} are no images of their own; send a series as session, or use DICOMweb")
+    return _one_for_each(folder, [split_name(name) for name in names if is_image(name, patterns)], current)
 
 
 def find_labels(folder: Path, images: Collection[str], current: Mapping[str, str]) -> dict[str, str]:
     """The labels of a folder that belong to images: id -> ending; arguments as ``find_images``."""
-    found: dict[str, list[str]] = {}
-    for name in _files(folder):
-        # "a.seg.nrrd" is Slicer's segmentation of the image "a", unless there is only an image "a.seg".
-        splits = [split_name(name, LABEL_ENDINGS), split_name(name)]
-        fitting = next(((label_id, ending) for label_id, ending in splits if ending and label_id in images), None)
-        if fitting:
-            found.setdefault(fitting[0], []).append(fitting[1])
-    return {label_id: _one_of(folder, label_id, found[label_id], current.get(label_id)) for label_id in found}
+    splits = [split_name(name) for name in _files(folder)]
+    return _one_for_each(folder, [split for split in splits if split[1] and split[0] in images], current)
 
 
 def _files(folder: Path) -> list[str]:
@@ -79,13 +80,21 @@ def _files(folder: Path) -> list[str]:
     return sorted(path.name for path in folder.iterdir() if not path.name.startswith(".") and path.is_file())
 
 
-def _one_of(folder: Path, name: str, endings: list[str], current: str | None) -> str:
-    ranks = {ending: rank for rank, ending in enumerate(LABEL_ENDINGS)}
-    endings = sorted(endings, key=lambda ending: (ending != current, ranks[ending.lower()], ending))
-    if len(endings) > 1:
-        others = ", ".join(f"{name}{ending}" for ending in endings[1:])
-        logger.warning(
-            "Several files have the id %r in %s: %s%s is used, %s not; rename the others",
-            *(name, folder.name, name, endings[0], others),
-        )
-    return endings[0]
+def _one_for_each(folder: Path, splits: list[tuple[str, str]], current: Mapping[str, str]) -> dict[str, str]:
+    found: dict[str, list[str]] = {}
+    for name, ending in splits:
+        found.setdefault(name, []).append(ending)
+    chosen = {}
+    for name, endings in found.items():
+        first, *others = sorted(endings, key=lambda e: (e != current.get(name), LABEL_ENDINGS.index(e.lower()), e))
+        if others:
+            files = ", ".join(f"{name}{ending}" for ending in others)
+            _say_once(f"In {folder} several files have the id {name!r}: {name}{first} is used, {files} not; rename one")
+        chosen[name] = first
+    return chosen
+
+
+@functools.lru_cache(maxsize=1024)
+def _say_once(sentence: str) -> None:
+    """A folder that changes is looked at again and again; what is odd about it is said the first time."""
+    logger.warning(sentence)

@@ -169,7 +169,7 @@ class StudyFolder(Datastore):
             RequestError: the file's ending is no label's, or information that cannot be kept.
         """
         source = Path(label_filename)
-        ending = split_name(source.name, LABEL_ENDINGS)[1].lower()
+        ending = split_name(source.name)[1].lower()
         if not ending:
             raise RequestError(f"{source.name} is no label map; export one of {', '.join(LABEL_ENDINGS)}")
         with self._folder.changing() as index:
