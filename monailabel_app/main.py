@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from pathlib import Path
 
 from monailabel.config import settings
 from monailabel.interfaces.app import MONAILabelApp
@@ -17,6 +18,7 @@ from monailabel_app.lib.next_sample import RandomUnlabelled
 from monailabel_app.lib.session_folder import SessionFolder
 from monailabel_app.lib.sessions import ImageSessions
 from monailabel_app.lib.study_folder import StudyFolder
+from monailabel_app.lib.study_index import repair_indexes
 from monailabel_app.lib.tasks import SamTask
 
 logger = logging.getLogger(__name__)
@@ -59,8 +61,10 @@ class MonaiSam(MONAILabelApp):
         }
 
     def init_datastore(self) -> Datastore:
-        """A folder, or whatever MONAI Label makes of a DICOMweb address."""
+        """A folder, or what MONAI Label makes of a DICOMweb address: a cache with an index like that of a folder."""
         if self.studies.startswith(("http://", "https://")):
+            cache = settings.MONAI_LABEL_DICOMWEB_CACHE_PATH.strip() or Path.home() / ".cache/monailabel/dicom"
+            repair_indexes(Path(cache))
             return super().init_datastore()
         return StudyFolder(
             self.studies,

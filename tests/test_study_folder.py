@@ -20,6 +20,7 @@ from monailabel.interfaces.exception import ImageNotFoundException, LabelNotFoun
 
 from monailabel_app.lib.errors import RequestError
 from monailabel_app.lib.study_folder import StudyFolder
+from monailabel_app.lib.study_index import repair_indexes
 
 
 @pytest.fixture
@@ -246,6 +247,13 @@ def test_an_index_that_is_damaged_or_removed_while_the_server_runs_is_written_ag
         assert store.get_image_info("ct")["note"] == "kept"
         written = json.loads((folder / "datastore_v2.json").read_text())
         assert written["objects"]["ct"]["image"]["info"]["note"] == "kept"
+
+
+def test_a_damaged_index_of_a_dicomweb_servers_cache_does_not_stop_the_start(folder):
+    (folder / "series").mkdir()
+    (folder / "series/datastore_v2.json").write_text('{"na')
+    repair_indexes(folder)
+    assert LocalDatastore(str(folder / "series")).list_images() == []
 
 
 @pytest.mark.parametrize("info", [{"x": float("nan")}, {"strategy": 5}, {"strategy": {"random": 1}}, {"x": 2**70}])

@@ -8,7 +8,9 @@ from ``monailabel.app`` in what measuring and reading that server taught:
 - an image is an id of the datastore, a session or an upload, never a path of the server;
 - absent are the routes that replace model weights, start training from a request's values, unpack archives, write
   through the DICOM proxy, show logs or reload the app;
-- only addresses of this machine are answered (a web page elsewhere could otherwise reach the server by its name).
+- only addresses of this machine are answered (a web page elsewhere could otherwise reach the server by its name), and
+  web pages of other origins change nothing;
+- every body and form has a limit of size.
 """
 
 from __future__ import annotations
