@@ -9,6 +9,8 @@ import torch
 from segment_anything.modeling import PromptEncoder as SamPromptEncoder
 from torch import Tensor
 
+from bundle.errors import FamilyError
+
 # Codes of the prompt tokens, as segment-anything's ONNX model numbers them.
 PADDING, BACKGROUND, FOREGROUND, BOX_FIRST_CORNER, BOX_SECOND_CORNER = -1, 0, 1, 2, 3
 # What the convolutions over a mask prompt were trained with: SAM's are logits, SAM-Med2D's are after the sigmoid.
