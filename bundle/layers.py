@@ -11,8 +11,8 @@ from typing import Any
 import monai.bundle
 
 from bundle.errors import RunStateError
+from bundle.families.family import BUNDLE_ROOT
 from bundle.files import read_json, write_text
-from bundle.networks.families import BUNDLE_ROOT
 
 
 def run_unless(done: Path, layers: Sequence[str], **values: Any) -> None:

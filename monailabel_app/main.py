@@ -12,7 +12,7 @@ from monailabel.interfaces.tasks.infer_v2 import InferTask
 from monailabel.interfaces.tasks.strategy import Strategy
 
 import bundle
-from bundle.inference.segmenter import Segmenter
+from bundle.interactive.segmenter import Segmenter
 from monailabel_app.lib.labels import read_label_names
 from monailabel_app.lib.next_sample import RandomUnlabelled
 from monailabel_app.lib.session_folder import SessionFolder

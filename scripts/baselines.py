@@ -10,15 +10,15 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from bundle.data.layouts import msd
-from bundle.data.pool import read_pool
+from bundle.data.datasets import msd
+from bundle.data.labelled_slices import read_pool
 from bundle.errors import explain_errors
 from bundle.evaluation.baselines import BASELINES
 from bundle.evaluation.evaluator import EvaluationSettings, evaluate_slices, open_with_baseline, pictures_of
 from bundle.evaluation.protocols import protocol_named
 from bundle.evaluation.report import extreme_cases, write_report
 from bundle.evaluation.study import slices_identity
-from bundle.networks.families import load_family
+from bundle.families.family import load_family
 
 PROTOCOL = "box_jitter_20"
 

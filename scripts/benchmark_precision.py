@@ -19,9 +19,9 @@ from monai.bundle import ConfigParser
 
 from bundle.errors import explain_errors
 from bundle.evaluation.protocols import PROTOCOLS, object_rng, run_protocol
-from bundle.inference.predictor import SliceView, computes_in_bfloat16
-from bundle.inference.segmenter import Segmenter
-from bundle.networks.families import BUNDLE_ROOT
+from bundle.families.family import BUNDLE_ROOT
+from bundle.interactive.segmenter import Segmenter
+from bundle.interactive.slice_model import SliceView, computes_in_bfloat16
 
 PROTOCOL = "box_jitter_20"
 

@@ -47,9 +47,9 @@ def main() -> None:
 
 def answer() -> None:
     """Answer each line of standard input with the seconds of one click on a slice."""
-    from bundle.data.phantom import make_phantom
-    from bundle.inference.segmenter import Segmenter
-    from bundle.transforms.prompts import ObjectPrompts
+    from bundle.data.synthetic.phantom import make_phantom
+    from bundle.interactive.segmenter import Segmenter
+    from bundle.prompts.prompts import ObjectPrompts
 
     image, _, _ = make_phantom()
     session = Segmenter.from_family(device="cpu").open(image)

@@ -29,11 +29,11 @@ import torch
 from bundle.errors import OptionError, explain_errors
 from bundle.evaluation.records import read_csv, write_csv
 from bundle.evaluation.tables import Table
+from bundle.families.family import BUNDLE_ROOT, FAMILIES_FOLDER, build_network, load_family
+from bundle.families.summary import summarise
 from bundle.files import write_text
 from bundle.layers import remember_settings, run_unless
-from bundle.networks.families import BUNDLE_ROOT, FAMILIES_FOLDER, build_network, load_family
 from bundle.networks.promptable_sam import PromptBatch
-from bundle.networks.summary import summarise
 
 # What differs from the family; with a builder of its own, the whole network. LiteMedSAM's variant has no stride in its
 # stem and SAM's plain neck.

@@ -33,10 +33,10 @@ from bundle.evaluation.records import last_steps, read_csv, read_records, write_
 from bundle.evaluation.report import overlays_of
 from bundle.evaluation.statistics import Record
 from bundle.evaluation.tables import Table
+from bundle.families.family import BUNDLE_ROOT, load_family, structure_of
 from bundle.files import sha256_of, write_atomically, write_text
 from bundle.layers import remember_settings, run_unless
-from bundle.networks.families import BUNDLE_ROOT, load_family, structure_of
-from bundle.networks.peft import set_trainable
+from bundle.networks.tuning.peft import set_trainable
 
 CONFIGS = BUNDLE_ROOT / "configs"
 TUNINGS = ("decoder", "lora", "adapters", "full")

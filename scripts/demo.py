@@ -20,11 +20,11 @@ from typing import Any
 import numpy as np
 from tqdm import tqdm
 
-from bundle.data.phantom import PHANTOM_LABELS, write_phantom
+from bundle.batch.cases import label_names
+from bundle.data.synthetic.phantom import PHANTOM_LABELS, write_phantom
 from bundle.data.volume import Volume, read_label, read_volume, write_label
 from bundle.errors import MonaiSamError, OptionError
 from bundle.files import write_text
-from bundle.inference.cases import label_names
 from monailabel_app.demo.pictures import draw_organ, draw_overview
 from monailabel_app.demo.rounds import OrganResult, Row, merge, segment_organ
 from monailabel_app.demo.slicer_user import SlicerError, SlicerUser

@@ -5,8 +5,8 @@ from __future__ import annotations
 import argparse
 import sys
 
-from bundle.networks.families import FamilyError, load_family
-from bundle.networks.registry import SOURCES, DownloadError, fetch_weights, hash_status, published
+from bundle.families.download import SOURCES, DownloadError, fetch_weights, hash_status, published
+from bundle.families.family import FamilyError, load_family
 
 
 def main(arguments: list[str] | None = None) -> int:

@@ -20,9 +20,9 @@ from pathlib import Path
 import torch
 
 from bundle.errors import MonaiSamError
+from bundle.families.export import export_official, export_onnx, export_torchscript
+from bundle.families.family import build_network
 from bundle.files import write_atomically
-from bundle.networks.export import export_official, export_onnx, export_torchscript
-from bundle.networks.families import build_network
 from bundle.networks.promptable_sam import PromptableSam
 
 

@@ -21,16 +21,16 @@ from urllib.parse import urlsplit
 import numpy as np
 import torch
 
-from bundle.data.phantom import make_phantom
+from bundle.data.synthetic.phantom import make_phantom
 from bundle.data.volume import Volume, read_label, read_volume
+from bundle.engines.cache import EmbeddingStore
 from bundle.errors import explain_errors
 from bundle.evaluation.metrics import dice
-from bundle.inference.predictor import SlicePredictor, SlicePrompt, SliceView
-from bundle.inference.store import EmbeddingStore
-from bundle.networks.families import BUNDLE_ROOT, Family, build_network, list_families, load_family
-from bundle.networks.summary import summarise
+from bundle.families.family import BUNDLE_ROOT, Family, build_network, list_families, load_family
+from bundle.families.summary import summarise
+from bundle.interactive.slice_model import SlicePredictor, SlicePrompt, SliceView
+from bundle.prompts.simulation import tight_box
 from bundle.transforms.frames import SliceFrame
-from bundle.transforms.simulation import tight_box
 
 LIVER = 1
 COLUMNS = {

@@ -24,9 +24,9 @@ from tqdm import tqdm
 
 from bundle import __version__
 from bundle.errors import MonaiSamError
+from bundle.families.checkpoints import open_checkpoint
+from bundle.families.family import BUNDLE_ROOT
 from bundle.files import read_json, write_atomically
-from bundle.networks.checkpoints import open_checkpoint
-from bundle.networks.families import BUNDLE_ROOT
 
 NAME = "monai_sam"
 WEIGHTS = "models/default.safetensors"

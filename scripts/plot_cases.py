@@ -20,8 +20,8 @@ from monai.bundle import ConfigParser
 from bundle.errors import explain_errors
 from bundle.evaluation.figures import overlay_rows
 from bundle.evaluation.records import read_records
+from bundle.families.family import BUNDLE_ROOT
 from bundle.files import write_atomically
-from bundle.networks.families import BUNDLE_ROOT
 
 CONFIGS = BUNDLE_ROOT / "configs"
 

@@ -11,11 +11,11 @@ import json
 import sys
 from pathlib import Path
 
-from bundle.data.layouts import LAYOUTS, read_layout
+from bundle.data.datasets import LAYOUTS, read_layout
 from bundle.data.prepare import Preparation, prepare
 from bundle.data.slice_files import STORAGES
 from bundle.data.slices import SliceFilters
-from bundle.networks.families import load_family
+from bundle.families.family import load_family
 from bundle.transforms.frames import PLANES
 
 

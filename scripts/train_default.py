@@ -1,7 +1,7 @@
 """Train the shipped model as it was trained; every part can be stopped and goes on where it was.
 
     python scripts/train_default.py
-    python scripts/train_default.py --zero_shot     # the models that leave one organ out, from the same stem
+    python scripts/train_default.py --zero_shot     # the models that leave one organ out, from the same 1_pretrain
 
 The data is found through MONAI_SAM_DATA. It is packed into one file first; that takes minutes and is done once. The
 steps take eight minutes on an H200; on two cores of a CPU they would take a day.
@@ -19,8 +19,8 @@ import bundle  # noqa: F401, chooses how the threads of this program's children 
 ROOT = Path(__file__).resolve().parents[1]
 LAYERS = ["configs/train.json", "configs/recipes/default.json", "configs/recipes/shipped/packed.json"]
 PACKED = ROOT / "runs" / "packed" / "slices.npz"
-STEM = "stem"
-SHIPPED = ("seventh", "eighth")
+PRETRAINED = "1_pretrain"
+SHIPPED = ("2_train", "3_finetune")
 ZERO_SHOT = ("without_liver", "without_pancreas")
 
 
@@ -31,7 +31,7 @@ def main() -> None:
     arguments = parser.parse_args()
     if not PACKED.exists():
         run("packing", command(LAYERS, "pack"))
-    for name in (STEM, *(ZERO_SHOT if arguments.zero_shot else SHIPPED)):
+    for name in (PRETRAINED, *(ZERO_SHOT if arguments.zero_shot else SHIPPED)):
         run(f"training {name}", command(layers_of(name)))
 
 

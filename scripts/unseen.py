@@ -16,14 +16,14 @@ from pathlib import Path
 
 import numpy as np
 
-from bundle.data.pool import read_pool
+from bundle.data.labelled_slices import read_pool
+from bundle.engines.cache import EmbeddingStore
 from bundle.errors import explain_errors
 from bundle.evaluation.records import Records, last_steps
 from bundle.evaluation.study import SliceStudy
 from bundle.evaluation.tables import Table
-from bundle.inference.predictor import SlicePredictor
-from bundle.inference.store import EmbeddingStore
-from bundle.networks.families import BUNDLE_ROOT, build_network, load_family
+from bundle.families.family import BUNDLE_ROOT, build_network, load_family
+from bundle.interactive.slice_model import SlicePredictor
 
 # name, image, label map, value: what nobody drew for the training, of patients of whom at most grey regions were shown.
 STRUCTURES = (

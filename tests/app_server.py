@@ -15,7 +15,7 @@ import numpy as np
 import requests
 from PIL import Image
 
-from bundle.data.phantom import make_phantom
+from bundle.data.synthetic.phantom import make_phantom
 from bundle.data.volume import Volume, write_volume
 from monailabel_app.lib.launch import running_server
 

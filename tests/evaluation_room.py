@@ -9,8 +9,8 @@ from monai.bundle import run
 from training_room import CONTRACT, GRID, ORGANS, SIZE, make_slice
 
 from bundle.data.volume import Volume, write_label, write_volume
-from bundle.networks.checkpoints import save_checkpoint
-from bundle.networks.families import BUNDLE_ROOT, build_network, load_family
+from bundle.families.checkpoints import save_checkpoint
+from bundle.families.family import BUNDLE_ROOT, build_network, load_family
 
 CONFIGS = BUNDLE_ROOT / "configs"
 AFFINE = [[-1, 0, 0, 0], [0, -1, 0, 0], [0, 0, 1, 0], [0, 0, 0, 1]]
@@ -20,7 +20,7 @@ def write_family(folder: Path, *, base: str = "default", **options) -> Path:
     """A family like `base`, with a TinyViT of 64 px: `tiny.json`."""
     family = load_family(base)
     network_def = {
-        "_target_": "bundle.networks.build.sam_tiny_vit",
+        "_target_": "bundle.families.builders.sam_tiny_vit",
         "image_size": SIZE,
         "grid": GRID,
         "neck": "pyramid",

@@ -7,12 +7,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from bundle.data.layouts import msd
-from bundle.data.pool import read_pool
+from bundle.data.datasets import msd
+from bundle.data.labelled_slices import read_pool
 from bundle.evaluation.baselines import BASELINES, ellipse
 from bundle.evaluation.metrics import dice
-from bundle.networks.families import load_family
-from bundle.transforms.simulation import shift_box, tight_box
+from bundle.families.family import load_family
+from bundle.prompts.simulation import shift_box, tight_box
 
 
 def blob(shape=(96, 96), centre=(50, 40), radii=(20, 14)):

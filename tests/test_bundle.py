@@ -17,10 +17,10 @@ from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
 import bundle
-from bundle.data.phantom import make_phantom
+from bundle.data.synthetic.phantom import make_phantom
 from bundle.data.volume import write_label, write_volume
-from bundle.networks.checkpoints import load_checkpoint, open_checkpoint, save_checkpoint
-from bundle.networks.families import build_network, load_family
+from bundle.families.checkpoints import load_checkpoint, open_checkpoint, save_checkpoint
+from bundle.families.family import build_network, load_family
 
 script = SimpleNamespace(**runpy.run_path(str(Path(__file__).parents[1] / "scripts" / "make_bundle.py")))
 LARGEST = 25_000_000  # bytes; the model zoo takes no larger file into its repository

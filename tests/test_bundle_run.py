@@ -13,10 +13,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from bundle.data.phantom import make_phantom
+from bundle.data.synthetic.phantom import make_phantom
 from bundle.data.volume import read_label, read_volume, write_label, write_volume
-from bundle.networks.checkpoints import save_checkpoint
-from bundle.networks.families import build_network, load_family
+from bundle.families.checkpoints import save_checkpoint
+from bundle.families.family import build_network, load_family
 
 # Runs `python -m monai.bundle` without the installed package, and says which one it took instead.
 WITHOUT_INSTALLED_PACKAGE = """

@@ -11,9 +11,7 @@ from dicom_files import numbered, write_slice, write_stack
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bundle.data.volume import Volume, VolumeError, read_volume, write_label, write_volume
-from bundle.errors import PromptError
-from bundle.inference.cases import (
+from bundle.batch.cases import (
     CaseError,
     CaseFiles,
     FailedCase,
@@ -23,6 +21,8 @@ from bundle.inference.cases import (
     find_cases,
     label_names,
 )
+from bundle.data.volume import Volume, VolumeError, read_volume, write_label, write_volume
+from bundle.errors import PromptError
 
 SHAPE = (12, 10, 8)
 

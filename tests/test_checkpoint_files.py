@@ -15,8 +15,8 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from bundle.networks.checkpoint_files import METADATA_KEY
-from bundle.networks.checkpoints import CheckpointError, open_checkpoint
+from bundle.families.checkpoint_files import METADATA_KEY
+from bundle.families.checkpoints import CheckpointError, open_checkpoint
 
 WEIGHTS = {"a.weight": torch.arange(6.0).view(2, 3)}
 

@@ -11,20 +11,20 @@ import torch
 from ignite.engine import Engine
 from safetensors.torch import save_file
 
-from bundle.networks import families
-from bundle.networks.build import VIT_VARIANTS, sam_tiny_vit, sam_vit, semantic_sam
-from bundle.networks.checkpoints import (
+from bundle.families import family as families
+from bundle.families.builders import VIT_VARIANTS, sam_tiny_vit, sam_vit, semantic_sam
+from bundle.families.checkpoints import (
     CheckpointError,
     initialise_from,
     load_checkpoint,
     open_checkpoint,
     save_checkpoint,
 )
-from bundle.networks.families import Family, FamilyError, build_network, family_of_checkpoint, load_family
-from bundle.networks.layouts import to_bundle_layout, to_official_layout
+from bundle.families.family import Family, FamilyError, build_network, family_of_checkpoint, load_family
+from bundle.families.key_maps import to_bundle_layout, to_official_layout
 from bundle.training.handlers import RunState, averaged
-from bundle.training.network import with_automatic_decoder
 from bundle.training.samples import DrawNumbers
+from bundle.training.start import with_automatic_decoder
 
 FAMILY = load_family("default")
 

@@ -14,8 +14,8 @@ import torch
 from evaluation_room import write_family, write_two_organs, write_weights
 
 from bundle.evaluation.records import read_records
-from bundle.networks.checkpoints import open_checkpoint
-from bundle.networks.families import BUNDLE_ROOT, build_network, load_family, structure_of
+from bundle.families.checkpoints import open_checkpoint
+from bundle.families.family import BUNDLE_ROOT, build_network, load_family, structure_of
 
 SET_THREADS = torch.set_num_threads
 PARTS = ("base", "decoder", "lora", "adapters", "full")

@@ -9,7 +9,7 @@ import pytest
 import torch
 from skimage.transform import resize
 
-from bundle.networks.families import load_family
+from bundle.families.family import load_family
 from bundle.transforms.contract import Contract, ContractError
 
 WINDOW = {"kind": "window", "low": -500, "high": 1000}

@@ -11,9 +11,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from monai.bundle import ConfigParser
 
-from bundle.data import layouts
+from bundle.data import datasets as layouts
+from bundle.data.datasets import LAYOUTS, LayoutError, organ_names, read_layout
 from bundle.data.labels import FLARE22_LABELS
-from bundle.data.layouts import LAYOUTS, LayoutError, organ_names, read_layout
 from bundle.data.splits import SPLITS, SplitError, check_disjoint, k_folds, split_items
 from bundle.data.volume import Volume, read_label, read_volume, write_label, write_volume
 

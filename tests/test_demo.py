@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from bundle.data.phantom import make_phantom
+from bundle.data.synthetic.phantom import make_phantom
 from bundle.data.volume import Volume, read_label, write_label, write_volume
 from monailabel_app.demo.rounds import merge
 

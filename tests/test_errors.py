@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 
 import bundle.errors
+from bundle.batch.cases import CaseError
 from bundle.errors import MonaiSamError, explain_errors
-from bundle.inference.cases import CaseError
 
 
 def shown(error, cause, capsys, monkeypatch, **options):
@@ -57,7 +57,11 @@ def test_every_error_of_ours_stands_in_the_tree_that_is_drawn():
 
 
 # Where a plain ValueError may be raised: tensors and lists of a wrong shape are a mistake of the code that calls.
-PROGRAMMING = {"bundle/networks/promptable_sam.py": 5, "bundle/data/sampling.py": 1, "bundle/data/pool.py": 1}
+PROGRAMMING = {
+    "bundle/networks/promptable_sam.py": 5,
+    "bundle/data/sampling.py": 1,
+    "bundle/data/labelled_slices.py": 1,
+}
 
 
 @pytest.mark.parametrize("room", ["bundle", "scripts"])

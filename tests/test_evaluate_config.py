@@ -12,7 +12,7 @@ import pytest
 from evaluation_room import CONFIGS, run_bundle, write_family, write_weights
 from training_room import make_slice
 
-from bundle.data.phantom import make_phantom
+from bundle.data.synthetic.phantom import make_phantom
 from bundle.data.volume import Volume, write_label, write_volume
 from bundle.evaluation.records import read_records
 

@@ -8,7 +8,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from bundle.data.pool import LabelledSlice
+from bundle.data.labelled_slices import LabelledSlice
 from bundle.evaluation.baselines import ellipse
 from bundle.evaluation.evaluator import (
     EvaluationSettings,
@@ -20,7 +20,7 @@ from bundle.evaluation.evaluator import (
 )
 from bundle.evaluation.protocols import CorrectionProtocol, ProtocolError, protocol_named
 from bundle.evaluation.records import EvaluationError, last_steps, read_mask, read_records
-from bundle.inference.predictor import SliceMask
+from bundle.interactive.slice_model import SliceMask
 from bundle.transforms.contract import View
 
 ORGANS = {1: "liver", 2: "pancreas"}

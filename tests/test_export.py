@@ -9,12 +9,12 @@ import torch
 from fixtures.parity.cases import fill_with_seeded_weights
 from segment_anything.modeling import ImageEncoderViT
 
-from bundle.networks import export
-from bundle.networks.build import VIT_VARIANTS, prompted_unet, sam_tiny_vit, sam_vit
-from bundle.networks.checkpoints import CheckpointError, open_checkpoint
-from bundle.networks.export import export_official, export_onnx, export_torchscript
-from bundle.networks.lora import merge_lora
+from bundle.families import export
+from bundle.families.builders import VIT_VARIANTS, prompted_unet, sam_tiny_vit, sam_vit
+from bundle.families.checkpoints import CheckpointError, open_checkpoint
+from bundle.families.export import export_official, export_onnx, export_torchscript
 from bundle.networks.promptable_sam import PromptableSam, PromptBatch
+from bundle.networks.tuning.lora import merge_lora
 
 SIZE = 64
 LORA = [{"kind": "lora", "part": "encoder"}, {"kind": "lora", "part": "decoder"}]

@@ -16,10 +16,9 @@ import torch
 from fixtures.parity.cases import CASES, input_hash, prepare, summarise
 
 from bundle.data.volume import read_label, read_volume
-from bundle.inference.predictor import SlicePredictor, SlicePrompt, SliceView
-from bundle.inference.store import EmbeddingStore
-from bundle.networks.build import VIT_VARIANTS
-from bundle.networks.families import (
+from bundle.engines.cache import EmbeddingStore
+from bundle.families.builders import VIT_VARIANTS
+from bundle.families.family import (
     FamilyError,
     build_network,
     find_weights,
@@ -28,11 +27,12 @@ from bundle.networks.families import (
     recognise_family,
     structure_of,
 )
-from bundle.networks.layouts import to_bundle_layout
-from bundle.networks.peft import set_trainable
-from bundle.networks.summary import summarise as summarise_family
+from bundle.families.key_maps import to_bundle_layout
+from bundle.families.summary import summarise as summarise_family
+from bundle.interactive.slice_model import SlicePredictor, SlicePrompt, SliceView
+from bundle.networks.tuning.peft import set_trainable
+from bundle.prompts.simulation import tight_box
 from bundle.transforms.frames import SliceFrame
-from bundle.transforms.simulation import tight_box
 
 PARITY = Path(__file__).parent / "fixtures" / "parity"
 PROMPTABLE_VIT_B = ["medico_sam", "medsam", "medsam_v0", "sam_vit_b"]
@@ -206,8 +206,8 @@ def test_a_familys_name_and_the_family_itself_mean_its_published_weights():
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"network_def": {"_target_": "os.system"}}, "builder in bundle.networks.build"),
-        ({"network_def": {"_target_": "bundle.networks.build.nothing"}}, "builder in bundle.networks.build"),
+        ({"network_def": {"_target_": "os.system"}}, "builder in bundle.families.builders"),
+        ({"network_def": {"_target_": "bundle.families.builders.nothing"}}, "builder in bundle.families.builders"),
         ({"prompts": ["telepathy"]}, "telepathy"),
         ({"network_def": None}, "lacks the section 'network_def'"),
     ],

@@ -14,7 +14,7 @@ from ignite.engine import Engine, Events
 from training_room import Multiply, Scalar, make_trainer
 from training_room import one_thread as one_thread
 
-from bundle.networks.checkpoints import open_checkpoint
+from bundle.families.checkpoints import open_checkpoint
 from bundle.training.engines import PromptTrainer
 from bundle.training.handlers import (
     EarlyStop,

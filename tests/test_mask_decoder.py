@@ -6,7 +6,7 @@ import pytest
 import torch
 from training_room import GRID, SIZE, make_network
 
-from bundle.networks.build import sam_tiny_vit
+from bundle.families.builders import sam_tiny_vit
 from bundle.networks.mask_decoder import FineMaskDecoder
 from bundle.networks.promptable_sam import PromptBatch
 

@@ -11,12 +11,12 @@ from training_room import GRID, SIZE, make_batch, make_network
 from training_room import one_thread as one_thread
 
 from bundle.networks.promptable_sam import MaskPrediction, PromptBatch
-from bundle.training.automatic import Automatic
+from bundle.prompts.simulation import tight_box
 from bundle.training.losses import PromptLoss, SemanticLoss
 from bundle.training.masked import MaskedAutoencoding, Reconstruction
-from bundle.training.network import with_automatic_decoder
 from bundle.training.objectives import IterativeObjective, JointObjective, SamMed2dObjective
-from bundle.transforms.simulation import tight_box
+from bundle.training.semantic import Automatic
+from bundle.training.start import with_automatic_decoder
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 

@@ -15,13 +15,13 @@ from training_room import CONTRACT, ORGANS, SIZE, make_slice
 
 from bundle.data.volume import Volume, read_label, write_volume
 from bundle.errors import CheckpointError, FamilyError
-from bundle.inference.predictor import SlicePrompt, SliceView
-from bundle.inference.segmenter import Segmenter
-from bundle.networks.build import prompted_unet
-from bundle.networks.checkpoints import load_checkpoint, save_checkpoint
-from bundle.networks.families import build_network, load_family
-from bundle.networks.options import agreed_options, trained_options
-from bundle.networks.peft import tuning_names
+from bundle.families.builders import prompted_unet
+from bundle.families.checkpoints import load_checkpoint, save_checkpoint
+from bundle.families.family import build_network, load_family
+from bundle.families.options import agreed_options, trained_options
+from bundle.interactive.segmenter import Segmenter
+from bundle.interactive.slice_model import SlicePrompt, SliceView
+from bundle.networks.tuning.peft import tuning_names
 from monailabel_app.lib.launch import APP
 from monailabel_app.main import MonaiSam
 
@@ -35,7 +35,7 @@ def mine(tmp_path_factory):
     """A person's folder: a family of 64 px, its checkpoints with LoRA, with adapters and plain, a picture and a box."""
     folder = tmp_path_factory.mktemp("mine")
     network_def = {
-        "_target_": "bundle.networks.build.prompted_unet",
+        "_target_": "bundle.families.builders.prompted_unet",
         "image_size": SIZE,
         "widths": [8, 16, 16],
         "depths": [1, 1, 1],
@@ -182,7 +182,7 @@ def test_a_tuned_file_that_does_not_say_so_asks_for_its_options(mine, expected, 
 
 
 def test_training_says_when_it_leaves_lora_behind(mine, caplog):
-    from bundle.training.network import start_network
+    from bundle.training.start import start_network
 
     start_network(build_network(mine / "tiny.json", random=True), start=mine / "lora.safetensors")
     (line,) = [record.message for record in caplog.records if record.levelname == "WARNING"]

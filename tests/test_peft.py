@@ -9,13 +9,13 @@ import pytest
 import torch
 from torch import nn
 
-from bundle.networks.adapters import ConvAdapter
-from bundle.networks.build import VIT_VARIANTS, prompted_unet, sam_tiny_vit, sam_vit
-from bundle.networks.families import load_family, structure_of
-from bundle.networks.lora import lora_merged, merge_lora, unmerge_lora
-from bundle.networks.peft import set_trainable, tuning_names
+from bundle.families.builders import VIT_VARIANTS, prompted_unet, sam_tiny_vit, sam_vit
+from bundle.families.family import load_family, structure_of
 from bundle.networks.promptable_sam import PromptableSam, PromptBatch
-from bundle.networks.targets import TuningError
+from bundle.networks.tuning.adapters import ConvAdapter
+from bundle.networks.tuning.lora import lora_merged, merge_lora, unmerge_lora
+from bundle.networks.tuning.peft import set_trainable, tuning_names
+from bundle.networks.tuning.targets import TuningError
 
 IMAGE = torch.randn(1, 3, 64, 64, generator=torch.Generator().manual_seed(0))
 BOX = PromptBatch(boxes=torch.tensor([[5.0, 5.0, 40.0, 50.0]]))

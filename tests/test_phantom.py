@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from scipy.ndimage import label as components
 
 from bundle.data.labels import FLARE22_LABELS
-from bundle.data.phantom import PHANTOM_LABELS, make_phantom, smooth_noise, write_phantom
+from bundle.data.synthetic.phantom import PHANTOM_LABELS, make_phantom, smooth_noise, write_phantom
 from bundle.data.volume import read_label, read_volume
 
 SMALL = (64, 56, 32)

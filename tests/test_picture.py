@@ -13,7 +13,7 @@ import tifffile
 from PIL import Image, ImageOps
 
 from bundle.data.volume import VolumeError, read_label, read_volume
-from bundle.networks.families import load_family
+from bundle.families.family import load_family
 
 DEEP = np.random.default_rng(0).integers(0, 4096, (6, 5, 3)).astype(np.uint16)
 GREY = np.random.default_rng(1).integers(0, 200, (6, 5)).astype(np.uint8)

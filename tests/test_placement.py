@@ -9,9 +9,9 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 from segment_anything.utils.transforms import ResizeLongestSide
 
+from bundle.prompts.simulation import tight_box
+from bundle.transforms.crop import Window
 from bundle.transforms.placement import BOX_MAPPINGS, INTERPOLATIONS, Placement
-from bundle.transforms.simulation import tight_box
-from bundle.transforms.window import Window
 
 sides = st.integers(1, 90)
 rules = st.sampled_from(["longest", "stretch", "pad_center"])

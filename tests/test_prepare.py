@@ -15,15 +15,15 @@ import psutil
 import pytest
 
 from bundle.data import prepare as module
-from bundle.data.layouts import flare22, msd
-from bundle.data.phantom import make_phantom
-from bundle.data.pool import read_pool
+from bundle.data.datasets import flare22, msd
+from bundle.data.labelled_slices import read_pool
 from bundle.data.prepare import Preparation, PrepareError, prepare, unified_labels
 from bundle.data.slice_files import STORAGES
 from bundle.data.slices import SliceFilters
 from bundle.data.splits import check_disjoint, split_items
+from bundle.data.synthetic.phantom import make_phantom
 from bundle.data.volume import Volume, read_label, read_volume, write_label, write_volume
-from bundle.networks.families import load_family
+from bundle.families.family import load_family
 from bundle.transforms.frames import SliceFrame
 
 FILTERS = SliceFilters(5, 3, 0)

@@ -15,13 +15,13 @@ from segment_anything.modeling import PromptEncoder as SamPromptEncoder
 from torch import Tensor
 from torch.nn.functional import interpolate
 
+from bundle.engines.cache import EmbeddingStore
 from bundle.errors import PromptError
-from bundle.inference.predictor import SlicePredictor, SlicePrompt, SliceView
-from bundle.inference.store import EmbeddingStore
-from bundle.networks.build import VIT_VARIANTS, prompted_unet, sam_tiny_vit, sam_vit
-from bundle.networks.checkpoints import CheckpointError
-from bundle.networks.export import as_segment_anything
-from bundle.networks.families import build_network, load_family
+from bundle.families.builders import VIT_VARIANTS, prompted_unet, sam_tiny_vit, sam_vit
+from bundle.families.checkpoints import CheckpointError
+from bundle.families.export import as_segment_anything
+from bundle.families.family import build_network, load_family
+from bundle.interactive.slice_model import SlicePredictor, SlicePrompt, SliceView
 from bundle.networks.promptable_sam import MaskPrediction, PromptableSam, PromptBatch
 from bundle.transforms.contract import Contract
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from bundle.networks.build import prompted_unet
+from bundle.families.builders import prompted_unet
 from bundle.networks.promptable_sam import PromptableSam, PromptBatch
 from bundle.networks.prompted_unet import FoldedPrompts
 

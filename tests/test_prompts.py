@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from bundle.prompts.prompts import ObjectPrompts, PromptError, read_prompts
 from bundle.transforms.frames import SliceFrame
-from bundle.transforms.prompts import ObjectPrompts, PromptError, read_prompts
 
 SHAPE = (10, 20, 30)
 

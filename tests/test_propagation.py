@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 import torch
 
-from bundle.inference.predictor import SliceMask, SlicePrompt
-from bundle.inference.propagation import PropagationRule, Shade, propagate
-from bundle.networks.families import list_families, load_family
+from bundle.families.family import list_families, load_family
+from bundle.interactive.propagation import PropagationRule, Shade, propagate
+from bundle.interactive.slice_model import SliceMask, SlicePrompt
 
 
 def disc(radius: float, centre=(16, 16)) -> SliceMask:

@@ -19,8 +19,8 @@ from bundle.evaluation.protocols import (
     run_protocol,
     with_points,
 )
-from bundle.inference.predictor import SliceMask, SlicePrompt
-from bundle.transforms.prompts import ObjectPrompts
+from bundle.interactive.slice_model import SliceMask, SlicePrompt
+from bundle.prompts.prompts import ObjectPrompts
 
 
 def disc(shape=(128, 128), centre=(60, 70), radius=20):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from bundle.networks.families import build_network
+from bundle.families.family import build_network
 from bundle.networks.promptable_sam import PromptBatch
 from bundle.networks.raster_prompts import draw_prompts
 

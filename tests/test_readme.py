@@ -10,9 +10,9 @@ from pathlib import Path
 
 import pytest
 
-from bundle.data.phantom import make_phantom
+from bundle.data.synthetic.phantom import make_phantom
 from bundle.data.volume import read_label, write_volume
-from bundle.transforms.prompts import read_prompts
+from bundle.prompts.prompts import read_prompts
 
 ROOT = Path(__file__).resolve().parent.parent
 TEXT = (ROOT / "README.md").read_text()

@@ -17,15 +17,15 @@ from segment_anything.modeling import MaskDecoder, PromptEncoder, Sam, TwoWayTra
 from training_room import AUTOMATIC, GRID, SIZE, make_network_like, make_slice, small_run_files
 from training_room import one_thread as one_thread
 
-from bundle.inference.predictor import SliceMask, SlicePredictor, SlicePrompt, SliceView
-from bundle.inference.store import EmbeddingStore
-from bundle.networks.build import VIT_VARIANTS
-from bundle.networks.checkpoints import open_checkpoint
-from bundle.networks.families import build_network, load_family
+from bundle.engines.cache import EmbeddingStore
+from bundle.families.builders import VIT_VARIANTS
+from bundle.families.checkpoints import open_checkpoint
+from bundle.families.family import build_network, load_family
+from bundle.interactive.slice_model import SliceMask, SlicePredictor, SlicePrompt, SliceView
 from bundle.networks.promptable_sam import PromptableSam
 from bundle.training.masked import Reconstruction
-from bundle.training.network import trainable_parameters
 from bundle.training.samples import collate
+from bundle.training.start import trainable_parameters
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 ROOT = Path(__file__).resolve().parents[1]

@@ -7,7 +7,7 @@ from dataclasses import replace
 import numpy as np
 from training_room import make_pool, make_slice
 
-from bundle.data.regions import grey_regions, region_pool
+from bundle.data.synthetic.regions import grey_regions, region_pool
 
 
 def picture() -> np.ndarray:

@@ -19,7 +19,7 @@ from bundle.evaluation.figures import Overlay, Scene
 from bundle.evaluation.records import RunFolder
 from bundle.evaluation.report import extreme_cases, extreme_records, write_report
 from bundle.evaluation.tables import CLICK_TARGETS, click_rows, comparison_rows, speed_rows, summary_rows
-from bundle.inference.predictor import SlicePrompt
+from bundle.interactive.slice_model import SlicePrompt
 
 
 def records(gain=0.0, steps=1, patients=6):

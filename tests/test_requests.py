@@ -10,7 +10,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from bundle.data.limits import LIMITS
-from bundle.transforms.prompts import PromptError
+from bundle.prompts.prompts import PromptError
 from monailabel_app.lib import wire
 from monailabel_app.lib.errors import RequestError
 from monailabel_app.lib.requests import ClickRequest, read_request

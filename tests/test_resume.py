@@ -17,7 +17,7 @@ from training_room import one_thread as one_thread
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 LONG = {"epochs": 4, "steps_per_epoch": 3, "warmup_steps": 2}
-PARAMETERS = {"_target_": "bundle.training.network.trainable_parameters", "network": "@network"}
+PARAMETERS = {"_target_": "bundle.training.start.trainable_parameters", "network": "@network"}
 DESCENT = {
     "optimizer": {"_target_": "torch.optim.SGD", "params": PARAMETERS, "lr": 0.5, "momentum": 0.9},
     "loss": {"_target_": "bundle.training.losses.PromptLoss", "cross_entropy": 0.0, "iou": 0.0},

@@ -13,7 +13,7 @@ from monai.transforms import Compose, RandFlipd, RandGaussianNoised
 from training_room import CONTRACT, SIZE, make_batch, make_pool, make_samples, make_slice, make_stack
 
 from bundle.training.samples import DrawNumbers, EverySample, collate
-from bundle.transforms.window import Zoom
+from bundle.transforms.crop import Zoom
 
 
 def augmentation() -> Compose:

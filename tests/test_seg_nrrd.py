@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 import SimpleITK as sitk
 
+from bundle.data.datasets import read_layout
 from bundle.data.grid import check_grid
-from bundle.data.layouts import read_layout
 from bundle.data.volume import Segment, Volume, VolumeError, read_label, read_segments, read_volume, write_volume
 
 

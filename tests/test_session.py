@@ -9,10 +9,10 @@ import pytest
 from fakes import BrightRegionSam, bright_contract
 
 from bundle.data.volume import Volume
-from bundle.inference.predictor import SliceMask, SlicePredictor, SlicePrompt, SliceView
-from bundle.inference.session import InteractiveSession
-from bundle.inference.store import EmbeddingStore
-from bundle.transforms.prompts import ObjectPrompts, PromptError
+from bundle.engines.cache import EmbeddingStore
+from bundle.interactive.session import InteractiveSession
+from bundle.interactive.slice_model import SliceMask, SlicePredictor, SlicePrompt, SliceView
+from bundle.prompts.prompts import ObjectPrompts, PromptError
 
 
 def ball(shape=(40, 36, 30), centre=(14, 20, 15), radius=8.0) -> np.ndarray:

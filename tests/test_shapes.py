@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from scipy import ndimage
 
-from bundle.data.shapes import draw_shapes, shape_pool
+from bundle.data.synthetic.shapes import draw_shapes, shape_pool
 
 SIZE = 96
 

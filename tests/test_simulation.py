@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from bundle.transforms.simulation import (
+from bundle.prompts.simulation import (
     EmptyMaskError,
     error_point,
     error_points,

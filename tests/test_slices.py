@@ -11,8 +11,8 @@ from test_frames import affines
 from bundle.data.sampling import BalancedDraw
 from bundle.data.slices import Dropped, SliceFilters, clean_slice, index_slices, remove_small, summarise
 from bundle.data.volume import Volume
+from bundle.prompts.simulation import tight_box
 from bundle.transforms.frames import PLANES
-from bundle.transforms.simulation import tight_box
 
 OFF = SliceFilters(0, 0, 0)
 LABELS = np.zeros((20, 18, 16), np.uint8)

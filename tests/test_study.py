@@ -10,18 +10,18 @@ import pytest
 from test_evaluator import ORGANS, slices
 from training_room import CONTRACT, make_network
 
-from bundle.data.phantom import make_phantom
-from bundle.data.pool import resized
+from bundle.data.labelled_slices import resized
+from bundle.data.synthetic.phantom import make_phantom
 from bundle.data.volume import Volume, read_label, write_label, write_volume
-from bundle.evaluation.automatic import AutomaticModel
+from bundle.engines.cache import EmbeddingStore
 from bundle.evaluation.baselines import ellipse, otsu
 from bundle.evaluation.evaluator import open_with_baseline
 from bundle.evaluation.metrics import MetricError
 from bundle.evaluation.protocols import ProtocolError
 from bundle.evaluation.records import EvaluationError, read_failures, read_records
+from bundle.evaluation.semantic import AutomaticModel
 from bundle.evaluation.study import SliceStudy, VolumeStudy, spread
-from bundle.inference.predictor import SlicePredictor
-from bundle.inference.store import EmbeddingStore
+from bundle.interactive.slice_model import SlicePredictor
 
 PROTOCOLS = ("box", "box_jitter_20")
 

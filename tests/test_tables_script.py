@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pytest
 
+from bundle.families.family import load_family
+from bundle.families.summary import summarise
 from bundle.files import read_json
-from bundle.networks.families import load_family
-from bundle.networks.summary import summarise
 
 ROOT = Path(__file__).resolve().parent.parent
 TABLES = runpy.run_path(str(ROOT / "scripts" / "tables.py"))

@@ -10,8 +10,8 @@ from monai.bundle import ConfigParser
 from training_room import make_network_like, make_pool, small
 from training_room import one_thread as one_thread
 
-from bundle.networks.checkpoints import open_checkpoint
-from bundle.training.packed_file import pack_into
+from bundle.families.checkpoints import open_checkpoint
+from bundle.training.batched.file import pack_into
 
 HIDDEN_EVERYWHERE = {"ct": [5, 7], "mr": [5, 7], "phantom": [1, 4]}
 
@@ -28,19 +28,19 @@ def read(repository, files) -> ConfigParser:
 
 
 def test_every_part_starts_from_the_one_before(script, repository):
-    parts = {name: read(repository, script["layers_of"](name)) for name in ("stem", "seventh", "eighth")}
+    parts = {name: read(repository, script["layers_of"](name)) for name in ("1_pretrain", "2_train", "3_finetune")}
     assert [part["run_name"] for part in parts.values()] == list(parts)
-    assert not parts["stem"]["start"]
-    for before, part in (("stem", "seventh"), ("seventh", "eighth")):
+    assert not parts["1_pretrain"]["start"]
+    for before, part in (("1_pretrain", "2_train"), ("2_train", "3_finetune")):
         assert f"/runs/{before}/best.safetensors" in parts[part]["start"]
 
 
 def test_what_leaves_an_organ_out_never_sees_its_label(script, repository):
-    stem = read(repository, script["layers_of"]("stem"))
+    stem = read(repository, script["layers_of"]("1_pretrain"))
     assert stem["hidden"] == HIDDEN_EVERYWHERE and not {"labelled", "demo_hidden"} & set(stem["weights"])
     for name, value in (("without_liver", 1), ("without_pancreas", 2)):
         part = read(repository, script["layers_of"](name))
-        assert "/runs/stem/best.safetensors" in part["start"]
+        assert "/runs/1_pretrain/best.safetensors" in part["start"]
         assert part["hidden"] == {"labelled": [value], **HIDDEN_EVERYWHERE}
         assert "demo_hidden" not in part["weights"]
 
@@ -51,7 +51,7 @@ def test_the_call_is_that_of_monais_runner(script):
 
 
 @pytest.mark.usefixtures("one_thread")
-@pytest.mark.parametrize("part", ["stem", "eighth"])
+@pytest.mark.parametrize("part", ["1_pretrain", "3_finetune"])
 def test_a_part_trains_on_packed_slices(script, repository, tmp_path, part):
     layers = [str(repository / file) for file in script["layers_of"](part)]
     run = ConfigParser()

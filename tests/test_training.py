@@ -25,9 +25,8 @@ from training_room import (
 )
 from training_room import one_thread as one_thread
 
-from bundle.networks.families import FamilyError
+from bundle.families.family import FamilyError
 from bundle.training import schedules
-from bundle.training.automatic import AutomaticEvaluator, annotated_classes
 from bundle.training.embeddings import FromStore, StoredEmbeddings
 from bundle.training.engines import (
     MacroDice,
@@ -39,9 +38,10 @@ from bundle.training.engines import (
 )
 from bundle.training.losses import PromptLoss
 from bundle.training.masked import MaskedAutoencoding, MeanScore, Reconstruction, ReconstructionEvaluator
-from bundle.training.network import start_network, train_mode
 from bundle.training.objectives import IterativeObjective
 from bundle.training.samples import EverySample, collate
+from bundle.training.semantic import AutomaticEvaluator, annotated_classes
+from bundle.training.start import start_network, train_mode
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 ONE_BOX = {"steps": 1, "box_probability": 1.0}

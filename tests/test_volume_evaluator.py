@@ -8,11 +8,12 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 from fakes import BrightRegionSam, bright_contract
-from test_automatic import ORGAN, BrightStacks, ct, model
 from test_evaluator import Thresholds
+from test_semantic import ORGAN, BrightStacks, ct, model
 
-from bundle.data.phantom import make_phantom
+from bundle.data.synthetic.phantom import make_phantom
 from bundle.data.volume import Volume
+from bundle.engines.cache import EmbeddingStore
 from bundle.evaluation.evaluator import AUTOMATIC, EvaluationSettings
 from bundle.evaluation.records import EvaluationError, read_mask
 from bundle.evaluation.report import extreme_records, overlays_of
@@ -25,8 +26,7 @@ from bundle.evaluation.volume_evaluator import (
     scenes_of,
 )
 from bundle.evaluation.volume_protocols import VolumeProtocol, central_slice
-from bundle.inference.predictor import SlicePredictor
-from bundle.inference.store import EmbeddingStore
+from bundle.interactive.slice_model import SlicePredictor
 from bundle.transforms.frames import SliceFrame
 
 ORGANS = {ORGAN: "liver"}

@@ -11,14 +11,14 @@ from dicom_files import write_slice
 from fakes import BrightRegionSam, bright_contract
 from torch import nn
 
+from bundle.batch.cases import Case, CaseError, CaseFiles, FailedCase, boxes_of_label, find_cases
+from bundle.batch.workflow import CaseEvaluator, LabelMap, PromptInferer, SaveResults
 from bundle.data.volume import Volume, read_label, read_volume
 from bundle.errors import VolumeError
 from bundle.evaluation.metrics import evaluate_label_map
-from bundle.inference.cases import Case, CaseError, CaseFiles, FailedCase, boxes_of_label, find_cases
-from bundle.inference.segmenter import Segmenter
-from bundle.inference.session import Segmentation
-from bundle.inference.workflow import CaseEvaluator, LabelMap, PromptInferer, SaveResults
-from bundle.transforms.prompts import ObjectPrompts, PromptError
+from bundle.interactive.segmenter import Segmenter
+from bundle.interactive.session import Segmentation
+from bundle.prompts.prompts import ObjectPrompts, PromptError
 
 SHAPE = (40, 36, 24)
 AFFINE = np.diag([1.0, 1.0, 2.0, 1.0])

@@ -13,14 +13,14 @@ import torch
 from monai.inferers import SimpleInferer
 from torch.utils.data import DataLoader
 
-from bundle.data.pool import LabelledSlice, LabelledStack
-from bundle.networks.build import prompted_unet, sam_tiny_vit, semantic_sam
-from bundle.networks.families import Family, load_family
+from bundle.data.labelled_slices import LabelledSlice, LabelledStack
+from bundle.families.builders import prompted_unet, sam_tiny_vit, semantic_sam
+from bundle.families.family import Family, load_family
 from bundle.networks.promptable_sam import PromptableSam
 from bundle.training.engines import PromptTrainer
 from bundle.training.losses import LossTerms
-from bundle.training.network import trainable_parameters
 from bundle.training.samples import DrawnSamples, DrawNumbers, SampleBatch, collate
+from bundle.training.start import trainable_parameters
 from bundle.transforms.contract import Contract, View
 
 ROOT = Path(__file__).resolve().parents[1]

@@ -23,10 +23,10 @@ from typing import Any
 import numpy as np
 from tqdm import tqdm
 
+from bundle.data.dataset_files import read_image
+from bundle.data.datasets import Item
 from bundle.data.grid import check_grid
 from bundle.data.labels import find_labels
-from bundle.data.layout_files import read_image
-from bundle.data.layouts import Item
 from bundle.data.slice_files import STORAGES, ChosenSlices, Record
 from bundle.data.slices import Dropped, SliceFilters, index_slices, summarise
 from bundle.data.splits import k_folds, split_items

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from bundle.data.layouts import SPLITS, Item
+from bundle.data.datasets import SPLITS, Item
 from bundle.errors import SplitError
 
 

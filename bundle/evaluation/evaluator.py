@@ -16,7 +16,7 @@ import numpy as np
 import torch
 from tqdm import tqdm
 
-from bundle.data.pool import LabelledSlice
+from bundle.data.labelled_slices import LabelledSlice
 from bundle.evaluation.baselines import Baseline
 from bundle.evaluation.figures import Scene
 from bundle.evaluation.metrics import evaluate_label_map
@@ -28,7 +28,7 @@ from bundle.evaluation.protocols import (
     run_protocol,
 )
 from bundle.evaluation.records import Records, RunFolder, StoredPrompts, interaction_records
-from bundle.inference.predictor import SliceMask, SlicePredictor, SlicePrompt, SliceView
+from bundle.interactive.slice_model import SliceMask, SlicePredictor, SlicePrompt, SliceView
 from bundle.transforms.contract import Intensity
 
 AUTOMATIC = "automatic"

@@ -22,7 +22,7 @@ from PIL import Image
 
 from bundle.evaluation.protocols import prompt_from_json
 from bundle.evaluation.statistics import Record, case_means, curve, group_by, summarise
-from bundle.inference.predictor import SlicePrompt
+from bundle.interactive.slice_model import SlicePrompt
 
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
 TRUTH, PREDICTION, PROMPT, NEGATIVE = "#56B4E9", "#E69F00", "#F0E442", "#FF4B5C"

@@ -17,9 +17,9 @@ import numpy as np
 
 from bundle.errors import ProtocolError
 from bundle.evaluation.metrics import OrganScore, evaluate_label_map
-from bundle.inference.predictor import SlicePrompt
-from bundle.transforms.prompts import ObjectPrompts
-from bundle.transforms.simulation import (
+from bundle.interactive.slice_model import SlicePrompt
+from bundle.prompts.prompts import ObjectPrompts
+from bundle.prompts.simulation import (
     error_point,
     error_points,
     jitter_box,

@@ -27,8 +27,8 @@ from bundle.errors import EvaluationError, MonaiSamError
 from bundle.evaluation.protocols import Interaction, PromptProtocol, ReplayProtocol, prompt_from_json, prompt_to_json
 from bundle.evaluation.statistics import Record, group_by
 from bundle.files import read_json
-from bundle.inference.predictor import SlicePrompt
-from bundle.transforms.prompts import ObjectPrompts
+from bundle.interactive.slice_model import SlicePrompt
+from bundle.prompts.prompts import ObjectPrompts
 
 SCORES = ("dsc", "nsd", "hd95", "iou")
 RECORD_FIELDS = (

@@ -13,12 +13,11 @@ from typing import Any, TypeVar
 import numpy as np
 from torch.distributed import get_rank, is_initialized
 
+from bundle.data.dataset_files import read_image
 from bundle.data.grid import check_grid
-from bundle.data.layout_files import read_image
-from bundle.data.pool import LabelledSlice
+from bundle.data.labelled_slices import LabelledSlice
 from bundle.data.volume import read_label
 from bundle.errors import EvaluationError
-from bundle.evaluation.automatic import AutomaticModel
 from bundle.evaluation.evaluator import (
     AUTOMATIC,
     EvaluationSettings,
@@ -33,6 +32,7 @@ from bundle.evaluation.metrics import tolerance_of
 from bundle.evaluation.protocols import ProtocolError, protocol_named
 from bundle.evaluation.records import Records, check_comparable, read_failures, read_records, records_to_replay
 from bundle.evaluation.report import extreme_cases, extreme_records, overlays_of, write_report
+from bundle.evaluation.semantic import AutomaticModel
 from bundle.evaluation.volume_evaluator import (
     VolumeCase,
     evaluate_automatic_volumes,
@@ -40,8 +40,8 @@ from bundle.evaluation.volume_evaluator import (
     scenes_of,
 )
 from bundle.evaluation.volume_protocols import volume_protocol_named
-from bundle.inference.predictor import SlicePredictor
-from bundle.networks.automatic import MultiClassSam
+from bundle.interactive.slice_model import SlicePredictor
+from bundle.networks.semantic import MultiClassSam
 
 Image = TypeVar("Image")
 

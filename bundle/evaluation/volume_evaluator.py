@@ -13,7 +13,6 @@ import numpy as np
 from tqdm import tqdm
 
 from bundle.data.volume import Volume
-from bundle.evaluation.automatic import AutomaticModel
 from bundle.evaluation.evaluator import (
     AUTOMATIC,
     EvaluationSettings,
@@ -31,13 +30,14 @@ from bundle.evaluation.protocols import (
     run_protocol,
 )
 from bundle.evaluation.records import Records, RunFolder, StoredPrompts, interaction_records
+from bundle.evaluation.semantic import AutomaticModel
 from bundle.evaluation.statistics import Record, group_by
 from bundle.evaluation.volume_protocols import central_slice
-from bundle.inference.predictor import SlicePredictor, SlicePrompt
-from bundle.inference.session import InteractiveSession, Segmentation
+from bundle.interactive.session import InteractiveSession, Segmentation
+from bundle.interactive.slice_model import SlicePredictor, SlicePrompt
+from bundle.prompts.prompts import ObjectPrompts
 from bundle.transforms.contract import Contract
 from bundle.transforms.frames import SliceFrame
-from bundle.transforms.prompts import ObjectPrompts
 
 
 @dataclass(frozen=True, eq=False)

@@ -13,8 +13,8 @@ import numpy as np
 
 from bundle.evaluation.protocols import Interaction, ProtocolError, find_protocol, with_points
 from bundle.evaluation.statistics import click_auc, curve
-from bundle.transforms.prompts import ObjectPrompts
-from bundle.transforms.simulation import error_point, error_voxel, tight_box
+from bundle.prompts.prompts import ObjectPrompts
+from bundle.prompts.simulation import error_point, error_voxel, tight_box
 
 STARTS = ("slice_box", "slice_point", "box", "middle_box", "point")
 CVPR25_CLICKS = 5

@@ -9,13 +9,13 @@ from pathlib import Path
 import torch
 from torch import nn
 
-from bundle.data.pool import phantom_pool
-from bundle.networks.families import build_network, load_family
+from bundle.data.labelled_slices import phantom_pool
+from bundle.families.family import build_network, load_family
 from bundle.training.embeddings import FromStore, StoredEmbeddings
 from bundle.training.losses import PromptLoss
-from bundle.training.network import start_network, train_mode, trainable_parameters
 from bundle.training.objectives import IterativeObjective, Objective
 from bundle.training.samples import DrawnSamples, SampleBatch, collate
+from bundle.training.start import start_network, train_mode, trainable_parameters
 
 
 @dataclass(frozen=True)

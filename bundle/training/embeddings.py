@@ -13,8 +13,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from bundle.engines.cache import EmbeddingStore, network_identity
 from bundle.errors import TrainingError
-from bundle.inference.store import EmbeddingStore, network_identity
 from bundle.training.losses import LossTerms
 from bundle.training.objectives import Objective
 from bundle.training.samples import SampleBatch

@@ -16,17 +16,17 @@ from torch import Tensor, nn
 from torch.nn.functional import interpolate
 from torch.utils.data import Dataset
 
-from bundle.data.pool import LabelledSlice
+from bundle.data.labelled_slices import LabelledSlice
 from bundle.errors import NonFiniteLossError, TrainingError
 from bundle.networks.promptable_sam import PromptBatch
+from bundle.prompts.simulation import jitter_box, tight_box
 from bundle.training.distributed import average_gradients, average_numbers, gather
 from bundle.training.embeddings import EncodedOnce, StoredEmbeddings
 from bundle.training.losses import LossTerms
-from bundle.training.network import train_mode
 from bundle.training.objectives import Objective
 from bundle.training.samples import SampleBatch
+from bundle.training.start import train_mode
 from bundle.transforms.contract import Contract
-from bundle.transforms.simulation import jitter_box, tight_box
 
 logger = logging.getLogger(__name__)
 

@@ -18,8 +18,8 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from tqdm import tqdm
 
 from bundle.errors import RunStateError
+from bundle.families.checkpoints import save_checkpoint
 from bundle.files import write_atomically
-from bundle.networks.checkpoints import save_checkpoint
 from bundle.training.distributed import is_main
 from bundle.training.samples import DrawNumbers
 

@@ -18,8 +18,8 @@ from torch import Tensor, nn
 from torch.nn.functional import interpolate, pixel_shuffle
 
 from bundle.errors import TrainingError
-from bundle.networks.automatic import EMBEDDING_CHANNELS, SemanticSam2d, SemanticSam3d
 from bundle.networks.promptable_sam import PromptableSam
+from bundle.networks.semantic import EMBEDDING_CHANNELS, SemanticSam2d, SemanticSam3d
 from bundle.training.distributed import gather
 from bundle.training.losses import LossTerms
 from bundle.training.samples import SampleBatch
@@ -29,7 +29,7 @@ class Reconstruction(nn.Module):
     """The image encoder of a network under a linear head that gives pixels back.
 
     The encoder keeps its parameter names, so that any network with it starts from the checkpoint
-    (``bundle.training.network.start_network``); prompt encoder and decoders are left behind.
+    (``bundle.training.start.start_network``); prompt encoder and decoders are left behind.
 
     Args:
         network: whose encoder is trained.

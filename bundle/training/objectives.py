@@ -13,10 +13,7 @@ from torch import Tensor, nn
 
 from bundle.errors import TrainingError
 from bundle.networks.promptable_sam import MaskPrediction, PromptBatch
-from bundle.training.losses import LossTerms, PromptLoss
-from bundle.training.questions import Correct, SimulatedUser, with_points
-from bundle.training.samples import SampleBatch
-from bundle.transforms.simulation import (
+from bundle.prompts.simulation import (
     LabelledPoints,
     error_point,
     error_points,
@@ -26,6 +23,9 @@ from bundle.transforms.simulation import (
     random_point,
     tight_box,
 )
+from bundle.training.losses import LossTerms, PromptLoss
+from bundle.training.samples import SampleBatch
+from bundle.training.simulated_user import Correct, SimulatedUser, with_points
 
 STARTS = ("random", "alternate")
 
@@ -238,7 +238,7 @@ class JointObjective:
 
     Args:
         promptable: as IterativeObjective.
-        automatic: as ``bundle.training.automatic.Automatic`` with ``decoder``.
+        automatic: as ``bundle.training.semantic.Automatic`` with ``decoder``.
     """
 
     def __init__(self, promptable: Objective, automatic: Objective) -> None:

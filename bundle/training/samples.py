@@ -14,14 +14,14 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset, Sampler
 
+from bundle.data.augmentation import random_view, recoloured
 from bundle.data.hounsfield import estimate_hounsfield
+from bundle.data.labelled_slices import LabelledSlice, LabelledStack, resized
 from bundle.data.labels import as_int16
-from bundle.data.looks import random_view, recoloured
-from bundle.data.pool import LabelledSlice, LabelledStack, resized
 from bundle.data.sampling import BalancedDraw
 from bundle.errors import TrainingError
+from bundle.prompts.simulation import tight_box
 from bundle.transforms.contract import Contract, View
-from bundle.transforms.simulation import tight_box
 
 BALANCES = ("patients", "organs")
 Labelled = LabelledSlice | LabelledStack

@@ -15,8 +15,8 @@ import torch
 from torch import Tensor
 
 from bundle.errors import ContractError
+from bundle.transforms.crop import Zoom
 from bundle.transforms.placement import BOX_MAPPINGS, INTERPOLATIONS, RESIZE_RULES, Placement
-from bundle.transforms.window import Zoom
 
 MODALITIES = ("CT", "other", "windowed")
 CARRIED = ("box", "mask")

@@ -18,7 +18,7 @@ from torch import Tensor
 from torch.nn.functional import interpolate
 
 from bundle.errors import ContractError, FrameError
-from bundle.transforms.window import Window
+from bundle.transforms.crop import Window
 
 RESIZE_RULES = ("longest", "stretch", "pad_center")
 BOX_MAPPINGS = ("inclusive", "scaled", "truncated")

@@ -9,7 +9,7 @@ import numpy as np
 
 from bundle.data.volume import Volume
 from bundle.evaluation.metrics import evaluate_label_map
-from bundle.transforms.simulation import error_point, error_voxel, interior_point, tight_box
+from bundle.prompts.simulation import error_point, error_voxel, interior_point, tight_box
 from monailabel_app.demo.slicer_user import Answer, SlicerUser
 
 TOLERANCE_MM = 2.0

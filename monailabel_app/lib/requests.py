@@ -10,8 +10,8 @@ from typing import Any
 import numpy as np
 
 from bundle.data.limits import LIMITS, variable_of
+from bundle.prompts.prompts import ObjectPrompts
 from bundle.transforms.frames import nearest_index
-from bundle.transforms.prompts import ObjectPrompts
 from monailabel_app.lib import wire
 from monailabel_app.lib.errors import RequestError
 

@@ -13,8 +13,8 @@ from pathlib import Path
 from bundle.data import guarded
 from bundle.data.volume import Volume
 from bundle.errors import SeriesError
-from bundle.inference.segmenter import Segmenter
-from bundle.inference.session import InteractiveSession
+from bundle.interactive.segmenter import Segmenter
+from bundle.interactive.session import InteractiveSession
 from monailabel_app.lib.errors import RequestError, without_folders
 
 logger = logging.getLogger(__name__)

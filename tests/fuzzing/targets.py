@@ -111,7 +111,7 @@ def open_volume(path: str) -> object:
 
 def open_weights(path: str) -> object:
     """Open a checkpoint, and ask which family it is of, as every user of an unknown file does."""
-    from bundle.networks.checkpoints import open_checkpoint
+    from bundle.families.checkpoints import open_checkpoint
 
     checkpoint = open_checkpoint(path)
     for tensor in checkpoint.state_dict.values():
@@ -121,7 +121,7 @@ def open_weights(path: str) -> object:
 
 def open_prompts(path: str) -> object:
     """Read a prompts file and check it against a volume, as every run does."""
-    from bundle.transforms.prompts import read_prompts
+    from bundle.prompts.prompts import read_prompts
 
     return [prompt.validated((4, 3, 2)) for prompt in read_prompts(path)]
 
@@ -155,21 +155,21 @@ def open_request(path: str) -> object:
 
 def open_family(path: str) -> object:
     """Read a family file."""
-    from bundle.networks.families import load_family
+    from bundle.families.family import load_family
 
     return load_family(path)
 
 
 def open_names(path: str) -> object:
     """Read a file of label names."""
-    from bundle.inference.cases import label_names
+    from bundle.batch.cases import label_names
 
     return label_names(path, np.zeros((1, 1, 1), np.uint8))
 
 
 def open_datalist(path: str) -> object:
     """Read a data list."""
-    from bundle.data.layouts import read_layout
+    from bundle.data.datasets import read_layout
 
     return read_layout("msd", path)
 
@@ -281,15 +281,15 @@ def import_readers(names: list[str]) -> list[ModuleType]:
     if "zarr" in names:
         modules.append("zarr")
     if open_weights in doors:
-        modules.append("bundle.networks.checkpoints")
+        modules.append("bundle.families.checkpoints")
     if open_family in doors:
-        modules += ["bundle.networks.families", "bundle.networks.build"]
+        modules += ["bundle.families.family", "bundle.families.builders"]
     if open_prompts in doors:
-        modules.append("bundle.transforms.prompts")
+        modules.append("bundle.prompts.prompts")
     if open_names in doors:
-        modules.append("bundle.inference.cases")
+        modules.append("bundle.batch.cases")
     if open_datalist in doors:
-        modules.append("bundle.data.layouts")
+        modules.append("bundle.data.datasets")
     if open_request in doors:
         modules.append("monailabel_app.lib.requests")
     return [importlib.import_module(module) for module in modules]

@@ -1,0 +1,300 @@
+"""Model families: which network, input contract and checkpoint a name stands for.
+
+A family is one file ``configs/families/<name>.json``. Nothing in the code knows a family by its name.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cache, cached_property
+from inspect import Signature, signature
+from itertools import product
+from pathlib import Path
+from pydoc import locate
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from bundle.errors import FamilyError
+from bundle.families.checkpoints import (
+    Checkpoint,
+    check_family,
+    load_checkpoint,
+    open_checkpoint,
+    without_optional_parts,
+)
+from bundle.families.options import agreed_options, trained_options
+from bundle.files import read_json
+from bundle.transforms.contract import Contract
+
+BUNDLE_ROOT = Path(__file__).resolve().parents[2]
+FAMILIES_FOLDER = BUNDLE_ROOT / "configs" / "families"
+_BUILDERS = "bundle.families.builders"
+PROMPT_TYPES = ("box", "point", "mask", "none")
+
+
+@dataclass(frozen=True)
+class Family:
+    """One row of the table of families.
+
+    Attributes:
+        name: the file's stem, as written in configs, checkpoints and requests.
+        title: one line for people.
+        network_def: ``_target_`` (a builder in ``bundle.families.builders``) and its arguments.
+        contract_def: the ``contract`` section, read by ``Contract.from_config``.
+        checkpoint: file (relative to the bundle root), url, size in bytes, sha256, licence and citation, or None where
+            no weights are published.
+        prompts: prompt types that the weights were trained with.
+        trainable: patterns (``peft.set_trainable``) of the parameters that the family's published recipe trains.
+        start: the family whose weights that recipe starts from, or None.
+        notes: what to know before choosing it.
+    """
+
+    name: str
+    title: str
+    network_def: Mapping[str, Any]
+    contract_def: Mapping[str, Any]
+    checkpoint: Mapping[str, Any] | None = None
+    prompts: tuple[str, ...] = ("box", "point", "mask")
+    trainable: tuple[str, ...] = ("*",)
+    start: str | None = None
+    notes: str = ""
+
+    @cached_property
+    def contract(self) -> Contract:
+        """How an image becomes this family's network input."""
+        return Contract.from_config(self.contract_def)
+
+    @property
+    def checkpoint_path(self) -> Path | None:
+        """Where the family's published weights lie, or would lie, on this machine."""
+        return BUNDLE_ROOT / self.checkpoint["file"] if self.checkpoint else None
+
+
+def list_families(*, variants: bool = False) -> list[str]:
+    """The names of all families, sorted.
+
+    Args:
+        variants: name every variant of a family that has them (``finetune_sam-vit_b-lora_both``) beside the family.
+    """
+    names = []
+    for path in FAMILIES_FOLDER.glob("*.json"):
+        axes = _read(path).get("variants", []) if variants else []
+        names += [path.stem, *("-".join((path.stem, *choice)) for choice in product(*axes) if choice)]
+    return sorted(names)
+
+
+def load_family(name_or_path: str | Path) -> Family:
+    """Read a family by its name, or from a JSON file of your own.
+
+    Args:
+        name_or_path: a name from ``list_families(variants=True)``, or a path that ends in ``.json``.
+
+    Raises:
+        FamilyError: if there is no such family or the file lacks a section.
+    """
+    text = str(name_or_path)
+    if text.endswith(".json"):
+        path, choice = Path(text), []
+    elif re.fullmatch(r"[a-z0-9_]+(-[a-z0-9_]+)*", text):
+        name, *choice = text.split("-")
+        path = FAMILIES_FOLDER / f"{name}.json"
+    else:
+        raise FamilyError(f"a family's name has only a-z, 0-9, _ and -, got {text!r}")
+    if not path.is_file():
+        raise FamilyError(
+            f"no family {text!r}; known are {', '.join(list_families())}, or give the path of a .json file"
+        )
+    return _family_from_config(_with_variant(_read(path), choice), path)
+
+
+def build_network(
+    family: Family | str | Path,
+    *,
+    checkpoint: str | Path | None = None,
+    random: bool = False,
+    seed: int = 0,
+    options: Mapping[str, Any] | None = None,
+) -> nn.Module:
+    """Build a family's network in eval mode: a ``PromptableSam``, or a semantic network.
+
+    A checkpoint of this project says itself which adapters, LoRA and classes its network has; ``options`` need not.
+
+    Args:
+        family: a ``Family``, or what ``load_family`` takes.
+        checkpoint: weights to load; by default the family's own, where ``scripts/download.py`` puts them.
+        random: keep random weights instead of loading any.
+        seed: of the random weights.
+        options: arguments of the builder that replace those of the family, such as ``{"classes": 14}``.
+
+    Raises:
+        FamilyError: if the family's weights are not on this machine, or an option is unknown.
+        CheckpointError: if the checkpoint does not fit, or was trained with other options than are given.
+    """
+    family = family if isinstance(family, Family) else load_family(family)
+    if random:
+        return _instantiate_network(family, seed, options).eval()
+    opened = open_checkpoint(find_weights(family if checkpoint is None else Path(checkpoint)))
+    check_family(opened, family)
+    network = _instantiate_network(family, seed, options_of(opened, family, options))
+    load_checkpoint(network, opened, family)
+    return network.eval()
+
+
+def options_of(checkpoint: Checkpoint, family: Family, given: Mapping[str, Any] | None = None) -> dict[str, Any]:
+    """The builder's options that open a checkpoint: those of its metadata, and others that are given.
+
+    Args:
+        checkpoint: opened; its metadata is not trusted.
+        family: whose network it is opened as.
+        given: options that are asked for.
+
+    Raises:
+        CheckpointError: if its metadata holds what cannot be an option, or contradicts what is given.
+    """
+    _, arguments, accepted = _builder_of(family)
+    return agreed_options(
+        trained_options(checkpoint.metadata, checkpoint.name),
+        given or {},
+        own=arguments if checkpoint.metadata.get("family") == family.name else None,
+        signature=accepted,
+        name=checkpoint.name,
+    )
+
+
+def find_weights(wish: Family | str | Path) -> Path:
+    """The file of weights that someone means: a checkpoint of theirs, or a family's published one.
+
+    Args:
+        wish: a family or its name; a path, or a name with an ending, is a checkpoint and comes back as it is.
+
+    Raises:
+        FamilyError: if the family's weights are not published, or not on this machine.
+    """
+    if isinstance(wish, Path) or (isinstance(wish, str) and Path(wish).suffix not in ("", ".json")):
+        return Path(wish)
+    family = wish if isinstance(wish, Family) else load_family(wish)
+    path = family.checkpoint_path
+    if path is None:
+        raise FamilyError(f"family {family.name} has no published weights; give a checkpoint of your own")
+    if not path.is_file():
+        raise FamilyError(
+            f"the weights of {family.name} are not at {path}; run `python scripts/download.py {family.name}`, give a "
+            "checkpoint of your own, or train from nothing with `--start '$None'`"
+        )
+    return path
+
+
+def recognise_family(checkpoint: Checkpoint | Mapping[str, Tensor]) -> list[str]:
+    """The families that a checkpoint can belong to.
+
+    What its metadata says decides; else the names and shapes of its weights, which several families can share (SAM,
+    MedSAM and MedicoSAM are the same network).
+
+    Args:
+        checkpoint: an opened checkpoint, or a state dict in our layout.
+
+    Returns:
+        Names of families, sorted; empty when it fits none.
+    """
+    metadata, state = {}, checkpoint
+    if isinstance(checkpoint, Checkpoint):
+        metadata, state = checkpoint.metadata, checkpoint.state_dict
+    if metadata.get("family") in list_families(variants=True):
+        return [metadata["family"]]
+    shapes = {name: tuple(value.shape) for name, value in state.items()}
+    known = ((name, _shapes_of(name)) for name in list_families())
+    return [name for name, expected in known if without_optional_parts(shapes, expected) == expected]
+
+
+def family_of_checkpoint(path: str | Path) -> Family:
+    """The family of a checkpoint, where its metadata or its weights leave no doubt.
+
+    Raises:
+        FamilyError: if it fits none or several families, naming them.
+        CheckpointError: if the file cannot be opened.
+    """
+    names = recognise_family(open_checkpoint(path))
+    if len(names) != 1:
+        choices = ", ".join(names or list_families())
+        fits = "several families that differ in their input contract" if names else "no family"
+        raise FamilyError(f"{Path(path).name} fits {fits}; say which one it is: {choices}")
+    return load_family(names[0])
+
+
+def structure_of(family: Family, options: Mapping[str, Any] | None = None) -> nn.Module:
+    """A family's network on the meta device: names, shapes and counts at once, without weights or memory."""
+    with torch.device("meta"):
+        return _instantiate_network(family, options=options)
+
+
+@cache
+def _shapes_of(name: str) -> dict[str, tuple[int, ...]]:
+    return {key: tuple(value.shape) for key, value in structure_of(load_family(name)).state_dict().items()}
+
+
+def _instantiate_network(family: Family, seed: int = 0, options: Mapping[str, Any] | None = None) -> nn.Module:
+    builder, own, accepted = _builder_of(family)
+    arguments = {**own, **(options or {})}
+    if unknown := set(arguments) - set(accepted.parameters):
+        raise FamilyError(f"{family.network_def['_target_']} has no option {sorted(unknown)[0]!r}")
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        return builder(**arguments)
+
+
+def _builder_of(family: Family) -> tuple[Callable[..., nn.Module], dict[str, Any], Signature]:
+    """The function that a family's network is built by, the family's own arguments for it, and all it takes."""
+    builder = locate(family.network_def["_target_"])
+    own = {key: value for key, value in family.network_def.items() if not key.startswith("_")}
+    return builder, own, signature(builder)
+
+
+def _read(path: Path) -> dict[str, Any]:
+    try:
+        config = read_json(path)
+    except ValueError as error:
+        raise FamilyError(f"{path.name} is not JSON: {error}") from error
+    if not isinstance(config, dict):
+        raise FamilyError(f"{path.name} must hold one JSON object, got a {type(config).__name__}")
+    return config
+
+
+def _with_variant(config: dict[str, Any], choice: Sequence[str]) -> dict[str, Any]:
+    """Lay one overlay of each axis of ``variants`` over a family; None takes a key away."""
+    axes = config.pop("variants", [])
+    if choice and (len(choice) != len(axes) or any(c not in axis for c, axis in zip(choice, axes, strict=True))):
+        known = " and one of ".join(", ".join(axis) for axis in axes) or "no variants"
+        raise FamilyError(f"family {config.get('name')} has one of {known}, got {'-'.join(choice)}")
+    for name, axis in zip(choice, axes, strict=False):
+        overlay = dict(axis[name])
+        network_def = {**config["network_def"], **overlay.pop("network_def", {})}
+        network_def = {key: value for key, value in network_def.items() if value is not None}
+        config = {**config, **overlay, "network_def": network_def, "name": f"{config['name']}-{name}"}
+    return config
+
+
+def _family_from_config(config: Mapping[str, Any], path: Path) -> Family:
+    if missing := [key for key in ("name", "title", "network_def", "contract") if key not in config]:
+        raise FamilyError(f"{path.name} lacks the section {missing[0]!r}")
+    # The file is data: it may name our builders, nothing else that can be imported.
+    target = config["network_def"].get("_target_", "")
+    if not target.startswith(f"{_BUILDERS}.") or not callable(locate(target)):
+        raise FamilyError(f"network_def of {path.name} must have a builder in {_BUILDERS} as _target_, got {target!r}")
+    prompts = tuple(config.get("prompts", ("box", "point", "mask")))
+    if unknown := sorted(set(prompts) - set(PROMPT_TYPES)):
+        raise FamilyError(f"prompts of {path.name} must be among {', '.join(PROMPT_TYPES)}, got {unknown[0]!r}")
+    return Family(
+        name=config["name"],
+        title=config["title"],
+        network_def=config["network_def"],
+        contract_def=config["contract"],
+        checkpoint=config.get("checkpoint"),
+        prompts=prompts,
+        trainable=tuple(config.get("trainable", ("*",))),
+        start=config.get("start"),
+        notes=config.get("notes", ""),
+    )

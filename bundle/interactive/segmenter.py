@@ -1,0 +1,59 @@
+"""One loaded model, shared by all images that are worked on."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import torch
+
+from bundle.data.volume import Volume
+from bundle.engines.cache import EmbeddingStore
+from bundle.families.family import Family, build_network, load_family
+from bundle.interactive.session import InteractiveSession
+from bundle.interactive.slice_model import SlicePredictor
+from bundle.networks.promptable_sam import PromptableSam
+
+
+class Segmenter:
+    """A model family with its weights, ready to open images.
+
+    Args:
+        family: says the input contract.
+        network: of that family, with its weights.
+        store: where embeddings are kept; by default 1 GiB of memory.
+        device: where the network runs; by default the first GPU, or the CPU where there is none.
+    """
+
+    def __init__(
+        self,
+        family: Family,
+        network: PromptableSam,
+        *,
+        store: EmbeddingStore | None = None,
+        device: torch.device | str | None = None,
+    ) -> None:
+        self.family = family
+        device = device or ("cuda:0" if torch.cuda.is_available() else "cpu")
+        self.predictor = SlicePredictor(network, family.contract, store=store or EmbeddingStore(), device=device)
+
+    @classmethod
+    def from_family(
+        cls,
+        name: str | Path = "default",
+        *,
+        checkpoint: str | Path | None = None,
+        store: EmbeddingStore | None = None,
+        device: torch.device | str | None = None,
+    ) -> Segmenter:
+        """Load a family by name, or from a JSON file of your own.
+
+        Raises:
+            FamilyError: if there is no such family, or its weights are not on this machine.
+            CheckpointError: if the checkpoint does not fit the family.
+        """
+        family = load_family(name)
+        return cls(family, build_network(family, checkpoint=checkpoint), store=store, device=device)
+
+    def open(self, volume: Volume) -> InteractiveSession:
+        """Start working on a volume."""
+        return InteractiveSession(volume, self.predictor)

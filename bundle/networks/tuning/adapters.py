@@ -1,0 +1,147 @@
+"""Adapters of SAM-Med2D and finetune-SAM, attached from outside as children of a block and forward hooks.
+
+A U-Net has no blocks with attention; its adapters follow the levels."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from torch import Tensor, nn
+
+from bundle.networks.promptable_sam import PromptableSam
+from bundle.networks.prompted_unet import PromptedUNet
+from bundle.networks.tuning.targets import TuningError, encoder_blocks, pick, unet_levels, width_of
+
+
+class ConvAdapter(nn.Module):
+    """SAM-Med2D's adapter: a channel gate, a strided convolution pair, a residual and a norm.
+
+    Args:
+        width: C, the channels of the block.
+    """
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        hidden = width // 4
+        self.norm = nn.LayerNorm(width)
+        self.channel = nn.Sequential(
+            nn.Linear(width, hidden, bias=False), nn.ReLU(), nn.Linear(hidden, width, bias=False), nn.Sigmoid()
+        )
+        self.spatial = nn.Sequential(
+            nn.Conv2d(width, width, 3, stride=2, padding=1, bias=False),
+            nn.ReLU(),
+            nn.ConvTranspose2d(width, width, 4, stride=2, padding=1, bias=False),
+            nn.ReLU(),
+        )
+        for layer in (*self.channel, *self.spatial):
+            if hasattr(layer, "weight"):
+                nn.init.kaiming_normal_(layer.weight, mode="fan_out", nonlinearity="relu")
+
+    def forward(self, tokens: Tensor) -> Tensor:
+        """Adapt (B, H, W, C) tokens, or (B, H*W, C) tokens of a square grid."""
+        side = tokens.shape[1] if tokens.ndim == 4 else int(tokens.shape[1] ** 0.5)
+        x = tokens.reshape(len(tokens), side, -1, tokens.shape[-1]).permute(0, 3, 1, 2)
+        gate = self.channel(x.mean(dim=(2, 3)))
+        x = x + self.spatial(x * gate[:, :, None, None])
+        return self.norm(x.permute(0, 2, 3, 1)).reshape(tokens.shape)
+
+
+class BottleneckAdapter(nn.Module):
+    """finetune-SAM's adapter: down to a quarter, GELU, up again.
+
+    Args:
+        width: C, the channels of the tokens (..., C).
+        residual: add the input.
+    """
+
+    def __init__(self, width: int, *, residual: bool) -> None:
+        super().__init__()
+        self.D_fc1 = nn.Linear(width, width // 4)
+        self.D_fc2 = nn.Linear(width // 4, width)
+        self.residual = residual
+
+    def forward(self, tokens: Tensor) -> Tensor:
+        """Adapt (..., C) tokens."""
+        update = self.D_fc2(nn.functional.gelu(self.D_fc1(tokens)))
+        return tokens + update if self.residual else update
+
+
+class MapAdapter(BottleneckAdapter):
+    """The same for feature maps (B, C, H, W), at the end of a level of the U-Net; at first it changes nothing.
+
+    Args:
+        width: C.
+    """
+
+    def __init__(self, width: int) -> None:
+        super().__init__(width, residual=True)
+        nn.init.zeros_(self.D_fc2.weight)
+        nn.init.zeros_(self.D_fc2.bias)
+
+    def forward(self, maps: Tensor) -> Tensor:
+        """Adapt (B, C, H, W) feature maps."""
+        return super().forward(maps.permute(0, 2, 3, 1)).permute(0, 3, 1, 2)
+
+
+class _Beside:
+    """Forward hook: add ``scale * adapter(input)`` to a module's output.
+
+    Hooks are objects, not closures, so that deepcopy (EMA) makes the copy's hook hold the copy's adapter.
+    """
+
+    def __init__(self, adapter: nn.Module, scale: float) -> None:
+        self.adapter, self.scale = adapter, scale
+
+    def __call__(self, module: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> Tensor:
+        return output + self.scale * self.adapter(inputs[0])
+
+
+class _After:
+    """Forward hook: pass a module's output through an adapter."""
+
+    def __init__(self, adapter: nn.Module) -> None:
+        self.adapter = adapter
+
+    def __call__(self, module: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> Tensor:
+        return self.adapter(output)
+
+
+class _Before:
+    """Forward pre-hook: pass a module's input through an adapter."""
+
+    def __init__(self, adapter: nn.Module) -> None:
+        self.adapter = adapter
+
+    def __call__(self, module: nn.Module, inputs: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+        return self.adapter(inputs[0]), *inputs[1:]
+
+
+def add_conv_adapters(network: PromptableSam, part: str, blocks: Sequence[int] | None = None) -> None:
+    if part != "encoder":
+        raise TuningError("conv_adapter works on a grid of tokens; only the encoder has one")
+    if isinstance(network.mask_decoder, PromptedUNet):
+        raise TuningError("conv_adapter belongs into transformer blocks, which a U-Net lacks; take adapter or lora")
+    for block in encoder_blocks(network.image_encoder, blocks):
+        block.Adapter = ConvAdapter(width_of(block))
+        block.mlp.register_forward_hook(_Beside(block.Adapter, 1.0))
+
+
+def add_bottleneck_adapters(network: PromptableSam, part: str, blocks: Sequence[int] | None = None) -> None:
+    if isinstance(network.mask_decoder, PromptedUNet):
+        for level in unet_levels(network.mask_decoder, part, blocks):
+            level.add_module("Adapter", MapAdapter(level[0][0].out_channels))
+        return
+    if part == "encoder":
+        for block in encoder_blocks(network.image_encoder, blocks):
+            block.MLP_Adapter = BottleneckAdapter(width_of(block), residual=False)
+            block.Space_Adapter = BottleneckAdapter(width_of(block), residual=True)
+            block.attn.register_forward_hook(_After(block.Space_Adapter))
+            block.mlp.register_forward_hook(_Beside(block.MLP_Adapter, 0.5))
+        return
+    for layer in pick(network.mask_decoder.transformer.layers, blocks):
+        width = layer.self_attn.embedding_dim
+        layer.MLP_Adapter = BottleneckAdapter(width, residual=False)
+        layer.Adapter = BottleneckAdapter(width, residual=True)
+        layer.norm2.register_forward_pre_hook(_Before(layer.Adapter))
+        layer.mlp.register_forward_hook(_Beside(layer.MLP_Adapter, 0.5))
+        layer.norm4.register_forward_pre_hook(_Before(layer.Adapter))

@@ -1,0 +1,97 @@
+"""Packed slices in a file."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import fields
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import torch
+from torch import Tensor
+
+from bundle.data.hounsfield import BLACK, FAT, SHOWN
+from bundle.data.labelled_slices import LabelledSlice
+from bundle.errors import TrainingError
+from bundle.files import write_atomically
+from bundle.training.batched.slices import PackedSlices, pack_slices, with_half_sizes
+
+_SHIFT = 2**15  # PNG knows no negative numbers
+
+
+def pack_into(path: str | Path, sources: Mapping[str, Sequence[LabelledSlice]], **options: Any) -> None:
+    """Pack slices into a file; arguments as ``pack_slices``."""
+    write_packed(pack_slices(sources, **options), path)
+
+
+def write_packed(packed: PackedSlices, path: str | Path) -> None:
+    """Write packed slices into one file, compressed without loss; beside its place, then renamed."""
+    plain = {f.name: getattr(packed, f.name) for f in fields(packed)}
+    arrays = {name: value.numpy() for name, value in plain.items() if isinstance(value, Tensor)}
+    arrays["levels"] = np.repeat(arrays["levels"][:, :1], 2, axis=1)  # half sizes are made when it is read
+    arrays["kinds"] = np.where(arrays["kinds"] == FAT, SHOWN, arrays["kinds"])  # what is black tells
+    for name, images in _images(arrays).items():
+        arrays[name], arrays[f"{name}_ends"] = _encoded(images)
+    arrays["about"] = np.frombuffer(json.dumps(packed.about).encode(), np.uint8)
+
+    def write(partial: str) -> None:
+        with open(partial, "wb") as file:
+            np.savez_compressed(file, **arrays)
+
+    write_atomically(Path(path), write)
+
+
+def read_packed(path: str | Path) -> PackedSlices:
+    """Read what ``write_packed`` wrote.
+
+    Raises:
+        TrainingError: if it is no such file.
+    """
+    with np.load(path, allow_pickle=False) as file:
+        arrays = dict(file)
+    if missing := {f.name for f in fields(PackedSlices)} - set(arrays):
+        raise TrainingError(f"{path} holds no packed slices: {sorted(missing)[0]} is missing; pack them again")
+    for name, kind in (("pixels", np.int16), ("kinds", np.uint8), ("labels", np.int16)):
+        arrays[name] = _decoded(arrays[name], arrays.pop(f"{name}_ends"), kind)
+    windowed = np.zeros(arrays["kinds"].shape, bool)
+    for (start, height, width), peak in zip(arrays["levels"][:, 0], arrays["peak"], strict=True):
+        windowed[start : start + height * width] = peak > 0
+    arrays["kinds"][windowed & (arrays["kinds"] == SHOWN) & (arrays["pixels"] <= BLACK)] = FAT
+    about = json.loads(arrays.pop("about").tobytes())
+    tensors = {name: torch.from_numpy(value) for name, value in arrays.items()}
+    return with_half_sizes(PackedSlices(**tensors, about=about))
+
+
+def _images(arrays: Mapping[str, np.ndarray]) -> dict[str, list[np.ndarray]]:
+    """The flat arrays as pictures again, each of which ends where the next one starts."""
+    full = arrays["levels"][:, 0]
+    pictures = sorted({tuple(level) for level in arrays["levels"].reshape(-1, 3).tolist()})
+    images: dict[str, list[np.ndarray]] = {}
+    for name in ("pixels", "kinds"):
+        images[name] = [arrays[name][start : start + h * w].reshape(h, w) for start, h, w in pictures]
+    where = zip(arrays["label_offsets"].tolist(), full.tolist(), strict=True)
+    images["labels"] = [arrays["labels"][start : start + h * w].reshape(h, w) for start, (_, h, w) in where]
+    return images
+
+
+def _encoded(images: Sequence[np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
+    """(B,) uint8 of files one after the other (PNG of 16 bits, lossless WebP of 8), and where each ends."""
+    files = []
+    for image in images:
+        wide = image.dtype == np.int16 and (image.min() < 0 or image.max() > 255)
+        image = (image.astype(np.int32) + _SHIFT).astype(np.uint16) if wide else image.astype(np.uint8)
+        how = (".png", (cv2.IMWRITE_PNG_COMPRESSION, 9)) if wide else (".webp", (cv2.IMWRITE_WEBP_QUALITY, 101))
+        files.append(cv2.imencode(how[0], image, how[1])[1].ravel())
+    return np.concatenate(files), np.cumsum([file.size for file in files])
+
+
+def _decoded(files: np.ndarray, ends: np.ndarray, kind: type) -> np.ndarray:
+    """The pictures of ``_encoded``, flat again."""
+    parts = []
+    for start, end in zip([0, *ends[:-1]], ends, strict=True):
+        image = cv2.imdecode(files[start:end], cv2.IMREAD_GRAYSCALE | cv2.IMREAD_ANYDEPTH)
+        parts.append((image.astype(np.int32) - _SHIFT if image.dtype == np.uint16 else image).astype(kind).ravel())
+    return np.concatenate(parts)
