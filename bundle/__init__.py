@@ -1,7 +1,82 @@
-"""monai-sam: Segment Anything for medical images, as a MONAI bundle."""
+"""monai-sam: Segment Anything for medical images, as a MONAI bundle.
 
+The names below are the public ones; each is imported when it is first used, so that ``import bundle`` costs nothing.
+
+    session = bundle.open("ct.nii.gz")                     # with the shipped model
+    liver = session.segment_volume(bundle.ObjectPrompts(box=[[62, 23, 21], [109, 82, 50]]))
+    bundle.write_label(liver.mask, session.volume, "liver.nii.gz")
+"""
+
+from __future__ import annotations
+
+import importlib
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from bundle import _moved
 from bundle.waiting import wait_passively
+
+if TYPE_CHECKING:
+    from bundle.interactive.session import InteractiveSession
 
 __version__ = "0.1.0"
 
-wait_passively()
+_PUBLIC = {
+    "InteractiveSession": "bundle.interactive.session",
+    "MonaiSamError": "bundle.errors",
+    "ObjectPrompts": "bundle.prompts.prompts",
+    "Segmentation": "bundle.interactive.session",
+    "Segmenter": "bundle.interactive.segmenter",
+    "Volume": "bundle.data.volume",
+    "build_network": "bundle.families.family",
+    "list_families": "bundle.families.family",
+    "load_family": "bundle.families.family",
+    "read_label": "bundle.data.volume",
+    "read_prompts": "bundle.prompts.prompts",
+    "read_volume": "bundle.data.volume",
+    "write_label": "bundle.data.volume",
+    "write_volume": "bundle.data.volume",
+}
+__all__ = [*sorted(_PUBLIC), "open"]
+
+_moved.install()
+wait_passively()  # before PyTorch is imported
+
+
+def open(
+    image: str | Path,
+    *,
+    family: str | Path = "default",
+    checkpoint: str | Path | None = None,
+    device: str | None = None,
+    modality: str | None = None,
+    series: str | None = None,
+) -> InteractiveSession:
+    """Open an image with a model: prompts in voxel indices in, masks on the image's own grid out.
+
+    Args:
+        image: a file, or the folder of a DICOM series.
+        family: a name of ``list_families()``, or a family's JSON file.
+        checkpoint: weights; by default the family's own.
+        device: such as "cuda"; by default a GPU where there is one.
+        modality: "CT", "other" or "windowed" where the file does not say it right.
+        series: which of several DICOM series and scans, see ``read_volume``.
+
+    Raises:
+        MonaiSamError: the image, the family or the weights cannot be used; the message says what would be right.
+    """
+    from bundle.data.volume import read_volume
+    from bundle.interactive.segmenter import Segmenter
+
+    volume = read_volume(image, modality=modality, series=series)
+    return Segmenter.from_family(family, checkpoint=checkpoint, device=device).open(volume)
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _PUBLIC:
+        raise AttributeError(f"module 'bundle' has no attribute {name!r}")
+    return getattr(importlib.import_module(_PUBLIC[name]), name)
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *_PUBLIC})

@@ -1,0 +1,59 @@
+"""Former names of modules, which keep working: importing one gives the module that took its place.
+
+One table instead of a file of aliases for each. A name leaves it when its last user has moved.
+"""
+
+from __future__ import annotations
+
+import importlib
+import sys
+from importlib.abc import Loader, MetaPathFinder
+from importlib.machinery import ModuleSpec
+from types import ModuleType
+
+MOVED = {
+    "bundle.data.layouts": "bundle.data.datasets",
+    "bundle.data.looks": "bundle.data.augmentation",
+    "bundle.data.phantom": "bundle.data.synthetic.phantom",
+    "bundle.data.pool": "bundle.data.labelled_slices",
+    "bundle.inference.predictor": "bundle.interactive.slice_model",
+    "bundle.inference.segmenter": "bundle.interactive.segmenter",
+    "bundle.inference.session": "bundle.interactive.session",
+    "bundle.networks.build": "bundle.families.builders",
+    "bundle.networks.checkpoints": "bundle.families.checkpoints",
+    "bundle.networks.families": "bundle.families.family",
+    "bundle.training.packed_file": "bundle.training.batched.file",
+    "bundle.training.packed_objective": "bundle.training.batched.objective",
+    "bundle.training.packed_samples": "bundle.training.batched.samples",
+    "bundle.training.packed_slices": "bundle.training.batched.slices",
+    "bundle.transforms.prompts": "bundle.prompts.prompts",
+    "bundle.transforms.simulation": "bundle.prompts.simulation",
+}
+_PACKAGES = {"bundle.inference"}  # folders that are gone altogether
+
+
+class _MovedFinder(MetaPathFinder, Loader):
+    """Finds the modules of ``MOVED`` under their former names."""
+
+    def find_spec(self, fullname: str, path: object = None, target: object = None) -> ModuleSpec | None:
+        if fullname in MOVED or fullname in _PACKAGES:
+            return ModuleSpec(fullname, self, is_package=fullname in _PACKAGES)
+        return None
+
+    def create_module(self, spec: ModuleSpec) -> ModuleType | None:
+        if spec.name not in MOVED:
+            return None
+        module = importlib.import_module(MOVED[spec.name])
+        spec.loader_state = module.__spec__
+        return module
+
+    def exec_module(self, module: ModuleType) -> None:
+        """Give the module its own spec back; it was executed under its own name."""
+        if module.__spec__ is not None and module.__spec__.loader_state is not None:
+            module.__spec__ = module.__spec__.loader_state
+
+
+def install() -> None:
+    """Let former names be imported."""
+    if not any(type(finder).__name__ == _MovedFinder.__name__ for finder in sys.meta_path):
+        sys.meta_path.insert(0, _MovedFinder())  # before a folder that an older version left behind
