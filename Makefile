@@ -8,7 +8,7 @@ DEMO := demo
 .PHONY: help setup demo serve test lint bundle clean
 
 help:
-	@echo "make demo [IMAGE=ct.nii.gz LABEL=organs.nii.gz]  segment the phantom (or a volume of yours) as Slicer would"
+	@echo "make demo [IMAGE=ct.nii.gz LABEL=organs.nii.gz [NAMES=names.json]]  segment the phantom (or a volume of yours) as Slicer would"
 	@echo "make serve STUDIES=folder-or-DICOMweb-url       run the server for 3D Slicer and OHIF on 127.0.0.1"
 	@echo "make test                                       run all tests"
 	@echo "make bundle                                     build the zip of the MONAI bundle in dist/"
@@ -27,7 +27,7 @@ $(VENV)/.ready: requirements.txt pyproject.toml
 	@touch $@
 
 demo: setup
-	$(BIN)/python scripts/demo.py --output $(DEMO) $(if $(IMAGE),--image "$(IMAGE)") $(if $(LABEL),--label "$(LABEL)")
+	$(BIN)/python scripts/demo.py --output $(DEMO) $(if $(IMAGE),--image "$(IMAGE)") $(if $(LABEL),--label "$(LABEL)") $(if $(NAMES),--names "$(NAMES)")
 
 serve: setup
 	@test -n "$(STUDIES)" || { echo "say which images: make serve STUDIES=folder-or-DICOMweb-url"; exit 1; }

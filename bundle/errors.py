@@ -2,10 +2,13 @@
 
     MonaiSamError(ValueError)
       VolumeError
+        SeriesError
+      LimitError
       PromptError
       FrameError
       ContractError
       EmptyMaskError
+      OptionError
       CaseError
       LayoutError
       SplitError
@@ -15,6 +18,7 @@
       TuningError
       DownloadError
       ProcessesError
+      TrainingError
       NonFiniteLossError
       RunStateError
       EvaluationError
@@ -28,7 +32,8 @@ Each message is for a person: what was expected, what was given, what to do.
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from functools import partial
 from types import TracebackType
 
 
@@ -41,6 +46,36 @@ class MonaiSamError(ValueError):
 
 class VolumeError(MonaiSamError):
     """A file is missing, damaged, of an unknown format, or does not hold what is asked of it."""
+
+
+class SeriesError(VolumeError):
+    """One of several DICOM series, or of the scans in one, must be chosen.
+
+    Attributes:
+        what: sentence without the choice.
+        choices: value of the option `series` -> what it stands for.
+    """
+
+    _MOST_LISTED = 8
+
+    def __init__(self, what: str, choices: Mapping[str, str]) -> None:
+        self.what, self.choices = what, dict(choices)
+        super().__init__(self.asked_with("series="))
+
+    def __reduce__(self) -> tuple[type, tuple]:
+        """Let it pass from process to process: an exception is otherwise made again from its message."""
+        return type(self), (self.what, self.choices)
+
+    def asked_with(self, option: str) -> str:
+        """The message for a person who chooses by ``option``, as ``--series``."""
+        listed = [f"{value} is {about}" for value, about in self.choices.items()][: self._MOST_LISTED]
+        more = ["..."] * (len(listed) < len(self.choices))
+        values = ", ".join([*list(self.choices)[: self._MOST_LISTED], *more])
+        return f"{self.what}, choose one with {option}: {values} ({'; '.join([*listed, *more])})"
+
+
+class LimitError(MonaiSamError):
+    """A limit that is no whole number above 0."""
 
 
 class PromptError(MonaiSamError):
@@ -57,6 +92,10 @@ class ContractError(MonaiSamError):
 
 class EmptyMaskError(MonaiSamError):
     """A prompt was asked of a mask that has no object."""
+
+
+class OptionError(MonaiSamError):
+    """An option of a command that does not exist, or whose value cannot be used."""
 
 
 class CaseError(MonaiSamError):
@@ -95,6 +134,10 @@ class ProcessesError(MonaiSamError):
     """A number of processes that a batch cannot be shared out to."""
 
 
+class TrainingError(MonaiSamError):
+    """Material, network and settings of a training that do not fit each other."""
+
+
 class NonFiniteLossError(MonaiSamError):
     """Too many steps in a row gave a loss that is not a number."""
 
@@ -119,21 +162,36 @@ class StatisticsError(MonaiSamError):
     """Records that cannot be summarised or compared."""
 
 
-def explain_errors() -> None:
-    """Let an uncaught error of ours end the program with its sentence alone.
+def explain_errors(*, resume: str = "") -> None:
+    """Let an uncaught error that is the user's to mend end the program with its sentence alone.
 
     MONAI's parser wraps what a component raises in a RuntimeError about its keywords, so that the sentence that says
-    what to change would stand in the middle of two tracebacks. Other errors are shown as ever.
+    what to change would stand in the middle of two tracebacks. Such errors are ours, and those of the system about a
+    file; others are shown as ever, because they are mistakes of the program.
+
+    Args:
+        resume: what to do after Ctrl-C.
     """
-    sys.excepthook = _explain
+    sys.excepthook = partial(_explain, resume)
 
 
-def _explain(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
-    ours = [link for link in _chain(error) if isinstance(link, MonaiSamError)]
-    if ours:
-        print(f"error: {ours[0]}", file=sys.stderr)
+def _explain(resume: str, kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
+    sentences = [sentence for link in _chain(error) if (sentence := _sentence(link))]
+    if isinstance(error, KeyboardInterrupt):
+        print(f"stopped; {resume or 'run the same command again'}", file=sys.stderr)
+    elif sentences:
+        print(f"error: {sentences[0]}", file=sys.stderr)
     else:
         sys.__excepthook__(kind, error, trace)
+
+
+def _sentence(error: BaseException) -> str | None:
+    """What an error says to a person; None where only its traceback helps."""
+    if isinstance(error, MonaiSamError):
+        return str(error)
+    if isinstance(error, OSError) and error.filename is not None:
+        return f"{error.strerror or type(error).__name__}: {error.filename}"
+    return None
 
 
 def _chain(error: BaseException | None) -> Iterator[BaseException]:

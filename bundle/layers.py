@@ -10,7 +10,8 @@ from typing import Any
 
 import monai.bundle
 
-from bundle.files import write_atomically
+from bundle.errors import RunStateError
+from bundle.files import read_json, write_text
 from bundle.networks.families import BUNDLE_ROOT
 
 
@@ -35,9 +36,9 @@ def remember_settings(folder: Path, wanted: Mapping[str, Any]) -> None:
     """Keep what a run depends on as `settings.json` in its folder.
 
     Raises:
-        ValueError: the folder holds a run with something else, which must not be continued.
+        RunStateError: the folder holds a run with something else, which must not be continued.
     """
     path = folder / "settings.json"
-    if path.exists() and (found := json.loads(path.read_text())) != wanted:
-        raise ValueError(f"{folder} holds a run with {found}, got {wanted}; choose another --out")
-    write_atomically(path, lambda partial: Path(partial).write_text(json.dumps(wanted, indent=1)))
+    if path.exists() and (found := read_json(path)) != wanted:
+        raise RunStateError(f"{folder} holds a run with {found}, got {wanted}; choose another --out")
+    write_text(path, json.dumps(wanted, indent=1))

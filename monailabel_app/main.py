@@ -3,17 +3,22 @@
 from __future__ import annotations
 
 import logging
+from pathlib import Path
 
 from monailabel.config import settings
 from monailabel.interfaces.app import MONAILabelApp
 from monailabel.interfaces.datastore import Datastore
 from monailabel.interfaces.tasks.infer_v2 import InferTask
+from monailabel.interfaces.tasks.strategy import Strategy
 
 import bundle
 from bundle.inference.segmenter import Segmenter
-from monailabel_app.lib.datastore import StudyFolder
 from monailabel_app.lib.labels import read_label_names
+from monailabel_app.lib.next_sample import RandomUnlabelled
+from monailabel_app.lib.session_folder import SessionFolder
 from monailabel_app.lib.sessions import ImageSessions
+from monailabel_app.lib.study_folder import StudyFolder
+from monailabel_app.lib.study_index import repair_indexes
 from monailabel_app.lib.tasks import SamTask
 from monailabel_app.lib.wire import read_modality
 
@@ -58,12 +63,23 @@ class MonaiSam(MONAILabelApp):
         }
 
     def init_datastore(self) -> Datastore:
-        """A folder, or whatever MONAI Label makes of a DICOMweb address."""
+        """A folder, or what MONAI Label makes of a DICOMweb address: a cache with an index like that of a folder."""
         if self.studies.startswith(("http://", "https://")):
+            cache = settings.MONAI_LABEL_DICOMWEB_CACHE_PATH.strip() or Path.home() / ".cache/monailabel/dicom"
+            repair_indexes(Path(cache))
             return super().init_datastore()
         return StudyFolder(
             self.studies,
-            extensions=settings.MONAI_LABEL_DATASTORE_FILE_EXT,
-            auto_reload=settings.MONAI_LABEL_DATASTORE_AUTO_RELOAD,
+            patterns=settings.MONAI_LABEL_DATASTORE_FILE_EXT,
             read_only=settings.MONAI_LABEL_DATASTORE_READ_ONLY,
         )
+
+    def init_strategies(self) -> dict[str, Strategy]:
+        """How the next image is chosen."""
+        return {"random": RandomUnlabelled()}
+
+    def _load_sessions(self, load: bool = False) -> SessionFolder | None:
+        """MONAI Label's hook for the sessions' folder; None where they are switched off."""
+        if not load:
+            return None
+        return SessionFolder(settings.MONAI_LABEL_SESSION_PATH, settings.MONAI_LABEL_SESSION_EXPIRY)

@@ -12,6 +12,7 @@ from pathlib import Path
 
 from bundle.data.layouts import msd
 from bundle.data.pool import read_pool
+from bundle.errors import explain_errors
 from bundle.evaluation.baselines import BASELINES
 from bundle.evaluation.evaluator import EvaluationSettings, evaluate_slices, open_with_baseline, pictures_of
 from bundle.evaluation.protocols import protocol_named
@@ -58,4 +59,5 @@ def _options() -> argparse.Namespace:
 
 
 if __name__ == "__main__":
+    explain_errors()
     main()

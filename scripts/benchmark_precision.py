@@ -7,12 +7,17 @@ It reads the validation slices of abdomen-ct-2d (MONAI_SAM_DATA), and boxes whos
 
 from __future__ import annotations
 
+import bundle  # noqa: F401, chooses how threads wait, before PyTorch is loaded
+
+# isort: split
+
 import argparse
 import statistics
 
 import numpy as np
 from monai.bundle import ConfigParser
 
+from bundle.errors import explain_errors
 from bundle.evaluation.protocols import PROTOCOLS, object_rng, run_protocol
 from bundle.inference.predictor import SliceView, computes_in_bfloat16
 from bundle.inference.segmenter import Segmenter
@@ -56,4 +61,5 @@ def main() -> None:
 
 
 if __name__ == "__main__":
+    explain_errors()
     main()

@@ -10,6 +10,7 @@ from __future__ import annotations
 import argparse
 import tempfile
 
+from bundle.errors import explain_errors
 from bundle.training.benchmark import Benchmark, measure
 
 
@@ -31,4 +32,5 @@ def main() -> None:
 
 
 if __name__ == "__main__":
+    explain_errors()
     main()

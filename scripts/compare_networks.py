@@ -11,6 +11,10 @@ killed run goes on when it is started again.
 
 from __future__ import annotations
 
+import bundle  # noqa: F401, chooses how threads wait, before PyTorch is loaded
+
+# isort: split
+
 import argparse
 import json
 import statistics
@@ -22,10 +26,10 @@ from typing import Any
 
 import torch
 
-from bundle.errors import explain_errors
+from bundle.errors import OptionError, explain_errors
 from bundle.evaluation.records import read_csv, write_csv
 from bundle.evaluation.tables import Table
-from bundle.files import write_atomically
+from bundle.files import write_text
 from bundle.layers import remember_settings, run_unless
 from bundle.networks.families import BUNDLE_ROOT, FAMILIES_FOLDER, build_network, load_family
 from bundle.networks.promptable_sam import PromptBatch
@@ -73,7 +77,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     organs = sorted({name for row in rows for name in row} - set(FIELDS))
     write_csv(options.out / "table.csv", rows, (*FIELDS, *organs))
     text = table_of(rows, organs)
-    write_atomically(options.out / "table.md", lambda partial: Path(partial).write_text(text, encoding="utf-8"))
+    write_text(options.out / "table.md", text)
     print(text)
     return 0
 
@@ -101,7 +105,7 @@ def remember(options: argparse.Namespace) -> None:
         ValueError: the length is no whole number of epochs, or the folder holds another run.
     """
     if options.steps < 1 or options.steps % PER_EPOCH:
-        raise ValueError(f"--steps must be a multiple of {PER_EPOCH}, got {options.steps}")
+        raise OptionError(f"--steps must be a multiple of {PER_EPOCH}, got {options.steps}")
     wanted = {name: getattr(options, name) for name in ("steps", "family", "dataset", "seed")}
     remember_settings(options.out, wanted)
 
@@ -115,7 +119,7 @@ def write_family(variant: str, options: argparse.Namespace) -> Path:
     content["contract"]["size"] = content["network_def"]["image_size"]
     content["checkpoint"] = None
     path = options.out / f"{list(VARIANTS).index(variant) + 1}" / "family.json"
-    write_atomically(path, lambda partial: Path(partial).write_text(json.dumps(content, indent=2)))
+    write_text(path, json.dumps(content, indent=2))
     return path
 
 

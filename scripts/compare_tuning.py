@@ -10,6 +10,10 @@ given. It ends in table.md, table.csv and cases.png. A killed run goes on when i
 
 from __future__ import annotations
 
+import bundle  # noqa: F401, chooses how threads wait, before PyTorch is loaded
+
+# isort: split
+
 import argparse
 import json
 import math
@@ -22,14 +26,14 @@ from typing import Any
 import numpy as np
 from monai.bundle import ConfigParser
 
-from bundle.errors import explain_errors
+from bundle.errors import OptionError, explain_errors
 from bundle.evaluation.evaluator import pictures_of
 from bundle.evaluation.figures import Scene, overlay_rows
 from bundle.evaluation.records import last_steps, read_csv, read_records, write_csv
 from bundle.evaluation.report import overlays_of
 from bundle.evaluation.statistics import Record
 from bundle.evaluation.tables import Table
-from bundle.files import sha256_of, write_atomically
+from bundle.files import sha256_of, write_atomically, write_text
 from bundle.layers import remember_settings, run_unless
 from bundle.networks.families import BUNDLE_ROOT, load_family, structure_of
 from bundle.networks.peft import set_trainable
@@ -62,7 +66,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 2
     write_csv(options.out / "table.csv", rows, (*FIELDS, *PAIRED_FIELDS))
     text = page(rows, options)
-    write_atomically(options.out / "table.md", lambda partial: Path(partial).write_text(text, encoding="utf-8"))
+    write_text(options.out / "table.md", text)
     print(text)
     return 0
 
@@ -110,7 +114,7 @@ def evaluate(part: str, options: argparse.Namespace) -> None:
     tuned = {} if part == BASE else {"before": {BASE: before}, "replay": before}
     run_unless(
         folder / "report.html",
-        ["evaluate", f"datasets/{options.dataset}", *([] if part == BASE else [f"tuning/{part}"])],
+        ["evaluate", f"datasets/{options.dataset}"],
         family_name=options.family,
         checkpoint=str(weights_of(part, options)),
         protocols=list(PROTOCOLS),
@@ -146,12 +150,12 @@ def remember(options: argparse.Namespace) -> None:
         ValueError: there is no such base or organ, or the folder holds another run.
     """
     if not options.base.is_file():
-        raise ValueError(f"expected the base's checkpoint at {options.base}, got no such file; train it first")
+        raise OptionError(f"expected the base's checkpoint at {options.base}, got no such file; train it first")
     if options.steps < 1:
-        raise ValueError(f"expected at least 1 step, got {options.steps}")
+        raise OptionError(f"expected at least 1 step, got {options.steps}")
     organs = evaluation_config(options).get_parsed_content("scored").values()
     if options.organ not in organs:
-        raise ValueError(f"expected one of the organs {', '.join(organs)}, got {options.organ!r}")
+        raise OptionError(f"expected one of the organs {', '.join(organs)}, got {options.organ!r}")
     wanted = {name: getattr(options, name) for name in SETTINGS if name != "out"} | {"base": sha256_of(options.base)}
     remember_settings(options.out, wanted)
 

@@ -8,9 +8,11 @@ from __future__ import annotations
 import argparse
 import csv
 import json
+import re
 import shutil
 import signal
 import sys
+from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -19,9 +21,11 @@ import numpy as np
 from tqdm import tqdm
 
 from bundle.data.grid import check_grid
-from bundle.data.labels import FLARE22_LABELS
-from bundle.data.phantom import write_phantom
+from bundle.data.phantom import PHANTOM_LABELS, write_phantom
 from bundle.data.volume import Volume, read_label, read_volume, write_label
+from bundle.errors import MonaiSamError, OptionError
+from bundle.files import write_text
+from bundle.inference.cases import label_names
 from monailabel_app.demo.pictures import draw_organ, draw_overview
 from monailabel_app.demo.rounds import OrganResult, Row, merge, segment_organ
 from monailabel_app.demo.slicer_user import SlicerError, SlicerUser
@@ -42,12 +46,12 @@ def main() -> None:
     try:
         image = read_volume(image_path)
         truth = check_grid(image, read_label(label_path))
-        organs = organs_of(truth, args.names)
+        organs = organs_of(truth, args.names if args.image else PHANTOM_LABELS)
         settings = {"MONAI_LABEL_SESSION_PATH": str(output / "sessions")}
         print(f"Starting the server over {studies} (log: {log})", flush=True)
         with running_server(studies, log=log, conf=dict(args.conf), settings=settings) as url:
             results = work(url, image_path, image, truth, organs, output)
-    except (ServerError, SlicerError, ValueError) as error:
+    except (ServerError, SlicerError, MonaiSamError) as error:
         tail = f"\n\nThe server's log ends with\n{log_tail(log)}" if log.exists() else ""
         sys.exit(f"The demonstration failed: {error}{tail}")
     rows = [row for result in results for row in result.rows]
@@ -67,7 +71,8 @@ def work(
     results = []
     for name, value in tqdm(organs.items(), desc="organs", unit="organ"):
         result = segment_organ(user, truth, name, value)
-        draw_organ(output / "pictures" / f"{name.replace(' ', '_')}.png", image, truth.array == value, result)
+        picture = output / "pictures" / (re.sub(r"[^\w-]+", "_", name) + ".png")
+        draw_organ(picture, image, truth.array == value, result)
         results.append(result)
     write_label(merge(truth, organs.values(), [r.slice_mask for r in results]), image, output / "labels-2d.nii.gz")
     answer = merge(truth, organs.values(), [result.volume_mask for result in results])
@@ -87,31 +92,35 @@ def submit(user: SlicerUser, image_path: Path, label_path: Path, organs: dict[st
     stored.unlink()
 
 
-def organs_of(truth: Volume, names: Path | None) -> dict[str, int]:
+def organs_of(truth: Volume, names: Mapping[str, int] | Path | None) -> dict[str, int]:
     """Name -> value of the objects in a label map.
 
+    Args:
+        truth: the label map.
+        names: name -> value, or a JSON file of that; a value without a name is called `label <value>`, because no
+            numbering says what it is.
+
     Raises:
-        ValueError: the map is empty, or the names do not fit it.
+        OptionError: the map is empty.
+        CaseError: the names are no whole numbers by name.
     """
     values, counts = np.unique(truth.array[truth.array > 0], return_counts=True)
     present = [int(value) for value, count in zip(values, counts, strict=True) if count >= SMALLEST_ORGAN]
     if not present:
-        raise ValueError("the label map shows no object; give the label that belongs to the image")
-    known = json.loads(names.read_text()) if names else FLARE22_LABELS
-    by_value = {int(value): name.replace("_", " ") for name, value in known.items()}
-    if names is None and max(present) > len(by_value):
-        by_value = {}  # another numbering than FLARE22's
+        raise OptionError("the label map shows no object; give the label that belongs to the image")
+    known = {} if names is None else label_names(names, truth.array)
+    by_value = {value: name.replace("_", " ") for name, value in known.items()}
     return {by_value.get(value, f"label {value}"): value for value in present}
 
 
 def write_table(rows: list[Row], output: Path) -> None:
     """Write the table as CSV and JSON."""
     lines: list[dict[str, Any]] = [asdict(row) for row in rows]
-    with (output / "table.csv").open("w", newline="") as file:
+    with (output / "table.csv").open("w", newline="", encoding="utf-8") as file:
         writer = csv.DictWriter(file, lines[0])
         writer.writeheader()
         writer.writerows(lines)
-    (output / "table.json").write_text(json.dumps(lines, indent=1) + "\n")
+    write_text(output / "table.json", json.dumps(lines, indent=1) + "\n")
 
 
 def print_table(rows: list[Row]) -> None:
@@ -141,7 +150,7 @@ def parse_arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--image", type=_path, help="volume to segment; by default a generated CT")
     parser.add_argument("--label", type=_path, help="its label map: gives the prompts, and the truth to compare with")
-    parser.add_argument("--names", type=_path, help='JSON {"liver": 1, ...}; by default the organs of FLARE22')
+    parser.add_argument("--names", type=_path, help='JSON file {"liver": 1, ...}: what the values of the label map are')
     parser.add_argument("--output", type=Path, default=Path("demo"))
     parser.add_argument(
         "--conf", nargs=2, action="append", default=[], metavar=("NAME", "VALUE"), help="family, checkpoint, device"

@@ -6,7 +6,7 @@ import argparse
 import sys
 
 from bundle.networks.families import FamilyError, load_family
-from bundle.networks.registry import DownloadError, fetch_weights, hash_status, published
+from bundle.networks.registry import SOURCES, DownloadError, fetch_weights, hash_status, published
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -28,15 +28,18 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def print_list() -> None:
-    """One line per family with published weights."""
-    line = "{:12} {:>9}  {:17}  {:12}  {:7}  {}"
+    """One line per family with published weights; below it the hash, and where each thing was published."""
+    line = "{:12} {:>13}  {:17}  {:12}  {:7}  {}"
     print(line.format("family", "size", "hash", "licence", "is here", "from"))
     for family in published():
         checkpoint = family.checkpoint
-        size = f"{checkpoint['size'] / 1e6:.0f} MB" if checkpoint["size"] else "?"
+        size = f"{checkpoint['size'] / 1e6:.0f} MB" if checkpoint["size"] else "not published"
         here = "yes" if family.checkpoint_path.is_file() else "no"
         source = checkpoint["url"] or checkpoint.get("page") or checkpoint["file"]
         print(line.format(family.name, size, hash_status(family), checkpoint["licence"], here, source))
+        print(f"    sha256   {checkpoint['sha256'] or 'not published'}")
+        for thing in SOURCES:
+            print(f"    {thing:8} {checkpoint['sources'][thing]}")
 
 
 if __name__ == "__main__":

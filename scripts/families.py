@@ -7,6 +7,10 @@ that a family runs and how fast, not how well.
 
 from __future__ import annotations
 
+import bundle  # noqa: F401, chooses how threads wait, before PyTorch is loaded
+
+# isort: split
+
 import argparse
 import os
 import time
@@ -20,6 +24,7 @@ import torch
 from bundle.data.grid import check_grid
 from bundle.data.phantom import make_phantom
 from bundle.data.volume import Volume, read_label, read_volume
+from bundle.errors import explain_errors
 from bundle.evaluation.metrics import dice
 from bundle.inference.predictor import SlicePredictor, SlicePrompt, SliceView
 from bundle.inference.store import EmbeddingStore
@@ -147,4 +152,5 @@ def run(family: Family, example: RealSlice, *, here: bool) -> tuple[str, str]:
 
 
 if __name__ == "__main__":
+    explain_errors()
     main()

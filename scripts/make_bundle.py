@@ -8,9 +8,12 @@ Example: python scripts/make_bundle.py --output dist
 
 from __future__ import annotations
 
+import bundle  # noqa: F401, chooses how threads wait, before PyTorch is loaded
+
+# isort: split
+
 import argparse
 import io
-import json
 import sys
 import zipfile
 from collections.abc import Iterator
@@ -21,7 +24,7 @@ from tqdm import tqdm
 
 from bundle import __version__
 from bundle.errors import MonaiSamError
-from bundle.files import write_atomically
+from bundle.files import read_json, write_atomically
 from bundle.networks.checkpoints import open_checkpoint
 from bundle.networks.families import BUNDLE_ROOT
 
@@ -81,7 +84,7 @@ def bundle_files(root: Path) -> list[str]:
 
 def check_version(root: Path) -> None:
     """Raise BundleError unless metadata and package have one version and the changelog tells of it."""
-    metadata = json.loads((root / "configs" / "metadata.json").read_text())
+    metadata = read_json(root / "configs" / "metadata.json")
     if metadata["version"] != __version__:
         raise BundleError(f"configs/metadata.json is version {metadata['version']}, bundle/__init__.py {__version__}")
     if __version__ not in metadata["changelog"]:

@@ -7,12 +7,17 @@ The data is found as the layer of configs/datasets finds it, abdomen-ct-2d throu
 
 from __future__ import annotations
 
+import bundle  # noqa: F401, chooses how threads wait, before PyTorch is loaded
+
+# isort: split
+
 import argparse
 from collections.abc import Sequence
 from pathlib import Path
 
 from monai.bundle import ConfigParser
 
+from bundle.errors import explain_errors
 from bundle.evaluation.figures import overlay_rows
 from bundle.evaluation.records import read_records
 from bundle.files import write_atomically
@@ -42,4 +47,5 @@ def _options(argv: Sequence[str] | None) -> argparse.Namespace:
 
 
 if __name__ == "__main__":
+    explain_errors()
     main()

@@ -60,7 +60,7 @@ def read_stages(path: Path, parser: argparse.ArgumentParser) -> list[list[dict[s
     """The rows of each stage; ends the program with a sentence where there are none."""
     if not path.is_file():
         parser.error(f"there is no {path}; a training writes curve.csv into its output_dir")
-    with path.open(newline="") as file:
+    with path.open(newline="", encoding="utf-8") as file:
         rows = list(csv.DictReader(file))
     if not rows:
         parser.error(f"{path} holds no epoch yet")

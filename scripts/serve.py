@@ -7,6 +7,7 @@ import os
 import sys
 from pathlib import Path
 
+from bundle.errors import explain_errors
 from monailabel_app.lib.launch import APP, HOST, server_command, server_environment
 
 HELP = """\
@@ -27,7 +28,9 @@ OHIF_MISSING = "needs a DICOMweb address instead of a folder: make serve STUDIES
 
 def main() -> None:
     """Check the arguments, print what to type where, and become the server."""
+    explain_errors()
     args = parse_arguments()
+    environment = server_environment()
     is_dicomweb = args.studies.startswith(("http://", "https://"))
     if not is_dicomweb and not Path(args.studies).is_dir():
         sys.exit(f"there is no folder {args.studies}; give a folder of images or the address of a DICOMweb server")
@@ -35,7 +38,6 @@ def main() -> None:
     url = f"http://{HOST}:{args.port}"
     print(HELP.format(url=url, ohif=(OHIF_READY if is_dicomweb else OHIF_MISSING).format(url=url)), flush=True)
     command = server_command(studies, port=args.port, conf=dict(args.conf))
-    environment = server_environment()
     # MONAI Label reads a file .env of the folder it starts in, and takes it for its own.
     os.chdir(APP)
     os.execvpe(command[0], command, environment)

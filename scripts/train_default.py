@@ -14,6 +14,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import bundle  # noqa: F401, chooses how the threads of this program's children wait
+
 ROOT = Path(__file__).resolve().parents[1]
 LAYERS = ["configs/train.json", "configs/recipes/default.json", "configs/recipes/shipped/packed.json"]
 PACKED = ROOT / "runs" / "packed" / "slices.npz"

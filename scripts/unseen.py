@@ -17,6 +17,7 @@ from pathlib import Path
 import numpy as np
 
 from bundle.data.pool import read_pool
+from bundle.errors import explain_errors
 from bundle.evaluation.records import Records, last_steps
 from bundle.evaluation.study import SliceStudy
 from bundle.evaluation.tables import Table
@@ -96,4 +97,5 @@ def _named_checkpoint(text: str) -> tuple[str, str]:
 
 
 if __name__ == "__main__":
+    explain_errors()
     main()

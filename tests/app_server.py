@@ -37,6 +37,7 @@ class Study:
     truth: Volume
     organ: np.ndarray
     log: Path
+    temporary: Path
 
     @property
     def index(self) -> int:
@@ -75,6 +76,11 @@ def shared_study() -> Study:
     pixels = np.tile(np.linspace(0, 255, 48, dtype=np.uint8), (32, 1))
     Image.fromarray(np.stack([pixels] * 3, axis=-1)).save(photo)
     log = folder / "server.log"
-    settings = {"MONAI_LABEL_SESSION_PATH": str(folder / "sessions"), "OMP_NUM_THREADS": "1"}
+    (folder / "tmp").mkdir()
+    settings = {
+        "MONAI_LABEL_SESSION_PATH": str(folder / "sessions"),
+        "OMP_NUM_THREADS": "1",
+        "TMPDIR": str(folder / "tmp"),
+    }
     url = stack.enter_context(running_server(studies, log=log, settings=settings))
-    return Study(url, studies, ct, photo, image, truth, truth.array == labels[ORGAN], log)
+    return Study(url, studies, ct, photo, image, truth, truth.array == labels[ORGAN], log, folder / "tmp")

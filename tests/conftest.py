@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import bundle  # noqa: F401, chooses how threads wait, before PyTorch is loaded
+
+# isort: split
+
 import os
 from pathlib import Path
 

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 import threading
 import time
 from dataclasses import dataclass, field
@@ -12,14 +15,14 @@ import pytest
 from monailabel.interfaces.utils.app import get_class_of_subclass_from_file
 
 from bundle.data.volume import Volume, VolumeError, read_label, write_label, write_volume
-from monailabel_app.lib.datastore import StudyFolder
 from monailabel_app.lib.dicom_seg import match_label_info
 from monailabel_app.lib.errors import RequestError, without_folders
 from monailabel_app.lib.labels import read_label_names
-from monailabel_app.lib.launch import APP, server_command, server_environment
+from monailabel_app.lib.launch import APP, SettingsError, free_port, server_command, server_environment
+from monailabel_app.lib.server import create_app
 from monailabel_app.lib.sessions import ImageSessions, file_identity
 from monailabel_app.lib.tasks import SamTask
-from monailabel_app.lib.uploads import check_name, read_json
+from monailabel_app.lib.uploads import check_name
 
 AFFINE = np.array([[-2.0, 0, 0, 10], [0, 1.5, 0, -7], [0, 0, 4.0, 3], [0, 0, 0, 1]])
 
@@ -212,12 +215,6 @@ def test_a_name_that_could_leave_its_folder_is_refused(name):
         check_name(name, "image")
 
 
-@pytest.mark.parametrize("text", ["{", "[]", "1", '"a"', "[" * 100_000])
-def test_parameters_must_be_a_json_object(text):
-    with pytest.raises(RequestError, match="JSON"):
-        read_json(text, "params")
-
-
 # ---- DICOM SEG ------------------------------------------------------------------------------------------------------
 
 
@@ -229,36 +226,17 @@ def test_a_segment_keeps_its_name_when_the_one_before_it_was_not_drawn(ct, tmp_p
     assert [entry["name"] for entry in match_label_info(info, path)] == ["spleen", "label 9"]
 
 
+@pytest.mark.parametrize("info", [5, [5], [{}], [{"name": 5}], [{"name": "liver", "idx": "one"}], {"name": "liver"}])
+def test_names_of_segments_that_are_none_are_refused(ct, info):
+    with pytest.raises(RequestError, match="label_info must be"):
+        match_label_info(info, ct)
+
+
 def test_an_empty_label_cannot_become_a_dicom_seg(tmp_path):
     empty = np.zeros((8, 7, 6), np.uint8)
     path = write_label(empty, Volume(empty, AFFINE), tmp_path / "label.nii.gz")
     with pytest.raises(RequestError, match="empty"):
         match_label_info([{"name": "liver", "idx": 1}], path)
-
-
-# ---- the folder of studies ------------------------------------------------------------------------------------------
-
-
-def test_a_label_survives_a_save_that_fails(ct, monkeypatch, tmp_path):
-    folder = tmp_path / "studies"
-    folder.mkdir()
-    another_ct = folder / "ct.nii.gz"
-    another_ct.write_bytes(ct.read_bytes())
-    store = StudyFolder(str(folder), extensions=["*.nii.gz"])
-    image = Volume(np.zeros((8, 7, 6), np.int16), AFFINE)
-    first = write_label(np.ones((8, 7, 6), np.uint8), image, tmp_path / "first.nii.gz")
-    store.save_label("ct", str(first), "final", {})
-
-    def full_disk(source, target):
-        Path(target).write_bytes(b"half")
-        raise OSError("No space left on device")
-
-    monkeypatch.setattr("monailabel.datastore.local.shutil.copy", full_disk)
-    with pytest.raises(OSError, match="No space"):
-        store.save_label("ct", str(first), "final", {})
-    kept = Path(store.get_label_uri("ct", "final"))
-    assert kept.read_bytes() == first.read_bytes()
-    assert [path.name for path in kept.parent.iterdir()] == ["ct.nii.gz"]
 
 
 # ---- start ----------------------------------------------------------------------------------------------------------
@@ -280,3 +258,32 @@ def test_the_server_is_started_for_this_machine_only_and_without_tracking():
     assert command[command.index("--host") + 1] == "127.0.0.1"
     assert command[-3:] == ["--conf", "family", "medsam"]
     assert server_environment()["MONAI_LABEL_TRACKING_ENABLED"] == "false"
+
+
+@pytest.mark.parametrize("wanted", ["true", "1", "TRUE", "yes", "on", "perhaps"])
+def test_a_login_that_would_protect_nothing_is_refused(wanted, monkeypatch):
+    monkeypatch.setenv("MONAI_LABEL_AUTH_ENABLE", wanted)
+    with pytest.raises(SettingsError, match="does not have"):
+        server_environment()
+    monkeypatch.setattr("monailabel_app.lib.server.settings.MONAI_LABEL_AUTH_ENABLE", True)
+    with pytest.raises(SettingsError, match="does not have"):
+        create_app()
+
+
+@pytest.mark.parametrize("wanted", ["", "false", "0", "False", "no"])
+def test_a_login_may_be_switched_off(wanted, monkeypatch):
+    monkeypatch.setenv("MONAI_LABEL_AUTH_ENABLE", wanted)
+    assert server_environment()["MONAI_LABEL_AUTH_ENABLE"] == wanted
+
+
+@pytest.mark.parametrize("started_by", ["serve.py", "MONAI Label's command line"])
+def test_the_refusal_of_a_login_is_one_sentence(repository, tmp_path, started_by):
+    command = [str(repository / "scripts/serve.py"), str(tmp_path)]
+    if started_by != "serve.py":
+        command = server_command(str(tmp_path), port=free_port())[1:]
+    environment = os.environ | {"MONAI_LABEL_AUTH_ENABLE": "true", "PYTHONPATH": str(repository)}
+    run = subprocess.run(
+        [sys.executable, *command], cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=120
+    )
+    assert run.returncode == 1 and "Traceback" not in run.stderr
+    assert "error: MONAI_LABEL_AUTH_ENABLE asks for a login, which this server does not have" in run.stderr

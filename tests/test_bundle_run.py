@@ -33,10 +33,10 @@ finally:
 pytestmark = pytest.mark.slow  # each starts an interpreter that imports MONAI
 
 
-def monai_bundle(folder, *arguments, program=("-m", "monai.bundle")):
+def monai_bundle(folder, *arguments, program=("-m", "monai.bundle"), **environment):
     """Run MONAI's command in a folder; the finished process."""
     command = [sys.executable, *program, "run", *map(str, arguments)]
-    environment = {**os.environ, "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": "", **environment}
     return subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, timeout=300)
 
 
@@ -91,6 +91,43 @@ def test_the_unzipped_bundle_runs_with_its_own_package_from_another_folder(folde
     report = json.loads((tmp_path / "out" / "ct.json").read_text())
     assert all(0 <= row["dsc"] <= 1 for row in report["objects"])
     assert read_label(tmp_path / "out" / "ct.nii.gz").shape == (32, 28, 6)
+
+
+def test_odd_names_hidden_files_a_damaged_file_and_a_locale_without_letters_do_not_end_a_run(folder, repository):
+    images, answers = folder / "20240101", folder / "$prompts"
+    images.mkdir(), answers.mkdir()
+    for name in ("a#b", "$x"):
+        (images / f"{name}.nii.gz").write_bytes((folder / "ct.nii.gz").read_bytes())
+    (images / "damaged.nii.gz").write_bytes(b"nothing")
+    (images / "._damaged.nii.gz").write_bytes(b"\0\5\x16\7")
+    prompts = '{"objects": [{"name": "Bäll", "box": [[4, 4, 3], [14, 99, 3]]}]}'
+    for name, encoding in (("a#b", "utf-8"), ("$x", "utf-8-sig"), ("damaged", "utf-16")):
+        (answers / f"{name}.json").write_bytes(prompts.encode(encoding))
+    done = monai_bundle(
+        folder,
+        *("--config_file", repository / "configs" / "inference.json", "--checkpoint", "weights.safetensors"),
+        *("--image", "20240101", "--prompts", "$prompts", "--output_dir", "1e5", "--dimension", 2),
+        **{"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"},
+    )
+    assert done.returncode == 1, done.stderr
+    ending = done.stderr[done.stderr.rindex("error: ") :]
+    assert ending.startswith("error: 1 of 3 cases could not be segmented") and "Traceback" not in done.stderr
+    assert "\n  damaged: cannot read 20240101/damaged.nii.gz" in ending
+    written = {path.name for path in (folder / "1e5").iterdir()}
+    assert written == {"a#b.nii.gz", "a#b.json", "$x.nii.gz", "$x.json", "damaged.json"}
+    report = json.loads((folder / "1e5" / "$x.json").read_text("utf-8"))
+    assert (report["modality"], report["objects"][0]["name"]) == ("CT", "Bäll")
+    log = done.stdout + done.stderr
+    assert "passed over as no images, first ._damaged.nii.gz" in log
+    assert "a#b: taken for CT" in log and "was clipped to [[4.0, 4.0, 3.0], [14.0, 27.0, 3.0]]" in log
+
+
+def test_an_option_that_does_not_exist_ends_in_one_sentence_and_nothing_is_written(folder, repository, tmp_path):
+    arguments = ("--image", folder / "ct.nii.gz", "--label", folder / "label.nii.gz", "--outputdir", "out")
+    done = monai_bundle(tmp_path, "--config_file", repository / "configs" / "inference.json", *arguments)
+    assert done.returncode == 1
+    assert done.stderr.splitlines()[-1] == "error: unknown option --outputdir (did you mean --output_dir?)"
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_a_mistake_ends_in_one_sentence(folder, repository):

@@ -3,14 +3,26 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 
 import numpy as np
 import pytest
+from dicom_files import numbered, write_slice, write_stack
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bundle.data.volume import Volume, VolumeError, write_label, write_volume
-from bundle.inference.cases import CaseError, CaseFiles, ReadCase, boxes_of_label, find_cases, label_names
+from bundle.data.volume import Volume, VolumeError, read_volume, write_label, write_volume
+from bundle.errors import PromptError
+from bundle.inference.cases import (
+    CaseError,
+    CaseFiles,
+    FailedCase,
+    GoOn,
+    ReadCase,
+    boxes_of_label,
+    find_cases,
+    label_names,
+)
 
 SHAPE = (12, 10, 8)
 
@@ -63,12 +75,64 @@ def test_a_folder_without_volume_files_is_one_dicom_series(tmp_path):
     assert case.name == "series"
 
 
+def test_one_of_several_dicom_series_is_chosen_by_an_option_of_the_command_line(tmp_path):
+    folder = write_stack(tmp_path / "study", [(0, 0, 3 * k) for k in range(3)])
+    write_slice(folder / "scout.dcm", numbered(9, (7, 6)), SeriesInstanceUID="1.2.3.5")
+    prompts = tmp_path / "p.json"
+    prompts.write_text('{"objects": [{"name": "ball", "box": [[1, 1, 0], [3, 2, 2]]}]}')
+    files = CaseFiles("study", folder, prompts)
+    with pytest.raises(CaseError, match=r"choose one with --series: 1\.2\.3\.4, 1\.2\.3\.5"):
+        ReadCase()(files)
+    assert ReadCase(series="1.2.3.4")(files).image.shape == (5, 4, 3)
+
+
+def test_the_objects_of_a_dicom_seg_have_the_names_of_its_segments(tmp_path):
+    folder = write_stack(tmp_path / "study", [(0, 0, 3 * k) for k in range(3)])
+    image = read_volume(folder)
+    labels = np.ones(image.shape, np.uint8)
+    labels[2:] = 2
+    seg = write_label(labels, image, tmp_path / "labels" / "study.dcm", names={"liver": 1, "spleen": 2})
+    (files,) = find_cases(folder, label=seg.parent)
+    case = ReadCase()(files)
+    assert [(prompts.name, prompts.label) for prompts in case.prompts] == [("liver", 1), ("spleen", 2)]
+    np.testing.assert_array_equal(case.truth.array, labels)
+
+
 def test_a_case_with_results_is_left_out_when_a_run_goes_on(tmp_path):
     images = [touch(tmp_path / name) for name in ("a.nrrd", "b.nrrd")]
-    touch(tmp_path / "out" / "a.json")
+    touch(tmp_path / "out" / "a.json").write_text("{}")
     labels = [touch(tmp_path / "labels" / name) for name in ("a.nrrd", "b.nrrd")]
     (case,) = find_cases(images, label=tmp_path / "labels", done_in=tmp_path / "out")
     assert (case.image, case.label) == (images[1], labels[1])
+
+
+@pytest.mark.parametrize("report", ['{"error": "damaged"}', '{"image": "a.nrrd", "obj'], ids=["failed", "half written"])
+def test_a_case_that_failed_is_tried_again_when_a_run_goes_on(tmp_path, report):
+    image, label = touch(tmp_path / "a.nrrd"), touch(tmp_path / "label.nrrd")
+    touch(tmp_path / "out" / "a.json").write_text(report)
+    assert [case.name for case in find_cases(image, label=label, done_in=tmp_path / "out")] == ["a"]
+
+
+def test_a_folder_whose_name_is_a_number_is_a_folder(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    touch(tmp_path / "20240101" / "a.nrrd"), touch(tmp_path / "7" / "a.json")
+    (case,) = find_cases(20240101, prompts=7)  # as Python code may give them
+    assert (case.image, case.prompts) == (Path("20240101/a.nrrd"), Path("7/a.json"))
+
+
+def test_files_that_only_look_like_images_are_no_cases(tmp_path):
+    image = touch(tmp_path / "images" / "a.nii.gz")
+    touch(tmp_path / "images" / "._a.nii.gz")
+    label = touch(tmp_path / "labels" / "a.nii.gz")
+    (case,) = find_cases(tmp_path / "images", label=tmp_path / "labels")
+    assert (case.image, case.label) == (image, label)
+
+
+def test_a_preview_beside_dicom_slices_is_no_image(tmp_path):
+    touch(tmp_path / "series" / "IM1").write_bytes(b"\0" * 128 + b"DICM")
+    touch(tmp_path / "series" / "preview.jpg")
+    (case,) = find_cases(tmp_path / "series", prompts=touch(tmp_path / "p.json"))
+    assert case.image == tmp_path / "series"
 
 
 def test_files_that_do_not_belong_together_are_refused_with_what_to_do(tmp_path):
@@ -172,3 +236,37 @@ def test_a_label_on_another_grid_is_refused(tmp_path):
     flat = Volume(np.ones((3, 3, 1), np.uint8), np.eye(4))
     with pytest.raises(VolumeError, match="resample it"):
         ReadCase()(CaseFiles("ct", image, label=write_label(flat.array, flat, tmp_path / "flat.nii.gz")))
+
+
+def test_a_bad_file_is_a_failed_case_with_its_sentence(tmp_path):
+    files = CaseFiles("ct", touch(tmp_path / "ct.nii.gz"), touch(tmp_path / "p.json"))
+    found = GoOn(ReadCase())(files)
+    assert isinstance(found, FailedCase) and found.files is files
+    assert found.reason.startswith(f"cannot read {files.image}, it is damaged")
+
+
+def test_a_mistake_of_the_program_is_no_failed_case(tmp_path):
+    with pytest.raises(ZeroDivisionError):
+        GoOn(lambda files: 1 / 0)(CaseFiles("ct", tmp_path))
+
+
+def test_what_an_image_was_taken_for_is_said_once_and_can_be_set(tmp_path, caplog):
+    image, label = volume_and_label(tmp_path)
+    assert ReadCase()(CaseFiles("ct", image, label=label)).image.modality == "other"
+    assert [record.getMessage() for record in caplog.records] == [
+        "ct: taken for other, by its values; --modality says otherwise"
+    ]
+    caplog.clear()
+    assert ReadCase(modality="CT")(CaseFiles("ct", image, label=label)).image.modality == "CT"
+    assert not caplog.records
+
+
+def test_a_picture_takes_pairs_and_a_volume_says_what_is_missing(tmp_path):
+    prompts = tmp_path / "p.json"
+    prompts.write_text(json.dumps({"objects": [{"box": [[4, 6], [10, 8]], "points": [[5, 7]]}]}))
+    picture = write_volume(Volume(np.zeros((12, 10, 1), np.uint8), np.eye(4)), tmp_path / "a.png")
+    (found,) = ReadCase()(CaseFiles("a", picture, prompts)).prompts
+    assert (found.box.tolist(), found.points.tolist()) == ([[4, 6, 0], [10, 8, 0]], [[5, 7, 0]])
+    volume, _ = volume_and_label(tmp_path)
+    with pytest.raises(PromptError, match=r"add the slice, of a picture 0: \[\[5, 7, 0\]\]"):
+        ReadCase()(CaseFiles("ct", volume, prompts))

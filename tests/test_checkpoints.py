@@ -181,12 +181,20 @@ def test_a_failed_write_leaves_the_old_file_whole(tmp_path, network):
     [
         ({"family": "medsam"}, "belongs to family medsam, not default"),
         ({"family": "default", "contract": {**FAMILY.contract_def, "size": 512}}, r"\(size differ\)"),
+        ({"family": "default", "contract": {"size": "large"}}, "an input contract that cannot be read"),
+        ({"family": "default", "contract": {**FAMILY.contract_def, "channels": 3}}, "contract that cannot be read"),
     ],
 )
 def test_a_checkpoint_of_another_contract_is_refused(tmp_path, network, metadata, message):
     path = save_checkpoint(network, tmp_path / "x.safetensors", metadata=metadata)
     with pytest.raises(CheckpointError, match=message):
         load_checkpoint(network, path, FAMILY)
+
+
+def test_a_contract_may_say_what_another_leaves_to_the_defaults(tmp_path, network):
+    contract = {**FAMILY.contract_def, "box_mapping": "inclusive"}
+    path = save_checkpoint(network, tmp_path / "x.safetensors", metadata={"family": "mine", "contract": contract})
+    load_checkpoint(network, path, FAMILY)
 
 
 def test_missing_unexpected_and_misshaped_keys_are_named(tmp_path, network, state):
@@ -264,7 +272,9 @@ def test_a_semantic_network_takes_encoder_and_decoder_of_our_own_joint_training(
     metadata = {"family": "medico_sam", "contract": load_family("medico_sam").contract_def}
     path = save_checkpoint(joint, tmp_path / "x.safetensors", metadata=metadata, half=False)
     semantic = semantic_sam(image_size=64, classes=3)
-    load_checkpoint(semantic, path, load_family("medico_sam_2d"))
+    with pytest.raises(CheckpointError, match="belongs to family medico_sam"):
+        load_checkpoint(semantic, path, load_family("medico_sam_2d"))  # other intensities than it was trained with
+    load_checkpoint(semantic, path, load_family("medico_sam_2d-joint"))
     expected = joint.state_dict()
     assert all(torch.equal(value, expected[name]) for name, value in semantic.state_dict().items())
 
@@ -298,6 +308,14 @@ def test_positions_are_resized_as_sam_med2d_does(tmp_path):
     picture = large.image_encoder.blocks[2].attn.rel_pos_h[None, None]
     expected = torch.nn.functional.interpolate(picture, (7, 16), mode="bilinear", align_corners=False)[0, 0]
     torch.testing.assert_close(small.image_encoder.blocks[2].attn.rel_pos_h, expected)
+
+
+def test_positions_of_another_width_keep_their_random_values(tmp_path, monkeypatch):
+    small = sam_vit(image_size=64)
+    monkeypatch.setitem(VIT_VARIANTS, "vit_b", (96, 3, 4, (2,)))
+    torch.save(sam_vit(image_size=128).state_dict(), tmp_path / "wide.pth")
+    done = initialise_from(small, tmp_path / "wide.pth")
+    assert "image_encoder.pos_embed" in done.kept and "prompt_encoder.no_mask_embed.weight" in done.loaded
 
 
 def test_a_larger_sam_starts_a_smaller_one_with_resized_positions(tmp_path):

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
+from skimage.transform import resize
 
+from bundle.networks.families import load_family
 from bundle.transforms.contract import Contract, ContractError
 
 WINDOW = {"kind": "window", "low": -500, "high": 1000}
@@ -107,6 +111,36 @@ def test_sam_images_equal_segment_anythings_own_preprocessing():
     assert np.abs(ours[:, official.shape[1] :]).max() == 0
 
 
+def test_medsam_sees_what_its_preparation_stored():
+    """pre_CT_MR.py: a cubic with a constant border that keeps fractions, then the slice's own minimum and maximum."""
+    picture = np.random.default_rng(0).integers(0, 256, (50, 37), dtype=np.uint8)
+    large = resize(picture[..., None].repeat(3, 2), (64, 64), order=3, preserve_range=True, mode="constant")
+    expected = (large - large.min()) / (large.max() - large.min())
+    ours = to_input(replace(load_family("medsam").contract, size=64), picture, "windowed").numpy()
+    np.testing.assert_allclose(ours.transpose(1, 2, 0), expected, atol=2e-6)
+
+
+@pytest.mark.parametrize("name", ["medico_sam_2d", "medico_sam_3d"])
+@pytest.mark.parametrize("modality", ["CT", "other"])
+def test_medico_sams_semantic_models_see_the_whole_range(name, modality):
+    """``normalize(raw) * 255`` of torch-em, in fractions, then SAM's mean and standard deviation."""
+    contract = replace(load_family(name).contract, size=32)
+    volume = np.random.default_rng(1).normal(0, 300, (32, 32, 5)).astype(np.float32)
+    volume[3, 4, 2] = 9000.0  # the percentiles 1 and 99 of the interactive model would clip it
+    intensity, raw = contract.intensity(volume, modality), volume[..., 2]
+    expected = (raw - volume.min()) / (volume.max() - volume.min() + 1e-7) * 255
+    mean, std = np.array([123.675, 116.28, 103.53]), np.array([58.395, 57.12, 57.375])
+    ours = contract.to_input(raw, intensity, contract.placement(32, 32)).numpy().transpose(1, 2, 0)
+    np.testing.assert_allclose(ours, (expected[..., None] - mean) / std, atol=1e-5)
+
+
+def test_medico_sams_semantic_models_take_pictures_of_8_bits_as_they_are():
+    contract = replace(load_family("medico_sam_2d").contract, size=32)
+    picture = np.tile(np.arange(100, 132, dtype=np.uint8), (32, 1))
+    image = to_input(contract, picture, "windowed")
+    np.testing.assert_allclose(image[0].numpy() * 58.395 + 123.675, picture, atol=1e-4)
+
+
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
@@ -118,6 +152,7 @@ def test_sam_images_equal_segment_anythings_own_preprocessing():
         ({"normalise": {}}, "normalise must be"),
         ({"sise": 3}, "unknown contract key 'sise'"),
         ({"carried": []}, "carried must list at least one of box, mask"),
+        ({"box_mapping": "outer"}, "box_mapping must be one of inclusive, scaled, truncated, got 'outer'"),
         ({"carried": ["boxes"]}, "carried must be one of box, mask, got 'boxes'"),
     ],
 )

@@ -351,3 +351,22 @@ def test_real_layouts_read(real_data):
     assert [len(splits[name]) for name in SPLITS] == [851, 136, 0]
     masks = layouts.sam_med2d(real_data / "sam-med2d-demo")
     assert {"liver", "heart_atrium_left", "rib_right_9"} <= {name for item in masks for name in item["labels"]}
+
+
+@pytest.mark.parametrize("layout", ["flare22", "nnunet", "folders", "medsam", "monai_label"])
+def test_files_that_macos_leaves_are_no_items(layout, tmp_path, caplog):
+    MAKERS[layout](tmp_path)
+    before = read_layout(layout, tmp_path)
+    for path in [path for path in tmp_path.rglob("*") if path.is_file() and path.suffix != ".json"]:
+        path.with_name(f"._{path.name}").write_bytes(b"\0\5\x16\7" + b"\0" * 300)
+    assert read_layout(layout, tmp_path) == before
+    assert "passed over as no images" in caplog.text
+
+
+def test_a_list_that_was_written_on_windows_is_read(tmp_path):
+    make_msd(tmp_path)
+    path = tmp_path / "dataset.json"
+    before = read_layout("msd", tmp_path)
+    path.write_bytes(path.read_text().replace("/", "\\\\").encode("utf-8-sig"))
+    assert "\\\\imagesTr" in path.read_text("utf-8-sig")
+    assert read_layout("msd", tmp_path) == before

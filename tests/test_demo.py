@@ -41,7 +41,9 @@ def run_demo(repository, monkeypatch):
 
 def test_every_organ_is_segmented_scored_drawn_and_submitted(run_demo, case, tmp_path, capsys):
     image, label = case
-    run_demo("--image", image, "--label", label, "--output", tmp_path)
+    names = tmp_path / "names.json"
+    names.write_text(json.dumps(ORGANS))
+    run_demo("--image", image, "--label", label, "--names", names, "--output", tmp_path)
     rows = list(csv.DictReader((tmp_path / "table.csv").open()))
     assert {row["organ"] for row in rows} == {"liver", "left kidney"}
     assert {"2D box", "2D point", "3D box"} <= {row["prompt"] for row in rows}
@@ -56,6 +58,25 @@ def test_every_organ_is_segmented_scored_drawn_and_submitted(run_demo, case, tmp
     assert Image.open(tmp_path / "overview.png").width > 800
     assert Image.open(tmp_path / "pictures" / "left_kidney.png").width > 800
     assert (tmp_path / "studies" / "labels" / "final" / "ct.nii.gz").is_file()
+    store = json.loads((tmp_path / "studies" / "datastore_v2.json").read_text())
+    submitted = store["objects"]["ct"]["labels"]["final"]["info"]["label_info"]
+    assert [(entry["name"], entry["idx"]) for entry in submitted] == [("liver", 1), ("left kidney", 13)]
+
+
+def test_no_object_gets_a_name_that_was_not_given(repository, tmp_path):
+    organs_of = runpy.run_path(str(repository / "scripts" / "demo.py"))["organs_of"]
+    labels = np.zeros((6, 6, 6), np.uint8)
+    labels[:3], labels[3:] = 1, 4  # the liver's value and the pancreas's in FLARE22; here a tumour and its oedema
+    truth = Volume(labels, np.eye(4))
+    assert organs_of(truth, None) == {"label 1": 1, "label 4": 4}
+    (tmp_path / "names.json").write_text('{"whole_tumour": 1}', encoding="utf-8-sig")
+    assert organs_of(truth, tmp_path / "names.json") == {"whole tumour": 1, "label 4": 4}
+
+
+def test_names_that_are_no_names_end_the_demo_with_a_sentence(run_demo, case, tmp_path):
+    (tmp_path / "names.json").write_text('{"liver": "one"}')
+    with pytest.raises(SystemExit, match="names must map each name to a whole number"):
+        run_demo("--image", case[0], "--label", case[1], "--names", tmp_path / "names.json", "--output", tmp_path)
 
 
 def test_a_server_that_cannot_start_ends_the_demo_with_its_log(run_demo, case, tmp_path):

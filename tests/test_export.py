@@ -100,14 +100,14 @@ def test_onnx_encodes_any_number_of_images(network, onnx):
 def test_both_decode_any_number_of_objects_and_points(network, torchscript, onnx, objects, points, masks):
     embeddings = network.encode(images(2))
     prompts = question(network, objects, points, masks=masks)
-    expected = network.decode(embeddings, prompts)
+    expected = network.decode_all(embeddings, prompts)
     inputs = graph_inputs(network, embeddings, prompts)
     logits, iou = torchscript[1](**inputs)
-    torch.testing.assert_close(logits[:, 1:], expected.logits, atol=1e-4, rtol=1e-3)
-    torch.testing.assert_close(iou[:, 1:], expected.iou, atol=1e-4, rtol=1e-3)
+    torch.testing.assert_close(logits, expected.logits, atol=1e-4, rtol=1e-3)
+    torch.testing.assert_close(iou, expected.iou, atol=1e-4, rtol=1e-3)
     logits, iou = onnx[1].run(["logits", "iou"], {name: value.numpy() for name, value in inputs.items()})
-    np.testing.assert_allclose(logits[:, 1:], expected.logits.numpy(), atol=1e-4, rtol=1e-3)
-    np.testing.assert_allclose(iou[:, 1:], expected.iou.numpy(), atol=1e-4, rtol=1e-3)
+    np.testing.assert_allclose(logits, expected.logits.numpy(), atol=1e-4, rtol=1e-3)
+    np.testing.assert_allclose(iou, expected.iou.numpy(), atol=1e-4, rtol=1e-3)
 
 
 @pytest.mark.filterwarnings("ignore::torch.jit.TracerWarning")

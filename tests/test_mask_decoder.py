@@ -36,7 +36,7 @@ def test_an_embedding_with_fine_features_is_one_tensor(fine):
     embedding = fine.encode(torch.zeros(1, 3, SIZE, SIZE))
     assert isinstance(fine.mask_decoder, FineMaskDecoder)
     assert embedding.shape == (1, fine.mask_decoder.image_channels, GRID, GRID) == (1, 512, GRID, GRID)
-    assert fine.decode(embedding, BOXES).logits.shape == (2, 3, 4 * GRID, 4 * GRID)
+    assert fine.decode(embedding, BOXES, multimask=True).logits.shape == (2, 3, 4 * GRID, 4 * GRID)
 
 
 def test_the_finer_features_reach_the_mask(fine):

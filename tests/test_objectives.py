@@ -34,10 +34,11 @@ class Recorder(torch.nn.Module):
     def encode(self, images):
         return images.new_zeros(len(images), 256, GRID, GRID) + self.scale
 
-    def decode(self, embeddings, prompts, *, multimask=True):
+    def decode(self, embeddings, prompts, *, multimask=None):
+        assert multimask is None, "which masks answer is the network's to say, in training as in use"
         self.asked.append(prompts)
-        self.multimask.append(multimask)
-        n, count = len(prompts), 3 if multimask else 1
+        self.multimask.append(prompts.ambiguous)
+        n, count = len(prompts), 3 if prompts.ambiguous else 1
         logits = -self.scale * torch.ones(n, count, 4 * GRID, 4 * GRID)
         return MaskPrediction(logits, self.scale * torch.rand(n, count, generator=torch.Generator().manual_seed(n)))
 
@@ -160,8 +161,8 @@ def test_any_candidate_of_an_ambiguous_start_may_be_corrected():
     """The mask that comes back with the correction says which candidate it was: candidate k answers -1 - k."""
 
     class Numbered(Recorder):
-        def decode(self, embeddings, prompts, *, multimask=True):
-            answer = super().decode(embeddings, prompts, multimask=multimask)
+        def decode(self, embeddings, prompts):
+            answer = super().decode(embeddings, prompts)
             numbers = torch.arange(answer.iou.shape[1]).float()
             return MaskPrediction(answer.logits - numbers[:, None, None], answer.iou * 0 - numbers)
 
@@ -195,12 +196,12 @@ def test_the_same_step_asks_the_same_again():
 
 def test_sam_med2d_makes_nine_losses_with_two_masks_alone():
     out = ask(SamMed2dObjective(PromptLoss()))
-    assert len(out.terms) == 9 and out.multimask == [True] * 9
+    assert len(out.terms) == 9
     alone = [a.points is None and a.boxes is None for a in out.asked]
     assert sum(alone) == 2 and alone[-1]
     counts = {a.points.shape[1] for a in out.asked[1:] if a.points is not None}
     assert counts <= {1, 3, 5, 9}
-    assert all(a.masks.min() >= 0 and a.masks.max() <= 1 for a in out.asked[1:])
+    assert all((a.masks < 0).all() for a in out.asked[1:])  # logits; their network takes the sigmoid itself
 
 
 def test_sam_med2d_trains_adapters_in_its_first_loss_only():

@@ -7,9 +7,11 @@ import pytest
 import torch
 from hypothesis import assume, given
 from hypothesis import strategies as st
+from segment_anything.utils.transforms import ResizeLongestSide
 
-from bundle.transforms.placement import INTERPOLATIONS, Placement
+from bundle.transforms.placement import BOX_MAPPINGS, INTERPOLATIONS, Placement
 from bundle.transforms.simulation import tight_box
+from bundle.transforms.window import Window
 
 sides = st.integers(1, 90)
 rules = st.sampled_from(["longest", "stretch", "pad_center"])
@@ -62,9 +64,46 @@ def test_content_stays_inside_the_square(height, width, rule):
     assert (corners >= 0).all() and (corners <= 64 + 1e-9).all()
 
 
-def test_the_longest_side_fills_the_square_as_in_segment_anything():
-    from segment_anything.utils.transforms import ResizeLongestSide
+@given(st.integers(1, 2000), st.integers(1, 2000), st.data())
+def test_a_box_lies_where_the_official_code_puts_it(height, width, data):
+    """To the bit, in the float32 that every one of them hands to its prompt encoder."""
+    x, y = (st.tuples(st.integers(0, side - 1), st.integers(0, side - 1)) for side in (width, height))
+    (x0, x1), (y0, y1) = data.draw(x), data.draw(y)
+    box = np.array([x0, y0, x1, y1])
 
+    def placed(size: int, rule: str, mapping: str) -> np.ndarray:
+        placement = Placement.of(height, width, size=size, rule=rule, box_mapping=mapping)
+        return placement.box_to_square(box).astype(np.float32)
+
+    def float32(values) -> np.ndarray:
+        return np.asarray(values, dtype=np.float64).astype(np.float32)
+
+    sam = ResizeLongestSide(1024).apply_boxes(box[None], (height, width))[0]  # SAM, MobileSAM, MedicoSAM
+    np.testing.assert_array_equal(placed(1024, "longest", "scaled"), float32(sam))
+    medsam = box / np.array([width, height, width, height]) * 1024  # MedSAM_Inference.py
+    np.testing.assert_array_equal(placed(1024, "stretch", "scaled"), float32(medsam))
+    ratio = 256 / max(height, width)  # resize_box_to_256 of LiteMedSAM
+    np.testing.assert_array_equal(placed(256, "longest", "truncated"), float32([int(side * ratio) for side in box]))
+    if max(height, width) >= 256:  # SAM-Med2D's predictor stretches every picture; its loader pads smaller ones
+        sammed = [side * (256 / length) for side, length in zip(box, (width, height) * 2, strict=True)]
+        np.testing.assert_array_equal(placed(256, "pad_center", "scaled"), float32(sammed))
+
+
+def test_a_box_of_a_padded_picture_moves_with_it():
+    placement = Placement.of(100, 50, size=256, rule="pad_center", box_mapping="scaled")
+    assert placement.box_to_square(np.array([0, 0, 49, 99])).tolist() == [103, 78, 152, 177]
+
+
+@pytest.mark.parametrize("mapping", BOX_MAPPINGS)
+def test_a_box_of_a_window_is_counted_from_its_corner(mapping):
+    window = Window(10, 20, 32, 32)
+    part = Placement.of(100, 100, size=64, window=window, box_mapping=mapping)
+    whole = Placement.of(32, 32, size=64, box_mapping=mapping)
+    box = np.array([window.left + 3, window.top + 4, window.left + 20, window.top + 30])
+    np.testing.assert_array_equal(part.box_to_square(box), whole.box_to_square(np.array([3, 4, 20, 30])))
+
+
+def test_the_longest_side_fills_the_square_as_in_segment_anything():
     for height, width in [(512, 512), (600, 399), (37, 255), (1024, 2000)]:
         placement = Placement.of(height, width, size=1024)
         official = ResizeLongestSide(1024)
@@ -108,3 +147,5 @@ def test_logits_return_to_the_slice_at_its_size():
 def test_an_unknown_rule_is_refused():
     with pytest.raises(ValueError, match="must be one of longest, stretch, pad_center, got 'squeeze'"):
         Placement.of(4, 4, size=8, rule="squeeze")
+    with pytest.raises(ValueError, match="must be one of inclusive, scaled, truncated, got 'exclusive'"):
+        Placement.of(4, 4, size=8, box_mapping="exclusive")

@@ -6,6 +6,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from dicom_files import numbered, write_slice, write_stack
 from training_room import CONTRACT, make_pool, make_slice
 
 from bundle.data.phantom import PHANTOM_LABELS, make_phantom
@@ -20,6 +21,17 @@ from bundle.data.pool import (
     without_labels,
 )
 from bundle.data.volume import Volume, VolumeError, write_label, write_volume
+
+
+def test_a_pool_names_every_item_that_cannot_be_read(patient, tmp_path):
+    image, _ = patient
+    good = {"image": str(write_volume(image, tmp_path / "good.nii.gz")), "label": None, "patient": "a"}
+    bad = [{"image": str(tmp_path / name), "label": None, "patient": name} for name in ("b.nii.gz", "c.nii.gz")]
+    (tmp_path / "b.nii.gz").write_text("nothing")
+    with pytest.raises(VolumeError, match=r"(?s)2 of 3 items cannot be read.*b\.nii\.gz.*c\.nii\.gz"):
+        read_pool([bad[0], good, bad[1]], contract=CONTRACT)
+    with pytest.raises(VolumeError, match=r"^there is no file"):
+        read_pool([bad[1], good], contract=CONTRACT)
 
 
 @pytest.fixture(scope="module")
@@ -91,6 +103,15 @@ def test_a_layouts_items_are_read_with_what_was_annotated(patient, tmp_path):
     pool = read_pool(items, contract=CONTRACT)
     assert {(part.patient, part.annotated) for part in pool} == {("a", (1,)), ("b", ())}
     assert len({part.key for part in pool if part.patient == "a"}) == sum(part.patient == "a" for part in pool)
+
+
+def test_an_item_chooses_its_dicom_series(tmp_path):
+    folder = write_stack(tmp_path / "study", [(0, 0, 3 * k) for k in range(3)])
+    write_slice(folder / "scout.dcm", numbered(9, (7, 6)), SeriesInstanceUID="1.2.3.5")
+    item = {"image": str(folder), "label": None, "patient": "a"}
+    with pytest.raises(ValueError, match=r'one with "series" in its item of the data list: 1\.2\.3\.4, 1\.2\.3\.5'):
+        read_pool([item], contract=CONTRACT)
+    assert len(read_pool([{**item, "series": "1.2.3.4"}], contract=CONTRACT)) == 3
 
 
 def test_a_label_map_stored_in_another_order_lies_on_its_image_and_a_word_overrules_the_guess(patient, tmp_path):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from functools import partial
 
 import numpy as np
@@ -12,8 +13,12 @@ from segment_anything.modeling import ImageEncoderViT, Sam, TwoWayTransformer
 from segment_anything.modeling import MaskDecoder as SamMaskDecoder
 from segment_anything.modeling import PromptEncoder as SamPromptEncoder
 from torch import Tensor
+from torch.nn.functional import interpolate
 
-from bundle.networks.build import VIT_VARIANTS, sam_tiny_vit, sam_vit
+from bundle.errors import PromptError
+from bundle.inference.predictor import SlicePredictor, SlicePrompt, SliceView
+from bundle.inference.store import EmbeddingStore
+from bundle.networks.build import VIT_VARIANTS, prompted_unet, sam_tiny_vit, sam_vit
 from bundle.networks.checkpoints import CheckpointError
 from bundle.networks.export import as_segment_anything
 from bundle.networks.families import build_network, load_family
@@ -85,10 +90,17 @@ def upstream_decode(sam: Sam, embedding: Tensor, points=None, boxes=None, masks=
 def some_points(n: int = 2, p: int = 3) -> tuple[Tensor, Tensor]:
     generator = torch.Generator().manual_seed(2)
     points = SIZE * torch.rand(n, p, 2, generator=generator)
-    return points, torch.randint(-1, 2, (n, p), generator=generator)
+    return points, torch.randint(0, 2, (n, p), generator=generator)
 
 
 BOXES = torch.tensor([[3.0, 5.0, 40.0, 60.0], [10.0, 10.0, 20.0, 30.0]])
+
+
+KINDS = {
+    "point": PromptBatch(torch.tensor([[[3.0, 4.0]]]), torch.tensor([[1]])),
+    "box": PromptBatch(boxes=torch.tensor([[3.0, 5.0, 40.0, 60.0]])),
+    "points": PromptBatch(torch.tensor([[[3.0, 4.0], [9.0, 9.0]]]), torch.tensor([[1, 0]])),
+}
 
 
 def some_masks(n: int = 2, grid: int = GRID) -> Tensor:
@@ -146,7 +158,7 @@ def check_against_predictor(network: PromptableSam, sam: Sam, picture: np.ndarra
         theirs = {"point_coords": given.get("points"), "mask_input": given.get("masks"), "boxes": given.get("boxes")}
         theirs["point_labels"] = labels if "points" in given else None
         _, iou, logits = predictor.predict_torch(**theirs, multimask_output=True)
-        answer = network.decode(embedding, PromptBatch(**given, point_labels=theirs["point_labels"]))
+        answer = network.decode(embedding, PromptBatch(**given, point_labels=theirs["point_labels"]), multimask=True)
         torch.testing.assert_close(answer.logits, logits, atol=1e-5, rtol=0)
         torch.testing.assert_close(answer.iou, iou, atol=1e-5, rtol=0)
 
@@ -154,6 +166,21 @@ def check_against_predictor(network: PromptableSam, sam: Sam, picture: np.ndarra
 @torch.no_grad()
 def test_a_picture_gives_the_numbers_of_segment_anythings_predictor(ours, upstream):
     check_against_predictor(ours, upstream, some_picture(40, 50))
+
+
+@pytest.mark.parametrize("shape", [(40, 50), (50, 37), (90, 64)])
+def test_a_box_of_the_picture_gives_the_logits_and_mask_of_segment_anythings_predictor(ours, upstream, shape):
+    """Through the product's own way: the box in pixels of the slice, SlicePredictor, the mask of the slice."""
+    picture, box = some_picture(*shape), np.array([3.0, 4.0, 30.0, 25.0])
+    theirs = SamPredictor(upstream)
+    theirs.set_image(picture)
+    masks, iou, logits = theirs.predict(box=box, multimask_output=False)
+    contract = contract_of_sam(SIZE)
+    mine = SlicePredictor(ours, contract, store=EmbeddingStore())
+    answer = mine.predict(SliceView(picture, contract.intensity(picture, "windowed")), SlicePrompt(box=box))
+    np.testing.assert_allclose(answer.logits.numpy(), logits[0], atol=1e-5)
+    assert answer.iou == pytest.approx(float(iou[0]), abs=1e-5)
+    assert np.mean(answer.mask != masks[0]) < 0.001  # a pixel whose logit is 0 to 1e-5
 
 
 @pytest.mark.slow
@@ -201,9 +228,10 @@ def test_objects_of_several_images_answer_as_if_asked_alone(ours, embeddings):
 def test_a_missing_box_is_two_padding_tokens(ours, embeddings):
     points, labels = some_points()
     boxes = torch.stack([BOXES[0], torch.full((4,), NAN)])
-    mixed = ours.decode(embeddings[:1], PromptBatch(points, labels, boxes))
+    mixed = ours.decode_all(embeddings[:1], PromptBatch(points, labels, boxes))
     padded_points = torch.cat([points, torch.zeros(2, 1, 2)], dim=1)  # with SAM's own padding token that makes two
-    padded = ours.decode(embeddings[:1], PromptBatch(padded_points, torch.cat([labels, -torch.ones(2, 1)], dim=1)))
+    labels = torch.cat([labels, -torch.ones(2, 1)], dim=1)
+    padded = ours.decode_all(embeddings[:1], PromptBatch(padded_points, labels))
     torch.testing.assert_close(mixed.logits[1], padded.logits[1], atol=1e-5, rtol=0)
 
 
@@ -211,14 +239,14 @@ def test_a_missing_box_is_two_padding_tokens(ours, embeddings):
 def test_a_missing_mask_is_the_no_mask_embedding(ours, embeddings):
     masks = some_masks()
     masks[1] = NAN
-    mixed = ours.decode(embeddings[:1], PromptBatch(boxes=BOXES, masks=masks))
-    without = ours.decode(embeddings[:1], PromptBatch(boxes=BOXES))
+    mixed = ours.decode_all(embeddings[:1], PromptBatch(boxes=BOXES, masks=masks))
+    without = ours.decode_all(embeddings[:1], PromptBatch(boxes=BOXES))
     torch.testing.assert_close(mixed.logits[1], without.logits[1], atol=1e-5, rtol=0)
     assert not torch.allclose(mixed.logits[0], without.logits[0])
 
 
 def test_no_prompt_at_all_gives_one_object(ours, embeddings):
-    assert ours.decode(embeddings[:1], PromptBatch()).logits.shape == (1, 3, 4 * GRID, 4 * GRID)
+    assert ours.decode(embeddings[:1], PromptBatch()).logits.shape == (1, 1, 4 * GRID, 4 * GRID)
 
 
 def test_missing_prompts_leave_all_gradients_finite(ours, embeddings):
@@ -226,7 +254,7 @@ def test_missing_prompts_leave_all_gradients_finite(ours, embeddings):
     masks[0] = NAN
     boxes = torch.stack([torch.full((4,), NAN), BOXES[1]])
     ours.zero_grad()
-    ours.decode(embeddings[:1], PromptBatch(*some_points(), boxes, masks)).logits.sum().backward()
+    ours.decode_all(embeddings[:1], PromptBatch(*some_points(), boxes, masks)).logits.sum().backward()
     gradients = [p.grad for p in (*ours.prompt_encoder.parameters(), *ours.mask_decoder.parameters())]
     assert all(gradient is None or gradient.isfinite().all() for gradient in gradients)
 
@@ -241,6 +269,89 @@ def test_autocast_keeps_positions_in_float32(ours):
 
 def test_forward_answers_one_mask_of_the_image_size(ours):
     assert ours(torch.zeros(2, 3, SIZE, SIZE)).shape == (2, 1, SIZE, SIZE)
+
+
+def mixtures() -> dict[str, PromptBatch]:
+    """Batches of two objects that differ in what they are asked with."""
+    points, labels = some_points()
+    fewer = labels.clone()
+    fewer[1, 1:] = -1
+    boxes, masks = BOXES.clone(), some_masks()
+    boxes[1], masks[0] = NAN, NAN
+    return {
+        "a box for one": PromptBatch(points, labels, boxes),
+        "a mask for one": PromptBatch(boxes=BOXES, masks=masks),
+        "fewer points for one": PromptBatch(points, fewer),
+    }
+
+
+@pytest.mark.parametrize("what", mixtures())
+@torch.no_grad()
+def test_objects_that_would_change_each_others_answers_do_not_share_a_batch(ours, embeddings, what):
+    prompts = mixtures()[what]
+    with pytest.raises(PromptError, match="ask those that differ in batches of their own"):
+        ours.decode(embeddings[:1], prompts)
+    trained = copy.deepcopy(ours).train().decode(embeddings[:1], prompts, multimask=True)
+    assert torch.equal(trained.logits, ours.decode_all(embeddings[:1], prompts).logits[:, 1:])  # as SAM trains
+
+
+@pytest.mark.parametrize("what", mixtures())
+@torch.no_grad()
+def test_a_network_that_draws_its_prompts_mixes_them_without_a_difference(what):
+    unet = prompted_unet(image_size=SIZE, widths=(8, 16, 16), depths=(1, 1, 1)).eval()
+    image, prompts = unet.encode(torch.randn(1, 3, SIZE, SIZE)), mixtures()[what]
+    if prompts.masks is not None:
+        prompts.masks = interpolate(prompts.masks, SIZE)
+    together = unet.decode(image, prompts, multimask=False)
+    with pytest.raises(PromptError, match="batches of their own"):
+        unet.decode(image, prompts)  # whether one of them is ambiguous cannot be said of all
+    for row in range(2):
+        alone = PromptBatch(
+            points=None if prompts.points is None else prompts.points[[row]][:, prompts.point_labels[row] >= 0],
+            point_labels=None
+            if prompts.points is None
+            else prompts.point_labels[[row]][:, prompts.point_labels[row] >= 0],
+            boxes=None if prompts.boxes is None or prompts.boxes[row].isnan().any() else prompts.boxes[[row]],
+            masks=None if prompts.masks is None or prompts.masks[row].isnan().any() else prompts.masks[[row]],
+        )
+        answer = unet.decode(image, alone, multimask=False)
+        torch.testing.assert_close(together.logits[row], answer.logits[0], atol=1e-5, rtol=1e-4)
+
+
+@pytest.mark.filterwarnings("ignore::torch.jit.TracerWarning")
+@pytest.mark.parametrize(
+    ("candidates", "expected"),
+    [("ambiguous", {"point": 3, "box": 1, "points": 1}), ("always", dict.fromkeys(KINDS, 3))],
+)
+@torch.no_grad()
+def test_a_prompt_is_answered_with_the_masks_that_were_trained_for_it(ours, embeddings, candidates, expected):
+    network = PromptableSam(ours.image_encoder, ours.prompt_encoder, ours.mask_decoder, candidates=candidates).eval()
+    answers = {kind: network.decode(embeddings[:1], prompts).logits.shape[1] for kind, prompts in KINDS.items()}
+    assert answers == expected
+    image = torch.randn(1, 3, SIZE, SIZE, generator=torch.Generator().manual_seed(5))
+    whole = PromptBatch(boxes=torch.tensor([[0.0, 0.0, SIZE - 1.0, SIZE - 1.0]]))
+    logits, _ = network.decode(network.encode(image), whole).best()
+    expected = interpolate(logits, (SIZE, SIZE), mode="bilinear", align_corners=False)
+    torch.testing.assert_close(network(image), expected)  # what MONAI's tools export
+    traced = torch.jit.trace(network, image.expand(2, -1, -1, -1), check_trace=False)
+    torch.testing.assert_close(traced(image.expand(3, -1, -1, -1)), expected.expand(3, -1, -1, -1), atol=1e-5, rtol=0)
+
+
+def test_mask_prompts_become_probabilities_where_the_network_was_trained_with_them(ours):
+    plain = ours.prompt_encoder
+    other = copy.deepcopy(plain)
+    other.mask_prompt = "probability"
+    masks = some_masks()
+    torch.testing.assert_close(other.embed_masks(masks, 2), plain.embed_masks(masks.sigmoid(), 2))
+    masks[1] = NAN
+    torch.testing.assert_close(other.embed_masks(masks, 2)[1], plain.embed_masks(None, 2)[1])
+
+
+@pytest.mark.parametrize("options", [{"candidates": "never"}, {"mask_prompt": "percent"}])
+def test_an_unknown_way_of_asking_is_refused(options):
+    (name,) = options
+    with pytest.raises(ValueError, match=f"{name} must be one of"), torch.device("meta"):
+        sam_vit(image_size=SIZE, **options)
 
 
 def test_best_takes_the_mask_of_highest_predicted_iou():

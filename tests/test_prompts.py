@@ -95,3 +95,49 @@ def test_a_wrong_prompts_file_says_what_is_wrong(tmp_path, content, message):
 def test_a_missing_prompts_file_is_named(tmp_path):
     with pytest.raises(PromptError, match=r"nowhere\.json cannot be read"):
         read_prompts(tmp_path / "nowhere.json")
+
+
+# ---- outside of the volume ------------------------------------------------------------------------------------------
+
+AFFINE = np.array([[-2.0, 0, 0, 100], [0, -2, 0, 60], [0, 0, 5, -700], [0, 0, 0, 1]])
+
+
+def test_a_box_that_leaves_the_volume_is_clipped_and_says_so(caplog):
+    ObjectPrompts(box=np.array([[2, 2, 3], [9, 30, 12]]), name="liver").validated(SHAPE)
+    (record,) = caplog.records
+    said = record.getMessage()
+    assert "'liver' leaves the volume of (10, 20, 30) voxels" in said
+    assert "[[2.0, 2.0, 3.0], [9.0, 30.0, 12.0]] was clipped to [[2.0, 2.0, 3.0], [9.0, 19.0, 12.0]]" in said
+
+
+def test_a_box_inside_says_nothing(caplog):
+    ObjectPrompts(box=np.array([[9, 19, 29], [0, 0, 0]])).validated(SHAPE)
+    assert not caplog.records
+
+
+def test_a_box_without_a_voxel_inside_is_refused():
+    for box in ([[10, 0, 0], [12, 5, 5]], [[-5, 0, 0], [-1, 5, 5]]):
+        with pytest.raises(PromptError, match="does not meet the volume"):
+            ObjectPrompts(box=np.array(box)).validated(SHAPE)
+
+
+@pytest.mark.parametrize(("system", "signs"), [("RAS", (1, 1, 1)), ("LPS", (-1, -1, 1))])
+def test_coordinates_in_millimetres_are_named_as_such(system, signs):
+    voxel = np.array([4.0, 7.0, 21.0])
+    there = (AFFINE[:3, :3] @ voxel + AFFINE[:3, 3]) * signs
+    with pytest.raises(PromptError, match=rf"as millimetres \({system}\) .* voxel indices, here \[4.0, 7.0, 21.0\]"):
+        ObjectPrompts(points=[there], point_labels=[1]).validated(SHAPE, affine=AFFINE)
+    with pytest.raises(PromptError, match=rf"as millimetres \({system}\)"):
+        ObjectPrompts(box=np.stack([there, there])).validated(SHAPE, affine=AFFINE)
+
+
+def test_coordinates_that_lie_nowhere_are_not_taken_for_millimetres():
+    with pytest.raises(PromptError, match="move it inside"):
+        ObjectPrompts(points=[[5000, 0, 0]], point_labels=[1]).validated(SHAPE, affine=AFFINE)
+
+
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16"])
+def test_a_file_of_any_editor_is_read(encoding, tmp_path):
+    path = tmp_path / "p.json"
+    path.write_bytes('{"objects": [{"name": "Bäll", "points": [[1, 2, 3]]}]}'.encode(encoding))
+    assert read_prompts(path)[0].name == "Bäll"

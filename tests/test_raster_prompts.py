@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import torch
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from bundle.networks.families import build_network
 from bundle.networks.promptable_sam import PromptBatch
@@ -31,6 +32,29 @@ def test_a_box_is_filled_and_its_dome_is_highest_in_the_middle():
 
 def test_padding_draws_nothing():
     assert draw((5.0, 5.0, PADDING)).abs().max() == 0
+
+
+def test_many_clicks_are_drawn_as_few_at_a_time_to_the_same_bits():
+    generator = torch.Generator().manual_seed(0)
+    coords, codes = torch.rand(2, 70, 2, generator=generator) * 64, torch.randint(-1, 2, (2, 70), generator=generator)
+    whole = draw_prompts(coords, codes, size=32, square=64)
+    one_by_one = [draw_prompts(coords[:, t : t + 1], codes[:, t : t + 1], size=32, square=64) for t in range(70)]
+    assert torch.equal(whole, torch.stack(one_by_one).amax(dim=0))
+
+
+def test_the_memory_of_drawing_does_not_grow_with_the_clicks():
+    class Largest(TorchDispatchMode):
+        elements = 0
+
+        def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+            result = func(*args, **(kwargs or {}))
+            if isinstance(result, torch.Tensor):
+                self.elements = max(self.elements, result.numel())
+            return result
+
+    with Largest() as largest:
+        draw_prompts(torch.rand(1, 2000, 2), torch.ones(1, 2000, dtype=torch.long), size=32, square=64)
+    assert largest.elements <= 16 * 32 * 32
 
 
 def test_an_object_changes_the_embedding_where_it_is_prompted():

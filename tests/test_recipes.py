@@ -6,20 +6,26 @@ import json
 import sqlite3
 import sys
 from dataclasses import replace
-from itertools import product
+from itertools import islice, product
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from monai.bundle import ConfigParser, ConfigWorkflow
-from training_room import SIZE, make_network_like, small_run_files
+from segment_anything.modeling import MaskDecoder, PromptEncoder, Sam, TwoWayTransformer
+from training_room import AUTOMATIC, GRID, SIZE, make_network_like, make_slice, small_run_files
 from training_room import one_thread as one_thread
 
+from bundle.inference.predictor import SliceMask, SlicePredictor, SlicePrompt, SliceView
+from bundle.inference.store import EmbeddingStore
 from bundle.networks.build import VIT_VARIANTS
 from bundle.networks.checkpoints import open_checkpoint
 from bundle.networks.families import build_network, load_family
+from bundle.networks.promptable_sam import PromptableSam
 from bundle.training.masked import Reconstruction
 from bundle.training.network import trainable_parameters
+from bundle.training.samples import collate
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 ROOT = Path(__file__).resolve().parents[1]
@@ -80,6 +86,92 @@ def check_training(run: ConfigParser, tmp_path: Path, recipe: str) -> None:
     assert trained.metadata["labels"] and trained.metadata["training_data"]
     assert (tmp_path / "last.pt").is_file() and (tmp_path / "curve.csv").is_file()
     assert list(tmp_path.glob("events.out.tfevents.*"))
+
+
+class Watched:
+    """Which of a decoder's masks (0 is the single one) learn, and which one was answered last."""
+
+    def __init__(self, network: PromptableSam) -> None:
+        self.learned, self.last, self.predict = set(), None, network.mask_decoder.predict_masks
+        network.mask_decoder.predict_masks = self
+
+    def __call__(self, **inputs) -> tuple[torch.Tensor, torch.Tensor]:
+        self.last, iou = self.predict(**inputs)
+        if self.last.requires_grad:
+            self.last.register_hook(lambda g: self.learned.update(g.abs().amax(dim=(0, 2, 3)).nonzero()[:, 0].tolist()))
+        return self.last, iou
+
+    def answered(self, answer: SliceMask) -> set[int]:
+        """The masks that stand for this answer: the single one, or all candidates, of which the best one learns."""
+        (number,) = [i for i, logits in enumerate(self.last[0]) if torch.equal(logits, answer.logits)]
+        return {0} if number == 0 else {1, 2, 3}
+
+
+@pytest.mark.parametrize("recipe", [name for name in RECIPES if name not in (*AUTOMATIC, "mae")])
+def test_what_a_recipe_trains_is_what_a_user_is_shown(tmp_path, recipe):
+    """Every kind of prompt is answered by masks that have learned from the recipe's own questions."""
+    shorter = {"objective#promptable#steps": 2} if recipe == "medico_sam" else {}
+    run = small_run(tmp_path, recipe, **shorter)
+    network, samples = run.get_parsed_content("network").train(), run.get_parsed_content("train#dataset")
+    prompts, watched = run.get_parsed_content("family").prompts, Watched(network)
+    for step in range(8):  # they start from boxes and from points
+        if watched.learned and (prompts == ("box",) or watched.learned >= {0, 1} or step == 4):
+            break
+        batch = collate([samples[2 * step], samples[2 * step + 1]])
+        batch.step = step
+        for terms in islice(run.get_parsed_content("objective")(network, batch), 1):
+            if terms.total.requires_grad:
+                terms.total.backward()
+    predictor = SlicePredictor(network, run.get_parsed_content("contract"), store=EmbeddingStore())
+    part, box = make_slice(), np.array([8.0, 30.0, 44.0, 45.0])
+    view = SliceView(part.picture, part.intensity)
+    point = {"points": np.array([[20.0, 38.0]]), "point_labels": np.array([1])}
+    first = predictor.predict(view, SlicePrompt(box=box))
+    assert watched.learned & watched.answered(first), "a box"
+    if "point" in prompts:
+        assert watched.learned & watched.answered(predictor.predict(view, SlicePrompt(**point))), "a point"
+    if "mask" in prompts:
+        corrected = predictor.predict(view, SlicePrompt(**point, box=box, previous=first))
+        assert watched.learned & watched.answered(corrected), "a correction"
+
+
+@pytest.mark.parametrize("name", ["sam_med2d", "ft_sam"])
+def test_sam_med2d_answers_as_its_own_code_does(name):
+    """Whatever it is asked: of three masks the one of highest predicted IoU; an earlier mask after its sigmoid."""
+    family = load_family(name)
+    network = make_network_like(family).eval()
+    predictor = SlicePredictor(network, replace(family.contract, size=SIZE), store=EmbeddingStore())
+    part = make_slice()
+    view, box = SliceView(part.picture, part.intensity), np.array([8.0, 30.0, 44.0, 45.0])
+    first = predictor.predict(view, SlicePrompt(box=box))
+    again = predictor.predict(view, SlicePrompt(box=box, previous=first))
+    image = predictor.contract.to_input(part.picture, part.intensity, first.placement)
+    sam = as_official(network)
+    square = torch.from_numpy(first.placement.box_to_square(box)).float()[None]
+    for answer, mask in ((first, None), (again, first.logits[None, None].sigmoid())):
+        sparse, dense = sam.prompt_encoder(points=None, boxes=square, masks=mask)
+        with torch.no_grad():
+            logits, iou = sam.mask_decoder(
+                image_embeddings=network.encode(image[None]),
+                image_pe=sam.prompt_encoder.get_dense_pe(),
+                sparse_prompt_embeddings=sparse,
+                dense_prompt_embeddings=dense,
+                multimask_output=True,
+            )
+        torch.testing.assert_close(answer.logits, logits[0, iou[0].argmax()], atol=1e-5, rtol=0)
+
+
+def as_official(network: PromptableSam) -> Sam:
+    """segment-anything's own prompt encoder and mask decoder with a network's weights."""
+    sam = Sam(
+        network.image_encoder,
+        PromptEncoder(256, (GRID, GRID), (SIZE, SIZE), 16),
+        MaskDecoder(
+            transformer_dim=256, transformer=TwoWayTransformer(depth=2, embedding_dim=256, num_heads=8, mlp_dim=2048)
+        ),
+    )
+    sam.load_state_dict(network.state_dict())
+    return sam.eval()
 
 
 @pytest.mark.parametrize("recipe", RECIPES)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import re
+import runpy
 import threading
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import ClassVar
@@ -12,7 +13,15 @@ import gdown
 import pytest
 
 from bundle.networks.families import Family, load_family
-from bundle.networks.registry import DownloadError, check_weights, fetch_weights, hash_status, published
+from bundle.networks.registry import (
+    SOURCES,
+    DownloadError,
+    check_weights,
+    fetch_weights,
+    hash_status,
+    published,
+    registered,
+)
 
 CONTENT = bytes(range(256)) * 1000
 SHA256 = hashlib.sha256(CONTENT).hexdigest()
@@ -155,13 +164,28 @@ def test_weights_without_an_address_say_what_to_do(tmp_path, wish, message):
         fetch_weights(wish, folder=tmp_path)
 
 
-@pytest.mark.parametrize("entry", published(), ids=lambda family: family.name)
-def test_every_entry_names_its_licence_and_paper(entry):
-    assert entry.checkpoint["licence"]
-    assert entry.checkpoint["citation"]
+@pytest.mark.parametrize("entry", registered(), ids=lambda family: family.name)
+def test_every_entry_says_what_its_weights_are_and_who_says_so(entry):
+    checkpoint, sources = entry.checkpoint, entry.checkpoint["sources"]
+    assert checkpoint["licence"] and checkpoint["citation"]
+    assert set(sources) == set(SOURCES) and all(len(text) >= 13 for text in sources.values())
     for name, length in (("sha256", 64), ("md5", 32)):
-        value = entry.checkpoint.get(name)
+        value = checkpoint.get(name)
         assert value is None or re.fullmatch(rf"[0-9a-f]{{{length}}}", value)
+    assert (checkpoint["size"] is None) == sources["size"].startswith("not published")
+    assert (checkpoint["sha256"] is None) == ("not published" in sources["hash"] or "no sha256" in sources["hash"])
+    assert checkpoint["size"] is None or checkpoint["size"] > 1_000_000
+
+
+def test_the_list_shows_size_hash_licence_and_where_each_was_published(repository, capsys):
+    main = runpy.run_path(str(repository / "scripts" / "download.py"))["main"]
+    assert main(["--list"]) == 0
+    printed = capsys.readouterr().out
+    for entry in published():
+        row = printed[printed.index(f"\n{entry.name} ") :].split("\n\n")[0]
+        about = [entry.checkpoint["licence"], entry.checkpoint["sha256"] or "not published"]
+        assert all(text in row for text in (*about, *entry.checkpoint["sources"].values()))
+    assert "not published" in printed and "375 MB" in printed
 
 
 def test_shipped_weights_are_what_the_registry_says():

@@ -9,6 +9,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from bundle.data.limits import LIMITS
 from bundle.transforms.prompts import PromptError
 from monailabel_app.lib import wire
 from monailabel_app.lib.errors import RequestError
@@ -63,6 +64,28 @@ def test_deepedit_names_each_label_and_shares_the_background():
 
 def test_a_segment_named_like_a_parameter_is_no_deepedit_key():
     assert only(read({"label": "roi", "roi": [1, 2, 1, 2, 1, 2]})).name == "roi"
+
+
+def test_as_many_points_are_read_as_the_limit_says_and_no_more():
+    most = LIMITS.points
+    assert len(only(read({"foreground": [[1, 2, 3]] * (most - 1), "background": [[4, 5, 6]]})).points) == most
+    for params in (
+        {"foreground": [[1, 2, 3]] * (most + 1)},
+        {"foreground": [[1, 2, 3]] * most, "background": [[4, 5, 6]]},
+        {"points": [[1, 2, 3]] * most, "point_labels": [1] * most, "foreground": [[4, 5, 6]]},
+        {"foreground": str([[1, 2, 3]] * (most + 1))},
+        {"spleen": [[1, 2, 3]] * most, "background": [[4, 5, 6]]},
+    ):
+        with pytest.raises(RequestError, match=f"got {most + 1} points, this server takes {most} .*MAX_POINTS"):
+            read(params, names=["spleen"])
+
+
+def test_as_many_objects_are_read_as_the_limit_says_and_no_more():
+    names = [f"organ {number}" for number in range(LIMITS.objects + 1)]
+    params = {name: [[1, 2, 3]] for name in names[1:]}
+    assert len(read(params, names=names).objects) == LIMITS.objects
+    with pytest.raises(RequestError, match="MAX_OBJECTS"):
+        read(params | {names[0]: [[1, 2, 3]]}, names=names)
 
 
 # ---- boxes ----------------------------------------------------------------------------------------------------------

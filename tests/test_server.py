@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 import requests
 from app_server import Study, shared_study
+from dicom_files import numbered, write_slice
 from PIL import Image
 from requests_toolbelt import MultipartDecoder
 
@@ -143,12 +144,25 @@ def refused(reply: requests.Response, status: int, sentence: str, study: Study) 
         ({"image": "ct"}, {"foreground": [[1, 1, 1]], "result_dtype": "complex"}, 400, "result_dtype"),
         ({"image": "ct"}, "{not json", 400, "params must be JSON"),
         ({"image": "ct"}, "[1, 2]", 400, "params must be a JSON object"),
+        ({"image": "ct"}, {"foreground": [[1, 1, 1]] * 20_000}, 400, "this server takes 500"),
+        ({"image": "ct"}, '{"foreground": [[1, 1, 1]], "x": ' + "[" * 900 + "]" * 900 + "}", 400, "nested"),
+        ({"image": "ct"}, '{"foreground": [[1, 1, 1]], "label": "\\ud800"}', 400, "no Unicode"),
         ({"image": "ct", "output": "poem"}, {"foreground": [[1, 1, 1]]}, 422, "output"),
     ],
 )
 def test_a_bad_request_gets_a_sentence(study, query, params, status, sentence):
     for model in ("sam_2d", "sam_3d"):
         refused(study.post(model, params=params, **query), status, sentence, study)
+
+
+def test_others_click_on_while_far_too_many_points_are_refused(study):
+    replies = []
+    many = {"foreground": [[1, 1, 1]] * 20_000}
+    work = threading.Thread(target=lambda: replies.extend(study.post(image="ct", params=many) for _ in range(5)))
+    work.start()
+    clicks = [study.post(image="ct", params={"foreground": [study.inside()]}) for _ in range(3)]
+    work.join()
+    assert {reply.status_code for reply in replies} == {400} and {reply.status_code for reply in clicks} == {200}
 
 
 def test_an_unknown_model_is_named_with_those_there_are(study):
@@ -194,6 +208,7 @@ def test_a_file_name_cannot_lead_out_of_its_folder(study):
         ("GET", "/proxy/dicom/qido/studies"),
         ("GET", "/logs/"),
         ("POST", "/reload"),
+        ("GET", "/auth/"),
     ],
 )
 def test_routes_that_could_do_harm_are_not_there(study, method, path):
@@ -205,6 +220,22 @@ def test_names_in_addresses_stay_in_their_folder(study):
         connection = http.client.HTTPConnection(study.url.removeprefix("http://"), timeout=10)
         connection.request(method, path)
         assert connection.getresponse().status == 400
+
+
+def test_a_page_of_another_site_cannot_send_a_form(study):
+    headers = {"Origin": "http://evil.example", "Sec-Fetch-Site": "cross-site"}
+    for method, path in (("POST", "/infer/sam_2d"), ("PUT", "/session/"), ("DELETE", "/datastore/image?id=ct")):
+        reply = requests.request(method, f"{study.url}{path}", headers=headers, timeout=10)
+        refused(reply, 403, "another origin", study)
+
+
+def test_all_temporary_files_lie_in_the_servers_own_folder(study):
+    study.post(image="ct", params={"foreground": [study.inside()]})
+    (own,) = (path for path in study.temporary.iterdir() if not path.name.startswith("torchinductor"))  # a cache
+    assert own.name.startswith("monai-sam-server-")
+    deadline = time.monotonic() + 10  # the answer is removed after it was sent
+    while left := [path for path in own.rglob("*") if path.name.endswith((".nii.gz", ".nrrd"))]:
+        assert time.monotonic() < deadline, left
 
 
 def test_only_this_machines_names_are_answered(study):
@@ -242,4 +273,21 @@ def test_a_dicom_series_is_a_session_of_its_files(study, real_data):
     ]
     session = requests.put(f"{study.url}/session/", files=files, timeout=20).json()["session_id"]
     reply = study.post("sam_3d", session_id=session, params={"roi": [200, 260, 200, 260, 0, 2]})
+    assert filename(parts(reply)[1]).endswith(".nrrd")
+
+
+def test_of_an_upload_with_several_dicom_series_a_request_chooses_one(study, tmp_path):
+    for k in range(8):
+        write_slice(tmp_path / f"{k}.dcm", numbered(1000 * k, (40, 36)), (0, 0, 3 * k), InstanceNumber=k + 1)
+    write_slice(tmp_path / "scout.dcm", numbered(9, (7, 6)), SeriesInstanceUID="1.2.3.5")
+    files = [("files", (path.name, path.read_bytes())) for path in sorted(tmp_path.glob("*.dcm"))]
+    session = requests.put(f"{study.url}/session/", files=files, timeout=20).json()["session_id"]
+    params = {"foreground": [[20, 20, 3]]}
+    refused(
+        study.post(session_id=session, params=params),
+        400,
+        'choose one with "series" in the params of the request: 1.2.3.4, 1.2.3.5',
+        study,
+    )
+    reply = study.post("sam_2d", session_id=session, params={**params, "series": "1.2.3.4"})
     assert filename(parts(reply)[1]).endswith(".nrrd")

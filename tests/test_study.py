@@ -18,7 +18,7 @@ from bundle.evaluation.baselines import ellipse, otsu
 from bundle.evaluation.evaluator import open_with_baseline
 from bundle.evaluation.metrics import MetricError
 from bundle.evaluation.protocols import ProtocolError
-from bundle.evaluation.records import EvaluationError, read_records
+from bundle.evaluation.records import EvaluationError, read_failures, read_records
 from bundle.evaluation.study import SliceStudy, VolumeStudy, spread
 from bundle.inference.predictor import SlicePredictor
 from bundle.inference.store import EmbeddingStore
@@ -132,6 +132,19 @@ def test_volumes_are_studied_one_at_a_time_and_reported_with_pictures(phantom, t
     assert "NSD at 2 mm" in page and f"best, median and worst: {organ}, slice_box" in page
     assert "DSC of each organ with slice_box" in page and "<h2>Predicted IoU</h2>" in page
     assert [record["key"] for record in read_records(tmp_path / "run")] == ["p0/ct.nii.gz"]
+
+
+def test_a_study_goes_on_after_a_volume_that_cannot_be_read_and_ends_with_its_name(phantom, tmp_path):
+    item, organs = phantom
+    bad = {**item, "image": str(tmp_path / "bad.nii.gz"), "patient": "p1"}
+    (tmp_path / "bad.nii.gz").write_text("nothing")
+    options = {"organs": organs, "protocols": ["slice_box"], "folder": tmp_path / "run"}
+    with pytest.raises(EvaluationError, match=r"(?s)1 cases could not be read.*p1/bad\.nii\.gz: cannot read"):
+        VolumeStudy(predictor(), [bad, item], **options).run()
+    assert {record["key"] for record in read_records(tmp_path / "run")} == {"p0/ct.nii.gz"}
+    assert "Without p1/bad.nii.gz, which could not be read" in (tmp_path / "run" / "report.html").read_text("utf-8")
+    VolumeStudy(predictor(), [item], **{**options, "folder": tmp_path / "mended"}).run()
+    assert read_failures(tmp_path / "run") and not read_failures(tmp_path / "mended")
 
 
 def test_a_study_of_volumes_replays_and_travels_along_the_axis_that_it_cuts(phantom, tmp_path):

@@ -100,7 +100,7 @@ def make_network(seed: int = 0, **options) -> PromptableSam:
 
 
 def make_network_like(family: Family, classes: int | None = None) -> torch.nn.Module:
-    """A tiny network of a family's kind: its tuning, its classes, its dimensions."""
+    """A tiny network of a family's kind: its tuning, its classes, its dimensions, the way it is asked."""
     definition = family.network_def
     torch.manual_seed(0)
     if definition["_target_"].endswith("semantic_sam"):
@@ -110,7 +110,10 @@ def make_network_like(family: Family, classes: int | None = None) -> torch.nn.Mo
     tuning = definition.get("tuning", ())
     if definition["_target_"].endswith("prompted_unet"):
         return prompted_unet(image_size=SIZE, widths=(8, 16, 16), depths=(1, 1, 1), tuning=tuning)
-    return make_network(classes=classes, tuning=tuning)
+    network = make_network(classes=classes, tuning=tuning)
+    network.candidates = definition.get("candidates", network.candidates)
+    network.prompt_encoder.mask_prompt = definition.get("mask_prompt", "logits")
+    return network
 
 
 class Scalar(torch.nn.Module):

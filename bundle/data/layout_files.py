@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Mapping, Sequence
-from pathlib import Path
+from pathlib import Path, PureWindowsPath
 from typing import Any
 
 import numpy as np
 
-from bundle.data.volume import ENDINGS, read_label, read_segments
-from bundle.errors import LayoutError
+from bundle.data.image_files import image_files
+from bundle.data.volume import ENDINGS, Volume, read_label, read_segments, read_volume
+from bundle.errors import LayoutError, SeriesError, VolumeError
+from bundle.files import read_json as read_any_json
 
 Item = dict[str, Any]
 # Formats that hold one slice.
@@ -69,7 +70,7 @@ def files_in(folder: Path) -> list[Path]:
     """
     if not folder.is_dir():
         raise LayoutError(f"expected images in {folder}, got no such folder")
-    return sorted(path for path in folder.iterdir() if path.is_file() and path.name.lower().endswith(ENDINGS))
+    return image_files(folder)
 
 
 def stem(path: Path) -> str:
@@ -104,6 +105,18 @@ def patient_of(image: Path, pattern: str | None, *, channel: int = 0) -> str:
     return case(image, channel)
 
 
+def read_image(item: Mapping[str, Any]) -> Volume:
+    """The image of an item; its ``series`` chooses among several DICOM series or scans, ``read_as`` is its modality.
+
+    Raises:
+        VolumeError: it cannot be read.
+    """
+    try:
+        return read_volume(item["image"], modality=item.get("read_as"), series=item.get("series"))
+    except SeriesError as error:
+        raise VolumeError(error.asked_with('"series" in its item of the data list')) from error
+
+
 def values_in(label: Path) -> list[int]:
     """The values other than 0 in a label file, ascending."""
     return [int(value) for value in np.unique(read_label(label).array) if value != 0]
@@ -121,8 +134,15 @@ def segments_in(label: Path) -> dict[str, int]:
 
 def moved(root: Path, relative: str) -> Path:
     """A path of a JSON that was written when the dataset's folder had another name."""
-    inside = Path(*Path(relative).parts[1:])
-    return existing(root / relative if (root / relative).is_file() else root / inside)
+    whole = listed(root, relative)
+    # Windows paths split at both kinds of slashes.
+    return existing(whole if whole.is_file() else root / Path(*PureWindowsPath(relative).parts[1:]))
+
+
+def listed(root: Path, relative: str) -> Path:
+    """A path of a list that may have been written on Windows, with backslashes between the folders."""
+    path = root / relative
+    return path if path.exists() or "\\" not in relative else root / PureWindowsPath(relative).as_posix()
 
 
 def existing(path: Path) -> Path:
@@ -154,7 +174,7 @@ def read_json(path: Path) -> dict[str, Any]:
         LayoutError: it is missing or damaged, or no object.
     """
     try:
-        content = json.loads(path.read_text())
+        content = read_any_json(path)
     except (OSError, ValueError) as error:
         raise LayoutError(f"expected a JSON file at {path}, got {type(error).__name__}: {error}") from error
     if not isinstance(content, dict):

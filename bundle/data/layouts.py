@@ -24,6 +24,7 @@ from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any
 
+from bundle.data.image_files import is_no_image, report_passed_over
 from bundle.data.labels import FLARE22_LABELS
 from bundle.data.layout_files import (
     Item,
@@ -31,6 +32,7 @@ from bundle.data.layout_files import (
     existing,
     files_in,
     find_pairs,
+    listed,
     make_item,
     match,
     moved,
@@ -111,8 +113,8 @@ def msd(
 def _listed_item(
     root: Path, entry: Mapping[str, Any], names: Mapping[str, int], *, labelled: str | Mapping[str, Sequence[str]]
 ) -> Item:
-    image = existing(root / entry["image"])
-    label = existing(root / entry["label"]) if entry.get("label") else None
+    image = existing(listed(root, entry["image"]))
+    label = existing(listed(root, entry["label"])) if entry.get("label") else None
     known = entry.get("labelled")
     if known is None and label and labelled != "all":
         known = values_in(label) if labelled == "present" else _values_by_pattern(image, names, labelled)
@@ -176,7 +178,9 @@ def medsam(root: str | Path, *, labels: Mapping[str, int] | None = None, patient
     if (root / "imgs").is_dir():
         pairs = find_pairs(root / "imgs", root / "gts", unlabelled=False)
     else:
-        pairs = [(path, path) for path in sorted(root.rglob("*.npz"))]
+        found = sorted(root.rglob("*.npz"))
+        report_passed_over([path for path in found if is_no_image(path)], root)
+        pairs = [(path, path) for path in found if not is_no_image(path)]
     items = []
     for image, label in pairs:
         names = labels or names_in(label)

@@ -13,9 +13,10 @@ import numpy as np
 from tqdm import tqdm
 
 from bundle.data.grid import check_grid
-from bundle.data.layout_files import stem
+from bundle.data.layout_files import read_image, stem
 from bundle.data.phantom import make_phantom
-from bundle.data.volume import Volume, read_label, read_volume
+from bundle.data.volume import Volume, read_label
+from bundle.errors import TrainingError, VolumeError
 from bundle.transforms.contract import Contract, Intensity
 from bundle.transforms.frames import SliceFrame
 
@@ -133,19 +134,36 @@ def read_pool(items: Iterable[Mapping[str, Any]], *, contract: Contract, **optio
     Args:
         items: each with ``image``, ``label`` (None where nobody labelled it), ``patient``, and optionally ``labelled``,
             the label values that were annotated, ``slices``, which say it for each slice along the last axis, and
-            ``read_as``, the ``modality`` of ``read_volume``.
+            ``series`` and ``read_as``, see ``read_image``.
         contract: gives the intensity views.
         options: as cut_slices.
+
+    Raises:
+        VolumeError: naming every item that cannot be read. They are not left out: a training or an evaluation on fewer
+            patients is another one.
     """
     pool: list[LabelledSlice] = []
-    for item in tqdm(list(items), desc="reading slices", leave=False):
-        volume = read_volume(item["image"], modality=item.get("read_as"))
-        labels = read_label(item["label"]) if item.get("label") else None
-        about = {"patient": str(item["patient"]), "annotated": item.get("labelled")}
-        about["name"] = stem(Path(item["image"]))
-        found = cut_slices(volume, labels, contract=contract, **about, **options)
+    failed: list[str] = []
+    items = list(items)
+    for item in tqdm(items, desc="reading slices", leave=False):
+        try:
+            found = _read_item(item, contract, options)
+        except (VolumeError, OSError) as error:
+            failed.append(str(error))
+            continue
         pool += _annotated_by_slice(found, item["slices"]) if "slices" in item else found
+    if failed:
+        several = f"{len(failed)} of {len(items)} items cannot be read; mend them or take them out of the data:"
+        raise VolumeError(failed[0] if len(failed) == 1 else "\n  ".join([several, *failed]))
     return pool
+
+
+def _read_item(item: Mapping[str, Any], contract: Contract, options: Mapping[str, Any]) -> list[LabelledSlice]:
+    volume = read_image(item)
+    labels = read_label(item["label"]) if item.get("label") else None
+    about = {"patient": str(item["patient"]), "annotated": item.get("labelled")}
+    about["name"] = stem(Path(item["image"]))
+    return cut_slices(volume, labels, contract=contract, **about, **options)
 
 
 def _annotated_by_slice(slices: Sequence[LabelledSlice], described: Sequence[Mapping[str, Any]]) -> list[LabelledSlice]:
@@ -210,10 +228,10 @@ def few_slices(slices: Sequence[LabelledSlice], *, count: int = 5, seed: int = 0
     """Keep ``count`` slices for few-shot training: a slice of each of so many patients, then second ones.
 
     Raises:
-        ValueError: if there are fewer slices.
+        TrainingError: if there are fewer slices.
     """
     if len(slices) < count:
-        raise ValueError(f"few-shot training asks for {count} slices, got {len(slices)}; lower the count")
+        raise TrainingError(f"few-shot training asks for {count} slices, got {len(slices)}; lower the count")
     rng = np.random.default_rng(seed)
     shuffled = [slices[i] for i in rng.permutation(len(slices))]
     times: dict[str, int] = defaultdict(int)

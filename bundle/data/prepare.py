@@ -25,12 +25,14 @@ from tqdm import tqdm
 
 from bundle.data.grid import check_grid
 from bundle.data.labels import find_labels
+from bundle.data.layout_files import read_image
 from bundle.data.layouts import Item
 from bundle.data.slice_files import STORAGES, ChosenSlices, Record
 from bundle.data.slices import Dropped, SliceFilters, index_slices, summarise
 from bundle.data.splits import k_folds, split_items
-from bundle.data.volume import Volume, VolumeError, read_label, read_volume
+from bundle.data.volume import Volume, VolumeError, read_label
 from bundle.errors import PrepareError
+from bundle.files import read_json
 from bundle.transforms.contract import Contract
 
 # Of what lies on disk: another number makes all existing results stale. 2: pictures have their spacing. 3: label maps
@@ -132,14 +134,14 @@ def prepare_item(
     """
     path = output / "records" / f"{key}.json"
     fingerprint = _fingerprint(item, preparation, numbering)
-    if path.is_file() and (record := json.loads(path.read_text()))["fingerprint"] == fingerprint:
+    if path.is_file() and (record := read_json(path))["fingerprint"] == fingerprint:
         return key, record
     record = {"fingerprint": fingerprint, "entries": [], "dropped": [], "lost": [], "slices": 0, "error": None}
     try:
-        image = read_volume(item["image"], modality=item.get("read_as"))
+        image = read_image(item)
         label = _renumbered(check_grid(image, read_label(item["label"])), item, numbering)
-    except VolumeError as error:  # one bad file among thousands must not stop the rest: it is in the report
-        return key, {**record, "error": str(error)}
+    except (VolumeError, OSError, MemoryError) as error:  # one bad file of thousands must not stop the rest
+        return key, {**record, "error": str(error) or type(error).__name__}  # it is in the report
     entries, dropped = index_slices(label, planes=preparation.planes, filters=preparation.filters)
     intensity = preparation.contract.intensity(image.array, image.modality)
     chosen = ChosenSlices(key, image, intensity, _labelled(item, numbering), entries)
@@ -167,7 +169,7 @@ def _list_labels(numbering: Mapping[str, int]) -> dict[str, str]:
 def _write_json(path: Path, content: Mapping[str, Any]) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    temporary.write_text(json.dumps(content, indent=1))
+    temporary.write_text(json.dumps(content, indent=1), encoding="utf-8")
     os.replace(temporary, path)
 
 

@@ -7,6 +7,8 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from bundle.errors import TrainingError
+
 
 class BalancedDraw:
     """Draws organ, then patient, then slice, each uniformly among those that have the one before.
@@ -16,7 +18,8 @@ class BalancedDraw:
         ids: (N,) the labels present in each slice.
 
     Raises:
-        ValueError: lengths differ, or no slice has a label.
+        ValueError: lengths differ.
+        TrainingError: no slice has a label.
     """
 
     def __init__(self, patients: Sequence[str], ids: Sequence[Sequence[int]]) -> None:
@@ -27,7 +30,7 @@ class BalancedDraw:
             for organ in present:
                 tree[int(organ)][patient].append(index)
         if not tree:
-            raise ValueError("no slice has a label to draw; read the dataset with its labels")
+            raise TrainingError("no slice has a label to draw; read the dataset with its labels")
         self._count = len(patients)
         self._organs = {organ: list(by_patient.values()) for organ, by_patient in sorted(tree.items())}
 

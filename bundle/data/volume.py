@@ -6,7 +6,7 @@ import os
 import tempfile
 import zipfile
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,9 +15,12 @@ import nibabel as nib
 import numpy as np
 from PIL import Image
 
-from bundle.data.formats.choice import ENDINGS, reader_of, segments_of, writer_of
+from bundle.data.formats import dicom
+from bundle.data.formats.choice import ENDINGS, ending_of, reader_of, segments_of, writer_of
 from bundle.data.formats.stored import Segment, Stored
+from bundle.data.headers import check_header
 from bundle.data.modality import MODALITIES, guess_modality
+from bundle.data.palette import color_of
 from bundle.errors import VolumeError
 
 __all__ = [
@@ -51,7 +54,8 @@ class Volume:
         source: the file or folder it was read from.
         placed: whether that file says where the voxels lie; a picture does not, and ``affine`` is only a habit.
         other_affine: the other reading of a NIfTI header whose qform and sform disagree; None where there is none.
-        segments: names and colours of the values of a label map, where its file has them (.seg.nrrd).
+        segments: names and colours of the values of a label map, where its file has them (.seg.nrrd, DICOM SEG).
+        series: which DICOM series and scan of the source it is, as ``read_volume`` was told.
 
     Raises:
         VolumeError: the parts do not make a volume.
@@ -64,6 +68,7 @@ class Volume:
     placed: bool = True
     other_affine: np.ndarray | None = None
     segments: tuple[Segment, ...] = ()
+    series: str | None = None
 
     def __post_init__(self) -> None:
         shape = self.array.shape
@@ -114,16 +119,19 @@ def read_volume(path: str | Path, *, modality: str | None = None, series: str | 
         path: file, or folder of a DICOM series.
         modality: one of ``MODALITIES``; by default "windowed" for 8-bit colour, else what the file says or, where it
             is silent, a guess (``bundle.data.modality``).
-        series: SeriesInstanceUID, needed where a folder holds several.
+        series: which of several DICOM series and scans: ``UID``, ``UID:N`` or ``:N``, the SeriesInstanceUID and from 1
+            the number of a scan (time point, echo, localizer, ...) of that series. The error that asks for it lists
+            them.
 
     Raises:
+        SeriesError: one of several series or scans must be chosen.
         VolumeError: missing, damaged, empty, unsupported, or no single 3D volume; the message says what to do.
     """
     path = Path(path)
     stored = _read(path, is_label=False, series=series)
     array = _compact(_fill_gaps(stored.array, path))
     modality = modality or guess_modality(array, stored.modality, path)
-    return _volume_of(path, stored._replace(array=array, modality=modality))
+    return _volume_of(path, stored._replace(array=array, modality=modality, series=series))
 
 
 def read_label(path: str | Path, *, series: str | None = None) -> Volume:
@@ -144,7 +152,7 @@ def read_label(path: str | Path, *, series: str | None = None) -> Volume:
     if array.min(initial=0) < 0:
         raise VolumeError(f"labels in {path} must be whole numbers from 0, got {array.min()}; is this an image?")
     array = array.astype(smallest_unsigned(array.max(initial=0)), copy=False)
-    return _volume_of(path, stored._replace(array=array, modality="other"))
+    return _volume_of(path, stored._replace(array=array, modality="other", series=series))
 
 
 def read_segments(path: str | Path) -> tuple[Segment, ...]:
@@ -181,7 +189,13 @@ def _whole(array: np.ndarray, step: float, path: Path) -> np.ndarray:
 
 
 def write_label(
-    labels: np.ndarray, like: Volume, path: str | Path, *, dtype: np.dtype | type | None = None, compress: bool = True
+    labels: np.ndarray,
+    like: Volume,
+    path: str | Path,
+    *,
+    dtype: np.dtype | type | None = None,
+    compress: bool = True,
+    names: Mapping[str, int] | None = None,
 ) -> Path:
     """Write a label map on the grid of ``like``; the file appears complete or not at all.
 
@@ -190,9 +204,11 @@ def write_label(
     Args:
         labels: (I, J, K) integer or bool, of the shape of ``like``.
         like: the volume that the labels belong to.
-        path: ends in .nii, .nii.gz, .nrrd, .mha, .mhd, .npz or .png.
+        path: ends in .nii, .nii.gz, .nrrd, .mha, .mhd, .npz or .png, or in .dcm for a DICOM SEG, which ``like`` must
+            have been read from a DICOM series for.
         dtype: integer type; by default the smallest unsigned one that holds the labels.
         compress: whether formats that can go either way (NRRD, MetaImage, npz, PNG) compress.
+        names: name -> value, kept by DICOM SEG; a value without one is called "label_<value>".
 
     Returns:
         The path written.
@@ -209,7 +225,17 @@ def write_label(
     dtype = np.dtype(dtype or smallest_unsigned(highest))
     if dtype.kind not in "ui" or lowest < np.iinfo(dtype).min or highest > np.iinfo(dtype).max:
         raise VolumeError(f"labels from {lowest} to {highest} do not fit into {dtype}; leave dtype out or widen it")
-    return _write(Stored(labels.astype(dtype, copy=False), like.affine), like.source, Path(path), "gts", compress)
+    stored = Stored(labels.astype(dtype, copy=False), like.affine, series=like.series)
+    if ending_of(Path(path)) == ".dcm":
+        stored = stored._replace(segments=_segments(stored.array, names or {}))
+    return _write(stored, like.source, Path(path), "gts", compress)
+
+
+def _segments(labels: np.ndarray, names: Mapping[str, int]) -> tuple[Segment, ...]:
+    """What was named, whether or not it is shown, and what is shown without a name."""
+    shown = {value: f"label_{value}" for value in np.unique(labels).tolist() if value}
+    named = {**shown, **{value: name for name, value in names.items()}}
+    return tuple(Segment(name, value, color_of(value)) for value, name in sorted(named.items()))
 
 
 def write_volume(volume: Volume, path: str | Path, *, compress: bool = True) -> Path:
@@ -234,7 +260,7 @@ def smallest_unsigned(highest: int) -> np.dtype:
 
 
 def _volume_of(path: Path, stored: Stored) -> Volume:
-    about = (path, stored.placed, stored.other_affine, stored.segments)
+    about = (path, stored.placed, stored.other_affine, stored.segments, stored.series)
     try:
         return Volume(stored.array, stored.affine, stored.modality, *about)
     except VolumeError as error:
@@ -244,7 +270,10 @@ def _volume_of(path: Path, stored: Stored) -> Volume:
 def _read(path: Path, *, is_label: bool, series: str | None) -> Stored:
     if not path.exists():
         raise VolumeError(f"there is no file or folder {path}")
+    if series is not None and not path.is_dir() and not dicom.is_dicom(path):
+        raise VolumeError(f"series chooses among DICOM series, {path} is none; leave it out")
     with _damage_reported(path):
+        check_header(path)
         return reader_of(path, is_label=is_label, series=series)(path)
 
 
@@ -284,6 +313,15 @@ def _compact(array: np.ndarray) -> np.ndarray:
 
 def _fits(array: np.ndarray, dtype: type) -> bool:
     return np.iinfo(dtype).min <= array.min() and array.max() <= np.iinfo(dtype).max
+
+
+def check_ending(ending: str) -> None:
+    """Refuse an ending that `write_label` does not take.
+
+    Raises:
+        VolumeError: naming those that it takes.
+    """
+    writer_of(Path(f"label{ending}"), key="gts")
 
 
 def _write(stored: Stored, source: Path | None, path: Path, key: str, compress: bool) -> Path:

@@ -1,9 +1,10 @@
 """What an evaluation writes down and where: records of interactions in the folder of a run.
 
 A run is a folder: `settings.json`; `progress-<rank>.jsonl` of each process, one line for each finished image;
-`masks/<protocol>/`, the last answer for each object as a PNG, of a volume the slice that its records name; and at the
-end `records.csv`. A record is one interaction with one object, with the fields of `RECORD_FIELDS`, its `prompt` and, in
-a volume, the `slice` that is shown. A distance to an empty mask, and an IoU that the model does not give, are None.
+`failed-<rank>.json`, the cases that could not be read; `masks/<protocol>/`, the last answer for each object as a PNG,
+of a volume the slice that its records name; and at the end `records.csv`. A record is one interaction with one
+object, with the fields of `RECORD_FIELDS`, its `prompt` and, in a volume, the `slice` that is shown. A distance to an
+empty mask, and an IoU that the model does not give, are None.
 """
 
 from __future__ import annotations
@@ -12,19 +13,20 @@ import csv
 import json
 import math
 import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict
 from itertools import islice
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import cv2
 import numpy as np
 from torch.distributed import barrier, get_rank, get_world_size, is_initialized
 
-from bundle.errors import EvaluationError
+from bundle.errors import EvaluationError, MonaiSamError
 from bundle.evaluation.protocols import Interaction, PromptProtocol, ReplayProtocol, prompt_from_json, prompt_to_json
 from bundle.evaluation.statistics import Record, group_by
+from bundle.files import read_json
 from bundle.inference.predictor import SlicePrompt
 from bundle.transforms.prompts import ObjectPrompts
 
@@ -43,7 +45,9 @@ RECORD_FIELDS = (
     "seconds",
 )
 PROGRESS = "progress-{}.jsonl"
+FAILED = "failed-{}.json"
 Records = list[dict[str, Any]]
+Case = TypeVar("Case")
 
 
 def interaction_records(where: Mapping[str, Any], interactions: Sequence[Interaction]) -> Records:
@@ -118,7 +122,7 @@ def _settings_in(folder: Path) -> dict[str, Any]:
     path = folder / "settings.json"
     if not path.is_file():
         raise EvaluationError(f"expected a run in {folder}, got none there; evaluate into it first")
-    return json.loads(path.read_text())
+    return read_json(path)
 
 
 def _check_same_data(folder: Path, found: Mapping[str, Any], settings: Any) -> None:
@@ -193,7 +197,11 @@ class RunFolder:
         self._rank, self._world = (get_rank(), get_world_size()) if is_initialized() else (0, 1)
         self.folder, self._progress = folder, folder / PROGRESS.format(self._rank)
         folder.mkdir(parents=True, exist_ok=True)
+        self._failed: dict[str, str] = {}
         self._check_settings(settings)
+        if self._rank == 0:
+            for path in folder.glob(FAILED.format("*")):  # this run tries those cases again
+                path.unlink()
         own = _whole_lines(self._progress) if self._progress.is_file() else []
         _write_atomically(self._progress, "".join(own))  # without a line that a kill cut off
         lines = [line for path in folder.glob(PROGRESS.format("*")) for line in _whole_lines(path)]
@@ -207,10 +215,18 @@ class RunFolder:
 
     def _check_settings(self, settings: Any) -> None:
         path, wanted = self.folder / "settings.json", json.loads(json.dumps(asdict(settings)))
-        if path.is_file() and (found := json.loads(path.read_text())) != wanted:
+        if path.is_file() and (found := read_json(path)) != wanted:
             raise EvaluationError(f"{self.folder} holds a run with {found}, got {wanted}; choose another folder")
         if self._rank == 0:
             _write_atomically(path, json.dumps(wanted, indent=1))
+
+    def open_case(self, key: str, read: Callable[[], Case]) -> Case | None:
+        """A case, or None where it cannot be read: the run goes on, and `read_failures` names it."""
+        try:
+            return read()
+        except (MonaiSamError, OSError, MemoryError) as error:
+            self._failed[key] = str(error) or type(error).__name__
+            return None
 
     def write_mask(self, key: str, organ: str, protocol: str, mask: np.ndarray) -> None:
         """Keeps a mask (H, W); `read_mask` reads it."""
@@ -221,11 +237,13 @@ class RunFolder:
 
     def finish(self, position: int, key: str, records: Records) -> None:
         """An image is done."""
-        with self._progress.open("a") as file:
+        with self._progress.open("a", encoding="utf-8") as file:
             file.write(json.dumps({"position": position, "key": key, "records": records}) + "\n")
 
     def close(self) -> Records:
         """All images of this process are done: waits for the others, writes the table and returns all records."""
+        if self._failed:
+            _write_atomically(self.folder / FAILED.format(self._rank), json.dumps(self._failed, indent=1))
         self._wait()
         records = read_records(self.folder)
         if self._rank == 0:
@@ -237,10 +255,18 @@ class RunFolder:
             barrier()
 
 
+def read_failures(folder: Path) -> dict[str, str]:
+    """Key -> why, of the cases that the last run in a folder could not read, of all processes."""
+    found: dict[str, str] = {}
+    for path in sorted(folder.glob(FAILED.format("*"))):
+        found |= read_json(path)
+    return found
+
+
 def write_csv(path: Path, rows: Iterable[Mapping[str, Any]], fields: Sequence[str]) -> None:
     """Writes the named fields of the rows, replacing the file at once."""
     temporary = path.with_name(path.name + ".part")
-    with temporary.open("w", newline="") as file:
+    with temporary.open("w", newline="", encoding="utf-8") as file:
         writer = csv.DictWriter(file, fields, extrasaction="ignore")
         writer.writeheader()
         writer.writerows(rows)
@@ -249,7 +275,7 @@ def write_csv(path: Path, rows: Iterable[Mapping[str, Any]], fields: Sequence[st
 
 def read_csv(path: Path) -> list[dict[str, str]]:
     """The rows of a table that `write_csv` wrote."""
-    with path.open(newline="") as file:
+    with path.open(newline="", encoding="utf-8") as file:
         return list(csv.DictReader(file))
 
 
@@ -258,10 +284,10 @@ def _mask_path(folder: Path, key: str, organ: str, protocol: str) -> Path:
 
 
 def _whole_lines(path: Path) -> list[str]:
-    return [line for line in path.read_text().splitlines(keepends=True) if line.endswith("\n")]
+    return [line for line in path.read_text(encoding="utf-8").splitlines(keepends=True) if line.endswith("\n")]
 
 
 def _write_atomically(path: Path, text: str) -> None:
     temporary = path.with_name(path.name + ".part")
-    temporary.write_text(text)
+    temporary.write_text(text, encoding="utf-8")
     temporary.replace(path)

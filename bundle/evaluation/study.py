@@ -14,8 +14,10 @@ import numpy as np
 from torch.distributed import get_rank, is_initialized
 
 from bundle.data.grid import check_grid
+from bundle.data.layout_files import read_image
 from bundle.data.pool import LabelledSlice
-from bundle.data.volume import read_label, read_volume
+from bundle.data.volume import read_label
+from bundle.errors import EvaluationError
 from bundle.evaluation.automatic import AutomaticModel
 from bundle.evaluation.evaluator import (
     AUTOMATIC,
@@ -29,7 +31,7 @@ from bundle.evaluation.evaluator import (
 from bundle.evaluation.figures import Overlay
 from bundle.evaluation.metrics import tolerance_of
 from bundle.evaluation.protocols import ProtocolError, protocol_named
-from bundle.evaluation.records import Records, check_comparable, read_records, records_to_replay
+from bundle.evaluation.records import Records, check_comparable, read_failures, read_records, records_to_replay
 from bundle.evaluation.report import extreme_cases, extreme_records, overlays_of, write_report
 from bundle.evaluation.volume_evaluator import (
     VolumeCase,
@@ -81,10 +83,21 @@ class Study(ABC):
         self.title, self.description = title, description
 
     def run(self) -> Path:
-        """Evaluate, write the report into the folder, print its tables and return its path."""
+        """Evaluate, write the report into the folder, print its tables and return its path.
+
+        Raises:
+            EvaluationError: at the end, naming the cases that could not be read; the report is about the others.
+        """
         records = self.evaluate()
-        if not is_initialized() or get_rank() == 0:
-            self._report(records)
+        failures = read_failures(self.folder)
+        if (not is_initialized() or get_rank() == 0) and (records or not failures):
+            self._report(records, failures)
+        if failures:
+            reasons = "".join(f"\n  {key}: {reason}" for key, reason in failures.items())
+            raise EvaluationError(
+                f"{len(failures)} cases could not be read and are not in the report (with mended files it is a run of "
+                f"other data, which needs another folder):{reasons}"
+            )
         return self.folder / "report.html"
 
     @abstractmethod
@@ -95,13 +108,13 @@ class Study(ABC):
         """Pictures by heading."""
         return {}
 
-    def _report(self, records: Records) -> None:
+    def _report(self, records: Records, failures: Mapping[str, str]) -> None:
         runs = {other: read_records(path) for other, path in self.before.items()}
         page = write_report(
             self.folder,
             {**runs, self.name: records},
             title=self.title,
-            description=[*self.description, self._in_words(records)],
+            description=[*self.description, self._in_words(records), *_left_out(failures)],
             overlays=self.overlays(records),
             seed=self.settings.seed,
         )
@@ -119,6 +132,10 @@ class Study(ABC):
             f"{images} images of {patients} patients; {prompts} from seed {settings.seed}; NSD at {tolerance} {unit}, "
             "HD95 in the same unit."
         )
+
+
+def _left_out(failures: Mapping[str, str]) -> list[str]:
+    return [f"Without {key}, which could not be read: {reason}" for key, reason in failures.items()]
 
 
 class SliceStudy(Study):
@@ -276,7 +293,9 @@ def _volumes_identity(items: Iterable[Mapping[str, Any]], keys: Iterable[str], a
     Reading them all would cost as much as evaluating them; their times would make a copy of the data another one.
     """
     sizes = [
-        f"{_bytes_of(item['image'])} {_bytes_of(item['label'])} {item.get('read_as', '')}".strip() for item in items
+        f"{_bytes_of(item['image'])} {_bytes_of(item['label'])}"
+        f"{item.get('series') or ''} {item.get('read_as') or ''}".strip()
+        for item in items
     ]
     return hashlib.sha256("\n".join([f"axis {axis}", *keys, *sizes]).encode()).hexdigest()
 
@@ -289,5 +308,5 @@ def _bytes_of(place: str | Path) -> int:
 def _read_case(item: Mapping[str, Any]) -> VolumeCase:
     annotated = item.get("labelled")
     about = None if annotated is None else tuple(annotated)
-    image = read_volume(item["image"], modality=item.get("read_as"))
+    image = read_image(item)
     return VolumeCase(str(item["patient"]), image, check_grid(image, read_label(item["label"])), about)

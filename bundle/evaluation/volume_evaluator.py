@@ -112,7 +112,8 @@ def evaluate_volumes(
     run = RunFolder(folder, settings)
     stored = StoredPrompts(replay, ObjectPrompts) if replay is not None else None
     for position, key, open_case in tqdm(list(run.remaining(cases.items())), desc=f"evaluating {folder.name}"):
-        case = open_case()
+        if (case := run.open_case(key, open_case)) is None:
+            continue
         session = InteractiveSession(case.image, predictor)
         records: Records = []
         for label, organ in organs.items():
@@ -160,7 +161,8 @@ def evaluate_automatic_volumes(
     """
     run = RunFolder(folder, settings)
     for position, key, open_case in tqdm(list(run.remaining(cases.items())), desc=f"evaluating {folder.name}"):
-        case = open_case()
+        if (case := run.open_case(key, open_case)) is None:
+            continue
         started = time.perf_counter()
         prediction = model.segment_volume(case.image, axis=axis)
         seconds = time.perf_counter() - started

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Mapping, Sequence
+import logging
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import product
 from pathlib import Path
@@ -11,14 +11,18 @@ from pathlib import Path
 import numpy as np
 
 from bundle.data.grid import check_grid
+from bundle.data.image_files import images_or_series
 from bundle.data.volume import ENDINGS, Volume, read_label, read_volume
-from bundle.errors import CaseError
+from bundle.errors import CaseError, MonaiSamError, SeriesError
+from bundle.files import read_json
 from bundle.transforms.prompts import ObjectPrompts, read_prompts
 from bundle.transforms.simulation import shift_box, tight_box
 
 DIMENSIONS = (2, 3)
-# A folder with files of these is a folder of images; one without is the folder of a DICOM series.
+# In a folder of images, a DICOM series is a folder of its own.
 _IMAGE_ENDINGS = tuple(ending for ending in ENDINGS if ending != ".dcm")
+
+_log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -48,6 +52,19 @@ class Case:
     truth: Volume | None = None
 
 
+@dataclass(frozen=True)
+class FailedCase:
+    """A case that could not be read or answered.
+
+    Attributes:
+        files: which one.
+        reason: why, in a sentence.
+    """
+
+    files: CaseFiles
+    reason: str
+
+
 # ---- which files ----------------------------------------------------------------------------------------------------
 
 
@@ -61,11 +78,12 @@ def find_cases(
     """Pair images with their prompts files and label maps.
 
     Args:
-        image: a volume (file, or folder of one DICOM series), a list of them, or a folder of volume files.
+        image: a volume (file, or folder of one DICOM series), a list of them, or a folder of volume files; of a folder
+            see `bundle.data.image_files`.
         prompts: the prompts file of the image; of several images, a folder of `<image>.json`.
         label: the label map of the image; of several images, a folder of files with the image's name, with or
             without its `_0000` (nnU-Net, FLARE22).
-        done_in: leave out the cases that already have their JSON in this folder.
+        done_in: leave out the cases that already have their results in this folder: a JSON without an error.
 
     Raises:
         CaseError: nothing to segment, nothing to ask, a partner that is missing, or two images of one name.
@@ -87,34 +105,43 @@ def find_cases(
         for path in images
     ]
     _check_names(cases)
-    return [case for case in cases if done_in is None or not Path(done_in, f"{case.name}.json").is_file()]
+    return [case for case in cases if done_in is None or not _is_done(Path(str(done_in), f"{case.name}.json"))]
+
+
+def _is_done(report: Path) -> bool:
+    if not report.is_file():
+        return False
+    try:
+        return "error" not in read_json(report)
+    except (OSError, ValueError):  # of a run that was killed while it wrote, by a version that did so in place
+        return False
 
 
 def _images(image: str | Path | Sequence[str | Path] | None) -> list[Path]:
     if image is None:
         raise CaseError("expected an image, got none; add --image volume.nii.gz, a folder of volumes or a DICOM folder")
-    if not isinstance(image, (str, Path)):
+    if isinstance(image, Sequence) and not isinstance(image, str):
         return [path for entry in image for path in _images(entry)]
-    path = Path(image)
+    path = Path(str(image))
     if not path.exists():
         raise CaseError(f"there is no image {path}; give a volume, a folder of volumes or a DICOM folder")
     if path.is_file() or path.suffix == ".zarr":
         return [path]
-    return sorted(file for file in path.iterdir() if file.name.lower().endswith(_IMAGE_ENDINGS)) or [path]
+    return images_or_series(path, _IMAGE_ENDINGS)
 
 
 def _partner(given: str | Path | None, image: Path, what: str, *, several: bool) -> Path | None:
     """The prompts file or label map of an image."""
     if given is None:
         return None
-    path = Path(given)
+    path = Path(str(given))
     if not path.exists():
         raise CaseError(f"there is no {what} {path}")
     if path.is_file() and not several:
         return path
     if path.is_file():
         raise CaseError(f"expected a folder of {what} files for several images, got the file {path}")
-    endings = (".json",) if what == "prompts" else _IMAGE_ENDINGS
+    endings = (".json",) if what == "prompts" else ENDINGS
     stems = dict.fromkeys((_stem(image), _stem(image).removesuffix("_0000")))
     found = [path / f"{stem}{ending}" for stem, ending in product(stems, endings)]
     if existing := [file for file in found if file.exists()]:
@@ -148,8 +175,10 @@ class ReadCase:
         dimension: of boxes drawn from a label: 3, one box around each object, or 2, one on each of its slices.
         axis: stored axis that slices are stacked along.
         shift: voxels by which the sides of those boxes move outward within their slices.
-        names: name -> value in the label map, or a JSON file of that; None takes every value as `label_<value>`.
+        names: name -> value in the label map, or a JSON file of that; None takes the names that the label map has
+            (DICOM SEG), or every value as `label_<value>`.
         modality: overrules what the image file says, see `read_volume`.
+        series: which series and scan of a DICOM image, see `read_volume`.
     """
 
     dimension: int = 3
@@ -157,6 +186,7 @@ class ReadCase:
     shift: float = 0.0
     names: Mapping[str, int] | str | Path | None = None
     modality: str | None = None
+    series: str | None = None
 
     def __call__(self, files: CaseFiles) -> Case:
         """Read image, label map and prompts; where there is no prompts file, draw boxes from the label map.
@@ -165,15 +195,56 @@ class ReadCase:
             CaseError: the label map shows nothing to ask for.
             VolumeError, PromptError: a file that cannot be used, or a label map that does not lie on its image.
         """
-        image = read_volume(files.image, modality=self.modality)
+        image = self._read_image(files.image)
+        if self.modality is None and not _states_modality(files.image):
+            _log.warning("%s: taken for %s, by its values; --modality says otherwise", files.name, image.modality)
         truth = None if files.label is None else check_grid(image, read_label(files.label))
         if files.prompts is not None:
-            return Case(files, image, read_prompts(files.prompts), truth)
-        names = label_names(self.names, truth.array)
+            return Case(files, image, read_prompts(files.prompts, picture=image.shape[2] == 1), truth)
+        named = {segment.name: segment.value for segment in truth.segments} or None
+        names = label_names(named if self.names is None else self.names, truth.array)
         boxes = boxes_of_label(truth.array, names, dimension=self.dimension, axis=self.axis, shift=self.shift)
         if not boxes:
             raise CaseError(f"{files.label} shows none of {', '.join(names) or 'its labels'}; there is nothing to ask")
         return Case(files, image, boxes, truth)
+
+    def _read_image(self, path: Path) -> Volume:
+        try:
+            return read_volume(path, modality=self.modality, series=self.series and str(self.series))
+        except SeriesError as error:
+            raise CaseError(error.asked_with("--series")) from error
+
+
+@dataclass(frozen=True)
+class GoOn:
+    """Reads a case, and gives a `FailedCase` where that cannot be: one bad file of many must not end the run.
+
+    Attributes:
+        read: a `ReadCase`.
+    """
+
+    read: Callable[[CaseFiles], Case]
+
+    def __call__(self, files: CaseFiles) -> Case | FailedCase:
+        """Read a case; errors that are not about its files are raised."""
+        try:
+            return self.read(files)
+        except BAD_CASE as error:
+            return failed(files, error)
+
+
+BAD_CASE = (MonaiSamError, OSError, MemoryError)
+"""What a bad file, or prompts that do not fit it, may raise."""
+
+
+def failed(files: CaseFiles, error: BaseException) -> FailedCase:
+    """A case that an error ended."""
+    return FailedCase(files, "it needs more memory than there is" if isinstance(error, MemoryError) else str(error))
+
+
+def _states_modality(image: Path) -> bool:
+    """DICOM says what made the picture."""
+    return image.suffix.lower() == ".dcm" or (image.is_dir() and image.suffix != ".zarr")
 
 
 def label_names(names: Mapping[str, int] | str | Path | None, labels: np.ndarray) -> dict[str, int]:
@@ -182,7 +253,7 @@ def label_names(names: Mapping[str, int] | str | Path | None, labels: np.ndarray
         return {f"label_{value}": int(value) for value in np.unique(labels) if value > 0}
     if not isinstance(names, Mapping):
         try:
-            names = json.loads(Path(names).read_text())
+            names = read_json(Path(str(names)))
         except (OSError, ValueError) as error:
             raise CaseError(f'names must be a JSON file like {{"liver": 1}}, {names} is not: {error}') from error
     if not isinstance(names, Mapping) or not all(type(value) is int and value > 0 for value in names.values()):

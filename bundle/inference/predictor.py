@@ -129,11 +129,11 @@ class SlicePredictor:
     def predict(self, view: SliceView, prompt: SlicePrompt) -> SliceMask:
         """Answer the prompts of one object on a slice.
 
-        SAM answers an ambiguous prompt (one point) with three candidates, of which the one of highest predicted IoU is
-        taken; any other prompt with its single mask. A family whose contract zooms looks at the window around the
-        object. Points alone do not say where that is: the first one finds the object on the whole slice and is asked
-        again in the window around that answer, which the other points then correct. What one point finds is one
-        connected piece.
+        The network answers as it was trained to (``PromptableSam.decode``): SAM an ambiguous prompt (one point) with
+        three candidates, of which the one of highest predicted IoU is taken, and any other with its single mask. A
+        family whose contract zooms looks at the window around the object. Points alone do not say where that is: the
+        first one finds the object on the whole slice and is asked again in the window around that answer, which the
+        other points then correct. What one point finds is one connected piece.
         """
         first = prompt.first_point() if self.contract.zoom is not None else None
         if first is None:
@@ -150,8 +150,7 @@ class SlicePredictor:
         embedded = self._embed(view, around)
         batch = self._batch(prompt, embedded.placement)
         with torch.inference_mode(), torch.autocast(self.device.type, torch.bfloat16, enabled=self.bfloat16):
-            prediction = self.network.decode(embedded.embedding.to(self.device), batch, multimask=batch.ambiguous)
-            logits, iou = prediction.best()
+            logits, iou = self.network.decode(embedded.embedding.to(self.device), batch).best()
             mask = (embedded.placement.logits_to_slice(logits.float())[0, 0] > 0).cpu().numpy()
         where = embedded.placement, int(embedded.computed), embedded.seconds
         return SliceMask(mask, logits[0, 0].float().cpu(), float(iou), *where)

@@ -109,7 +109,7 @@ class InteractiveSession:
         with self._lock:
             clock = _Clock()
             frame = self.frame(axis)
-            prompts = prompts.validated(self.volume.shape)
+            prompts = prompts.validated(self.volume.shape, affine=self.volume.affine)
             asked = _prompts_of_slices(prompts, frame)
             if not asked:
                 low, high = _slice_range(prompts, frame)
@@ -139,7 +139,7 @@ class InteractiveSession:
         with self._lock:
             clock = _Clock()
             frame = self.frame(axis)
-            prompts = prompts.validated(self.volume.shape)
+            prompts = prompts.validated(self.volume.shape, affine=self.volume.affine)
             first, last = _slice_range(prompts, frame)
             asked = _prompts_of_slices(prompts, frame)
             bounded = last > first and prompts.box is not None

@@ -17,14 +17,16 @@ from monai.utils.enums import CommonKeys
 from torch import nn
 from tqdm import tqdm
 
+from bundle.data.formats.dicom_seg_writer import check_source
 from bundle.data.volume import Volume, smallest_unsigned, write_label
-from bundle.files import write_atomically
-from bundle.inference.cases import DIMENSIONS, Case, CaseError
+from bundle.errors import CaseError, PromptError
+from bundle.files import write_text
+from bundle.inference.cases import BAD_CASE, DIMENSIONS, Case, FailedCase, failed
 from bundle.inference.segmenter import Segmenter
 from bundle.inference.session import InteractiveSession, Segmentation
 from bundle.inference.store import EmbeddingStore
 from bundle.networks.families import Family
-from bundle.transforms.prompts import ObjectPrompts, PromptError
+from bundle.transforms.prompts import ObjectPrompts
 
 Score = Callable[..., Sequence[Any]]
 """`bundle.evaluation.metrics.evaluate_label_map`, or one that takes and returns the same."""
@@ -111,7 +113,7 @@ class PromptInferer(Inferer):
         store: where embeddings are kept; by default 1 GiB of memory.
 
     Raises:
-        CaseError: on another dimension.
+        CaseError: on another dimension or axis.
     """
 
     def __init__(
@@ -125,22 +127,39 @@ class PromptInferer(Inferer):
     ) -> None:
         if dimension not in DIMENSIONS:
             raise CaseError(f"dimension must be 2 or 3, got {dimension!r}")
+        if axis not in (0, 1, 2):
+            raise CaseError(f"axis must be 0, 1 or 2, got {axis!r}")
         self.family, self.dimension, self.axis, self.device = family, dimension, axis, device
         self.store = store or EmbeddingStore()
         self._segmenter: Segmenter | None = None
 
-    def __call__(self, inputs: Case, network: nn.Module, *args: Any, **kwargs: Any) -> CaseResult:
+    def __call__(
+        self, inputs: Case | FailedCase, network: nn.Module, *args: Any, **kwargs: Any
+    ) -> CaseResult | FailedCase:
+        """Segment all objects of a case; a `FailedCase` where it could not be read, or its prompts do not fit it.
+
+        Raises:
+            CaseError: the network cannot be prompted.
+        """
+        segmenter = self._segmenter_of(network)
+        if isinstance(inputs, FailedCase):
+            return inputs
+        try:
+            return self.answer(inputs, segmenter)
+        except BAD_CASE as error:
+            return failed(inputs.files, error)
+
+    def answer(self, case: Case, segmenter: Segmenter) -> CaseResult:
         """Segment all objects of a case.
 
         Raises:
             PromptError: naming the object whose prompt cannot be used.
-            CaseError: the network cannot be prompted.
         """
-        session = self._segmenter_of(network).open(inputs.image)
-        label_map = LabelMap(inputs.image.shape, max(prompt.label for prompt in inputs.prompts))
+        session = segmenter.open(case.image)
+        label_map = LabelMap(case.image.shape, max(prompt.label for prompt in case.prompts))
         result = CaseResult(label_map.labels, seconds={"encode": 0.0, "decode": 0.0, "total": 0.0})
-        with tqdm(desc=inputs.files.name, unit="slice", leave=False, position=1, mininterval=0.5) as bar:
-            for _, prompts in groupby(inputs.prompts, key=lambda prompt: prompt.label):
+        with tqdm(desc=case.files.name, unit="slice", leave=False, position=1, mininterval=0.5) as bar:
+            for _, prompts in groupby(case.prompts, key=lambda prompt: prompt.label):
                 parts = list(self._segment(session, list(prompts), bar))
                 for prompt, part in parts:
                     label_map.add(part, prompt.label)
@@ -197,18 +216,18 @@ class CaseEvaluator(SupervisedEvaluator):
 
 
 class _Batch(NamedTuple):
-    inputs: Case
+    inputs: Case | FailedCase
     targets: Volume | None
 
 
-def _whole_case(case: Case, device: Any, non_blocking: bool, **_: Any) -> _Batch:
-    return _Batch(case, case.truth)
+def _whole_case(case: Case | FailedCase, device: Any, non_blocking: bool, **_: Any) -> _Batch:
+    return _Batch(case, None if isinstance(case, FailedCase) else case.truth)
 
 
 class SaveResults:
     """Writes `<case>.json` and the label map `<case><ending>` after each case, and prints a table at the end.
 
-    The JSON is written last, so a case that has one is complete.
+    The JSON is written last, so a case that has one is complete; that of a case that failed holds its `error` alone.
 
     Args:
         output_dir: is made where it is missing.
@@ -225,31 +244,53 @@ class SaveResults:
         score: Score | None = None,
         settings: Mapping[str, Any] | None = None,
     ) -> None:
-        self.output_dir, self.output_ext = Path(output_dir), output_ext
+        self.output_dir, self.output_ext = Path(str(output_dir)), output_ext
         self.score, self.settings = score, dict(settings or {})
         self.rows: list[dict[str, Any]] = []
+        self.failed: list[FailedCase] = []
+        self.done = 0
 
     def attach(self, engine: Engine) -> None:
         """Follow the evaluator."""
+        engine.add_event_handler(Events.ITERATION_STARTED, self.check_output)
         engine.add_event_handler(Events.ITERATION_COMPLETED, self)
         engine.add_event_handler(Events.COMPLETED, self.print_table)
 
+    def check_output(self, engine: Engine) -> None:
+        """Refuse a DICOM SEG for an image that it cannot refer to, before its first slice is computed.
+
+        Raises:
+            VolumeError: the image is of another format, or does not say where it lies in the patient.
+        """
+        case = engine.state.batch
+        if self.output_ext == ".dcm" and not isinstance(case, FailedCase):
+            check_source(case.image.source, case.image.series)
+
     def __call__(self, engine: Engine) -> None:
         case, result = engine.state.batch, engine.state.output[CommonKeys.PRED]
-        path = write_label(result.labels, case.image, self.output_dir / f"{case.files.name}{self.output_ext}")
+        if isinstance(result, FailedCase):
+            self.failed.append(result)
+            self._write_report(result.files.name, {"image": str(result.files.image), "error": result.reason})
+            return
+        path = self.output_dir / f"{case.files.name}{self.output_ext}"
+        write_label(result.labels, case.image, path, names={found.name: found.label for found in result.objects})
         objects = self._scored(case, result)
         self.rows += [{"case": case.files.name, **row} for row in objects]
         report = {
             "image": str(case.files.image),
             "label_map": path.name,
+            "modality": case.image.modality,
             **self.settings,
             "objects": objects,
             "contested_voxels": result.contested_voxels,
             "encoded_slices": result.encoded_slices,
             "seconds": {kind: round(spent, 3) for kind, spent in result.seconds.items()},
         }
-        text = json.dumps(report, indent=2) + "\n"
-        write_atomically(self.output_dir / f"{case.files.name}.json", lambda partial: Path(partial).write_text(text))
+        self._write_report(case.files.name, report)
+        self.done += 1
+
+    def _write_report(self, name: str, report: Mapping[str, Any]) -> None:
+        write_text(self.output_dir / f"{name}.json", json.dumps(report, indent=2) + "\n")
 
     def _scored(self, case: Case, result: CaseResult) -> list[dict[str, Any]]:
         """One row for each object; DSC and NSD where there is a truth."""
@@ -272,6 +313,25 @@ class SaveResults:
         for row in self.rows:
             numbers = (f"{row[column]:>13.3f}" if column in row else f"{'':>13}" for column in columns)
             print(f"{row['case']:<28} {row['name']:<22} {row['voxels']:>9}", *numbers)
-        means = (np.mean([row[column] for row in self.rows if column in row]) for column in columns)
-        print(f"{f'mean of {len(self.rows)}':<61}", *(f"{mean:>13.3f}" for mean in means))
+        for case in self.failed:
+            print(f"{case.files.name:<28} not segmented: {case.reason}")
+        if self.rows:
+            means = (np.mean([row[column] for row in self.rows if column in row]) for column in columns)
+            print(f"{f'mean of {len(self.rows)}':<61}", *(f"{mean:>13.3f}" for mean in means))
         print(f"Label maps and scores lie in {self.output_dir}")
+
+    def check(self) -> None:
+        """End a run that left cases out, so that a program which started it notices.
+
+        Raises:
+            CaseError: naming them.
+        """
+        if not self.failed:
+            return
+        if len(self.failed) == 1 and not self.done:
+            raise CaseError(self.failed[0].reason)
+        reasons = "".join(f"\n  {case.files.name}: {case.reason}" for case in self.failed)
+        raise CaseError(
+            f"{len(self.failed)} of {self.done + len(self.failed)} cases could not be segmented, the others are done; "
+            f"mend these and add --resume True:{reasons}"
+        )

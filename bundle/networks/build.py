@@ -9,6 +9,7 @@ from typing import Any, Literal
 from segment_anything.modeling import ImageEncoderViT, TwoWayTransformer
 from torch import nn
 
+from bundle.errors import FamilyError
 from bundle.networks.automatic import MultiClassSam, SemanticSam2d, SemanticSam3d
 from bundle.networks.blocks import WindowFirstBlock
 from bundle.networks.mask_decoder import FineMaskDecoder, MaskDecoder
@@ -37,6 +38,8 @@ def sam_vit(
     classes: int | None = None,
     window_before_norm: bool = False,
     tuning: Sequence[Mapping[str, Any]] = (),
+    candidates: Literal["ambiguous", "always"] = "ambiguous",
+    mask_prompt: Literal["logits", "probability"] = "logits",
 ) -> PromptableSam:
     """segment-anything's ViT SAM at any input size.
 
@@ -46,15 +49,18 @@ def sam_vit(
         classes: make it a ``MultiClassSam`` with so many classes, background included.
         window_before_norm: finetune-SAM's order inside a block, see ``WindowFirstBlock``.
         tuning: adapters or LoRA to attach, see ``peft.apply_tuning``.
+        candidates: which prompts it was trained to answer with candidates, see ``PromptableSam``.
+        mask_prompt: what its mask prompts were trained as, see ``PromptEncoder``.
 
     Raises:
-        ValueError: on an unknown variant, tuning or a size that is not a multiple of 16.
+        FamilyError: on an unknown variant, tuning, candidates or mask prompt, or a size that is not a multiple of 16.
     """
     encoder = _vit_encoder(variant, image_size)
     if window_before_norm:
         for block in encoder.blocks:
             block.__class__ = WindowFirstBlock  # same parameters, another forward
-    network = _assemble(encoder, image_size, image_size // VIT_PATCH, classes)
+    grid = image_size // VIT_PATCH
+    network = _assemble(encoder, image_size, grid, classes, candidates=candidates, mask_prompt=mask_prompt)
     return apply_tuning(network, tuning)
 
 
@@ -104,11 +110,11 @@ def prompted_unet(
         tuning: as ``sam_vit``.
 
     Raises:
-        ValueError: on an unknown tuning, or a size that the levels do not divide.
+        FamilyError: on an unknown tuning, or a size that the levels do not divide.
     """
     coarsest = 2 ** len(widths)
     if image_size <= 0 or image_size % coarsest:
-        raise ValueError(f"image_size must be a positive multiple of {coarsest}, got {image_size}")
+        raise FamilyError(f"image_size must be a positive multiple of {coarsest}, got {image_size}")
     unet = PromptedUNet(1 + SAM_MASKS, widths=widths, depths=depths)
     return apply_tuning(PromptableSam(FoldedImage(image_size), FoldedPrompts(image_size), unet), tuning)
 
@@ -129,7 +135,7 @@ def semantic_sam(
         dimensions: 2 for (B, 3, S, S), 3 for (B, 3, D, S, S).
     """
     if dimensions not in (2, 3):
-        raise ValueError(f"dimensions must be 2 or 3, got {dimensions}")
+        raise FamilyError(f"dimensions must be 2 or 3, got {dimensions}")
     _check_classes(classes)
     network = SemanticSam2d if dimensions == 2 else SemanticSam3d
     return network(_vit_encoder(variant, image_size), image_size, classes)
@@ -137,9 +143,9 @@ def semantic_sam(
 
 def _vit_encoder(variant: str, image_size: int) -> ImageEncoderViT:
     if variant not in VIT_VARIANTS:
-        raise ValueError(f"variant must be one of {', '.join(VIT_VARIANTS)}, got {variant!r}")
+        raise FamilyError(f"variant must be one of {', '.join(VIT_VARIANTS)}, got {variant!r}")
     if image_size <= 0 or image_size % VIT_PATCH:
-        raise ValueError(f"image_size must be a positive multiple of {VIT_PATCH}, got {image_size}")
+        raise FamilyError(f"image_size must be a positive multiple of {VIT_PATCH}, got {image_size}")
     width, depth, heads, global_blocks = VIT_VARIANTS[variant]
     return ImageEncoderViT(
         img_size=image_size,
@@ -163,6 +169,8 @@ def _assemble(
     *,
     prompt_encoder: type[PromptEncoder] = PromptEncoder,
     mask_decoder: type[MaskDecoder] = MaskDecoder,
+    candidates: str = "ambiguous",
+    mask_prompt: str = "logits",
 ) -> PromptableSam:
     if classes is not None:
         _check_classes(classes)
@@ -173,15 +181,17 @@ def _assemble(
             image_embedding_size=(grid, grid),
             input_image_size=(image_size, image_size),
             mask_in_chans=16,
+            mask_prompt=mask_prompt,
         ),
         mask_decoder(
             num_multimask_outputs=classes or SAM_MASKS,
             transformer=TwoWayTransformer(depth=2, embedding_dim=EMBEDDING_CHANNELS, mlp_dim=2048, num_heads=8),
             transformer_dim=EMBEDDING_CHANNELS,
         ),
+        candidates=candidates if classes is None else "always",  # the candidates are the classes
     )
 
 
 def _check_classes(classes: int) -> None:
     if classes < 2:
-        raise ValueError(f"classes must be at least 2 (background and one object), got {classes}")
+        raise FamilyError(f"classes must be at least 2 (background and one object), got {classes}")

@@ -1,33 +1,32 @@
 """The one door through which checkpoints are opened, loaded and saved.
 
-Files are read with ``torch.load(weights_only=True)`` or safetensors, so a pickle that would run code is refused.
+What lies in a file is read by ``bundle.networks.checkpoint_files``, which runs nothing from it.
 """
 
 from __future__ import annotations
 
 import json
-import pickle
 import re
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, fields
 from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import torch
-from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from bundle.errors import CheckpointError
+from bundle.errors import CheckpointError, ContractError
 from bundle.files import sha256_of, write_atomically
+from bundle.networks.checkpoint_files import METADATA_KEY, check_tensors, read_checkpoint_file
 from bundle.networks.layouts import to_bundle_layout
+from bundle.networks.peft import are_tuning_names
+from bundle.transforms.contract import Contract
 
 if TYPE_CHECKING:
     from bundle.networks.families import Family
 
-METADATA_KEY = "monai_sam"
 # Where training scripts put the weights inside their file: MedSAM and SAM-Med2D "model", micro-sam "model_state".
 _WRAPPERS = ("model", "state_dict", "model_state", "network")
 # Parts that a checkpoint may hold and a network may do without: prompts are nothing to a semantic network and the
@@ -43,13 +42,16 @@ class Checkpoint:
 
     Attributes:
         state_dict: parameter name, in our layout, to tensor, on the CPU.
-        metadata: what ``save_checkpoint`` wrote (family, contract, labels, recipe, training data); empty for others.
+        metadata: what ``save_checkpoint`` wrote (family, contract, network options, labels, recipe, training data);
+            empty for others. Checked for its types alone.
         sha256: of the file.
+        name: of the file.
     """
 
     state_dict: dict[str, Tensor]
     metadata: dict[str, Any] = field(default_factory=dict)
     sha256: str = ""
+    name: str = ""
 
 
 @dataclass(frozen=True)
@@ -69,56 +71,37 @@ class Initialisation:
     unused: list[str]
 
 
-class _Inert:
-    """Stands in for a pickled optimiser: takes its state and does nothing with it."""
-
-    def __setstate__(self, state: object) -> None:
-        """Forget the state."""
-
-
-def _plain_dict(factory: Callable) -> dict:
-    """Stands in for the defaultdict of the optimiser's moments, which torch would not fill."""
-    return {}
-
-
-# SAM-Med2D pickles its optimiser object beside the weights. These names, and only these, become inert stand-ins.
-_INERT_CLASSES: list[Callable | tuple[Callable, str]] = [
-    (_Inert, "torch.optim.adam.Adam"),
-    (_Inert, "torch.optim.adamw.AdamW"),
-    (_plain_dict, "collections.defaultdict"),
-    dict,
-]
-
-
 def open_checkpoint(path: str | Path) -> Checkpoint:
     """Read a ``.pth``, ``.pt``, ``.bin`` or ``.safetensors`` file of any known project without running code from it.
 
     A training's ``last.pt`` gives the moving average of its weights; unlike ``best.safetensors`` it has no metadata.
 
     Raises:
-        CheckpointError: if the file is missing, truncated, holds anything but plain weights, or no weights at all.
+        CheckpointError: if the file is missing, truncated, no checkpoint, holds more than data, or no weights at all.
     """
     path = Path(path)
     if not path.is_file():
         raise CheckpointError(f"no checkpoint at {path}")
-    content, metadata = _read_safetensors(path) if path.suffix == ".safetensors" else (_read_pickle(path), {})
-    return Checkpoint(_unwrap(content, path), metadata, sha256_of(path))
+    content, metadata = read_checkpoint_file(path)
+    state = _unwrap(content, path)
+    check_tensors(state, path)
+    return Checkpoint(state, metadata, sha256_of(path), path.name)
 
 
-def load_checkpoint(network: nn.Module, path: str | Path, family: Family) -> Checkpoint:
+def load_checkpoint(network: nn.Module, source: str | Path | Checkpoint, family: Family) -> Checkpoint:
     """Load a checkpoint into a network; every key must fit.
 
     Args:
         network: of the family.
-        path: the file.
+        source: the file, or a checkpoint that is open already.
         family: whose contract the network will be fed with; a checkpoint of another family is refused unless it was
             trained with the same one.
 
     Raises:
         CheckpointError: naming missing, unexpected and mis-shaped keys, or the other family or contract.
     """
-    checkpoint = open_checkpoint(path)
-    _check_family(checkpoint.metadata, family, path)
+    checkpoint = source if isinstance(source, Checkpoint) else open_checkpoint(source)
+    check_family(checkpoint, family)
     expected = network.state_dict()
     state = without_optional_parts(checkpoint.state_dict, expected)
     if problems := _differences(expected, state):
@@ -126,7 +109,9 @@ def load_checkpoint(network: nn.Module, path: str | Path, family: Family) -> Che
 
         others = [name for name in recognise_family(checkpoint) if name != family.name]
         hint = f"; it looks like {' or '.join(others)}" if others else ""
-        raise CheckpointError(f"{Path(path).name} does not fit family {family.name}: {'; '.join(problems)}{hint}")
+        if are_tuning_names(state.keys() - expected.keys()):
+            hint = "; it has LoRA or adapters and does not say which: give the tuning in network_options"
+        raise CheckpointError(f"{checkpoint.name} does not fit family {family.name}: {'; '.join(problems)}{hint}")
     network.load_state_dict(state)
     return checkpoint
 
@@ -156,7 +141,7 @@ def initialise_from(network: nn.Module, path: str | Path, *, skip: Sequence[str]
             kept.append(name)
         elif found.shape == target.shape:
             loaded[name] = found
-        elif "pos_embed" in name or "rel_pos" in name:
+        elif ("pos_embed" in name or "rel_pos" in name) and _is_same_but_longer(found, target):
             resized[name] = _resize_positions(found, target)
         else:
             kept.append(name)
@@ -193,29 +178,6 @@ def save_checkpoint(
     return write_atomically(path, lambda partial: save_file(state, partial, metadata=header))
 
 
-def _read_safetensors(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
-    try:
-        with safe_open(path, framework="pt") as file:
-            metadata = json.loads((file.metadata() or {}).get(METADATA_KEY, "{}"))
-            return {key: file.get_tensor(key) for key in file.keys()}, metadata  # noqa: SIM118 - not a dict
-    except SafetensorError as error:
-        raise CheckpointError(f"{path.name} is not a complete safetensors file ({error}); download it again") from error
-
-
-def _read_pickle(path: Path) -> Any:
-    try:
-        with torch.serialization.safe_globals(_INERT_CLASSES):
-            return torch.load(path, map_location="cpu", weights_only=True)
-    except pickle.UnpicklingError as error:
-        named = re.search(r"GLOBAL (\S+)", str(error))
-        what = f"it holds {named[1]}" if named else "it is damaged or holds more than weights"
-        raise CheckpointError(
-            f"{path.name} was not opened: {what}, and reading that could run code; ask for a file with weights only"
-        ) from error
-    except (RuntimeError, EOFError, OSError) as error:
-        raise CheckpointError(f"{path.name} is not a complete PyTorch file ({error}); download it again") from error
-
-
 def _unwrap(content: Any, path: Path) -> dict[str, Tensor]:
     content = _averaged_weights(content)
     decoder = content.get("decoder_state") if isinstance(content, Mapping) else None
@@ -224,12 +186,18 @@ def _unwrap(content: Any, path: Path) -> dict[str, Tensor]:
             content = content[wrapper]
     if isinstance(content, Mapping):
         content = {key: value for key, value in content.items() if key != "decoder_state"}
-    if not isinstance(content, Mapping) or not content or not all(isinstance(v, Tensor) for v in content.values()):
+    if not (_is_state_dict(content) and content and _is_state_dict({} if decoder is None else decoder)):
         raise CheckpointError(f"{path.name} holds no state dict (parameter names with tensors)")
     # micro-sam keeps the automatic decoder beside the SAM, on several GPUs with the shared encoder once more.
     decoder = {key.removeprefix("module."): value for key, value in (decoder or {}).items()}
     decoder = {key: value for key, value in decoder.items() if not key.startswith("encoder.")}
     return {**to_bundle_layout(content), **to_bundle_layout(decoder)}
+
+
+def _is_state_dict(content: Any) -> bool:
+    if not isinstance(content, Mapping):
+        return False
+    return all(isinstance(key, str) and isinstance(value, Tensor) for key, value in content.items())
 
 
 def _averaged_weights(content: Any) -> Any:
@@ -241,19 +209,31 @@ def _averaged_weights(content: Any) -> Any:
     return {key: value for key, value in average.items() if key != "n_averaged"}
 
 
-def _check_family(metadata: Mapping[str, Any], family: Family, path: str | Path) -> None:
+def check_family(checkpoint: Checkpoint, family: Family) -> None:
+    """Refuse a checkpoint that names another input contract than a family's.
+
+    Families may share a contract, and a contract may say what another leaves to the defaults.
+
+    Raises:
+        CheckpointError: naming the other family, or what differs in the contract.
+    """
+    metadata, name = checkpoint.metadata, checkpoint.name
     named, contract = metadata.get("family"), metadata.get("contract")
-    if contract == json.loads(json.dumps(family.contract_def)):
-        return  # families may share a contract: medico_sam_2d takes encoder and decoder of a joint medico_sam
+    try:
+        trained = None if contract is None else Contract.from_config(contract)
+    except (ContractError, TypeError, ValueError, KeyError, AttributeError) as error:
+        raise CheckpointError(f"{name} was trained with an input contract that cannot be read: {error}") from error
+    if trained == family.contract:
+        return
     if named is not None and named != family.name:
         raise CheckpointError(
-            f"{Path(path).name} belongs to family {named}, not {family.name}, and does not name the same input "
+            f"{name} belongs to family {named}, not {family.name}, and does not name the same input "
             f"contract; use family {named} with it"
         )
-    if contract is not None:
-        changed = sorted(k for k in {*contract, *family.contract_def} if contract.get(k) != family.contract_def.get(k))
+    if trained is not None:
+        changed = [f.name for f in fields(Contract) if getattr(trained, f.name) != getattr(family.contract, f.name)]
         raise CheckpointError(
-            f"{Path(path).name} was trained with another input contract ({', '.join(changed)} differ) than family "
+            f"{name} was trained with another input contract ({', '.join(changed)} differ) than family "
             f"{family.name} has now; give the family file it was trained with"
         )
 
@@ -281,6 +261,11 @@ def _differences(expected: Mapping[str, Tensor], got: Mapping[str, Tensor]) -> l
         )
         if keys
     ]
+
+
+def _is_same_but_longer(source: Tensor, target: Tensor) -> bool:
+    """Whether two position embeddings differ in their grid alone, (1, g, g, C) or (2g - 1, C)."""
+    return source.ndim == target.ndim in (2, 4) and source.shape[-1] == target.shape[-1]
 
 
 def _resize_positions(source: Tensor, target: Tensor) -> Tensor:

@@ -28,7 +28,8 @@ class DecoderGraph(nn.Module):
     """The prompt encoder and mask decoder as one function of tensors, for any number of objects and prompts.
 
     Prompts are tokens as in segment-anything's ONNX model: a point is one token with the label 1 or 0, a box two tokens
-    with the labels 2 and 3, and padding has the label -1. Points without a box need one padding token.
+    with the labels 2 and 3, and padding has the label -1. Points without a box need one padding token. Objects that
+    need more padding than their like belong in a call of their own: padding changes SAM's answers.
 
     Args:
         network: whose parts are used, not copied.

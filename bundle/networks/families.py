@@ -5,12 +5,11 @@ A family is one file ``configs/families/<name>.json``. Nothing in the code knows
 
 from __future__ import annotations
 
-import json
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache, cached_property
-from inspect import signature
+from inspect import Signature, signature
 from itertools import product
 from pathlib import Path
 from pydoc import locate
@@ -20,7 +19,15 @@ import torch
 from torch import Tensor, nn
 
 from bundle.errors import FamilyError
-from bundle.networks.checkpoints import Checkpoint, load_checkpoint, open_checkpoint, without_optional_parts
+from bundle.files import read_json
+from bundle.networks.checkpoints import (
+    Checkpoint,
+    check_family,
+    load_checkpoint,
+    open_checkpoint,
+    without_optional_parts,
+)
+from bundle.networks.options import agreed_options, trained_options
 from bundle.transforms.contract import Contract
 
 BUNDLE_ROOT = Path(__file__).resolve().parents[2]
@@ -114,6 +121,8 @@ def build_network(
 ) -> nn.Module:
     """Build a family's network in eval mode: a ``PromptableSam``, or a semantic network.
 
+    A checkpoint of this project says itself which adapters, LoRA and classes its network has; ``options`` need not.
+
     Args:
         family: a ``Family``, or what ``load_family`` takes.
         checkpoint: weights to load; by default the family's own, where ``scripts/download.py`` puts them.
@@ -123,13 +132,37 @@ def build_network(
 
     Raises:
         FamilyError: if the family's weights are not on this machine, or an option is unknown.
-        CheckpointError: if the checkpoint does not fit.
+        CheckpointError: if the checkpoint does not fit, or was trained with other options than are given.
     """
     family = family if isinstance(family, Family) else load_family(family)
-    network = _instantiate_network(family, seed, options)
-    if not random:
-        load_checkpoint(network, find_weights(family if checkpoint is None else Path(checkpoint)), family)
+    if random:
+        return _instantiate_network(family, seed, options).eval()
+    opened = open_checkpoint(find_weights(family if checkpoint is None else Path(checkpoint)))
+    check_family(opened, family)
+    network = _instantiate_network(family, seed, options_of(opened, family, options))
+    load_checkpoint(network, opened, family)
     return network.eval()
+
+
+def options_of(checkpoint: Checkpoint, family: Family, given: Mapping[str, Any] | None = None) -> dict[str, Any]:
+    """The builder's options that open a checkpoint: those of its metadata, and others that are given.
+
+    Args:
+        checkpoint: opened; its metadata is not trusted.
+        family: whose network it is opened as.
+        given: options that are asked for.
+
+    Raises:
+        CheckpointError: if its metadata holds what cannot be an option, or contradicts what is given.
+    """
+    _, arguments, accepted = _builder_of(family)
+    return agreed_options(
+        trained_options(checkpoint.metadata, checkpoint.name),
+        given or {},
+        own=arguments if checkpoint.metadata.get("family") == family.name else None,
+        signature=accepted,
+        name=checkpoint.name,
+    )
 
 
 def find_weights(wish: Family | str | Path) -> Path:
@@ -204,20 +237,25 @@ def _shapes_of(name: str) -> dict[str, tuple[int, ...]]:
 
 
 def _instantiate_network(family: Family, seed: int = 0, options: Mapping[str, Any] | None = None) -> nn.Module:
-    arguments = {**family.network_def, **(options or {})}
-    target = arguments.pop("_target_")
-    arguments = {key: value for key, value in arguments.items() if not key.startswith("_")}
-    builder = locate(target)
-    if unknown := set(arguments) - set(signature(builder).parameters):
-        raise FamilyError(f"{target} has no option {sorted(unknown)[0]!r}")
+    builder, own, accepted = _builder_of(family)
+    arguments = {**own, **(options or {})}
+    if unknown := set(arguments) - set(accepted.parameters):
+        raise FamilyError(f"{family.network_def['_target_']} has no option {sorted(unknown)[0]!r}")
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         return builder(**arguments)
 
 
+def _builder_of(family: Family) -> tuple[Callable[..., nn.Module], dict[str, Any], Signature]:
+    """The function that a family's network is built by, the family's own arguments for it, and all it takes."""
+    builder = locate(family.network_def["_target_"])
+    own = {key: value for key, value in family.network_def.items() if not key.startswith("_")}
+    return builder, own, signature(builder)
+
+
 def _read(path: Path) -> dict[str, Any]:
     try:
-        config = json.loads(path.read_text(encoding="utf-8"))
+        config = read_json(path)
     except ValueError as error:
         raise FamilyError(f"{path.name} is not JSON: {error}") from error
     if not isinstance(config, dict):

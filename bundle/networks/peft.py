@@ -24,6 +24,7 @@ from bundle.networks.lora import add_lora, lora_names
 from bundle.networks.promptable_sam import PromptableSam
 from bundle.networks.targets import TuningError
 
+KINDS = ("conv_adapter", "adapter", "lora")
 PARTS = ("encoder", "decoder")
 
 
@@ -43,13 +44,13 @@ def apply_tuning(network: PromptableSam, tunings: Iterable[Mapping[str, Any]]) -
     for tuning in tunings:
         options = dict(tuning)
         kind, part = options.pop("kind", None), options.pop("part", "encoder")
-        if kind not in _KINDS:
-            raise TuningError(f"tuning kind must be one of {', '.join(_KINDS)}, got {kind!r}")
+        if kind not in KINDS:
+            raise TuningError(f"tuning kind must be one of {', '.join(KINDS)}, got {kind!r}")
         if part not in PARTS:
             raise TuningError(f"tuning part must be encoder or decoder, got {part!r}")
         if unknown := set(options) - _OPTIONS[kind]:
             raise TuningError(f"tuning {kind} has no option {sorted(unknown)[0]!r}")
-        _KINDS[kind](network, part, **options)
+        _ATTACH[kind](network, part, **options)
     return network
 
 
@@ -92,5 +93,11 @@ def tuning_names(network: nn.Module) -> list[str]:
     return adapters + lora_names(network)
 
 
-_KINDS = {"conv_adapter": add_conv_adapters, "adapter": add_bottleneck_adapters, "lora": add_lora}
+def are_tuning_names(names: Iterable[str]) -> bool:
+    """Whether names of parameters, of a network that is not there, look as if adapters or LoRA had added some."""
+    return any(fnmatchcase(name, pattern) for name in names for pattern in _NAME_PATTERNS)
+
+
+_ATTACH = {"conv_adapter": add_conv_adapters, "adapter": add_bottleneck_adapters, "lora": add_lora}
+_NAME_PATTERNS = ("*Adapter.*", "*.w_[ab].weight", "*.linear_[ab]_[qv].weight")
 _OPTIONS = {"conv_adapter": {"blocks"}, "adapter": {"blocks"}, "lora": {"blocks", "rank"}}

@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import torch
 from segment_anything.modeling import PromptEncoder as SamPromptEncoder
 from torch import Tensor
 
+from bundle.errors import FamilyError
+
 # Codes of the prompt tokens, as segment-anything's ONNX model numbers them.
 PADDING, BACKGROUND, FOREGROUND, BOX_FIRST_CORNER, BOX_SECOND_CORNER = -1, 0, 1, 2, 3
+# What the convolutions over a mask prompt were trained with: SAM's are logits, SAM-Med2D's are after the sigmoid.
+MASK_PROMPTS = ("logits", "probability")
 
 
 class PromptEncoder(SamPromptEncoder):
@@ -18,7 +23,20 @@ class PromptEncoder(SamPromptEncoder):
     Upstream gives all objects of a call the same kinds of prompts. Here a missing point, box or mask is marked per
     object and takes SAM's own learned "not a point" and "no mask" embeddings. Positions are encoded in float32 whatever
     autocast says: their sines turn many times over the image, and bfloat16 holds only 8 bits of a coordinate.
+
+    Args:
+        mask_prompt: one of ``MASK_PROMPTS``; masks are always given as logits, and become probabilities here.
+        arguments: as segment-anything's.
+
+    Raises:
+        ValueError: on an unknown kind of mask prompt.
     """
+
+    def __init__(self, *, mask_prompt: str = "logits", **arguments: Any) -> None:
+        super().__init__(**arguments)
+        if mask_prompt not in MASK_PROMPTS:
+            raise FamilyError(f"mask_prompt must be one of {', '.join(MASK_PROMPTS)}, got {mask_prompt!r}")
+        self.mask_prompt = mask_prompt
 
     def embed_tokens(self, coords: Tensor, codes: Tensor) -> Tensor:
         """Embed points and box corners.
@@ -54,6 +72,7 @@ class PromptEncoder(SamPromptEncoder):
             return without
         missing = masks.isnan().flatten(1).any(1).view(-1, 1, 1, 1)
         # NaN must leave before the convolutions: where() alone would still send NaN gradients into their weights.
+        masks = masks.sigmoid() if self.mask_prompt == "probability" else masks
         return torch.where(missing, without, self.mask_downscaling(torch.where(missing, 0.0, masks)))
 
     def embed_dense(self, masks: Tensor | None, count: int, tokens: tuple[Tensor, Tensor] | None) -> Tensor:

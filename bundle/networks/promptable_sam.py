@@ -9,8 +9,12 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from bundle.errors import PromptError
 from bundle.networks.mask_decoder import MaskDecoder
 from bundle.networks.prompt_encoder import BOX_FIRST_CORNER, BOX_SECOND_CORNER, PADDING, PromptEncoder
+
+# Which prompts are answered with SAM's candidate masks: one point alone, as in SAM, or every prompt, as in SAM-Med2D.
+CANDIDATES = ("ambiguous", "always")
 
 
 @dataclass
@@ -49,6 +53,15 @@ class PromptBatch:
         """
         single = self.points is not None and self.points.shape[1] == 1
         return single and self.boxes is None and self.masks is None
+
+    @property
+    def mixed(self) -> bool:
+        """Whether the objects differ in what they are asked with: in the number of points, a box or a mask."""
+        if len(self) < 2:
+            return False
+        points = None if self.point_labels is None else (self.point_labels != PADDING).sum(dim=1)
+        lacking = (field.isnan().flatten(1).any(dim=1) for field in (self.boxes, self.masks) if field is not None)
+        return any(bool((of_object != of_object[0]).any()) for of_object in (points, *lacking) if of_object is not None)
 
     def validate(self, mask_size: int) -> None:
         """Raise ValueError naming the field whose shape does not fit the others.
@@ -105,7 +118,7 @@ class MaskPrediction:
     def best(self) -> tuple[Tensor, Tensor]:
         """The mask of highest predicted IoU of each object: logits (N, 1, 4g, 4g) and IoU (N,)."""
         iou, index = self.iou.max(dim=1)
-        return self.logits[torch.arange(len(index), device=index.device), index].unsqueeze(1), iou
+        return self.logits.take_along_dim(index.view(-1, 1, 1, 1), dim=1), iou
 
 
 class PromptableSam(nn.Module):
@@ -117,15 +130,30 @@ class PromptableSam(nn.Module):
         image_encoder: maps (B, 3, S, S) to (B, C, g, g); C is 256, and more where the decoder reads fine features.
         prompt_encoder: knows S and g.
         mask_decoder: SAM's, or one with another number of masks.
+        candidates: one of ``CANDIDATES``: which prompts it was trained to answer with its candidate masks rather than
+            with its single one. Asked otherwise, it would answer with a mask that nobody trained.
 
     All three can be other modules with the same interface, such as those of ``bundle.networks.prompted_unet``.
+
+    Raises:
+        ValueError: if ``candidates`` is unknown.
     """
 
-    def __init__(self, image_encoder: nn.Module, prompt_encoder: PromptEncoder, mask_decoder: MaskDecoder) -> None:
+    def __init__(
+        self,
+        image_encoder: nn.Module,
+        prompt_encoder: PromptEncoder,
+        mask_decoder: MaskDecoder,
+        *,
+        candidates: str = "ambiguous",
+    ) -> None:
         super().__init__()
+        if candidates not in CANDIDATES:
+            raise ValueError(f"candidates must be one of {', '.join(CANDIDATES)}, got {candidates!r}")
         self.image_encoder = image_encoder
         self.prompt_encoder = prompt_encoder
         self.mask_decoder = mask_decoder
+        self.candidates = candidates
 
     @property
     def image_size(self) -> int:
@@ -162,24 +190,40 @@ class PromptableSam(nn.Module):
             )
         return self.image_encoder(images)
 
-    def decode(self, embeddings: Tensor, prompts: PromptBatch, *, multimask: bool = True) -> MaskPrediction:
-        """Predict the masks of N objects.
+    def answers_candidates(self, prompts: PromptBatch) -> bool:
+        """Whether it was trained to answer these prompts with its candidate masks rather than with its single one."""
+        return self.candidates == "always" or prompts.ambiguous
 
-        An object that lacks a kind of prompt which another object of the batch has is padded with SAM's "not a point"
-        and "no mask" embeddings, as in SAM's training. When all objects have the same kinds of prompts the numbers are
-        those of segment-anything.
+    def decode(self, embeddings: Tensor, prompts: PromptBatch, *, multimask: bool | None = None) -> MaskPrediction:
+        """Predict the masks of N objects, in training, validation and use alike.
+
+        The numbers are those of segment-anything, and those of each object asked alone. In training, objects that
+        differ in their prompts may share a batch: what one lacks is padded with SAM's "not a point" and "no mask", as
+        in SAM's training. In use the padding would change the answers, so such a batch is refused.
 
         Args:
             embeddings: (B, C, g, g) from ``encode``.
             prompts: the prompts of N objects.
-            multimask: answer SAM's three candidate masks instead of its single one.
+            multimask: answer the candidate masks (True) or the single one (False) instead of those that the network was
+                trained to answer these prompts with.
 
         Returns:
             Logits (N, M, 4g, 4g) and predicted IoU (N, M), M = 3 or 1.
 
         Raises:
+            PromptError: if objects of one batch are asked with different numbers of points or kinds of prompts (a
+                network that draws its prompts can mix them where ``multimask`` is given).
             ValueError: if shapes do not fit, or several images come without ``image_index``.
         """
+        may_mix = self.training or (multimask is not None and getattr(self.prompt_encoder, "mixes_prompts", False))
+        if not may_mix and prompts.mixed:
+            raise PromptError(
+                "objects of one batch must be asked with as many points each, and all or none with a box or a mask: "
+                "what one lacks would change its answer; ask those that differ in batches of their own"
+            )
+        return self._decode(embeddings, prompts, self.answers_candidates(prompts) if multimask is None else multimask)
+
+    def _decode(self, embeddings: Tensor, prompts: PromptBatch, multimask: bool) -> MaskPrediction:
         inputs = self._decoder_inputs(embeddings, prompts)
         logits, iou = self.mask_decoder(**inputs, multimask_output=multimask)
         return MaskPrediction(logits, iou)
@@ -188,6 +232,8 @@ class PromptableSam(nn.Module):
         self, embeddings: Tensor, prompts: PromptBatch, *, predict: Callable[..., tuple[Tensor, Tensor]] | None = None
     ) -> MaskPrediction:
         """As ``decode``, with the single mask and after it the candidates: (N, 1 + M, 4g, 4g) and (N, 1 + M).
+
+        Objects that differ in their prompts are padded, as in SAM's training.
 
         Args:
             embeddings, prompts: as ``decode``.
@@ -199,6 +245,7 @@ class PromptableSam(nn.Module):
     def forward(self, image: Tensor) -> Tensor:
         """Segment the main object of each image, asked for with a box around the whole image.
 
+        Of candidate masks, where the network answers a box with them, it is the one of highest predicted IoU.
         This is what MONAI's tools (verify_net_in_out, export) call.
 
         Args:
@@ -212,7 +259,7 @@ class PromptableSam(nn.Module):
             boxes=image.new_tensor([0.0, 0.0, last, last]).expand(count, -1),
             image_index=torch.arange(count, device=image.device),
         )
-        logits = self.decode(self.encode(image), prompts, multimask=False).logits
+        logits, _ = self._decode(self.encode(image), prompts, self.answers_candidates(prompts)).best()
         return F.interpolate(logits, size=image.shape[-2:], mode="bilinear", align_corners=False)
 
     def __prepare_scriptable__(self) -> nn.Module:

@@ -54,6 +54,7 @@ class FoldedPrompts(nn.Module):
     """
 
     embed_dim = 0
+    mixes_prompts = True  # what an object lacks is not drawn, so no other object changes its answer
 
     def __init__(self, image_size: int) -> None:
         super().__init__()

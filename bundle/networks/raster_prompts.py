@@ -22,13 +22,15 @@ from bundle.networks.prompt_encoder import (
 )
 
 CLICK_RADIUS = 1 / 64  # of the model square: standard deviation of the spot of a click
+# Tokens drawn at once: 4 MiB of spots an object at 256 x 256, however many clicks there are.
+_TOKENS_AT_ONCE = 16
 
 
 class RasterPromptEncoder(PromptEncoder):
     """SAM's prompt encoder whose dense embedding also sees the prompts as four maps; arguments as PromptEncoder's."""
 
-    def __init__(self, *arguments: Any, **options: Any) -> None:
-        super().__init__(*arguments, **options)
+    def __init__(self, **arguments: Any) -> None:
+        super().__init__(**arguments)
         self.raster = nn.Sequential(
             nn.Conv2d(4, 16, kernel_size=2, stride=2),
             LayerNorm2d(16),
@@ -63,17 +65,34 @@ def draw_prompts(coords: Tensor, codes: Tensor, *, size: int, square: int) -> Te
     with torch.autocast(coords.device.type, enabled=False):
         coords = coords.float()
         centre = (torch.arange(size, device=coords.device, dtype=torch.float32) + 0.5) * (square / size) - 0.5
-        x, y = centre.view(1, 1, 1, size), centre.view(1, 1, size, 1)
-        px, py = coords[..., 0, None, None], coords[..., 1, None, None]
-        spots = torch.exp(-((x - px) ** 2 + (y - py) ** 2) / (2 * (CLICK_RADIUS * square) ** 2))
-        clicks = [(spots * (codes == code)[..., None, None]).amax(dim=1) for code in (FOREGROUND, BACKGROUND)]
+        clicks = _draw_clicks(coords, codes, centre, CLICK_RADIUS * square)
         first, second = (
             (coords * (codes == code)[..., None]).sum(dim=1) for code in (BOX_FIRST_CORNER, BOX_SECOND_CORNER)
         )
         given = (codes == BOX_FIRST_CORNER).any(dim=1).float().view(-1, 1, 1)
         middle, half = (first + second) / 2, ((second - first) / 2).clamp(min=1.0)
-        u = (x[:, 0] - middle[:, 0].view(-1, 1, 1)) / half[:, 0].view(-1, 1, 1)
-        v = (y[:, 0] - middle[:, 1].view(-1, 1, 1)) / half[:, 1].view(-1, 1, 1)
+        u = (centre.view(1, 1, size) - middle[:, 0].view(-1, 1, 1)) / half[:, 0].view(-1, 1, 1)
+        v = (centre.view(1, size, 1) - middle[:, 1].view(-1, 1, 1)) / half[:, 1].view(-1, 1, 1)
         inside = ((u.abs() <= 1) & (v.abs() <= 1)).float() * given
         dome = (1 - u**2 - v**2).clamp(-1.0, 1.0) * given
         return torch.stack([*clicks, inside, dome], dim=1)
+
+
+def _draw_clicks(coords: Tensor, codes: Tensor, centre: Tensor, radius: float) -> list[Tensor]:
+    """Foreground and background clicks as two maps (N, size, size): the highest spot at each pixel.
+
+    Many tokens are drawn a few at a time, so that memory does not grow with them. Up to that number there is no loop,
+    which keeps an exported graph open for any number of tokens.
+    """
+    if coords.shape[1] > _TOKENS_AT_ONCE:
+        pieces = zip(coords.split(_TOKENS_AT_ONCE, dim=1), codes.split(_TOKENS_AT_ONCE, dim=1), strict=True)
+        foreground, background = _draw_clicks(*next(pieces), centre, radius)
+        for piece in pieces:
+            more_foreground, more_background = _draw_clicks(*piece, centre, radius)
+            foreground = torch.maximum(foreground, more_foreground)
+            background = torch.maximum(background, more_background)
+        return [foreground, background]
+    x, y = centre.view(1, 1, 1, -1), centre.view(1, 1, -1, 1)
+    px, py = coords[..., 0, None, None], coords[..., 1, None, None]
+    spots = torch.exp(-((x - px) ** 2 + (y - py) ** 2) / (2 * radius**2))
+    return [(spots * (codes == code)[..., None, None]).amax(dim=1) for code in (FOREGROUND, BACKGROUND)]

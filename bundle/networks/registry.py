@@ -1,8 +1,9 @@
 """Fetching the published weights of a family: resumable, checked before the file appears under its name.
 
 The registry itself is the ``checkpoint`` section of ``configs/families/*.json``: file, url, size, the published hash
-(sha256 or md5), licence and citation. Where no sha256 was published, the first download pins the one it got in
-``<file>.sha256``, and every later one must agree with it.
+(sha256 or md5), licence and citation, and under ``sources`` where each of them was published, or that it was not. Where
+no sha256 was published, the first download pins the one it got in ``<file>.sha256``, and every later one must agree
+with it.
 """
 
 from __future__ import annotations
@@ -17,17 +18,24 @@ from gdown.exceptions import DownloadError as DriveError
 from tqdm import tqdm
 
 from bundle.errors import DownloadError
-from bundle.files import sha256_of, write_atomically
+from bundle.files import sha256_of, write_text
 from bundle.networks.families import BUNDLE_ROOT, Family, list_families, load_family
 
 _BLOCK = 1 << 16  # what a broken connection can lose
 _TIMEOUT = (10, 60)  # seconds to connect, and between two blocks
 
 
+SOURCES = ("weights", "size", "hash", "licence")  # what ``sources`` says the origin of
+
+
+def registered() -> list[Family]:
+    """The families that have weights, sorted by name: those that can be fetched, and the shipped ones."""
+    return [family for family in map(load_family, list_families()) if family.checkpoint]
+
+
 def published() -> list[Family]:
     """The families whose weights can be fetched, sorted by name; the shipped ones need not be."""
-    families = (load_family(name) for name in list_families())
-    return [f for f in families if f.checkpoint and (f.checkpoint.get("url") or f.checkpoint.get("page"))]
+    return [f for f in registered() if f.checkpoint.get("url") or f.checkpoint.get("page")]
 
 
 def fetch_weights(family: Family, *, folder: Path = BUNDLE_ROOT, progress: bool = True) -> Path:
@@ -75,7 +83,7 @@ def fetch_weights(family: Family, *, folder: Path = BUNDLE_ROOT, progress: bool 
         raise
     if not family.checkpoint.get("sha256"):
         digest = sha256_of(partial)
-        write_atomically(_pin_of(target), lambda name: Path(name).write_text(f"{digest}  {target.name}\n"))
+        write_text(_pin_of(target), f"{digest}  {target.name}\n")
     os.replace(partial, target)
     return target
 
@@ -98,7 +106,7 @@ def check_weights(path: Path, family: Family, *, pinned: Path | None = None) -> 
         raise DownloadError(f"{path.name} must have {expected['size']} bytes, got {size}; delete it and fetch it again")
     hashes = {name: expected[name] for name in ("sha256", "md5") if expected.get(name)}
     if "sha256" not in hashes and pinned.is_file():
-        hashes["sha256"] = pinned.read_text().split()[0]
+        hashes["sha256"] = pinned.read_text(encoding="utf-8").split()[0]
     for name, value in hashes.items():
         got = _digest(path, name)
         if got != value:

@@ -15,6 +15,7 @@ from timm.models.tiny_vit import Attention, ConvLayer, ConvNorm, PatchEmbed, Pat
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from bundle.errors import FamilyError
 from bundle.networks.mask_decoder import FINE_CHANNELS, FINE_FACTORS
 
 WIDTHS = (64, 128, 160, 320)
@@ -82,7 +83,7 @@ class TinyVitEncoder(nn.Module):
         strides = [1, max(1, stem_stride // 2), *self.strides]  # of the picture, of half of the stem and of the stages
         widths = [3, WIDTHS[0] // 2, *WIDTHS]
         if missing := [f for f in FINE_FACTORS if stride // f not in strides]:
-            raise ValueError(
+            raise FamilyError(
                 f"fine features need a stride of {stride // missing[0]}, got an embedding of stride {stride}"
             )
         # The deepest feature of that stride but the last stage's: it has seen most.
@@ -102,7 +103,7 @@ class TinyVitEncoder(nn.Module):
         allowed = self.strides[-1:] if neck == "sam" else sorted(set(self.strides))
         if image_size % self.strides[-1] or image_size // grid not in allowed or image_size % grid:
             sizes = " or ".join(str(image_size // stride) for stride in allowed)
-            raise ValueError(
+            raise FamilyError(
                 f"image_size must be a multiple of {self.strides[-1]} and grid must be {sizes} for it, "
                 f"got image_size {image_size} and grid {grid}"
             )

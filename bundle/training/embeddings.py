@@ -13,6 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from bundle.errors import TrainingError
 from bundle.inference.store import EmbeddingStore, network_identity
 from bundle.training.losses import LossTerms
 from bundle.training.objectives import Objective
@@ -39,7 +40,7 @@ class StoredEmbeddings:
         They are computed in float32 whatever the training's precision is, so that they serve every run.
 
         Raises:
-            ValueError: if a parameter of the encoder trains.
+            TrainingError: if a parameter of the encoder trains.
         """
         identity = self._identity(network)
         return torch.cat([self._embedding(network, image, identity) for image in images.split(1)]).to(images.device)
@@ -58,7 +59,7 @@ class StoredEmbeddings:
         encoder = network.image_encoder
         if encoder not in self._identities:
             if names := [name for name, p in encoder.named_parameters() if p.requires_grad]:
-                raise ValueError(f"stored embeddings need a frozen image encoder, but {names[0]} trains")
+                raise TrainingError(f"stored embeddings need a frozen image encoder, but {names[0]} trains")
             self._identities[encoder] = network_identity(encoder)
         return self._identities[encoder]
 

@@ -17,7 +17,7 @@ from torch.nn.functional import interpolate
 from torch.utils.data import Dataset
 
 from bundle.data.pool import LabelledSlice
-from bundle.errors import NonFiniteLossError
+from bundle.errors import NonFiniteLossError, TrainingError
 from bundle.networks.promptable_sam import PromptBatch
 from bundle.training.distributed import average_gradients, average_numbers, gather
 from bundle.training.embeddings import EncodedOnce, StoredEmbeddings
@@ -137,13 +137,13 @@ def autocast_dtype(amp: bool | str, device: torch.device) -> torch.dtype | None:
     """The type of mixed precision: None without, bfloat16 for True or "bf16", float16 for "fp16".
 
     Raises:
-        ValueError: on another word, or on float16 without CUDA.
+        TrainingError: on another word, or on float16 without CUDA.
     """
     types = {False: None, True: torch.bfloat16, "bf16": torch.bfloat16, "fp16": torch.float16}
     if amp not in types:
-        raise ValueError(f"amp must be true, false, bf16 or fp16, got {amp!r}")
+        raise TrainingError(f"amp must be true, false, bf16 or fp16, got {amp!r}")
     if amp == "fp16" and device.type != "cuda":
-        raise ValueError(f"fp16 needs a CUDA device, got {device.type}; take bf16")
+        raise TrainingError(f"fp16 needs a CUDA device, got {device.type}; take bf16")
     return types[amp]
 
 
@@ -164,7 +164,7 @@ class ObjectQuestions(Dataset):
         seed: draws the boxes; the same seed asks every model the same questions.
 
     Raises:
-        ValueError: there is no object: without a score no checkpoint would be chosen.
+        TrainingError: there is no object: without a score no checkpoint would be chosen.
     """
 
     def __init__(
@@ -178,7 +178,7 @@ class ObjectQuestions(Dataset):
     ) -> None:
         self.questions = [(labelled, i) for labelled in pool for i in labelled.ids if i in names]
         if not self.questions:
-            raise ValueError(
+            raise TrainingError(
                 f"validation has {len(pool)} slices without any object of {', '.join(names.values()) or 'no organ'}; "
                 "give it labelled patients, by another split or another data list"
             )
@@ -225,7 +225,7 @@ class PromptEvaluator(SupervisedEvaluator):
         with torch.inference_mode():
             images, masks = batch["image"].to(device), batch["mask"].to(device)
             prompts = PromptBatch(boxes=batch["box"].to(device), image_index=torch.arange(len(images), device=device))
-            prediction = self.asked.decode(self.asked.encode(images), prompts, multimask=prompts.ambiguous)
+            prediction = self.asked.decode(self.asked.encode(images), prompts)
             logits, iou = prediction.best()
             predicted = interpolate(logits, masks.shape[-2:], mode="bilinear", align_corners=False)[:, 0] > 0
             dice = _dice(predicted, masks)

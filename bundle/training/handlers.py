@@ -214,13 +214,13 @@ def _add_to_curve(path: Path, row: Mapping[str, Any]) -> None:
     """
     rows: list[Mapping[str, Any]] = []
     if path.exists():
-        with path.open(newline="") as file:
+        with path.open(newline="", encoding="utf-8") as file:
             rows = [old for old in csv.DictReader(file) if int(old["epoch"]) < row["epoch"]]
     rows.append(row)
     columns = list(dict.fromkeys(name for each in rows for name in each))
 
     def write(partial: str) -> None:
-        with open(partial, "w", newline="") as file:
+        with open(partial, "w", newline="", encoding="utf-8") as file:
             writer = csv.DictWriter(file, columns)
             writer.writeheader()
             writer.writerows(rows)

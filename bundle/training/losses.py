@@ -10,6 +10,7 @@ from monai.losses import DiceLoss, FocalLoss
 from torch import Tensor, nn
 from torch.nn.functional import binary_cross_entropy_with_logits, interpolate, one_hot
 
+from bundle.errors import TrainingError
 from bundle.networks.promptable_sam import MaskPrediction
 
 ACTIVATIONS = ("softmax", "sigmoid")
@@ -116,13 +117,13 @@ class SemanticLoss(nn.Module):
         activation: of the Dice loss: "softmax" (MedicoSAM) or "sigmoid" (finetune-SAM).
 
     Raises:
-        ValueError: if ``activation`` is unknown.
+        TrainingError: if ``activation`` is unknown.
     """
 
     def __init__(self, *, dice: float = 1.0, cross_entropy: float = 1.0, activation: str = "softmax") -> None:
         super().__init__()
         if activation not in ACTIVATIONS:
-            raise ValueError(f"activation must be one of {', '.join(ACTIVATIONS)}, got {activation!r}")
+            raise TrainingError(f"activation must be one of {', '.join(ACTIVATIONS)}, got {activation!r}")
         self.weights, self.activation = {"dice": dice, "cross_entropy": cross_entropy}, activation
         self.dice = DiceLoss(squared_pred=True, reduction="none")
 

@@ -17,6 +17,7 @@ from monai.engines import SupervisedEvaluator
 from torch import Tensor, nn
 from torch.nn.functional import interpolate, pixel_shuffle
 
+from bundle.errors import TrainingError
 from bundle.networks.automatic import EMBEDDING_CHANNELS, SemanticSam2d, SemanticSam3d
 from bundle.networks.promptable_sam import PromptableSam
 from bundle.training.distributed import gather
@@ -34,17 +35,17 @@ class Reconstruction(nn.Module):
         network: whose encoder is trained.
 
     Raises:
-        ValueError: the encoder wants stacks of slices, or has nothing to train.
+        TrainingError: the encoder wants stacks of slices, or has nothing to train.
     """
 
     def __init__(self, network: PromptableSam | SemanticSam2d) -> None:
         super().__init__()
         if isinstance(network, SemanticSam3d):
-            raise ValueError(
+            raise TrainingError(
                 "expected an encoder of slices, got medico_sam_3d's; train medico_sam's, it starts from that"
             )
         if not any(True for _ in network.image_encoder.parameters()):
-            raise ValueError(
+            raise TrainingError(
                 "expected an image encoder with weights, got a U-Net, which encodes image and prompts together; take "
                 "another family, such as tiny_vit"
             )
@@ -69,7 +70,7 @@ class MaskedAutoencoding:
 
     def __init__(self, *, ratio: float = 0.75, patch: int = 16, seed: int = 0) -> None:
         if not 0 < ratio < 1:
-            raise ValueError(f"ratio must lie between 0 and 1, got {ratio}")
+            raise TrainingError(f"ratio must lie between 0 and 1, got {ratio}")
         self.ratio, self.patch, self.seed = ratio, patch, seed
 
     def __call__(self, network: nn.Module, batch: SampleBatch) -> Iterator[LossTerms]:
@@ -88,7 +89,7 @@ class MaskedAutoencoding:
         """(B, 1, n, n) float, 1 where a patch is blanked: the same number in each image."""
         side = batch.images.shape[-1]
         if side % self.patch:
-            raise ValueError(f"patch must divide the model square of {side} px, got {self.patch}")
+            raise TrainingError(f"patch must divide the model square of {side} px, got {self.patch}")
         n = side // self.patch
         blanked = np.zeros((len(batch.images), n * n), np.float32)
         for row, draw in zip(blanked, batch.draws.tolist(), strict=True):

@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 from bundle.networks.automatic import ConvolutionalDecoder
-from bundle.networks.checkpoints import initialise_from
+from bundle.networks.checkpoints import initialise_from, without_optional_parts
 from bundle.networks.families import find_weights
 from bundle.networks.peft import set_trainable
 
@@ -30,7 +30,8 @@ def start_network(
     Args:
         network: with random weights, or weights that stay.
         start: a family whose published weights are taken, or a checkpoint; names that both have are taken, the rest
-            (adapters, new class tokens) keep their values. None keeps all.
+            (adapters, new class tokens) keep their values. None keeps all. Weights that the network has no place for,
+            such as the LoRA of a tuned checkpoint, are left behind with a warning.
         skip: shell patterns of names that are not taken.
         trainable: patterns of the parameters that train, see ``peft.set_trainable``.
         device: to move it to.
@@ -43,6 +44,8 @@ def start_network(
     if start is not None:
         taken = initialise_from(network, find_weights(start), skip=skip)
         logger.info("%d tensors taken from %s, %d kept", len(taken.loaded) + len(taken.resized), start, len(taken.kept))
+        if lost := list(without_optional_parts(dict.fromkeys(taken.unused), network.state_dict())):
+            logger.warning("%d tensors of %s have no place in the network, such as %s", len(lost), start, lost[0])
     set_trainable(network, trainable)
     return network.to(device)
 

@@ -11,6 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from bundle.errors import TrainingError
 from bundle.networks.promptable_sam import MaskPrediction, PromptBatch
 from bundle.training.losses import LossTerms, PromptLoss
 from bundle.training.questions import Correct, SimulatedUser, with_points
@@ -41,7 +42,8 @@ class IterativeObjective:
     """Learn from corrections: box or point first, then clicks on the error and the previous mask.
 
     Every round is scored, the mean of all is one loss, and each next round is prompted where the last answer was wrong,
-    as a user would do. Candidates are asked for when the prompt is one point (it is ambiguous), as in SAM. One round is
+    as a user would do. The network answers with the masks that it answers in use (``PromptableSam.decode``): of SAM the
+    candidates when the prompt is one point (it is ambiguous), and the best of them learns. One round is
     training with single prompts: MedSAM's jittered box with ``box_probability`` 1, box or point with 0.5.
 
     Args:
@@ -68,7 +70,7 @@ class IterativeObjective:
         seed: with step and draw numbers it decides all prompts.
 
     Raises:
-        ValueError: if ``start`` or ``corrections`` is unknown.
+        TrainingError: if ``start`` or ``corrections`` is unknown.
     """
 
     def __init__(
@@ -92,9 +94,9 @@ class IterativeObjective:
         seed: int = 0,
     ) -> None:
         if start not in STARTS:
-            raise ValueError(f"start must be one of {', '.join(STARTS)}, got {start!r}")
+            raise TrainingError(f"start must be one of {', '.join(STARTS)}, got {start!r}")
         if corrections not in _CORRECTIONS:
-            raise ValueError(f"corrections must be one of {', '.join(_CORRECTIONS)}, got {corrections!r}")
+            raise TrainingError(f"corrections must be one of {', '.join(_CORRECTIONS)}, got {corrections!r}")
         self.loss, self.steps, self.between, self.seed = loss, steps, between, seed
         self.correction_probability = correction_probability
         self.start, self.correct = start, _CORRECTIONS[corrections]
@@ -122,7 +124,7 @@ class IterativeObjective:
         embeddings = network.encode(batch.images)
         terms = []
         for step in range(rounds):
-            prediction = network.decode(embeddings, prompts, multimask=prompts.ambiguous)
+            prediction = network.decode(embeddings, prompts)
             terms.append(self.loss(prediction, batch.masks))
             if step + 1 < rounds:
                 prompts = self._corrected(user, prompts, self._candidate(user, prediction), with_mask)
@@ -147,7 +149,7 @@ class IterativeObjective:
         self, user: SimulatedUser, prompts: PromptBatch, network: nn.Module, embeddings: Tensor, with_mask: bool
     ) -> PromptBatch:
         for _ in range(user.choices.integers(self.between + 1) if self.between else 0):
-            prediction = network.decode(embeddings, prompts, multimask=prompts.ambiguous)
+            prediction = network.decode(embeddings, prompts)
             prompts = self._corrected(user, prompts, prediction, with_mask)
         return prompts
 
@@ -171,8 +173,8 @@ class SamMed2dObjective:
 
     The first trains all trainable parts from a box or a point. The others train the mask decoder alone on the same
     embedding: their prompts are 1, 3, 5 or 9 new clicks on the error beside the previous mask, in two of them the
-    previous mask alone. The mask is handed back after the sigmoid, as their code does, and all three candidates are
-    always asked for; the one of highest predicted IoU is trained.
+    previous mask alone. Their network answers every prompt with three candidates, of which the one of highest predicted
+    IoU is trained, and sees a mask after the sigmoid; the family's network does both in use, too.
 
     Args:
         loss: of one answer.
@@ -210,7 +212,7 @@ class SamMed2dObjective:
             yield self.loss(prediction, batch.masks)
 
     def _next_prompts(self, user: SimulatedUser, prediction: MaskPrediction, *, mask_alone: bool) -> PromptBatch:
-        mask = prediction.logits.detach().float().sigmoid()
+        mask = prediction.logits.detach().float()
         prompts = PromptBatch(masks=mask, image_index=user.index)
         count = int(user.choices.choice(self.clicks))
         if mask_alone:

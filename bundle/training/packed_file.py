@@ -15,6 +15,7 @@ from torch import Tensor
 
 from bundle.data.hounsfield import BLACK, FAT, SHOWN
 from bundle.data.pool import LabelledSlice
+from bundle.errors import TrainingError
 from bundle.files import write_atomically
 from bundle.training.packed_slices import PackedSlices, pack_slices, with_half_sizes
 
@@ -47,12 +48,12 @@ def read_packed(path: str | Path) -> PackedSlices:
     """Read what ``write_packed`` wrote.
 
     Raises:
-        ValueError: if it is no such file.
+        TrainingError: if it is no such file.
     """
     with np.load(path, allow_pickle=False) as file:
         arrays = dict(file)
     if missing := {f.name for f in fields(PackedSlices)} - set(arrays):
-        raise ValueError(f"{path} holds no packed slices: {sorted(missing)[0]} is missing; pack them again")
+        raise TrainingError(f"{path} holds no packed slices: {sorted(missing)[0]} is missing; pack them again")
     for name, kind in (("pixels", np.int16), ("kinds", np.uint8), ("labels", np.int16)):
         arrays[name] = _decoded(arrays[name], arrays.pop(f"{name}_ends"), kind)
     windowed = np.zeros(arrays["kinds"].shape, bool)

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from bundle.errors import TuningError
 from bundle.networks.promptable_sam import MaskPrediction, PromptBatch
 from bundle.training.losses import LossTerms, PromptLoss
 from bundle.training.packed_looks import BatchRandom
@@ -61,7 +62,15 @@ class PackedObjective:
         self.compiled = compiled
 
     def __call__(self, network: nn.Module, batch: PackedBatch) -> Iterator[LossTerms]:
-        """Yield the mean loss of all rounds."""
+        """Yield the mean loss of all rounds.
+
+        Raises:
+            TuningError: for a network that always answers with its candidates: here its single mask would be trained.
+        """
+        if getattr(network, "candidates", "ambiguous") != "ambiguous":
+            raise TuningError(
+                "packed batches train SAM's single mask for boxes, which this family's network never answers"
+            )
         key = self.seed, int(batch.draws[0]), _PROMPTS
         choices = np.random.default_rng(key)  # what holds for the whole batch
         random = BatchRandom.of(batch.images.device, len(batch.masks), *key)

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
+from bundle.errors import TrainingError
 from bundle.training.packed_looks import (
     BatchRandom,
     Shares,
@@ -61,10 +62,10 @@ class PackedBatch:
         """The batch in pieces.
 
         Raises:
-            ValueError: for more than one: a packed batch that is too large is better drawn smaller.
+            TrainingError: for more than one: a packed batch that is too large is better drawn smaller.
         """
         if parts != 1:
-            raise ValueError(f"a packed batch is not divided, got accumulation {parts}; take 1 and a smaller batch")
+            raise TrainingError(f"a packed batch is not divided, got accumulation {parts}; take 1 and a smaller batch")
         return [self]
 
 
@@ -107,7 +108,7 @@ class PackedSamples(Dataset):
         compiled: compile the widest of the changes (torch.compile), which pays on a GPU.
 
     Raises:
-        ValueError: if the contract is another one.
+        TrainingError: if the contract is another one.
     """
 
     def __init__(
@@ -126,7 +127,7 @@ class PackedSamples(Dataset):
         compiled: bool = False,
     ) -> None:
         if contract.zoom is None or contract.resize != "longest" or contract.aspect != "physical":
-            raise ValueError("packed slices are shown to families that zoom and keep the aspect in mm; take another")
+            raise TrainingError("packed slices are shown to families that zoom and keep the aspect in mm; take another")
         self.device, self.contract, self.packed = torch.device(device), contract, packed.to(device)
         self.batch_size, self.seed, self.min_pixels = batch_size, seed, min_pixels
         self.jitter = jitter

@@ -19,6 +19,7 @@ from tqdm import tqdm
 from bundle.data.hounsfield import tissue_kinds
 from bundle.data.labels import as_int16, count_labels, find_labels
 from bundle.data.pool import LabelledSlice, describe_sources
+from bundle.errors import TrainingError
 from bundle.transforms.contract import MODALITIES
 
 FINE_SIDE = 320  # slices with a longer side also have a copy of half the size, for when the whole of them is shown
@@ -89,12 +90,12 @@ def pack_slices(sources: Mapping[str, Sequence[LabelledSlice]], *, nameless: Seq
         nameless: sources whose label values name nothing, such as grey regions and drawn shapes.
 
     Raises:
-        ValueError: if a source is empty, or a slice is in colour.
+        TrainingError: if a source is empty, or a slice is in colour.
     """
     rows = _Rows()
     for number, (name, slices) in enumerate(sources.items()):
         if not len(slices):
-            raise ValueError(f"source {name!r} has no labelled slice")
+            raise TrainingError(f"source {name!r} has no labelled slice")
         rows.add_source(slices, number, name, named=name not in nameless)
     return rows.packed(describe_sources({name: {"slices": slices} for name, slices in sources.items()}))
 
@@ -110,11 +111,11 @@ def choose(
         hidden: per source, label values that are taken out, of the objects and of the label maps.
 
     Raises:
-        ValueError: for a source that is not packed, or when nothing is left of one.
+        TrainingError: for a source that is not packed, or when nothing is left of one.
     """
     sources = list(packed.about)
     if unknown := [name for name in (*weights, *(hidden or {})) if name not in sources]:
-        raise ValueError(f"{unknown[0]!r} was not packed, only {', '.join(sources)}; pack the slices again")
+        raise TrainingError(f"{unknown[0]!r} was not packed, only {', '.join(sources)}; pack the slices again")
     objects, labels = packed.object_weight.clone(), packed.labels.clone()
     for number, name in enumerate(sources):
         here = packed.object_source == number
@@ -124,7 +125,7 @@ def choose(
             part = labels[packed.label_offsets[row] :][: int(packed.levels[row, 0, 1:].prod())]
             part[torch.isin(part.long(), values)] = 0
         if (share := weights.get(name, 0.0)) and not objects[here].any():
-            raise ValueError(f"every label of source {name!r} is hidden; give it no weight")
+            raise TrainingError(f"every label of source {name!r} is hidden; give it no weight")
         objects[here] *= share / objects[here].sum().clamp(min=1e-12)
     about = {name: packed.about[name] for name in weights}
     return replace(packed, labels=labels, object_weight=objects / objects.sum(), about=about)
@@ -177,7 +178,8 @@ class _Rows:
     def _add_slice(self, labelled: LabelledSlice) -> int:
         row = len(self.parts["label_offsets"])
         if labelled.picture.ndim != 2:
-            raise ValueError(f"slice {labelled.key} is in colour, {labelled.picture.shape}; only grey ones are packed")
+            shape = labelled.picture.shape
+            raise TrainingError(f"slice {labelled.key} is in colour, {shape}; only grey ones are packed")
         picture = np.clip(np.round(labelled.picture), -_LARGEST, _LARGEST).astype(np.int16)
         for name, value in zip(("levels", "quantiles", "peak"), self._picture(picture, labelled), strict=True):
             self._add(name, value)

@@ -19,6 +19,7 @@ from bundle.data.labels import as_int16
 from bundle.data.looks import random_view, recoloured
 from bundle.data.pool import LabelledSlice, LabelledStack, resized
 from bundle.data.sampling import BalancedDraw
+from bundle.errors import TrainingError
 from bundle.transforms.contract import Contract, View
 from bundle.transforms.simulation import tight_box
 
@@ -137,7 +138,7 @@ class DrawnSamples(Dataset):
         min_pixels: smaller objects (after augmentation, in the model square) are not used.
 
     Raises:
-        ValueError: if a source is empty, ``balance`` is unknown, or there is a ``zoom_share`` for a contract without
+        TrainingError: if a source is empty, ``balance`` is unknown, or there is a ``zoom_share`` for a contract without
             zoom.
     """
 
@@ -159,11 +160,11 @@ class DrawnSamples(Dataset):
         min_pixels: int = 16,
     ) -> None:
         if balance not in BALANCES:
-            raise ValueError(f"balance must be one of {', '.join(BALANCES)}, got {balance!r}")
+            raise TrainingError(f"balance must be one of {', '.join(BALANCES)}, got {balance!r}")
         if empty := [name for name, source in sources.items() if not len(source["slices"])]:
-            raise ValueError(f"source {empty[0]!r} has no labelled slice")
+            raise TrainingError(f"source {empty[0]!r} has no labelled slice")
         if zoom_share and contract.zoom is None:
-            raise ValueError(f"zoom_share is {zoom_share}, but the family's contract has no zoom; take 0")
+            raise TrainingError(f"zoom_share is {zoom_share}, but the family's contract has no zoom; take 0")
         draw = _PatientDraw if balance == "patients" else _OrganDraw
         self.draws = [draw(source["slices"]) for source in sources.values()]
         self.length = sum(len(source["slices"]) for source in sources.values())
@@ -184,7 +185,8 @@ class DrawnSamples(Dataset):
             sample = self._sample(rng, int(draw))
             if len(sample.masks) or not self.objects or sample.labels.ndim == 3:
                 return sample
-        raise ValueError(f"{_TRIES} draws in a row had no object of {self.min_pixels} pixels; check labels and sizes")
+        wanted = f"object of {self.min_pixels} pixels"
+        raise TrainingError(f"{_TRIES} draws in a row had no {wanted}; check labels and sizes")
 
     def _sample(self, rng: np.random.Generator, draw: int) -> Sample:
         chosen, first = self.draws[rng.choice(len(self.draws), p=self.weights)](rng)
@@ -259,12 +261,12 @@ class EverySample(Dataset):
         contract: turns a slice into the network input.
 
     Raises:
-        ValueError: there is none: without a score no checkpoint would be chosen.
+        TrainingError: there is none: without a score no checkpoint would be chosen.
     """
 
     def __init__(self, items: Sequence[Labelled], contract: Contract) -> None:
         if not items:
-            raise ValueError("validation has no slice; give it patients, by another split or another data list")
+            raise TrainingError("validation has no slice; give it patients, by another split or another data list")
         self.items, self.contract = items, contract
 
     def __len__(self) -> int:

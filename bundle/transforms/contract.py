@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from bundle.errors import ContractError
-from bundle.transforms.placement import INTERPOLATIONS, RESIZE_RULES, Placement
+from bundle.transforms.placement import BOX_MAPPINGS, INTERPOLATIONS, RESIZE_RULES, Placement
 from bundle.transforms.window import Zoom
 
 MODALITIES = ("CT", "other", "windowed")
@@ -65,6 +65,7 @@ class Contract:
         zoom: how the window around an object is chosen; None always shows the whole slice.
         carried: what the network is shown of its answer to a slice when it is asked about the next one: the box around
             it, the mask, or both.
+        box_mapping: rule of :meth:`Placement.box_to_square`.
     """
 
     size: int
@@ -78,6 +79,7 @@ class Contract:
     std: tuple[float, float, float]
     zoom: Zoom | None = None
     carried: tuple[str, ...] = CARRIED
+    box_mapping: str = "inclusive"
 
     @classmethod
     def from_config(cls, config: Mapping[str, Any]) -> Contract:
@@ -87,7 +89,7 @@ class Contract:
             ContractError: naming the key, the value and what is allowed.
         """
         needed = {"size", "resize", "interpolation", "channels", "normalise"}
-        known = needed | {"aspect", "eight_bit", "slice_minmax", "zoom", "carried"}
+        known = needed | {"aspect", "eight_bit", "slice_minmax", "zoom", "carried", "box_mapping"}
         config = {key: value for key, value in config.items() if key != "_desc_"}
         if unknown := sorted(set(config) - known):
             raise ContractError(f"unknown contract key {unknown[0]!r}; known are {', '.join(sorted(known))}")
@@ -101,6 +103,7 @@ class Contract:
         _check_choice("resize", config["resize"], RESIZE_RULES)
         _check_choice("interpolation", config["interpolation"], INTERPOLATIONS)
         _check_choice("aspect", config.get("aspect", "pixels"), ("pixels", "physical"))
+        _check_choice("box_mapping", config.get("box_mapping", "inclusive"), BOX_MAPPINGS)
         mean, std = _mean_std(config["normalise"])
         return cls(
             size=int(config["size"]),
@@ -114,6 +117,7 @@ class Contract:
             std=std,
             zoom=_zoom(config.get("zoom")),
             carried=_carried(config.get("carried", CARRIED)),
+            box_mapping=config.get("box_mapping", "inclusive"),
         )
 
     def intensity(self, array: np.ndarray, modality: str) -> Intensity:
@@ -149,7 +153,15 @@ class Contract:
         spacing = pixel_spacing if self.aspect == "physical" else (1.0, 1.0)
         zoomed = self.zoom is not None and around is not None
         window = self.zoom.window(around, height, width, spacing) if zoomed else None
-        return Placement.of(height, width, size=self.size, rule=self.resize, pixel_spacing=spacing, window=window)
+        return Placement.of(
+            height,
+            width,
+            size=self.size,
+            rule=self.resize,
+            pixel_spacing=spacing,
+            window=window,
+            box_mapping=self.box_mapping,
+        )
 
     def to_input(self, picture: np.ndarray, intensity: Intensity, placement: Placement) -> Tensor:
         """Turn one slice into the network input.

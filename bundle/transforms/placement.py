@@ -17,9 +17,11 @@ from skimage.transform import resize as skimage_resize
 from torch import Tensor
 from torch.nn.functional import interpolate
 
+from bundle.errors import ContractError, FrameError
 from bundle.transforms.window import Window
 
 RESIZE_RULES = ("longest", "stretch", "pad_center")
+BOX_MAPPINGS = ("inclusive", "scaled", "truncated")
 NOT_SEEN = -20.0  # a logit of 2e-9: not the object
 
 
@@ -34,6 +36,7 @@ class Placement:
         top, left: their corner in the square.
         window: the part of the slice that is placed; None is all of it.
         slice_shape: (H, W) of the slice that has a window.
+        box_mapping: rule of :meth:`box_to_square`.
     """
 
     size: int
@@ -45,6 +48,7 @@ class Placement:
     left: int = 0
     window: Window | None = None
     slice_shape: tuple[int, int] | None = None
+    box_mapping: str = "inclusive"
 
     @classmethod
     def of(
@@ -56,6 +60,7 @@ class Placement:
         rule: str = "longest",
         pixel_spacing: tuple[float, float] = (1.0, 1.0),
         window: Window | None = None,
+        box_mapping: str = "inclusive",
     ) -> Placement:
         """Place a slice, or the part of it in a window.
 
@@ -69,26 +74,32 @@ class Placement:
             pixel_spacing: (dy, dx) size of a pixel. Only their ratio matters and only to ``longest``: with (1, 1) the
                 pixels are taken as square.
             window: the part of the slice to place; None is all of it.
+            box_mapping: rule of :meth:`box_to_square`.
 
         Raises:
-            ValueError: for an unknown rule or an empty slice.
+            ContractError: for an unknown rule.
+            FrameError: for an empty slice.
         """
         if window is not None:
             part = cls.of(window.height, window.width, size=size, rule=rule, pixel_spacing=pixel_spacing)
-            return replace(part, window=window, slice_shape=(height, width))
+            return replace(part, window=window, slice_shape=(height, width), box_mapping=box_mapping)
         if min(height, width) < 1:
-            raise ValueError(f"slice must have at least one pixel, got {height} x {width}")
+            raise FrameError(f"slice must have at least one pixel, got {height} x {width}")
         if rule not in RESIZE_RULES:
-            raise ValueError(f"resize rule must be one of {', '.join(RESIZE_RULES)}, got {rule!r}")
+            raise ContractError(f"resize rule must be one of {', '.join(RESIZE_RULES)}, got {rule!r}")
+        if box_mapping not in BOX_MAPPINGS:
+            raise ContractError(f"box mapping must be one of {', '.join(BOX_MAPPINGS)}, got {box_mapping!r}")
+        top = left = 0
         if rule == "pad_center" and max(height, width) < size:
+            rows, columns = height, width
             top, left = (size - height) // 2, (size - width) // 2
-            return cls(size, height, width, height, width, top, left)
-        if rule != "longest":
-            return cls(size, height, width, size, size)
-        lengths = height * pixel_spacing[0], width * pixel_spacing[1]
-        scale = size / max(lengths)
-        rows, columns = (min(size, max(1, int(length * scale + 0.5))) for length in lengths)
-        return cls(size, height, width, rows, columns)
+        elif rule != "longest":
+            rows, columns = size, size
+        else:
+            lengths = height * pixel_spacing[0], width * pixel_spacing[1]
+            scale = size / max(lengths)
+            rows, columns = (min(size, max(1, int(length * scale + 0.5))) for length in lengths)
+        return cls(size, height, width, rows, columns, top, left, box_mapping=box_mapping)
 
     @property
     def scale(self) -> tuple[float, float]:
@@ -106,16 +117,30 @@ class Placement:
     def box_to_square(self, box: np.ndarray) -> np.ndarray:
         """Map (..., 4) boxes (x0, y0, x1, y1) of the slice, both corners inclusive pixels, to the square.
 
-        Where the slice is enlarged, its last pixel becomes several, and the box ends with the last of them: so a tight
-        box becomes the tight box of the enlarged mask, which is what networks are trained with.
+        A published network gets its box where its own code would put it. Where a pixel of the slice becomes several of
+        the square, the rules differ by as many:
+
+        - ``scaled`` scales both corners as points (SAM's and SAM-Med2D's ``apply_boxes``; MedSAM's ``box / W * 1024``).
+        - ``truncated`` scales both axes by size / longest side and drops the fraction (LiteMedSAM's
+          ``resize_box_to_256``).
+        - ``inclusive``, of this project's own networks, ends with the last of the pixels that the box's last pixel
+          becomes, so that a tight box becomes the tight box of the enlarged mask.
         """
         box = np.asarray(box, dtype=np.float64)
-        square = self.to_square(box.reshape(*box.shape[:-1], 2, 2))
-        square[..., 1, :] += np.maximum(np.asarray(self.scale) - 1, 0)
+        corners = box.reshape(*box.shape[:-1], 2, 2)
+        if self.box_mapping == "truncated":
+            ratio = self.size / max(self.height, self.width)
+            return np.trunc((corners - self._origin) * ratio).reshape(box.shape)
+        square = self.to_square(corners)
+        if self.box_mapping == "inclusive":
+            square[..., 1, :] += np.maximum(np.asarray(self.scale) - 1, 0)
         return square.reshape(box.shape)
 
     def image_to_content(self, image: np.ndarray, interpolation: str) -> np.ndarray:
-        """Resize an (H, W, C) uint8 or float32 image to (content_height, content_width, C), same value range."""
+        """Resize an (H, W, C) uint8 or float32 image to (content_height, content_width, C), same value range.
+
+        8-bit images stay so, but for ``cubic``, which keeps fractions.
+        """
         image = self._cut(image)
         if image.shape[:2] == (self.content_height, self.content_width):
             return image
@@ -207,9 +232,8 @@ def _pil_bilinear(image: np.ndarray, height: int, width: int) -> np.ndarray:
 
 
 def _cubic(image: np.ndarray, height: int, width: int) -> np.ndarray:
-    # MedSAM: skimage, order 3, constant border, anti-aliasing, then back to 8 bits.
-    resized = skimage_resize(image, (height, width), order=3, mode="constant", preserve_range=True, anti_aliasing=True)
-    return resized.astype(image.dtype)
+    # MedSAM's training images (pre_CT_MR.py): skimage, order 3, constant border, anti-aliasing, float from here on.
+    return skimage_resize(image, (height, width), order=3, mode="constant", preserve_range=True, anti_aliasing=True)
 
 
 def _bilinear(image: np.ndarray, height: int, width: int) -> np.ndarray:

@@ -14,6 +14,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.patches import Patch, Rectangle
 
+from bundle.data.palette import color_of
 from bundle.data.volume import Volume
 from bundle.transforms.frames import SliceFrame
 from monailabel_app.demo.rounds import OrganResult
@@ -62,9 +63,7 @@ def draw_overview(path: Path, image: Volume, truth: np.ndarray, answer: np.ndarr
         answer: (I, J, K) label map.
         organs: name -> label.
     """
-    # The palette comes in pairs of one hue: the ten strong ones first, then the ten pale ones.
-    shades = [matplotlib.colormaps["tab20"](shade) for shade in (*range(0, 20, 2), *range(1, 20, 2))]
-    colors = {value: shades[position % 20] for position, value in enumerate(organs.values())}
+    colors = {value: color_of(position) for position, value in enumerate(organs.values(), start=1)}
     figure, axes = plt.subplots(1, 4, figsize=(18, 5.6), facecolor="black")
     for pair, plane in ((axes[:2], "axial"), (axes[2:], "coronal")):
         frame = SliceFrame.of_plane(image.shape, image.affine, plane)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import logging
 import re
 
@@ -13,8 +14,10 @@ from monailabel.interfaces.exception import (
     LabelNotFoundException,
     MONAILabelException,
 )
+from starlette.exceptions import HTTPException
 
 from bundle.errors import MonaiSamError
+from monailabel_app.lib.body_limits import TOO_LARGE
 
 logger = logging.getLogger(__name__)
 
@@ -23,7 +26,7 @@ class RequestError(MonaiSamError):
     """A request that cannot be served; the message says what to change.
 
     Attributes:
-        status: HTTP status, 4xx.
+        status: HTTP status, 4xx; 5xx where something beside the server fails.
     """
 
     def __init__(self, message: str, *, status: int = 400) -> None:
@@ -37,6 +40,8 @@ def install_error_replies(app: FastAPI) -> None:
     app.add_exception_handler(MonaiSamError, _bad_input)
     app.add_exception_handler(MONAILabelException, _monailabel_error)
     app.add_exception_handler(RequestValidationError, _invalid_request)
+    app.add_exception_handler(HTTPException, _http_error)
+    app.add_exception_handler(OSError, _disk_error)
     app.add_exception_handler(Exception, _unexpected)
 
 
@@ -67,6 +72,18 @@ def _monailabel_error(_: Request, error: MONAILabelException) -> JSONResponse:
 def _invalid_request(_: Request, error: RequestValidationError) -> JSONResponse:
     first = error.errors()[0]
     return _reply(422, f"{'.'.join(str(part) for part in first['loc'])}: {first['msg']}")
+
+
+def _http_error(_: Request, error: HTTPException) -> JSONResponse:
+    """Starlette's and FastAPI's own refusals; that of a body's size has no sentence."""
+    return _reply(error.status_code, TOO_LARGE if error.status_code == 413 else str(error.detail))
+
+
+def _disk_error(_: Request, error: OSError) -> JSONResponse:
+    if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        logger.error("The disk is full: %s", error)
+        return _reply(507, "the server's disk is full; nothing was changed, free space there and try again")
+    raise error
 
 
 def _unexpected(_: Request, error: Exception) -> JSONResponse:

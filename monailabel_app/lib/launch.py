@@ -15,22 +15,45 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
+from bundle.errors import MonaiSamError
+from bundle.waiting import PASSIVE
+
 APP = Path(__file__).resolve().parent.parent
+START = "monailabel_app.lib.start"
 SERVER = "monailabel_app.lib.server:app"
 HOST = "127.0.0.1"  # there is no working login in MONAI Label 0.8.5: the server is for this machine only
 
-# What the datastore takes for images. Whole-slide images, which MONAI Label also lists, are not for this app.
-_PATTERNS = ("*.nii.gz", "*.nii", "*.nrrd", "*.mha", "*.png", "*.jpg", "*.jpeg", "*.tif", "*.tiff")
 SETTINGS: Mapping[str, str] = {
+    **PASSIVE,
     "MONAI_LABEL_TRACKING_ENABLED": "false",  # MLflow refuses the file store that MONAI Label would open
     "MONAI_LABEL_TASKS_BATCH_INFER": "false",  # clicks come one at a time
     "MONAI_LABEL_AUTO_UPDATE_SCORING": "false",
-    "MONAI_LABEL_DATASTORE_FILE_EXT": "[" + ",".join(f'"{pattern}"' for pattern in _PATTERNS) + "]",
+    "MONAI_LABEL_DATASTORE_FILE_EXT": '["*"]',  # whatever the bundle reads; MONAI Label's list has whole-slide images
 }
 
 
 class ServerError(RuntimeError):
     """The server did not start; its log says why (``log_tail``)."""
+
+
+class SettingsError(MonaiSamError):
+    """A setting of the server that cannot be kept."""
+
+
+def check_login_is_off(wanted: bool | str) -> None:
+    """Refuse a login: with MONAI Label 0.8.5's nobody could log in, and half of the routes would stay open.
+
+    Args:
+        wanted: the setting ``MONAI_LABEL_AUTH_ENABLE``.
+
+    Raises:
+        SettingsError: it asks for one.
+    """
+    if str(wanted).strip().lower() not in ("", "false", "0", "no", "off", "f", "n"):
+        raise SettingsError(
+            "MONAI_LABEL_AUTH_ENABLE asks for a login, which this server does not have; it would protect nothing. "
+            "Unset it: the server answers this machine only"
+        )
 
 
 def server_command(studies: str, *, port: int, conf: Mapping[str, str] | None = None) -> list[str]:
@@ -41,7 +64,7 @@ def server_command(studies: str, *, port: int, conf: Mapping[str, str] | None = 
         port: TCP port on 127.0.0.1.
         conf: options of the app (``monailabel_app.main.MonaiSam``).
     """
-    command = [sys.executable, "-m", "monailabel.main", "start_server", "--app", str(APP), "--studies", studies]
+    command = [sys.executable, "-m", START, "start_server", "--app", str(APP), "--studies", studies]
     command += ["--host", HOST, "--port", str(port), "--uvicorn_app", SERVER]
     for name, value in (conf or {}).items():
         # The server starts in another folder: files that are named from this one get their full path.
@@ -53,8 +76,12 @@ def server_environment(settings: Mapping[str, str] | None = None) -> dict[str, s
     """The environment of the server: what is set already wins over our defaults, ``settings`` over both.
 
     The folder of dcmqi's programs is on PATH, else MONAI Label fetches them from the internet for a DICOMweb server.
+
+    Raises:
+        SettingsError: a login is asked for.
     """
     environment = {**SETTINGS, **os.environ, **(settings or {})}
+    check_login_is_off(environment.get("MONAI_LABEL_AUTH_ENABLE", ""))
     environment["PATH"] = os.pathsep.join([sysconfig.get_path("scripts"), os.environ.get("PATH", "")])
     return environment
 
@@ -86,6 +113,7 @@ def running_server(
 
     Raises:
         ServerError: it stopped, or did not answer in time.
+        SettingsError: a login is asked for.
     """
     port = free_port()
     log.parent.mkdir(parents=True, exist_ok=True)
@@ -108,7 +136,7 @@ def running_server(
 
 def log_tail(log: Path, lines: int = 30) -> str:
     """The last lines of a log."""
-    return "\n".join(log.read_text(errors="replace").splitlines()[-lines:])
+    return "\n".join(log.read_text(encoding="utf-8", errors="replace").splitlines()[-lines:])
 
 
 def _wait_until_ready(url: str, process: subprocess.Popen, timeout: float) -> None:

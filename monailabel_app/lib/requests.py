@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from bundle.data.limits import LIMITS, variable_of
 from bundle.transforms.frames import nearest_index
 from bundle.transforms.prompts import ObjectPrompts
 from monailabel_app.lib import wire
@@ -61,7 +62,7 @@ def read_request(
         names: labels that may stand as keys of their own (the deepedit dialect).
 
     Raises:
-        RequestError: a parameter that cannot be understood, or no slice to work on.
+        RequestError: a parameter that cannot be understood, too many points or objects, or no slice to work on.
         PromptError: prompts that do not fit the image, or none.
     """
     i, j, k = (int(size) for size in shape)
@@ -105,10 +106,13 @@ def _read_label_keys(params: Mapping[str, Any], names: Iterable[str], grid: _Gri
     label = params.get(wire.LABEL)
     known = dict.fromkeys([*names, *([label] if isinstance(label, str) else [])])
     used = [name for name in known if name not in wire.OWN_KEYS and isinstance(params.get(name), list)]
-    return {name: _read_points(params, name, grid) for name in used if params[name]}
+    used = [name for name in used if params[name]]
+    _check_count(len(used), "objects")
+    return {name: _read_points(params, name, grid) for name in used}
 
 
 def _prompts(foreground: np.ndarray, background: np.ndarray, name: str, label: int) -> ObjectPrompts:
+    _check_count(len(foreground) + len(background), "points")
     marks = np.repeat([1, 0], [len(foreground), len(background)])
     return ObjectPrompts(np.concatenate([foreground, background]), marks, None, name, label)
 
@@ -136,6 +140,7 @@ def _read_points(params: Mapping[str, Any], key: str, grid: _Grid) -> np.ndarray
         return np.zeros((0, 3))
     if array.ndim != 2 or array.shape[1] not in (2, 3):
         raise RequestError(f"{key} must be a list of [i, j, k], got {_short(params[key])}")
+    _check_count(len(array), "points")
     if array.shape[1] == 3:
         return array
     return np.column_stack([array, np.full(len(array), _shown_slice(grid, key))])
@@ -150,7 +155,8 @@ def _read_labelled_points(params: Mapping[str, Any], grid: _Grid) -> tuple[np.nd
             f"{wire.POINT_LABELS} must hold one number for each of {wire.POINTS}, got {len(marks)} and {len(points)}"
         )
     if not np.isin(marks, (1, 0, -1)).all():
-        raise RequestError(f"{wire.POINT_LABELS} must be 1 (object), 0 (background) or -1 (none), got {marks.tolist()}")
+        got = _short(marks.tolist())
+        raise RequestError(f"{wire.POINT_LABELS} must be 1 (object), 0 (background) or -1 (none), got {got}")
     return points[marks == 1], points[marks == 0]
 
 
@@ -170,6 +176,15 @@ def _read_index(params: Mapping[str, Any], key: str) -> int | None:
     if value.size != 1 or float(value.item()) != int(value.item()):
         raise RequestError(f"{key} must be one whole number, got {_short(params[key])}")
     return int(value.item())
+
+
+def _check_count(count: int, what: str) -> None:
+    """Refuse more points or objects than the networks have memory for."""
+    most = getattr(LIMITS, what)
+    if count > most:
+        raise RequestError(
+            f"got {count} {what}, this server takes {most} ({variable_of(what)}); send a box, or only those that matter"
+        )
 
 
 def _short(value: object) -> str:

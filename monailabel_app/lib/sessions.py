@@ -10,9 +10,12 @@ from concurrent.futures import Future
 from dataclasses import dataclass
 from pathlib import Path
 
-from bundle.data.volume import Volume, read_volume
+from bundle.data import guarded
+from bundle.data.volume import Volume
+from bundle.errors import SeriesError
 from bundle.inference.segmenter import Segmenter
 from bundle.inference.session import InteractiveSession
+from monailabel_app.lib.errors import RequestError, without_folders
 
 logger = logging.getLogger(__name__)
 
@@ -47,20 +50,24 @@ class ImageSessions:
         self._modality = modality
         self._images: OrderedDict[Hashable, Future[OpenImage]] = OrderedDict()
         self._lock = threading.Lock()
+        guarded.start()
 
-    def open(self, path: Path, *, key: Hashable | None = None, modality: str | None = None) -> OpenImage:
+    def open(
+        self, path: Path, *, key: Hashable | None = None, modality: str | None = None, series: str | None = None
+    ) -> OpenImage:
         """The open image of a file or DICOM folder.
 
         Args:
             path: the image.
             key: its identity; by default ``file_identity``, so that a replaced file is read again.
             modality: what kind of values it holds, see ``read_volume``; one image read in two ways is open twice.
+            series: which DICOM series and scan, see ``read_volume``; each is an image of its own.
 
         Raises:
             VolumeError: the image cannot be read.
         """
         modality = modality or self._modality
-        key = file_identity(path) if key is None else key, modality
+        key = file_identity(path) if key is None else key, modality, series
         with self._lock:
             future = self._images.get(key)
             is_new = future is None
@@ -68,15 +75,17 @@ class ImageSessions:
                 future = self._images[key] = Future()
             self._images.move_to_end(key)
         if is_new:
-            self._read(path, key, modality, future)
+            self._read(path, key, future, modality, series)
         return future.result()
 
     def __len__(self) -> int:
         return len(self._images)
 
-    def _read(self, path: Path, key: Hashable, modality: str | None, future: Future[OpenImage]) -> None:
+    def _read(
+        self, path: Path, key: Hashable, future: Future[OpenImage], modality: str | None, series: str | None
+    ) -> None:
         try:
-            volume = read_volume(path, modality=modality)
+            volume = _read_image(path, modality, series)
             future.set_result(OpenImage(volume, self._segmenter.open(volume)))
         except BaseException as error:
             with self._lock:
@@ -94,6 +103,14 @@ class ImageSessions:
     def _is_full(self) -> bool:
         ready = [future.result().volume for future in self._images.values() if future.done()]
         return len(self._images) > self._max_images or sum(volume.array.nbytes for volume in ready) > self._max_bytes
+
+
+def _read_image(path: Path, modality: str | None, series: str | None) -> Volume:
+    try:
+        return guarded.read_volume(path, modality=modality, series=series)
+    except SeriesError as error:
+        sentence = error.asked_with('"series" in the params of the request')
+        raise RequestError(without_folders(sentence)) from error
 
 
 def file_identity(path: Path) -> Hashable:

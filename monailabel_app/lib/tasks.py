@@ -62,7 +62,13 @@ class SamTask(InferTask):
         started = time.perf_counter()
         path = Path(request[wire.IMAGE])
         form = wire.ReplyFormat.of(request, path)
-        image = self._sessions.open(path, key=request.get(wire.IMAGE_KEY), modality=wire.read_modality(request))
+        series = request.get(wire.SERIES)
+        image = self._sessions.open(
+            path,
+            key=request.get(wire.IMAGE_KEY),
+            modality=wire.read_modality(request),
+            series=series and str(series),
+        )
         opened = time.perf_counter() - started
         click = read_request(
             request,

@@ -3,23 +3,23 @@
 from __future__ import annotations
 
 import hashlib
-import json
 import shutil
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path, PurePosixPath, PureWindowsPath
-from typing import Any
 
+import numpy as np
 from fastapi import Request, UploadFile
 
 from bundle.data.grid import check_grid
-from bundle.data.volume import VolumeError, read_label, read_volume
+from bundle.data.guarded import read_label, read_volume
+from bundle.data.volume import VolumeError
 from monailabel_app.lib.errors import RequestError, without_folders
+from monailabel_app.lib.study_files import is_plain_name
 
 # Names that become part of a path: ids of images, labels and sessions, tags, names of uploaded files.
 _NAMES_IN_ADDRESS = ("image", "label", "id", "tag", "session_id", "strategy")
-_LONGEST_NAME = 200
 
 
 def check_name(name: str, what: str) -> str:
@@ -28,9 +28,10 @@ def check_name(name: str, what: str) -> str:
     Raises:
         RequestError: it could.
     """
-    bad = any(letter in name for letter in "/\\\0") or name in ("", ".", "..") or len(name) > _LONGEST_NAME
-    if bad:
-        raise RequestError(f"{what} must be a plain name without slashes, got {name[:80]!r}; rename it")
+    if not is_plain_name(name):
+        raise RequestError(
+            f"{what} must be a plain name without slashes, line ends and a dot in front, got {name[:80]!r}; rename it"
+        )
     return name
 
 
@@ -53,21 +54,6 @@ def check_file_name(upload: UploadFile) -> str:
         RequestError: there is none.
     """
     return check_name(PureWindowsPath(PurePosixPath(upload.filename or "").name).name, "the file's name")
-
-
-def read_json(text: str, what: str) -> dict[str, Any]:
-    """A JSON object; NaN is understood, as Python clients write it, and refused where it is used.
-
-    Raises:
-        RequestError: it is not one.
-    """
-    try:
-        value = json.loads(text or "{}")
-    except (ValueError, RecursionError) as error:
-        raise RequestError(f"{what} must be JSON, got {text[:80]!r}") from error
-    if not isinstance(value, dict):
-        raise RequestError(f"{what} must be a JSON object, got {text[:80]!r}")
-    return value
 
 
 @contextmanager
@@ -107,3 +93,25 @@ def check_label_fits(label: Path, image: Path) -> None:
         check_grid(volume, read_label(label))
     except VolumeError as error:
         raise RequestError(without_folders(f"the label was not saved: {error}")) from error
+
+
+def check_image_can_be_read(image: Path) -> None:
+    """Refuse an upload that nobody could open again.
+
+    Raises:
+        RequestError: damaged, or of no known format.
+    """
+    try:
+        read_volume(image)
+    except VolumeError as error:
+        raise RequestError(without_folders(f"the image was not stored: {error}")) from error
+
+
+def is_same_image(image: Path, stored: Path) -> bool:
+    """Whether two files hold the same voxels in the same place: a client may send its image with each label."""
+    try:
+        first, second = read_volume(image), read_volume(stored)
+    except VolumeError:
+        return False
+    same_place = np.allclose(first.affine, second.affine, atol=1e-3)  # mm: formats round differently
+    return same_place and np.array_equal(first.array, second.array)

@@ -30,6 +30,9 @@ MODALITY = "modality"  # "CT", "other" or "windowed": overrules what the image's
 RESET_STATE = "reset_state"  # forget what earlier clicks on this segment left behind
 OWN_KEYS = (FOREGROUND, BACKGROUND, POINTS, POINT_LABELS, ROI)  # no segment's own key in the deepedit dialect
 
+# ---- request: which image --------------------------------------------------------------------------------------------
+SERIES = "series"  # of several DICOM series or scans: UID, UID:N or :N
+
 # ---- request: form of the reply -------------------------------------------------------------------------------------
 RESULT_EXTENSION = "result_extension"
 RESULT_DTYPE = "result_dtype"

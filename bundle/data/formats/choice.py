@@ -6,7 +6,7 @@ from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
-from bundle.data.formats import dicom, itk, medsam, nifti, picture, seg_nrrd
+from bundle.data.formats import dicom, dicom_seg_writer, itk, medsam, nifti, picture, seg_nrrd
 from bundle.data.formats.stored import Segment, Stored
 from bundle.errors import VolumeError
 
@@ -29,7 +29,7 @@ def reader_of(path: Path, *, is_label: bool, series: str | None) -> Callable[[Pa
     if path.is_dir() and path.suffix == ".zarr":
         return partial(medsam.read_zarr, key=key)
     if path.is_dir():
-        return partial(dicom.read_dicom_folder, series=series)
+        return partial(dicom.read_dicom, series=series, is_label=is_label)
     if ending in (".nii.gz", ".nii"):
         return nifti.read_nifti
     if _is_segmentation(path):
@@ -40,14 +40,16 @@ def reader_of(path: Path, *, is_label: bool, series: str | None) -> Callable[[Pa
         return partial(medsam.read_medsam, key=key)
     if ending in PICTURES:
         return partial(picture.read_picture, is_label=is_label)
-    if ending == ".dcm" or _has_dicom_magic(path):
-        return dicom.read_dicom_file
+    if ending == ".dcm" or dicom.is_dicom(path):
+        return partial(dicom.read_dicom, series=series, is_label=is_label)
     raise VolumeError(f"cannot tell the format of {path}; expected one of {', '.join(ENDINGS)} or a DICOM folder")
 
 
 def segments_of(path: Path) -> tuple[Segment, ...]:
-    """The segments that a file names; none in other formats than 3D Slicer's segmentations."""
-    return seg_nrrd.read_segments(path) if _is_segmentation(path) else ()
+    """The segments that a file names; none in other formats than 3D Slicer's segmentations and DICOM SEG."""
+    if _is_segmentation(path):
+        return seg_nrrd.read_segments(path)
+    return dicom.segments_of(path) if path.is_file() and dicom.is_dicom(path) else ()
 
 
 def _is_segmentation(path: Path) -> bool:
@@ -73,11 +75,6 @@ def writer_of(path: Path, *, key: str) -> Callable[..., None]:
         return partial(medsam.write_medsam, key=key)
     if ending == ".png":
         return picture.write_picture
+    if ending == ".dcm" and key == "gts":
+        return dicom_seg_writer.write_segmentation
     raise VolumeError(f"cannot write {path.name}; expected .nii, .nii.gz, .nrrd, .mha, .mhd, .npz or .png")
-
-
-def _has_dicom_magic(path: Path) -> bool:
-    """DICOM files often have no ending; all have these letters behind a preamble of 128 bytes."""
-    with path.open("rb") as file:
-        file.seek(128)
-        return file.read(4) == b"DICM"

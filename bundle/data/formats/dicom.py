@@ -1,69 +1,200 @@
-"""DICOM images: one file, or the slices of a series in a folder."""
+"""DICOM images: one file, or the files of a series in a folder.
+
+`dicom_geometry` says where the frames lie, `dicom_parts` which of them make one scan, `dicom_pixels` what they hold;
+segmentations are read and written by `dicom_seg`.
+"""
 
 from __future__ import annotations
 
+import logging
+import struct
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
-import numpy as np
-import SimpleITK as sitk
+import pydicom
+from pydicom.dataset import FileDataset
+from pydicom.errors import BytesLengthException, InvalidDicomError
 
-from bundle.data.formats.itk import from_itk
-from bundle.data.formats.stored import Stored
-from bundle.errors import VolumeError
+from bundle.data.formats.dicom_geometry import Frame, arrange, frames_of
+from bundle.data.formats.dicom_parts import Parts, split_parts
+from bundle.data.formats.dicom_pixels import read_frames
+from bundle.data.formats.dicom_seg import is_segmentation, read_segmentation, read_segments
+from bundle.data.formats.stored import LPS_TO_RAS, Segment, Stored
+from bundle.errors import SeriesError, VolumeError
+
+logger = logging.getLogger(__name__)
+
+# Objects that lie beside images, and what to do with them instead. By modality (PS3.3 C.7.3.1.1.1).
+_NO_IMAGES = {
+    "SEG": "a segmentation; give it where a label map is asked for",
+    "RTSTRUCT": "an RT structure set; convert it to DICOM SEG or NIfTI with 3D Slicer or plastimatch",
+    "RTPLAN": "an RT plan",
+    "RTDOSE": "an RT dose",
+    "RTRECORD": "an RT treatment record",
+    "SR": "a structured report",
+    "PR": "a presentation state",
+    "KO": "a key object selection",
+    "REG": "a registration",
+    "DOC": "a document",
+    "AU": "sound",
+    "ECG": "a waveform",
+}
+# What damaged tags become, beside the errors of every format.
+_DAMAGE = (AttributeError, IndexError, TypeError, ArithmeticError, struct.error, BytesLengthException)
+# Names that lie in folders of DICOM and are none of its slices.
+_OTHER_ENDINGS = (".jpg", ".jpeg", ".png", ".gif", ".bmp", ".txt", ".xml", ".json", ".html", ".inf", ".exe", ".zip")
 
 
-def read_dicom_file(path: Path) -> Stored:
-    """Read one DICOM file, single-frame or multi-frame."""
-    reader = sitk.ImageFileReader()
-    reader.SetFileName(str(path))
-    reader.ReadImageInformation()
-    modality = reader.GetMetaData("0008|0060").strip() if reader.HasMetaDataKey("0008|0060") else ""
-    return from_itk(reader.Execute())._replace(modality=_dicom_modality(modality))
+def read_dicom(path: Path, *, series: str | None, is_label: bool = False) -> Stored:
+    """Read a DICOM file, or the series of a folder (sub-folders are not searched).
 
-
-def read_dicom_folder(folder: Path, series: str | None) -> Stored:
-    """Read the DICOM series that lies in a folder (sub-folders are not searched), slices ordered by GDCM.
+    Args:
+        path: file or folder.
+        series: see `series_frames`.
+        is_label: whether a label map is asked for: then the file may be a segmentation, see `dicom_seg`.
 
     Raises:
-        VolumeError: no DICOM, several series and none chosen, an unknown series UID, or slices missing.
+        VolumeError: see `series_frames`; or the pixels cannot be read.
     """
-    found = sitk.ImageSeriesReader.GetGDCMSeriesIDs(str(folder))
-    if not found:
-        raise VolumeError(f"expected a DICOM series in {folder}, got none; name the folder that holds its files")
-    if series is None and len(found) > 1:
-        raise VolumeError(f"{folder} holds {len(found)} DICOM series, choose one with series=: {', '.join(found)}")
-    if series is not None and series not in found:
-        raise VolumeError(f"{folder} has no DICOM series {series}, only {', '.join(found)}")
-    files = sitk.ImageSeriesReader.GetGDCMSeriesFileNames(str(folder), series or found[0])
-    return read_dicom_file(Path(files[0])) if len(files) == 1 else _read_dicom_slices(files)
+    with _damage_reported(path):
+        if is_label and path.is_file() and is_segmentation(header := read_header(path)):
+            return read_segmentation(header, path)
+        frames, affine = arrange(series_frames(path, series))
+        if frames[0].position is None and len(frames) > 1:
+            logger.warning("%s does not say where its %d frames lie; they are stacked as stored", path, len(frames))
+        placed = frames[0].position is not None
+        return Stored(read_frames(frames), LPS_TO_RAS @ affine, _modality_of(frames), placed=placed)
 
 
-def _read_dicom_slices(files: tuple[str, ...]) -> Stored:
-    reader = sitk.ImageSeriesReader()
-    reader.SetFileNames(files)
-    reader.MetaDataDictionaryArrayUpdateOn()
-    image = reader.Execute()
-    _check_slice_gaps(reader, len(files))
-    modality = reader.GetMetaData(0, "0008|0060").strip() if reader.HasMetaDataKey(0, "0008|0060") else ""
-    return from_itk(image)._replace(modality=_dicom_modality(modality))
+def segments_of(path: Path) -> tuple[Segment, ...]:
+    """The segments of a DICOM SEG, see `dicom_seg`; none of another DICOM file.
+
+    Raises:
+        VolumeError: the file is damaged.
+    """
+    with _damage_reported(path):
+        return read_segments(path) if is_segmentation(read_header(path)) else ()
 
 
-def _check_slice_gaps(reader: sitk.ImageSeriesReader, count: int) -> None:
-    """Refuse unevenly spaced slices: an affine would put the voxels behind a missing slice in the wrong place."""
-    key = "0020|0032"  # Image Position (Patient)
-    if not all(reader.HasMetaDataKey(index, key) for index in range(count)):
-        return
-    positions = np.array([[float(x) for x in reader.GetMetaData(index, key).split("\\")] for index in range(count)])
-    gaps = np.linalg.norm(np.diff(positions, axis=0), axis=1)
-    # A tenth of a slice is rounding in the tags; a missing slice is a whole one.
-    if gaps.max() - gaps.min() > 0.1 * np.median(gaps):
-        raise VolumeError(
-            f"expected evenly spaced slices, got gaps of {gaps.min():.2f} to {gaps.max():.2f} mm; "
-            "a slice is probably missing or two scans share the series"
-        )
+@contextmanager
+def _damage_reported(path: Path) -> Iterator[None]:
+    """Turn what damaged tags become, in pydicom and here, into a sentence."""
+    try:
+        yield
+    except _DAMAGE as error:
+        raise VolumeError(f"cannot read {path}, it is damaged or not of that format ({error})") from error
 
 
-def _dicom_modality(tag: str) -> str | None:
-    if tag in {"SEG", "RTSTRUCT", "RTPLAN", "SR", "KO", "PR"}:
-        raise VolumeError(f"expected a DICOM image, got an object of modality {tag}; name the image series instead")
+def _modality_of(frames: Sequence[Frame]) -> str | None:
+    tag = str(frames[0].tags.get("Modality") or "")
     return ("CT" if tag == "CT" else "other") if tag else None
+
+
+# ---- which files ----------------------------------------------------------------------------------------------------
+
+
+def is_dicom(path: Path) -> bool:
+    """Whether a file is DICOM by its first bytes: the letters DICM, or in files before 1993 a tag of group 8."""
+    with path.open("rb") as file:
+        start = file.read(132)
+    return start[128:] == b"DICM" or (
+        start[:2] == b"\x08\x00" and start[2:4] in (b"\x00\x00", b"\x05\x00", b"\x08\x00")
+    )
+
+
+def holds_dicom(folder: Path) -> bool:
+    """Whether DICOM files lie in a folder; one is enough; previews and an index (DICOMDIR) are not looked at."""
+    return any(is_dicom(path) for path in _candidates(folder))
+
+
+def _candidates(folder: Path) -> Iterator[Path]:
+    for path in sorted(folder.iterdir()):
+        name = path.name.lower()
+        if path.is_file() and not name.startswith((".", "dicomdir")) and not name.endswith(_OTHER_ENDINGS):
+            yield path
+
+
+def read_header(path: Path) -> FileDataset:
+    """The tags of a DICOM file up to its pixels.
+
+    Raises:
+        VolumeError: it is no DICOM file.
+    """
+    try:
+        header = pydicom.dcmread(path, stop_before_pixels=True, force=is_dicom(path))
+    except InvalidDicomError as error:
+        raise VolumeError(f"cannot read {path}, it is damaged or no DICOM file") from error
+    header.filename = str(path)  # of a deflated file it is a buffer
+    return header
+
+
+# ---- which series and part ------------------------------------------------------------------------------------------
+
+
+def series_frames(path: Path, series: str | None) -> list[Frame]:
+    """The frames of one scan, in no order.
+
+    Args:
+        path: file or folder.
+        series: ``UID``, ``UID:N`` or ``:N``: the SeriesInstanceUID, needed where a folder holds several series of
+            images, and from 1 the number of the scan, needed where the series holds several (time points, echoes, a
+            localizer). The error that asks for it lists them.
+
+    Raises:
+        SeriesError: one of several series or scans must be chosen, or there is none of the chosen name.
+        VolumeError: there is no image, or its geometry cannot be used.
+    """
+    uid, _, number = (series or "").partition(":")
+    headers = _of_series(path, uid)
+    frames = [frame for header in headers for frame in frames_of(header, Path(header.filename))]
+    found = split_parts(frames)
+    choices = {f"{uid}:{turn}": text for turn, text in enumerate(_part_texts(found), start=1)}
+    if number and f"{uid}:{number}" not in choices:
+        raise SeriesError(f"{path} has no scan number {number}", choices)
+    if not number and len(choices) > 1:
+        raise SeriesError(f"{path} holds {found.summary} in one DICOM series", choices)
+    return found.parts[int(number or 1) - 1].frames
+
+
+def _part_texts(found: Parts) -> Iterator[str]:
+    for frames, about in found.parts:
+        files = frames[0].name if len(frames) == 1 else f"{frames[0].name}, ..."
+        yield f"{about}{about and ', '}{len(frames)} slice{'s' if len(frames) > 1 else ''} ({files})"
+
+
+def _of_series(path: Path, uid: str) -> list[FileDataset]:
+    """The headers of the images of one series."""
+    files = [path] if path.is_file() else [file for file in _candidates(path) if is_dicom(file)]
+    headers = [read_header(file) for file in files]
+    images = [header for header in headers if _is_image(header)]
+    if not images:
+        raise VolumeError(_no_image(path, headers))
+    by_uid: dict[str, list[FileDataset]] = {}
+    for header in images:
+        by_uid.setdefault(str(header.get("SeriesInstanceUID", "")), []).append(header)
+    choices = {found: _series_text(of_series) for found, of_series in by_uid.items()}
+    if uid and uid not in by_uid:
+        raise SeriesError(f"{path} has no DICOM series {uid}", choices)
+    if not uid and len(by_uid) > 1:
+        raise SeriesError(f"{path} holds {len(by_uid)} DICOM series", choices)
+    return by_uid[uid] if uid else images
+
+
+def _is_image(header: FileDataset) -> bool:
+    return "Rows" in header and "Columns" in header and str(header.get("Modality", "")) not in _NO_IMAGES
+
+
+def _no_image(path: Path, headers: Iterable[FileDataset]) -> str:
+    kinds = {str(header.get("Modality", "")) for header in headers}
+    if not kinds:
+        return f"expected a DICOM series in {path}, got none; name the folder that holds its files"
+    texts = [_NO_IMAGES.get(kind, f"an object of modality {kind or 'unknown'}") for kind in sorted(kinds)]
+    return f"expected a DICOM image, {path} is {', and '.join(texts)}"
+
+
+def _series_text(headers: Sequence[FileDataset]) -> str:
+    first = headers[0]
+    about = [str(first.get("Modality", "")), str(first.get("SeriesDescription", ""))]
+    sizes = f"{len(headers)} file{'s' if len(headers) > 1 else ''} of {first.Columns} x {first.Rows}"
+    return ", ".join([*filter(None, about), sizes])

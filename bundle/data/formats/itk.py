@@ -11,10 +11,17 @@ import SimpleITK as sitk
 from bundle.data.formats.stored import LPS_TO_RAS, Stored
 from bundle.errors import VolumeError
 
+# By name: otherwise ITK asks each of its readers by content, and a file that was checked as one format could be read as
+# another.
+_READERS = {".nrrd": "NrrdImageIO", ".nhdr": "NrrdImageIO", ".mha": "MetaImageIO", ".mhd": "MetaImageIO"}
+
 
 def read_itk(path: Path) -> Stored:
-    """Read NRRD or MetaImage."""
-    return from_itk(sitk.ReadImage(str(path)))
+    """Read NRRD or MetaImage, after ``bundle.data.headers.check_header``."""
+    reader = sitk.ImageFileReader()
+    reader.SetImageIO(_READERS[path.suffix.lower()])
+    reader.SetFileName(str(path))
+    return from_itk(reader.Execute())
 
 
 def from_itk(image: sitk.Image) -> Stored:

@@ -40,6 +40,7 @@ class Stored(NamedTuple):
         placed: whether the file says where its voxels lie; a picture does not.
         other_affine: the second reading of a header that can be read in two ways.
         segments: of a segmentation file.
+        series: which DICOM series and scan of the source it is, as ``read_volume`` was told.
     """
 
     array: np.ndarray
@@ -49,6 +50,7 @@ class Stored(NamedTuple):
     placed: bool = True
     other_affine: np.ndarray | None = None
     segments: tuple[Segment, ...] = ()
+    series: str | None = None
 
 
 def picture_modality(array: np.ndarray) -> str | None:

@@ -1,0 +1,70 @@
+"""What a file says about itself, checked before any library sees it.
+
+The text parsers of ITK overrun fixed buffers (a number of 1100 digits in an NRRD header ends the process), follow names
+of other files, and allocate what a header claims. So each format has a small strict reader of headers here. It refuses
+what it does not know; what it lets pass has a size within the limits that the file can really hold.
+"""
+
+from __future__ import annotations
+
+import struct
+import zipfile
+import zlib
+from collections.abc import Callable
+from pathlib import Path
+
+from bundle.data.headers.archives import check_npy, check_npz, check_zarr
+from bundle.data.headers.claims import damaged, refusal
+from bundle.data.headers.dicom import check_dicom_file, check_dicom_folder
+from bundle.data.headers.metaimage import check_metaimage
+from bundle.data.headers.nifti import check_nifti
+from bundle.data.headers.nrrd import check_nrrd
+from bundle.data.headers.pictures import check_picture
+from bundle.data.limits import LIMITS, Limits
+from bundle.errors import VolumeError
+
+__all__ = ["check_header"]
+
+_CHECKS: dict[tuple[str, ...], Callable[[Path, Limits], None]] = {
+    (".nii.gz", ".nii"): check_nifti,
+    (".nrrd", ".nhdr"): check_nrrd,
+    (".mha", ".mhd"): check_metaimage,
+    (".npz",): check_npz,
+    (".npy",): check_npy,
+    (".png", ".jpg", ".jpeg", ".tif", ".tiff"): check_picture,
+}
+
+# What gzip, zipfile, Pillow and the arithmetic on a header raise where it is damaged.
+_DAMAGE = (
+    *(OSError, EOFError, ValueError, TypeError, KeyError, OverflowError, RuntimeError, SyntaxError, struct.error),
+    *(zlib.error, zipfile.BadZipFile),
+)
+
+
+def check_header(path: Path, limits: Limits = LIMITS) -> None:
+    """Refuse a file or folder that no reader should be given; the check neither reads nor allocates the voxels.
+
+    Args:
+        path: an image or label map of any format, by its ending; a folder is zarr or DICOM, any other file DICOM.
+        limits: how large it may be.
+
+    Raises:
+        VolumeError: the header is damaged, claims what the file does not hold or more than the limits, or names
+            another file; the message says which.
+    """
+    try:
+        _check(path, limits)
+    except VolumeError:
+        raise
+    except _DAMAGE as error:
+        raise damaged(path, str(error).strip() or type(error).__name__) from error
+
+
+def _check(path: Path, limits: Limits) -> None:
+    if path.is_dir():
+        return check_zarr(path, limits) if path.suffix == ".zarr" else check_dicom_folder(path, limits)
+    if not path.is_file():
+        raise refusal(path, "it is a device or a pipe; name a file or folder")
+    name = path.name.lower()
+    check = next((check for endings, check in _CHECKS.items() if name.endswith(endings)), check_dicom_file)
+    check(path, limits)

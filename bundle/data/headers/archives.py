@@ -1,0 +1,117 @@
+"""The headers of arrays: NumPy's npy and npz (numpy.lib.format), and zarr's JSON."""
+
+from __future__ import annotations
+
+import io
+import json
+import math
+import zipfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import numpy as np
+
+from bundle.data.headers.claims import Claim, check_deflated, check_raw, damaged, refusal, too_large
+from bundle.data.limits import Limits
+
+READ_ENTRIES = ("imgs", "gts", "spacing", "affine")  # the ones of a MedSAM archive that are read
+_NPY_HEADER = 10_000  # NumPy's own bound on the text that it evaluates
+_NUMBERS = "biuf"
+
+
+def check_npy(path: Path, limits: Limits) -> None:
+    """Refuse an npy file that claims too much or holds Python objects: see ``check_header``."""
+    with path.open("rb") as file:
+        claim, start = _npy_claim(file, path)
+    claim.check(path, limits)
+    check_raw(path, claim, path.stat().st_size - start)
+
+
+def check_npz(path: Path, limits: Limits) -> None:
+    """Refuse an npz archive of too many or too large entries: see ``check_header``."""
+    with zipfile.ZipFile(path) as archive:
+        entries = archive.infolist()
+        if len(entries) > limits.entries:
+            raise too_large(path, f"{len(entries)} entries", "entries", limits)
+        for entry in entries:
+            if entry.filename.removesuffix(".npy") in READ_ENTRIES:
+                _check_entry(archive, entry, path, limits)
+
+
+def _check_entry(archive: zipfile.ZipFile, entry: zipfile.ZipInfo, path: Path, limits: Limits) -> None:
+    if entry.flag_bits & 1 or entry.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
+        raise refusal(path, f"its entry {entry.filename!r} must be deflated or stored; use np.savez_compressed")
+    with archive.open(entry) as file:
+        claim, start = _npy_claim(file, path)
+    claim.check(path, limits)
+    check_raw(path, claim, entry.file_size - start)
+    check_deflated(path, claim, entry.compress_size + 1024)  # more for the smallest arrays, whose header takes most
+
+
+def _npy_claim(file: BinaryIO, path: Path) -> tuple[Claim, int]:
+    """The array that an npy header announces, and where its values begin."""
+    head = io.BytesIO(file.read(_NPY_HEADER))
+    try:
+        version = np.lib.format.read_magic(head)
+        readers = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}
+        shape, _, dtype = readers[version](head)
+    except (ValueError, KeyError, TypeError) as error:
+        raise damaged(path, "expected the header of a plain array of np.save or np.savez") from error
+    if dtype.hasobject or dtype.kind not in _NUMBERS:
+        raise refusal(path, f"expected an array of numbers, got one of {dtype}; save numbers")
+    return Claim(tuple(shape) or (1,), dtype.itemsize), head.tell()
+
+
+# --- zarr -------------------------------------------------------------------------------------------------------------
+
+# Those that turn bytes into numbers; numcodecs also has one that unpickles, which runs code.
+_CODECS = ("bytes", "blosc", "zstd", "gzip", "zlib", "lz4", "crc32c", "transpose")
+
+
+def check_zarr(folder: Path, limits: Limits) -> None:
+    """Refuse a zarr group whose metadata claim too much or name a codec that runs code: see ``check_header``."""
+    for file in _metadata_files(folder, limits):
+        if file.stat().st_size > limits.header_bytes:
+            raise too_large(file, f"{file.stat().st_size} bytes", "header_bytes", limits)
+        try:
+            metadata = json.loads(file.read_text(encoding="utf-8"))
+        except (ValueError, RecursionError) as error:
+            raise damaged(file, "expected JSON") from error
+        if not isinstance(metadata, dict) or metadata.get("consolidated_metadata") or file.name == ".zmetadata":
+            raise refusal(file, "it must hold the metadata of one array or group; write it without consolidating")
+        if "shape" in metadata:
+            _check_zarr_array(metadata, file, limits)
+
+
+def _metadata_files(folder: Path, limits: Limits) -> Iterator[Path]:
+    """The metadata of a group and of the arrays in it, for versions 2 and 3 of the format."""
+    names = ("zarr.json", ".zgroup", ".zarray", ".zattrs", ".zmetadata")
+    arrays = [part for part in folder.iterdir() if part.is_dir()]
+    if len(arrays) > limits.entries:
+        raise too_large(folder, f"{len(arrays)} arrays", "entries", limits)
+    return (place / name for place in (folder, *arrays) for name in names if (place / name).is_file())
+
+
+def _check_zarr_array(metadata: dict[str, Any], file: Path, limits: Limits) -> None:
+    codecs = [codec for key in ("codecs", "filters", "compressor") for codec in _listed(metadata.get(key))]
+    used = [codec.get("name", codec.get("id")) if isinstance(codec, dict) else codec for codec in codecs]
+    unknown = [name for name in used if name not in _CODECS]
+    if unknown or metadata.get("storage_transformers"):
+        raise refusal(file, f"its codecs must be of {', '.join(_CODECS)}, got {unknown}; write it with zstd")
+    grid = metadata.get("chunk_grid")
+    chunks = metadata.get("chunks") if grid is None else dict(dict(grid).get("configuration", {})).get("chunk_shape")
+    try:
+        dtype = np.dtype(metadata.get("data_type", metadata.get("dtype")))
+        shape, chunk = (tuple(int(size) for size in sizes) for sizes in (metadata["shape"], chunks))
+    except (TypeError, ValueError) as error:
+        raise refusal(file, "expected a shape, chunks and a type of numbers; write it again") from error
+    if dtype.kind not in _NUMBERS or min(chunk, default=1) < 1:
+        raise refusal(file, f"expected an array of numbers in chunks, got {dtype} in {chunk}; write it again")
+    Claim(shape, dtype.itemsize).check(file, limits)
+    if math.prod(chunk) * dtype.itemsize > limits.data_bytes:
+        raise too_large(file, f"chunks of {math.prod(chunk) * dtype.itemsize} bytes", "data_bytes", limits)
+
+
+def _listed(value: object) -> list[object]:
+    return [] if value is None else value if isinstance(value, list) else [value]

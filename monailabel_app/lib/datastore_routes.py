@@ -1,0 +1,137 @@
+"""The routes of the datastore that change it or send whole files; MONAI Label's own answer the rest."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Annotated, Any
+
+from fastapi import APIRouter, BackgroundTasks, Depends, File, Form, UploadFile
+from fastapi.responses import FileResponse
+from monailabel.datastore.dicom import DICOMWebDatastore
+from monailabel.interfaces.app import MONAILabelApp
+from monailabel.interfaces.utils.app import app_instance
+from monailabel.utils.others.generic import file_checksum, get_mime_type
+
+from bundle.data.limits import LIMITS
+from monailabel_app.lib.body_limits import FORM_LIMITS
+from monailabel_app.lib.dicom_seg import match_label_info
+from monailabel_app.lib.errors import RequestError
+from monailabel_app.lib.images import find_image
+from monailabel_app.lib.json_values import check_info, read_json
+from monailabel_app.lib.study_files import split_name
+from monailabel_app.lib.uploads import (
+    check_file_name,
+    check_image_can_be_read,
+    check_label_fits,
+    check_name,
+    check_names_in_address,
+    is_same_image,
+    received_file,
+)
+
+router = APIRouter(prefix="/datastore", tags=["Datastore"], dependencies=[Depends(check_names_in_address)])
+Json = Annotated[str, Form()]
+
+
+# ---- images ---------------------------------------------------------------------------------------------------------
+
+
+@router.put("/", include_in_schema=False, max_body_size=LIMITS.body_bytes, form_limits=FORM_LIMITS)
+@router.put("/image", max_body_size=LIMITS.body_bytes, form_limits=FORM_LIMITS)
+def add_image(file: Annotated[UploadFile, File()], image: str = "", params: Json = "{}") -> dict[str, str]:
+    """Add an image that can be read; one of the same id stays, and is the answer if it is the same image."""
+    info = read_json(params, "params", kept=True)
+    app = app_instance()
+    if isinstance(app.datastore(), DICOMWebDatastore):
+        raise RequestError("images are added to the DICOMweb server, not here; PUT /session/ takes one for a while")
+    image_id = check_name(image or split_name(check_file_name(file))[0], "image")
+    with received_file(file) as (path, _):
+        stored = app.datastore().get_image_uri(image_id)
+        if stored and is_same_image(path, Path(stored)):
+            return {"image": image_id}
+        if not stored:
+            check_image_can_be_read(path)
+        return {"image": app.datastore().add_image(image_id, str(path), info)}
+
+
+@router.get("/image")
+def download_image(image: str) -> FileResponse:
+    """An image's file."""
+    path = _file_of(app_instance(), image)
+    return FileResponse(path, media_type=get_mime_type(str(path)), filename=path.name)
+
+
+@router.head("/image")
+def check_image(image: str, check_sum: str = "") -> dict[str, Any]:
+    """Whether there is such an image, and whether its file has the digest ``SHA256:<hexadecimal digits>``."""
+    path = _file_of(app_instance(), image)
+    algorithm, _, digest = check_sum.rpartition(":")
+    if algorithm not in ("", "SHA256", "SHA512", "MD5"):
+        raise RequestError(f"check_sum must begin with SHA256:, SHA512: or MD5:, got {check_sum[:80]!r}")
+    if digest and not file_checksum(path, algorithm or "SHA256").endswith(f":{digest}"):
+        raise RequestError(f"the image {image!r} has another check sum", status=404)
+    return {}
+
+
+@router.put("/image/info")
+def update_image_info(image: str, info: Json = "{}") -> None:
+    """Add to what is known about an image."""
+    app_instance().datastore().update_image_info(image, _read_info(info))
+
+
+# ---- labels ---------------------------------------------------------------------------------------------------------
+
+
+@router.put("/label", max_body_size=LIMITS.body_bytes, form_limits=FORM_LIMITS)
+def save_label(
+    image: str, label: Annotated[UploadFile, File()], params: Json = "{}", tag: str = "final"
+) -> dict[str, Any]:
+    """Save a label; one that is damaged or lies on another grid does not replace the one from before."""
+    info = read_json(params, "params", kept=True)
+    app = app_instance()
+    target = find_image(app, image, "")
+    with received_file(label) as (path, _):
+        check_label_fits(path, target)
+        if isinstance(app.datastore(), DICOMWebDatastore):
+            info["label_info"] = match_label_info(info.get("label_info") or [], path)
+        label_id = app.datastore().save_label(image, str(path), tag or "final", info)
+    return {**(app.on_save_label(image, label_id) or {}), "image": image, "label": label_id}
+
+
+@router.put("/label/info")
+def update_label_info(label: str, tag: str, info: Json = "{}") -> None:
+    """Add to what is known about a label."""
+    app_instance().datastore().update_label_info(label, tag, _read_info(info))
+
+
+@router.put("/updatelabelinfo", include_in_schema=False)
+def update_label_info_as_before(label: str, tag: str, params: Json = "{}") -> None:
+    """The older name of ``PUT /datastore/label/info``."""
+    app_instance().datastore().update_label_info(label, tag, _read_info(params))
+
+
+# ---- all of it ------------------------------------------------------------------------------------------------------
+
+
+@router.get("/dataset")
+def download_dataset(background: BackgroundTasks, limit_cases: int | None = None) -> FileResponse:
+    """A zip of the images with a final label."""
+    if limit_cases is not None and limit_cases < 1:
+        raise RequestError(f"limit_cases must be a number from 1, got {limit_cases}")
+    path = app_instance().datastore().get_dataset_archive(limit_cases)
+    background.add_task(os.unlink, path)
+    return FileResponse(path, media_type="application/zip", filename="dataset.zip")
+
+
+def _file_of(app: MONAILabelApp, image: str) -> Path:
+    path = find_image(app, image, "")
+    if not path.is_file():
+        raise RequestError(f"the image {image!r} is a folder of files and cannot be downloaded as one", status=404)
+    return path
+
+
+def _read_info(text: str) -> dict[str, Any]:
+    info = read_json(text, "info", kept=True)
+    check_info(info, "info")
+    return info

@@ -1,0 +1,37 @@
+"""Which file a request means."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from monailabel.interfaces.app import MONAILabelApp
+from requests.exceptions import RequestException
+
+from monailabel_app.lib.errors import RequestError
+from monailabel_app.lib.uploads import check_name
+
+
+def find_image(app: MONAILabelApp, image: str, session_id: str) -> Path:
+    """The file behind a session, or else an id of the datastore.
+
+    Raises:
+        RequestError: neither leads to a file.
+    """
+    if session_id:
+        found = app.sessions().get_session(check_name(session_id, "session_id"))
+        if not found:
+            raise RequestError(f"session {session_id!r} is unknown or has expired; upload the volume again", status=404)
+        return Path(found.image)
+    if not image:
+        raise RequestError("which image? send an image id, a session_id or a file")
+    try:
+        path = app.datastore().get_image_uri(check_name(image, "image"))
+    except (RequestException, IndexError) as error:  # IndexError: MONAI Label takes the first of no series
+        raise RequestError(
+            f"the DICOMweb server gives no series {image!r}; GET /datastore/ lists them", status=404
+        ) from error
+    if not path or not Path(path).exists():
+        raise RequestError(
+            f"there is no image {image!r}; GET /datastore/?output=all lists the ids, PUT /session/ uploads", status=404
+        )
+    return Path(path)

@@ -1,0 +1,72 @@
+"""Write the tables of the documents from the result files that lie beside them, or check that they still agree.
+
+    python scripts/tables.py            # write
+    python scripts/tables.py --check    # exit code 1 where a document says something else
+
+A table stands between `<!-- scores of results/version7.json -->` and `<!-- end -->`; the file is the `summary.json`
+that an evaluation leaves in its folder.
+"""
+
+from __future__ import annotations
+
+import argparse
+import re
+import sys
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+from bundle.errors import OptionError, explain_errors
+from bundle.evaluation.tables import Table, summary_table
+from bundle.files import read_json, write_text
+
+ROOT = Path(__file__).resolve().parent.parent
+_PLACE = re.compile(r"(<!-- (?P<kind>\w+) of (?P<file>\S+) -->\n).*?(<!-- end -->)", re.DOTALL)
+
+
+def main() -> int:
+    """Run the command."""
+    explain_errors()
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--check", action="store_true", help="write nothing")
+    options = parser.parse_args()
+    stale = [page for page in pages() if filled(page) != page.read_text(encoding="utf-8")]
+    for page in stale:
+        print(f"{page.relative_to(ROOT)} {'differs from its result files' if options.check else 'written'}")
+        if not options.check:
+            write_text(page, filled(page))
+    return 1 if options.check and stale else 0
+
+
+def pages() -> list[Path]:
+    """The documents that may hold tables."""
+    return [*sorted(ROOT.glob("*.md")), *sorted((ROOT / "docs").glob("*.md"))]
+
+
+def filled(page: Path) -> str:
+    """The text of a document with the tables that its result files give.
+
+    Raises:
+        OptionError: a place names a kind of table that does not exist.
+    """
+
+    def table(place: re.Match[str]) -> str:
+        if place["kind"] not in TABLES:
+            raise OptionError(f"{page.name} asks for {place['kind']!r}; tables are {', '.join(TABLES)}")
+        made = TABLES[place["kind"]](read_json(page.parent / place["file"]))
+        return f"{place.group(1)}{made.as_markdown()}{place.group(4)}"
+
+    return _PLACE.sub(table, page.read_text(encoding="utf-8"))
+
+
+def scores(result: Mapping[str, Any]) -> Table:
+    """DSC and NSD of each prompt and organ, with intervals, of a result with one model."""
+    whole = summary_table([row for row in result["summary"] if row["score"] in ("dsc", "nsd")])
+    return Table([*whole.columns[1:]], [row[1:] for row in whole.rows], whole.names - 1)
+
+
+TABLES: Mapping[str, Callable[[Mapping[str, Any]], Table]] = {"scores": scores}
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,64 @@
+"""The app without its network, its routes called in this process."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+from fastapi.testclient import TestClient
+from monailabel.config import settings
+from monailabel.interfaces.app import MONAILabelApp
+from monailabel.interfaces.utils.app import apps
+
+from bundle.data.volume import Volume, write_label, write_volume
+from monailabel_app.lib.next_sample import RandomUnlabelled
+from monailabel_app.lib.server import create_app
+from monailabel_app.lib.session_folder import SessionFolder
+from monailabel_app.lib.study_folder import StudyFolder
+
+AFFINE = np.diag([-1.5, -1.5, 3.0, 1.0])
+SHAPE = (8, 7, 6)
+
+
+class QuietApp(MONAILabelApp):
+    """Datastore, sessions and next samples as the app has them; no model."""
+
+    def __init__(self, studies: Path, sessions: Path) -> None:
+        self._sessions_at = sessions
+        super().__init__("", str(studies), {}, labels=["liver"])
+
+    def init_datastore(self) -> StudyFolder:
+        return StudyFolder(self.studies)
+
+    def init_strategies(self) -> dict:
+        return {"random": RandomUnlabelled()}
+
+    def init_trainers(self) -> dict:
+        return {}
+
+    def _load_sessions(self, load: bool = False) -> SessionFolder:
+        return SessionFolder(str(self._sessions_at))
+
+
+@contextlib.contextmanager
+def client_of(studies: Path, sessions: Path, **options) -> Iterator[TestClient]:
+    """A client of a server over a folder of studies; a defect of the server is a 500, as for any client."""
+    key = f"{settings.MONAI_LABEL_APP_DIR}{settings.MONAI_LABEL_STUDIES}"
+    apps[key] = QuietApp(studies, sessions)
+    try:
+        yield TestClient(create_app(), base_url="http://127.0.0.1:8000", raise_server_exceptions=False, **options)
+    finally:
+        apps.pop(key, None)
+
+
+def a_volume(path: Path, value: int = 0) -> Path:
+    """A small image in a file."""
+    return write_volume(Volume(np.full(SHAPE, value, np.int16), AFFINE), path)
+
+
+def a_label(path: Path, value: int = 1) -> Path:
+    """A label map of the same grid in a file."""
+    grid = Volume(np.zeros(SHAPE, np.int16), AFFINE)
+    return write_label(np.full(SHAPE, value, np.uint8), grid, path)

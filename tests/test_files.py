@@ -1,0 +1,82 @@
+"""Files are read and written the same way on every computer, and appear whole or not at all."""
+
+from __future__ import annotations
+
+import ast
+import codecs
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from bundle.files import read_json, write_atomically, write_text
+
+ROOT = Path(__file__).resolve().parent.parent
+SOURCES = [path for room in ("bundle", "monailabel_app", "scripts") for path in sorted((ROOT / room).rglob("*.py"))]
+# Methods and functions that use the locale's encoding where none is named.
+TEXT_CALLS = {"read_text", "write_text", "open", "fdopen"}
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        '{"name": "Bäll"}'.encode(),
+        codecs.BOM_UTF8 + '{"name": "Bäll"}'.encode(),
+        '{"name": "Bäll"}'.encode("utf-16"),
+        b'{\r\n"name": "B\\u00e4ll"}\r\n',
+    ],
+    ids=["UTF-8", "with a mark", "UTF-16", "Windows lines"],
+)
+def test_json_is_read_as_it_was_meant(content, tmp_path):
+    (tmp_path / "a.json").write_bytes(content)
+    assert read_json(tmp_path / "a.json") == {"name": "Bäll"}
+
+
+def test_the_locale_does_not_matter(tmp_path):
+    (tmp_path / "a.json").write_bytes('{"name": "Bäll"}'.encode())
+    program = (
+        "from pathlib import Path; from bundle.files import read_json, write_text; "
+        f"write_text(Path({str(tmp_path / 'b.txt')!r}), read_json(Path({str(tmp_path / 'a.json')!r}))['name'])"
+    )
+    environment = {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0", "PYTHONPATH": str(ROOT)}
+    subprocess.run([sys.executable, "-c", program], env=environment, check=True)
+    assert (tmp_path / "b.txt").read_bytes() == "Bäll".encode()
+
+
+def test_a_text_replaces_the_file_before_or_leaves_it(tmp_path):
+    path = write_text(tmp_path / "new" / "a.txt", "é")
+    assert path.read_bytes() == "é".encode()
+    with pytest.raises(ZeroDivisionError):
+        write_atomically(path, lambda partial: 1 / 0)
+    assert path.read_bytes() == "é".encode() and list(path.parent.iterdir()) == [path]
+
+
+def is_binary(call: ast.Call) -> bool:
+    words = [node for part in (*call.args, *(k.value for k in call.keywords)) for node in ast.walk(part)]
+    modes = [word.value for word in words if isinstance(word, ast.Constant)]
+    return any(isinstance(mode, str) and "b" in mode and len(mode) <= 3 for mode in modes)
+
+
+@pytest.mark.parametrize("path", SOURCES, ids=lambda path: path.relative_to(ROOT).as_posix())
+def test_every_text_names_its_encoding(path):
+    for call in (node for node in ast.walk(ast.parse(path.read_text("utf-8"))) if isinstance(node, ast.Call)):
+        name = call.func.attr if isinstance(call.func, ast.Attribute) else getattr(call.func, "id", "")
+        of_other = isinstance(call.func, ast.Attribute) and ast.unparse(call.func.value) in OPENERS_OF_OTHER_THINGS
+        if name not in TEXT_CALLS or is_binary(call) or of_other:
+            continue
+        named = any(keyword.arg == "encoding" for keyword in call.keywords)
+        positional = name in ("read_text", "write_text") and len(call.args) > (name == "write_text")
+        ours = name == "write_text" and isinstance(call.func, ast.Name)  # bundle.files.write_text
+        assert named or positional or ours, f"{path.name}:{call.lineno}: {ast.unparse(call)}"
+
+
+# `.open` of what is no file.
+OPENERS_OF_OTHER_THINGS = {
+    *("Image", "segmenter", "self._segmenter", "self._sessions", "Segmenter.from_family(device='cpu')"),
+}
+
+
+def test_configs_are_ascii_because_monai_reads_them_in_the_locale():
+    for path in (ROOT / "configs").rglob("*.json"):
+        assert path.read_bytes().isascii(), path

@@ -1,0 +1,78 @@
+"""A short round over every door: what is damaged is refused with a sentence, and the fuzzer itself can find faults."""
+
+from __future__ import annotations
+
+import pytest
+
+pytest.importorskip("resource")  # the limits of a child process are those of Unix
+
+from fuzzing.batch import Batch
+from fuzzing.campaign import Campaign, replayed
+from fuzzing.case import Case
+from fuzzing.control import CONTROL, EXPECTED
+from fuzzing.report import as_markdown, summary_of
+from fuzzing.targets import TARGETS, import_readers
+
+RUNS = 300
+
+
+@pytest.mark.parametrize("name", TARGETS)
+def test_every_damaged_input_is_opened_or_refused_with_a_sentence(name, tmp_path):
+    import_readers([name])
+    target = TARGETS[name]
+    target.starts  # noqa: B018 - made before the fork
+    batch = Batch(lambda number: target.case(number, seed="test"), range(RUNS), target.door, tmp_path).wait()
+    assert batch.died is None, batch.died
+    assert [outcome for _, outcome in batch.messages if outcome.is_finding] == []
+    assert batch.executions == RUNS
+    assert batch.refused > 0
+
+
+@pytest.mark.parametrize("name", TARGETS)
+def test_the_first_seed_of_every_format_is_a_right_file(name, tmp_path):
+    import_readers([name])
+    assert replayed(TARGETS[name], TARGETS[name].starts[0], tmp_path).verdict == "opened"
+
+
+FAULTS = {
+    "crash": b"type: short\ndimension: -3\nsizes: 4 3 2",
+    "hang": b"type: short\ndimension: 3\nsizes: 4 0 2",
+    "traceback": b"type: short",
+    "memory": b"type: short\ndimension: 3\nsizes: 4 3 70000",
+    "canary": b"type: short\ndimension: 3\nsizes: 4 3 2\ndata file: ../secret.raw",
+    "outside": b"type: short\ndimension: 3\nsizes: 4 3 2\nencoding: hex",
+    "leftover": b"type: short\ndimension: 3\nsizes: 4 3 2\nencoding: bzip2",
+}
+
+
+@pytest.mark.parametrize("verdict", sorted(EXPECTED))
+def test_each_fault_of_a_faulty_reader_is_seen(verdict, tmp_path):
+    case = Case({"a.nrrd": b"NRRD0004\n" + FAULTS[verdict] + b"\n\n"}, "a.nrrd")
+    assert replayed(CONTROL, case, tmp_path).verdict == verdict
+
+
+def test_a_case_is_the_same_whenever_it_is_made():
+    target = TARGETS["mha"]
+    number = len(target.starts) + 7
+    assert target.case(number, seed="a").digest == target.case(number, seed="a").digest
+    assert target.case(number, seed="a").digest != target.case(number, seed="b").digest
+    assert Case.from_json(target.case(number, seed="a").to_json()).digest == target.case(number, seed="a").digest
+
+
+def test_a_campaign_that_was_stopped_goes_on_where_it_was(tmp_path):
+    first = Campaign(CONTROL, tmp_path / "state", tmp_path / "bench")
+    first.run(30, commit="a", seconds=0)
+    again = Campaign(CONTROL, tmp_path / "state", tmp_path / "bench")
+    done = again.run(30, commit="a")
+    assert (len(again.rounds), done.executions) == (1, 30)
+    assert again.findings  # the files after known faults are the first that are run
+    assert Campaign(CONTROL, tmp_path / "state", tmp_path / "bench").findings == again.findings
+
+
+def test_a_round_after_a_fix_begins_with_the_inputs_of_before(tmp_path):
+    campaign = Campaign(CONTROL, tmp_path / "state", tmp_path / "bench")
+    campaign.run(20, commit="a")
+    later = campaign.run(1, commit="b")
+    assert later.number == 2
+    assert later.findings.keys() == campaign.rounds[0].findings.keys()
+    assert "| control | 2 |" in as_markdown(summary_of([campaign]))
