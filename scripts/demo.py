@@ -21,6 +21,7 @@ import numpy as np
 from tqdm import tqdm
 
 from bundle.batch.cases import label_names
+from bundle.data.grid import check_grid
 from bundle.data.synthetic.phantom import PHANTOM_LABELS, write_phantom
 from bundle.data.volume import Volume, read_label, read_volume, write_label
 from bundle.errors import MonaiSamError, OptionError
@@ -43,7 +44,8 @@ def main() -> None:
     studies.mkdir(parents=True)
     image_path, label_path = (args.image, args.label) if args.image else write_phantom(output / "phantom")
     try:
-        image, truth = read_volume(image_path), read_label(label_path)
+        image = read_volume(image_path)
+        truth = check_grid(image, read_label(label_path))
         organs = organs_of(truth, args.names if args.image else PHANTOM_LABELS)
         settings = {"MONAI_LABEL_SESSION_PATH": str(output / "sessions")}
         print(f"Starting the server over {studies} (log: {log})", flush=True)

@@ -21,6 +21,7 @@ from urllib.parse import urlsplit
 import numpy as np
 import torch
 
+from bundle.data.grid import check_grid
 from bundle.data.synthetic.phantom import make_phantom
 from bundle.data.volume import Volume, read_label, read_volume
 from bundle.engines.cache import EmbeddingStore
@@ -121,7 +122,8 @@ def find_slice(image: Path | None, label: Path | None) -> RealSlice:
         volume, label_volume, _ = make_phantom()
         labels, origin = label_volume.array, "the generated phantom"
     else:
-        volume, labels, origin = read_volume(image), read_label(label).array, image.name
+        volume, origin = read_volume(image), image.name
+        labels = check_grid(volume, read_label(label)).array
     frame = SliceFrame.of_plane(volume.shape, volume.affine, "axial")
     organ = frame.stack(labels) == LIVER
     index = int(organ.sum(axis=(1, 2)).argmax())

@@ -256,8 +256,7 @@ def folders(
         root: the folder of both.
         images: name of the image folder.
         labels: name of the label folder.
-        names: name -> value; without it the names are those of a file's segments (.seg.nrrd), or else every value gets
-            the name "label_<value>", for which each file is read.
+        names: name -> value; without it each file's segments (.seg.nrrd) give them, or else "label_<value>" does.
         patient: regular expression on the image's stem; without it every volume is one.
         unlabelled: also return images without label.
     """
@@ -277,10 +276,8 @@ def read_layout(layout: str, root: str | Path, *, read_as: str | None = None, **
     """The items of ``root`` read as one of ``LAYOUTS``.
 
     Args:
-        layout: name of the layout.
-        root: the folder.
+        layout, root, options: name of the layout, its folder and its options.
         read_as: what kind of values all images hold, one of ``MODALITIES``; None where ``read_volume`` is to find out.
-        options: of the layout.
 
     Raises:
         LayoutError: the layout or modality is unknown, or the folder does not have the layout.
