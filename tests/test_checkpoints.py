@@ -182,6 +182,10 @@ def test_a_failed_write_leaves_the_old_file_whole(tmp_path, network):
         ({"family": "medsam"}, "belongs to family medsam, not default"),
         ({"family": "default", "contract": {**FAMILY.contract_def, "size": 512}}, r"\(size differ\)"),
         ({"family": "default", "contract": {"size": "large"}}, "an input contract that cannot be read"),
+        (
+            {"family": "default", "contract": {**FAMILY.contract_def, "size": float("inf")}},
+            "contract that cannot be read",
+        ),
         ({"family": "default", "contract": {**FAMILY.contract_def, "channels": 3}}, "contract that cannot be read"),
     ],
 )

@@ -120,6 +120,16 @@ def test_medsam_sees_what_its_preparation_stored():
     np.testing.assert_allclose(ours.transpose(1, 2, 0), expected, atol=2e-6)
 
 
+def test_medsams_inference_script_differs_along_the_border_alone():
+    """MedSAM_Inference.py reflects the border and cuts to 8 bits; within the picture that is a grey level or two."""
+    picture = np.random.default_rng(0).integers(0, 256, (50, 37), dtype=np.uint8)
+    picture[20, 10:13], picture[30, 20:23] = 0, 255  # so that both have the same range
+    theirs = resize(picture, (64, 64), order=3, preserve_range=True).astype(np.uint8) / 255
+    ours = to_input(replace(load_family("medsam").contract, size=64), picture, "windowed")[0].numpy()
+    apart = np.abs(ours - theirs)
+    assert apart[8:-8, 8:-8].max() < 2 / 255 < apart.max()
+
+
 @pytest.mark.parametrize("name", ["medico_sam_2d", "medico_sam_3d"])
 @pytest.mark.parametrize("modality", ["CT", "other"])
 def test_medico_sams_semantic_models_see_the_whole_range(name, modality):

@@ -241,15 +241,33 @@ def test_metadata_with_a_wrong_option_opens_at_no_door(mine, tmp_path):
         Segmenter.from_family(mine / "tiny.json", checkpoint=tmp_path / "x.safetensors")
 
 
+def test_a_network_larger_than_its_weights_is_refused_before_it_takes_memory(mine, tmp_path):
+    metadata = {"family": "tiny", "network_options": {"widths": [2048] * 8, "depths": [32] * 8, "image_size": 256}}
+    save_checkpoint(
+        prompted_unet(image_size=SIZE, widths=[8], depths=[1]), tmp_path / "x.safetensors", metadata=metadata
+    )
+    with pytest.raises(CheckpointError, match="does not fit family tiny"):
+        build_network(mine / "tiny.json", checkpoint=tmp_path / "x.safetensors")
+
+
+def test_options_that_make_no_network_end_in_a_sentence(mine, tmp_path):
+    metadata = {"family": "tiny", "network_options": {"image_size": 100}}
+    save_checkpoint(
+        prompted_unet(image_size=SIZE, widths=[8], depths=[1]), tmp_path / "x.safetensors", metadata=metadata
+    )
+    with pytest.raises(FamilyError, match="the network of tiny cannot be built like that: image_size must be"):
+        build_network(mine / "tiny.json", checkpoint=tmp_path / "x.safetensors")
+
+
 def test_another_familys_checkpoint_compares_only_what_it_names():
     """medico_sam_2d-joint opens a joint medico_sam, which says nothing of the classes of its decoder."""
     accepted = signature(prompted_unet)
     asked = {"image_size": 128}
-    assert agreed_options({}, asked, own=None, signature=accepted, name="x") == asked
+    assert agreed_options({"network_options": {}}, "x", asked, own=None, signature=accepted) == asked
     with pytest.raises(
         CheckpointError, match="trained with the option 'classes', which this family's network does not have"
     ):
-        agreed_options({"classes": 3}, {}, own=None, signature=accepted, name="x")
+        agreed_options({"network_options": {"classes": 3}}, "x", {}, own=None, signature=accepted)
 
 
 def test_an_option_that_the_builder_does_not_know_is_refused(mine):

@@ -88,19 +88,29 @@ def open_checkpoint(path: str | Path) -> Checkpoint:
     return Checkpoint(state, metadata, sha256_of(path), path.name)
 
 
-def load_checkpoint(network: nn.Module, source: str | Path | Checkpoint, family: Family) -> Checkpoint:
+def load_checkpoint(network: nn.Module, path: str | Path, family: Family) -> Checkpoint:
     """Load a checkpoint into a network; every key must fit.
 
     Args:
         network: of the family.
-        source: the file, or a checkpoint that is open already.
+        path: the file.
         family: whose contract the network will be fed with; a checkpoint of another family is refused unless it was
             trained with the same one.
 
     Raises:
         CheckpointError: naming missing, unexpected and mis-shaped keys, or the other family or contract.
     """
-    checkpoint = source if isinstance(source, Checkpoint) else open_checkpoint(source)
+    checkpoint = open_checkpoint(path)
+    network.load_state_dict(fitting_weights(network, checkpoint, family))
+    return checkpoint
+
+
+def fitting_weights(network: nn.Module, checkpoint: Checkpoint, family: Family) -> dict[str, Tensor]:
+    """The weights of a checkpoint for a network, which may be one without memory (``families.structure_of``).
+
+    Raises:
+        CheckpointError: as ``load_checkpoint``.
+    """
     check_family(checkpoint, family)
     expected = network.state_dict()
     state = without_optional_parts(checkpoint.state_dict, expected)
@@ -112,8 +122,7 @@ def load_checkpoint(network: nn.Module, source: str | Path | Checkpoint, family:
         if are_tuning_names(state.keys() - expected.keys()):
             hint = "; it has LoRA or adapters and does not say which: give the tuning in network_options"
         raise CheckpointError(f"{checkpoint.name} does not fit family {family.name}: {'; '.join(problems)}{hint}")
-    network.load_state_dict(state)
-    return checkpoint
+    return state
 
 
 def initialise_from(network: nn.Module, path: str | Path, *, skip: Sequence[str] = ()) -> Initialisation:
@@ -221,7 +230,7 @@ def check_family(checkpoint: Checkpoint, family: Family) -> None:
     named, contract = metadata.get("family"), metadata.get("contract")
     try:
         trained = None if contract is None else Contract.from_config(contract)
-    except (ContractError, TypeError, ValueError, KeyError, AttributeError) as error:
+    except (ContractError, TypeError, ValueError, KeyError, AttributeError, OverflowError) as error:
         raise CheckpointError(f"{name} was trained with an input contract that cannot be read: {error}") from error
     if trained == family.contract:
         return

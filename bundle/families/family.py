@@ -18,15 +18,15 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from bundle.errors import FamilyError
+from bundle.errors import FamilyError, MonaiSamError
 from bundle.families.checkpoints import (
     Checkpoint,
     check_family,
-    load_checkpoint,
+    fitting_weights,
     open_checkpoint,
     without_optional_parts,
 )
-from bundle.families.options import agreed_options, trained_options
+from bundle.families.options import agreed_options
 from bundle.files import read_json
 from bundle.transforms.contract import Contract
 
@@ -139,30 +139,14 @@ def build_network(
         return _instantiate_network(family, seed, options).eval()
     opened = open_checkpoint(find_weights(family if checkpoint is None else Path(checkpoint)))
     check_family(opened, family)
-    network = _instantiate_network(family, seed, options_of(opened, family, options))
-    load_checkpoint(network, opened, family)
+    _, own, accepted = _builder_of(family)
+    own = own if opened.metadata.get("family") == family.name else None
+    options = agreed_options(opened.metadata, opened.name, options or {}, own=own, signature=accepted)
+    # First without memory: what a checkpoint says of its network is not trusted, but its weights are what they are.
+    state = fitting_weights(structure_of(family, options), opened, family)
+    network = _instantiate_network(family, seed, options)
+    network.load_state_dict(state)
     return network.eval()
-
-
-def options_of(checkpoint: Checkpoint, family: Family, given: Mapping[str, Any] | None = None) -> dict[str, Any]:
-    """The builder's options that open a checkpoint: those of its metadata, and others that are given.
-
-    Args:
-        checkpoint: opened; its metadata is not trusted.
-        family: whose network it is opened as.
-        given: options that are asked for.
-
-    Raises:
-        CheckpointError: if its metadata holds what cannot be an option, or contradicts what is given.
-    """
-    _, arguments, accepted = _builder_of(family)
-    return agreed_options(
-        trained_options(checkpoint.metadata, checkpoint.name),
-        given or {},
-        own=arguments if checkpoint.metadata.get("family") == family.name else None,
-        signature=accepted,
-        name=checkpoint.name,
-    )
 
 
 def find_weights(wish: Family | str | Path) -> Path:
@@ -243,7 +227,12 @@ def _instantiate_network(family: Family, seed: int = 0, options: Mapping[str, An
         raise FamilyError(f"{family.network_def['_target_']} has no option {sorted(unknown)[0]!r}")
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        return builder(**arguments)
+        try:
+            return builder(**arguments)
+        except MonaiSamError:
+            raise
+        except (ValueError, TypeError, IndexError, RuntimeError) as error:
+            raise FamilyError(f"the network of {family.name} cannot be built like that: {error}") from error
 
 
 def _builder_of(family: Family) -> tuple[Callable[..., nn.Module], dict[str, Any], Signature]:

@@ -46,26 +46,28 @@ def trained_options(metadata: Mapping[str, Any], name: str) -> dict[str, Any] | 
 
 
 def agreed_options(
-    trained: Mapping[str, Any] | None,
+    metadata: Mapping[str, Any],
+    name: str,
     given: Mapping[str, Any],
     *,
     own: Mapping[str, Any] | None,
     signature: Signature,
-    name: str,
 ) -> dict[str, Any]:
-    """The options to build a checkpoint's network with.
+    """The options to build a checkpoint's network with: those it names, and others that are given.
 
     Args:
-        trained: what the checkpoint says of its options, or None.
-        given: what is asked for.
+        metadata: of the checkpoint; not trusted.
+        name: of its file, for messages.
+        given: options that are asked for.
         own: the arguments of the family that trained it; None where another family opens it, of whose arguments it says
             nothing.
         signature: of the builder.
-        name: of the checkpoint's file, for messages.
 
     Raises:
-        CheckpointError: if what is asked for contradicts what it was trained with, or the builder does not know it.
+        CheckpointError: if it names what cannot be an option or what the builder does not know, or if what is asked for
+            contradicts what it was trained with.
     """
+    trained = trained_options(metadata, name)
     if trained is None:
         return dict(given)
     if unknown := sorted(set(trained) - set(signature.parameters)):

@@ -47,12 +47,8 @@ class PromptBatch:
 
     @property
     def ambiguous(self) -> bool:
-        """Whether the prompts leave open which object is meant: one point and nothing else (SAM, section 3).
-
-        Only then SAM's three candidate masks are worth asking for; its single mask is trained for every other prompt.
-        """
-        single = self.points is not None and self.points.shape[1] == 1
-        return single and self.boxes is None and self.masks is None
+        """Whether the prompts leave open which object is meant: one point and nothing else (SAM, section 3)."""
+        return self.points is not None and self.points.shape[1] == 1 and self.boxes is None and self.masks is None
 
     @property
     def mixed(self) -> bool:
@@ -231,9 +227,7 @@ class PromptableSam(nn.Module):
     def decode_all(
         self, embeddings: Tensor, prompts: PromptBatch, *, predict: Callable[..., tuple[Tensor, Tensor]] | None = None
     ) -> MaskPrediction:
-        """As ``decode``, with the single mask and after it the candidates: (N, 1 + M, 4g, 4g) and (N, 1 + M).
-
-        Objects that differ in their prompts are padded, as in SAM's training.
+        """As ``decode`` in training, but all masks, the single one first: (N, 1 + M, 4g, 4g) and (N, 1 + M).
 
         Args:
             embeddings, prompts: as ``decode``.
