@@ -53,7 +53,7 @@ def test_a_table_is_written_between_its_marks(tmp_path):
     assert TABLES["filled"](page).splitlines() == [
         "before",
         "<!-- scores of r.json -->",
-        "| prompt | organ | patients | objects | DSC                  |",
+        "| prompt | organ | patients | objects |                  DSC |",
         "| ------ | ----- | -------: | ------: | -------------------: |",
         "| box    | liver |        3 |       5 | 0.900 [0.800, 0.950] |",
         "<!-- end -->",

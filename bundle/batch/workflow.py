@@ -19,11 +19,12 @@ from tqdm import tqdm
 
 from bundle.batch.cases import BAD_CASE, DIMENSIONS, Case, FailedCase, failed
 from bundle.data.formats.dicom_seg_writer import check_source
-from bundle.data.volume import Volume, smallest_unsigned, write_label
+from bundle.data.volume import Volume, write_label
 from bundle.engines.cache import EmbeddingStore
 from bundle.errors import CaseError, PromptError
 from bundle.families.family import Family
 from bundle.files import write_text
+from bundle.interactive.label_map import LabelMap
 from bundle.interactive.segmenter import Segmenter
 from bundle.interactive.session import InteractiveSession, Segmentation
 from bundle.prompts.prompts import ObjectPrompts
@@ -69,37 +70,6 @@ class CaseResult:
     contested_voxels: int = 0
     seconds: dict[str, float] = field(default_factory=dict)
     encoded_slices: int = 0
-
-
-class LabelMap:
-    """Gathers objects that may overlap: a voxel goes to the object of higher predicted IoU on its slice.
-
-    Between equal ones the object that came first keeps it.
-
-    Args:
-        shape: (I, J, K).
-        highest: the largest label that will be added.
-    """
-
-    def __init__(self, shape: Sequence[int], highest: int) -> None:
-        self.labels = np.zeros(shape, smallest_unsigned(highest))
-        self._best = np.zeros(shape, np.float32)
-        self._contested = np.zeros(shape, bool)
-
-    def add(self, segmentation: Segmentation, label: int) -> None:
-        """Add an object, or a part of one."""
-        for index, iou in segmentation.scores.items():
-            at = tuple(index if axis == segmentation.axis else slice(None) for axis in range(3))
-            mask, labels, best = segmentation.mask[at], self.labels[at], self._best[at]
-            taken = labels != 0
-            self._contested[at] |= mask & taken & (labels != label)
-            won = mask & (~taken | (iou > best))
-            labels[won], best[won] = label, iou
-
-    @property
-    def contested_voxels(self) -> int:
-        """Voxels that more than one object claimed."""
-        return int(self._contested.sum())
 
 
 class PromptInferer(Inferer):
