@@ -33,7 +33,7 @@ from bundle.families.family import BUNDLE_ROOT, FAMILIES_FOLDER, build_network, 
 from bundle.families.summary import summarise
 from bundle.files import write_text
 from bundle.layers import remember_settings, run_unless
-from bundle.networks.promptable_sam import PromptBatch
+from bundle.prompts.batch import PromptBatch
 
 # What differs from the family; with a builder of its own, the whole network. LiteMedSAM's variant has no stride in its
 # stem and SAM's plain neck.
@@ -148,12 +148,12 @@ def time_in_turns(networks: Mapping[str, torch.nn.Module]) -> dict[str, dict[str
     seconds = {name: {"encode_seconds": [], "decode_seconds": []} for name in networks}
     for turn in range(ROUNDS + 2):
         for name, network in networks.items():
-            side = network.image_size
-            image, box = torch.zeros(1, *network.input_shape), torch.tensor([[0.3, 0.3, 0.6, 0.6]]) * side
+            side = network.spec.input_shape[-1]
+            image, box = torch.zeros(1, *network.spec.input_shape), torch.tensor([[0.3, 0.3, 0.6, 0.6]]) * side
             started = time.perf_counter()
-            embedding = network.encode(image)
+            prepared = network.prepare(image)
             encoded = time.perf_counter()
-            network.decode(embedding, PromptBatch(boxes=box), multimask=False)
+            network.predict(prepared, PromptBatch(boxes=box), multimask=False)
             if turn >= 2:  # the first ones also allocate
                 seconds[name]["encode_seconds"].append(encoded - started)
                 seconds[name]["decode_seconds"].append(time.perf_counter() - encoded)

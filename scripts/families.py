@@ -24,7 +24,7 @@ import torch
 from bundle.data.grid import check_grid
 from bundle.data.synthetic.phantom import make_phantom
 from bundle.data.volume import Volume, read_label, read_volume
-from bundle.engines.cache import EmbeddingStore
+from bundle.engines.cache import PreparedCache
 from bundle.errors import explain_errors
 from bundle.evaluation.metrics import dice
 from bundle.families.family import BUNDLE_ROOT, Family, build_network, list_families, load_family
@@ -39,7 +39,7 @@ COLUMNS = {
     "parameters": ">11",
     "trainable": ">11",
     "input": ">5",
-    "grid": ">4",
+    "mask": ">4",
     "GMACs": ">7",
     "prompts": "<14",
     "licence": "<10",
@@ -89,7 +89,7 @@ def row(family: Family, example: RealSlice | None) -> str:
         f"{size.parameters:,}",
         f"{size.trainable:,}",
         size.image_size,
-        size.grid,
+        size.mask_size,
         f"{size.gmacs:.1f}",
         " ".join(family.prompts),
         checkpoint.get("licence", "-"),
@@ -141,10 +141,10 @@ def run(family: Family, example: RealSlice, *, here: bool) -> tuple[str, str]:
         placement = family.contract.placement(*picture.shape[:2], spacing)
         image = family.contract.to_input(picture, intensity, placement)
         with torch.inference_mode():
-            classes = network(image.reshape(1, *network.input_shape)).argmax(1)
+            classes = network(image.reshape(1, *network.spec.input_shape)).argmax(1)
         answer = f"{len(classes.unique())} classes on {tuple(classes.shape[-2:])}"
     else:
-        predictor = SlicePredictor(network, family.contract, store=EmbeddingStore())
+        predictor = SlicePredictor(network, family.contract, store=PreparedCache())
         view = SliceView(picture, intensity, spacing)
         mask = predictor.predict(view, SlicePrompt(box=tight_box(example.mask))).mask
         answer = f"DSC {dice(mask, example.mask):.3f}" if here else f"{int(mask.sum())} pixels"

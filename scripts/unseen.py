@@ -17,7 +17,7 @@ from pathlib import Path
 import numpy as np
 
 from bundle.data.labelled_slices import read_pool
-from bundle.engines.cache import EmbeddingStore
+from bundle.engines.cache import PreparedCache
 from bundle.errors import explain_errors
 from bundle.evaluation.records import Records, last_steps
 from bundle.evaluation.study import SliceStudy
@@ -48,7 +48,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     options = _options(argv)
     family = load_family(options.family)
     models = {
-        name: SlicePredictor(build_network(family, checkpoint=path), family.contract, store=EmbeddingStore())
+        name: SlicePredictor(build_network(family, checkpoint=path), family.contract, store=PreparedCache())
         for name, path in options.models
     }
     rows = []

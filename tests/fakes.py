@@ -6,9 +6,9 @@ import numpy as np
 import torch
 from scipy import ndimage
 from torch import Tensor, nn
-from torch.nn.functional import pixel_shuffle, pixel_unshuffle
 
-from bundle.networks.promptable_sam import MaskPrediction, PromptBatch
+from bundle.networks.interface import MaskPrediction, ModelSpec, Prepared
+from bundle.prompts.batch import PromptBatch
 from bundle.transforms.contract import Contract
 
 VIEW = {
@@ -33,10 +33,10 @@ def bright_contract(size: int = 64) -> Contract:
 
 
 class BrightRegionSam(nn.Module):
-    """Same doors as PromptableSam. The embedding is the picture itself; an object is what is brighter than one half,
-    connected to a foreground point or inside the box, without the components of background points."""
+    """Same doors as PromptableNetwork. What it prepares is the picture itself; an object is what is brighter than one
+    half, connected to a foreground point or inside the box, without the components of background points."""
 
-    image_size, grid_size = 64, 16
+    spec = ModelSpec(input_shape=(3, 64, 64), mask_size=64)
 
     def __init__(self) -> None:
         super().__init__()
@@ -44,13 +44,12 @@ class BrightRegionSam(nn.Module):
         self.encoded = 0
         self.masks_seen: list[bool] = []
 
-    def encode(self, images: Tensor) -> Tensor:
+    def prepare(self, images: Tensor) -> Prepared:
         self.encoded += len(images)
-        return pixel_unshuffle(images[:, :1], 4)
+        return Prepared({"picture": images[:, 0]})
 
-    def decode(self, embeddings: Tensor, prompts: PromptBatch, *, multimask: bool = True) -> MaskPrediction:
-        index = prompts.image_index if prompts.image_index is not None else torch.zeros(len(prompts), dtype=torch.long)
-        pictures = pixel_shuffle(embeddings, 4)[index, 0]
+    def predict(self, prepared: Prepared, prompts: PromptBatch, *, multimask: bool = True) -> MaskPrediction:
+        pictures = prepared.of_objects(prompts).tensors["picture"]
         self.masks_seen.append(prompts.masks is not None)
         logits = torch.stack([self._segment(picture, prompts, row) for row, picture in enumerate(pictures)])
         return MaskPrediction(logits[:, None], torch.full((len(logits), 1), 0.9))

@@ -9,7 +9,8 @@ import torch
 from training_room import CONTRACT, SIZE, make_pool
 
 from bundle.families.builders import prompted_unet
-from bundle.networks.promptable_sam import MaskPrediction, PromptBatch
+from bundle.networks.interface import MaskPrediction, Prepared
+from bundle.prompts.batch import PromptBatch
 from bundle.prompts.simulation_batched import tight_boxes
 from bundle.training.batched.augmentation import BatchRandom
 from bundle.training.batched.objective import PackedObjective
@@ -136,12 +137,12 @@ class Recorder:
     def __init__(self) -> None:
         self.asked: list[PromptBatch] = []
 
-    def encode(self, images: torch.Tensor) -> torch.Tensor:
-        return images
+    def prepare(self, images: torch.Tensor) -> Prepared:
+        return Prepared({"image": images})
 
-    def decode_all(self, embeddings, prompts, *, predict=None) -> MaskPrediction:
+    def predict_all(self, prepared, prompts, *, run=None) -> MaskPrediction:
         self.asked.append(prompts)
-        return answers(*[torch.zeros(len(embeddings), SIZE, SIZE)] * 4)
+        return answers(*[torch.zeros(len(prepared), SIZE, SIZE)] * 4)
 
 
 def ask_recorder(batch, draws: range, **options) -> list[PromptBatch]:

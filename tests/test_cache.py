@@ -8,22 +8,29 @@ from pathlib import Path
 import torch
 from torch import nn
 
-from bundle.engines.cache import EmbeddingStore, network_identity
+from bundle.engines.cache import PreparedCache, network_identity
+from bundle.networks.interface import Prepared
+
+ON_DISK = 1024 + 88  # bytes of an entry: its numbers and the header of safetensors
 
 
-def entry(value: float, cells: int = 16) -> torch.Tensor:
-    return torch.full((1, 1, cells, cells), float(value))  # 4 bytes a cell
+def entry(value: float, cells: int = 16) -> Prepared:
+    return Prepared({"embedding": torch.full((1, 1, cells, cells), float(value))})  # 4 bytes a cell
+
+
+def value_of(prepared: Prepared) -> float:
+    return float(prepared.tensors["embedding"].mean())
 
 
 def test_what_is_known_is_not_computed_again():
-    store = EmbeddingStore()
+    store = PreparedCache()
     _, first = store.get("a", lambda: entry(1))
     found, second = store.get("a", lambda: entry(2))
-    assert (first, second, store.computed) == (True, False, 1) and found.mean() == 1
+    assert (first, second, store.computed) == (True, False, 1) and value_of(found) == 1
 
 
 def test_the_memory_budget_drops_the_least_recently_used():
-    store = EmbeddingStore(memory_bytes=2 * 1024)
+    store = PreparedCache(memory_bytes=2 * 1024)
     for key in "ab":
         store.get(key, lambda: entry(0))
     store.get("a", lambda: entry(0))
@@ -32,16 +39,16 @@ def test_the_memory_budget_drops_the_least_recently_used():
 
 
 def test_an_entry_larger_than_the_budget_is_answered_but_not_kept():
-    store = EmbeddingStore(memory_bytes=100)
-    assert store.get("a", lambda: entry(3))[0].mean() == 3
+    store = PreparedCache(memory_bytes=100)
+    assert value_of(store.get("a", lambda: entry(3))[0]) == 3
     assert store.get("a", lambda: entry(3))[1]
 
 
 def test_another_server_finds_entries_on_disk(tmp_path):
-    EmbeddingStore(folder=tmp_path).get("a", lambda: entry(5))
-    found, computed = EmbeddingStore(folder=tmp_path).get("a", lambda: entry(6))
-    assert not computed and torch.equal(found, entry(5))
-    assert [path.name for path in tmp_path.iterdir()] == ["a.npy"]
+    PreparedCache(folder=tmp_path).get("a", lambda: entry(5))
+    found, computed = PreparedCache(folder=tmp_path).get("a", lambda: entry(6))
+    assert not computed and value_of(found) == 5
+    assert [path.name for path in tmp_path.iterdir()] == ["a.safetensors"]
 
 
 def bytes_in(folder) -> int:
@@ -51,8 +58,8 @@ def bytes_in(folder) -> int:
 def test_the_disk_budget_is_kept_without_looking_at_every_file_at_every_write(tmp_path, monkeypatch):
     looks, glob = [], Path.glob
     monkeypatch.setattr(Path, "glob", lambda folder, pattern: looks.append(folder) or glob(folder, pattern))
-    budget = 50 * 1152  # an entry is 1024 bytes and numpy's header
-    store = EmbeddingStore(folder=tmp_path, disk_bytes=budget, memory_bytes=0)
+    budget = 50 * ON_DISK  # of entries
+    store = PreparedCache(folder=tmp_path, disk_bytes=budget, memory_bytes=0)
     for n in range(120):
         store.get(f"{n:03d}", lambda: entry(0))
         assert bytes_in(tmp_path) <= budget
@@ -61,24 +68,40 @@ def test_the_disk_budget_is_kept_without_looking_at_every_file_at_every_write(tm
 
 
 def test_entries_of_another_server_count_in_the_disk_budget(tmp_path):
-    one, other = (EmbeddingStore(folder=tmp_path, disk_bytes=10 * 1152, memory_bytes=0) for _ in range(2))
+    one, other = (PreparedCache(folder=tmp_path, disk_bytes=10 * ON_DISK, memory_bytes=0) for _ in range(2))
     for n in range(10):
         one.get(f"a{n}", lambda: entry(0))
         other.get(f"b{n}", lambda: entry(0))
-    assert bytes_in(tmp_path) <= (10 + 1) * 1152  # two servers write a tenth each before they look again
+    assert bytes_in(tmp_path) <= (10 + 1) * ON_DISK  # two servers write a tenth each before they look again
 
 
 def test_many_threads_agree():
-    store, found = EmbeddingStore(), []
+    store, found = PreparedCache(), []
     threads = [threading.Thread(target=lambda: found.append(store.get("a", lambda: entry(7))[0])) for _ in range(8)]
     for thread in threads:
         thread.start()
     for thread in threads:
         thread.join()
-    assert len(found) == 8 and all(torch.equal(embedding, entry(7)) for embedding in found)
+    assert len(found) == 8 and all(value_of(prepared) == 7 for prepared in found)
 
 
 def test_networks_with_other_weights_have_another_identity():
     torch.manual_seed(0)
     one, other = nn.Linear(3, 3), nn.Linear(3, 3)
     assert network_identity(one) == network_identity(one) != network_identity(other)
+
+
+def test_several_tensors_come_back_by_their_names(tmp_path):
+    levels = Prepared({"embedding": torch.ones(1, 4, 2, 2), "fine2": torch.zeros(1, 2, 4, 4)})
+    PreparedCache(folder=tmp_path).get("a", lambda: levels)
+    found, _ = PreparedCache(folder=tmp_path).get("a", lambda: entry(0))
+    assert {name: tensor.shape for name, tensor in found.tensors.items()} == {
+        name: tensor.shape for name, tensor in levels.tensors.items()
+    }
+
+
+def test_a_damaged_entry_is_computed_again(tmp_path):
+    (tmp_path / "a.safetensors").write_bytes(b"cut off")
+    found, computed = PreparedCache(folder=tmp_path).get("a", lambda: entry(7))
+    assert computed and value_of(found) == 7
+    assert not PreparedCache(folder=tmp_path).get("a", lambda: entry(8))[1]

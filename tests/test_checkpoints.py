@@ -12,7 +12,7 @@ from ignite.engine import Engine
 from safetensors.torch import save_file
 
 from bundle.families import family as families
-from bundle.families.builders import VIT_VARIANTS, sam_tiny_vit, sam_vit, semantic_sam
+from bundle.families.builders import sam_tiny_vit, sam_vit, semantic_sam
 from bundle.families.checkpoints import (
     CheckpointError,
     initialise_from,
@@ -22,6 +22,7 @@ from bundle.families.checkpoints import (
 )
 from bundle.families.family import Family, FamilyError, build_network, family_of_checkpoint, load_family
 from bundle.families.key_maps import to_bundle_layout, to_official_layout
+from bundle.networks.vit import VIT_VARIANTS
 from bundle.training.handlers import RunState, averaged
 from bundle.training.samples import DrawNumbers
 from bundle.training.start import with_automatic_decoder

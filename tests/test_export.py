@@ -10,18 +10,22 @@ from fixtures.parity.cases import fill_with_seeded_weights
 from segment_anything.modeling import ImageEncoderViT
 
 from bundle.families import export
-from bundle.families.builders import VIT_VARIANTS, prompted_unet, sam_tiny_vit, sam_vit
+from bundle.families.builders import prompted_unet, sam_tiny_vit, sam_vit
 from bundle.families.checkpoints import CheckpointError, open_checkpoint
 from bundle.families.export import export_official, export_onnx, export_torchscript
-from bundle.networks.promptable_sam import PromptableSam, PromptBatch
+from bundle.networks.interface import PromptableNetwork
+from bundle.networks.promptable_sam import PromptableSam
+from bundle.networks.prompted_unet import PromptedUNet
 from bundle.networks.tuning.lora import merge_lora
+from bundle.networks.vit import VIT_VARIANTS
+from bundle.prompts.batch import PromptBatch
 
 SIZE = 64
 LORA = [{"kind": "lora", "part": "encoder"}, {"kind": "lora", "part": "decoder"}]
 
 
-def tiny() -> PromptableSam:
-    return sam_tiny_vit(image_size=SIZE, grid=8, neck="pyramid", window_sizes=(8, 4, 4), raster_prompts=True)
+def tiny(*, fine: bool = False) -> PromptableSam:
+    return sam_tiny_vit(image_size=SIZE, grid=8, neck="pyramid", window_sizes=(8, 4, 4), raster_prompts=True, fine=fine)
 
 
 def vit(tuning=()) -> PromptableSam:
@@ -31,15 +35,20 @@ def vit(tuning=()) -> PromptableSam:
         return sam_vit(image_size=SIZE, tuning=tuning)
 
 
-def unet(tuning=()) -> PromptableSam:
+def unet(tuning=()) -> PromptedUNet:
     return prompted_unet(image_size=SIZE, widths=(8, 16, 16), depths=(1, 1, 1), tuning=tuning)
 
 
-NETWORKS = {"tiny_vit": tiny, "vit_with_lora": lambda: vit(LORA), "unet_with_lora": lambda: unet(LORA)}
+NETWORKS = {
+    "tiny_vit": tiny,
+    "fine_tiny_vit": lambda: tiny(fine=True),
+    "vit_with_lora": lambda: vit(LORA),
+    "unet_with_lora": lambda: unet(LORA),
+}
 
 
 @pytest.fixture(scope="module", params=NETWORKS.values(), ids=NETWORKS)
-def network(request) -> PromptableSam:
+def network(request) -> PromptableNetwork:
     network = request.param().eval()
     fill_with_seeded_weights(network)
     return network
@@ -47,65 +56,73 @@ def network(request) -> PromptableSam:
 
 @pytest.fixture(scope="module")
 def torchscript(network, tmp_path_factory):
-    encoder, decoder = export_torchscript(network, tmp_path_factory.mktemp("ts"))
-    return torch.jit.load(encoder), torch.jit.load(decoder)
+    return {path.stem: torch.jit.load(path) for path in export_torchscript(network, tmp_path_factory.mktemp("ts"))}
 
 
 @pytest.fixture(scope="module")
 def onnx(network, tmp_path_factory):
-    return [
-        onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
+    return {
+        path.stem: onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
         for path in export_onnx(network, tmp_path_factory.mktemp("onnx"))
-    ]
+    }
 
 
 def images(count: int) -> torch.Tensor:
     return torch.randn(count, 3, SIZE, SIZE, generator=torch.Generator().manual_seed(count))
 
 
-def question(network: PromptableSam, objects: int, points: int, *, masks: bool) -> PromptBatch:
+def question(network: PromptableNetwork, objects: int, points: int, *, masks: bool) -> PromptBatch:
     """A box and some points for each object, in two images."""
     generator = torch.Generator().manual_seed(objects)
-    grid = 4 * network.grid_size
+    size = network.spec.mask_size
     return PromptBatch(
         points=SIZE * torch.rand(objects, points, 2, generator=generator),
         point_labels=torch.randint(-1, 2, (objects, points), generator=generator),
         boxes=SIZE * torch.rand(objects, 4, generator=generator).sort(dim=1).values,
-        masks=torch.randn(objects, 1, grid, grid, generator=generator) if masks else None,
+        masks=torch.randn(objects, 1, size, size, generator=generator) if masks else None,
         image_index=torch.arange(objects) % 2,
     )
 
 
-def graph_inputs(network: PromptableSam, embeddings: torch.Tensor, prompts: PromptBatch) -> dict[str, torch.Tensor]:
+def graph_inputs(network: PromptableNetwork, prompts: PromptBatch) -> dict[str, torch.Tensor]:
     coords, labels = prompts.tokens()
-    grid = 4 * network.grid_size
-    masks = prompts.masks if prompts.masks is not None else torch.full((len(prompts), 1, grid, grid), torch.nan)
-    index = prompts.image_index
-    return dict(embeddings=embeddings, image_index=index, coords=coords, labels=labels.long(), masks=masks)
+    size = network.spec.mask_size
+    masks = prompts.masks if prompts.masks is not None else torch.full((len(prompts), 1, size, size), torch.nan)
+    return dict(image_index=prompts.image_index, coords=coords, labels=labels.long(), masks=masks)
 
 
 @torch.no_grad()
-def test_torchscript_encodes_any_number_of_images(network, torchscript):
-    torch.testing.assert_close(torchscript[0](images(3)), network.encode(images(3)), atol=1e-4, rtol=1e-4)
+def test_an_encoder_is_exported_where_what_it_gives_is_kept(network, torchscript, onnx):
+    expected = {"encoder", "decoder"} if network.spec.keeps_prepared else {"network"}
+    assert set(torchscript) == set(onnx) == expected
 
 
 @torch.no_grad()
-def test_onnx_encodes_any_number_of_images(network, onnx):
-    answer = onnx[0].run(None, {"images": images(3).numpy()})[0]
-    np.testing.assert_allclose(answer, network.encode(images(3)).numpy(), atol=1e-4, rtol=1e-3)
+def test_exported_encoders_take_any_number_of_images(network, torchscript, onnx):
+    prepared = network.prepare(images(3)).tensors
+    answers = torchscript["encoder"](images(3)) if "encoder" in torchscript else (images(3),)
+    for answer, expected in zip(answers, prepared.values(), strict=True):
+        torch.testing.assert_close(answer, expected, atol=1e-4, rtol=1e-4)
+    if "encoder" in onnx:
+        answers = onnx["encoder"].run(list(prepared), {"images": images(3).numpy()})
+    for answer, expected in zip(answers, prepared.values(), strict=True):
+        np.testing.assert_allclose(answer, expected.numpy(), atol=1e-4, rtol=1e-3)
 
 
 @pytest.mark.parametrize(("objects", "points", "masks"), [(2, 1, False), (5, 7, True)])
 @torch.no_grad()
-def test_both_decode_any_number_of_objects_and_points(network, torchscript, onnx, objects, points, masks):
-    embeddings = network.encode(images(2))
+def test_both_answer_any_number_of_objects_and_points(network, torchscript, onnx, objects, points, masks):
+    prepared = network.prepare(images(2))
     prompts = question(network, objects, points, masks=masks)
-    expected = network.decode_all(embeddings, prompts)
-    inputs = graph_inputs(network, embeddings, prompts)
-    logits, iou = torchscript[1](**inputs)
+    expected = network.predict_all(prepared, prompts)
+    inputs = graph_inputs(network, prompts)
+    graph = torchscript.get("decoder") or torchscript["network"]
+    logits, iou = graph(tuple(prepared.tensors.values()), **inputs)
     torch.testing.assert_close(logits, expected.logits, atol=1e-4, rtol=1e-3)
     torch.testing.assert_close(iou, expected.iou, atol=1e-4, rtol=1e-3)
-    logits, iou = onnx[1].run(["logits", "iou"], {name: value.numpy() for name, value in inputs.items()})
+    graph = onnx.get("decoder") or onnx["network"]
+    given = {name: value.numpy() for name, value in {**prepared.tensors, **inputs}.items()}
+    logits, iou = graph.run(["logits", "iou"], given)
     np.testing.assert_allclose(logits, expected.logits.numpy(), atol=1e-4, rtol=1e-3)
     np.testing.assert_allclose(iou, expected.iou.numpy(), atol=1e-4, rtol=1e-3)
 

@@ -16,8 +16,7 @@ import torch
 from fixtures.parity.cases import CASES, input_hash, prepare, summarise
 
 from bundle.data.volume import read_label, read_volume
-from bundle.engines.cache import EmbeddingStore
-from bundle.families.builders import VIT_VARIANTS
+from bundle.engines.cache import PreparedCache
 from bundle.families.family import (
     FamilyError,
     build_network,
@@ -31,6 +30,7 @@ from bundle.families.key_maps import to_bundle_layout
 from bundle.families.summary import summarise as summarise_family
 from bundle.interactive.slice_model import SlicePredictor, SlicePrompt, SliceView
 from bundle.networks.tuning.peft import set_trainable
+from bundle.networks.vit import VIT_VARIANTS
 from bundle.prompts.simulation import tight_box
 from bundle.transforms.frames import SliceFrame
 
@@ -121,7 +121,7 @@ def test_a_family_answers_a_box_on_a_real_slice(liver, monkeypatch, name):
         monkeypatch.setitem(VIT_VARIANTS, variant, (64, 2, 4, (1,)))
     volume, frame, index, mask = liver
     family = load_family(name)
-    predictor = SlicePredictor(build_network(family, random=True), family.contract, store=EmbeddingStore())
+    predictor = SlicePredictor(build_network(family, random=True), family.contract, store=PreparedCache())
     intensity = family.contract.intensity(volume.array, volume.modality)
     view = SliceView(frame.extract(volume.array, index), intensity, frame.pixel_spacing(volume.spacing))
     answer = predictor.predict(view, SlicePrompt(box=tight_box(mask)))
@@ -139,7 +139,7 @@ def test_an_automatic_family_labels_a_real_slice(liver, monkeypatch, name):
     picture, placement = frame.extract(volume.array, index), contract.placement(*mask.shape)
     image = contract.to_input(picture, contract.intensity(volume.array, volume.modality), placement)
     network = build_network(name, random=True, options={"image_size": 128})
-    logits = network(image.reshape(1, *network.input_shape))
+    logits = network(image.reshape(1, *network.spec.input_shape))
     assert logits.shape[:2] == (1, 2)
     assert logits.shape[-2:] == (128, 128)
     assert logits.isfinite().all()

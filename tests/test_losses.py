@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from bundle.networks.promptable_sam import MaskPrediction
+from bundle.networks.interface import MaskPrediction
 from bundle.training.losses import PromptLoss, SemanticLoss, merge_unannotated, true_iou
 
 TRUTH = torch.zeros(1, 16, 16, dtype=torch.bool)

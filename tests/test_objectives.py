@@ -10,7 +10,8 @@ import torch
 from training_room import GRID, SIZE, make_batch, make_network
 from training_room import one_thread as one_thread
 
-from bundle.networks.promptable_sam import MaskPrediction, PromptBatch
+from bundle.networks.interface import MaskPrediction, Prepared
+from bundle.prompts.batch import PromptBatch
 from bundle.prompts.simulation import tight_box
 from bundle.training.losses import PromptLoss, SemanticLoss
 from bundle.training.masked import MaskedAutoencoding, Reconstruction
@@ -31,10 +32,10 @@ class Recorder(torch.nn.Module):
         self.asked: list[PromptBatch] = []
         self.multimask: list[bool] = []
 
-    def encode(self, images):
-        return images.new_zeros(len(images), 256, GRID, GRID) + self.scale
+    def prepare(self, images):
+        return Prepared({"embedding": images.new_zeros(len(images), 256, GRID, GRID) + self.scale})
 
-    def decode(self, embeddings, prompts, *, multimask=None):
+    def predict(self, prepared, prompts, *, multimask=None):
         assert multimask is None, "which masks answer is the network's to say, in training as in use"
         self.asked.append(prompts)
         self.multimask.append(prompts.ambiguous)
@@ -161,8 +162,8 @@ def test_any_candidate_of_an_ambiguous_start_may_be_corrected():
     """The mask that comes back with the correction says which candidate it was: candidate k answers -1 - k."""
 
     class Numbered(Recorder):
-        def decode(self, embeddings, prompts):
-            answer = super().decode(embeddings, prompts)
+        def predict(self, prepared, prompts):
+            answer = super().predict(prepared, prompts)
             numbers = torch.arange(answer.iou.shape[1]).float()
             return MaskPrediction(answer.logits - numbers[:, None, None], answer.iou * 0 - numbers)
 

@@ -137,7 +137,7 @@ def test_it_is_exported(mine, expected, export, tmp_path, capsys):
     assert capsys.readouterr().out.split() == [str(tmp_path / "encoder.ts"), str(tmp_path / "decoder.ts")]
     network, decoder = expected["lora"], torch.jit.load(tmp_path / "decoder.ts")
     inputs = {
-        "embeddings": network.encode(torch.randn(1, 3, SIZE, SIZE)),
+        "embeddings": network.prepare(torch.randn(1, 3, SIZE, SIZE)),
         "image_index": torch.tensor([0]),
         "coords": torch.tensor([[[8.0, 33.0], [40.0, 42.0]]]),
         "labels": torch.tensor([[2, 3]]),

@@ -9,13 +9,15 @@ import pytest
 import torch
 from torch import nn
 
-from bundle.families.builders import VIT_VARIANTS, prompted_unet, sam_tiny_vit, sam_vit
+from bundle.errors import TuningError
+from bundle.families.builders import prompted_unet, sam_tiny_vit, sam_vit
 from bundle.families.family import load_family, structure_of
-from bundle.networks.promptable_sam import PromptableSam, PromptBatch
+from bundle.networks.promptable_sam import PromptableSam
 from bundle.networks.tuning.adapters import ConvAdapter
 from bundle.networks.tuning.lora import lora_merged, merge_lora, unmerge_lora
 from bundle.networks.tuning.peft import set_trainable, tuning_names
-from bundle.networks.tuning.targets import TuningError
+from bundle.networks.vit import VIT_VARIANTS
+from bundle.prompts.batch import PromptBatch
 
 IMAGE = torch.randn(1, 3, 64, 64, generator=torch.Generator().manual_seed(0))
 BOX = PromptBatch(boxes=torch.tensor([[5.0, 5.0, 40.0, 50.0]]))
@@ -89,7 +91,7 @@ def test_gradients_reach_exactly_the_tuning(tuning, kind):
     stir_lora(network)
     names = tuning_names(network)
     set_trainable(network, names)
-    network.decode(network.encode(IMAGE), BOX).logits.square().sum().backward()
+    network.predict(network.prepare(IMAGE), BOX).logits.square().sum().backward()
     assert sorted(name for name, p in network.named_parameters() if p.grad is not None) == sorted(names)
 
 

@@ -15,14 +15,17 @@ from segment_anything.modeling import PromptEncoder as SamPromptEncoder
 from torch import Tensor
 from torch.nn.functional import interpolate
 
-from bundle.engines.cache import EmbeddingStore
+from bundle.engines.cache import PreparedCache
 from bundle.errors import PromptError
-from bundle.families.builders import VIT_VARIANTS, prompted_unet, sam_tiny_vit, sam_vit
+from bundle.families.builders import prompted_unet, sam_tiny_vit, sam_vit
 from bundle.families.checkpoints import CheckpointError
 from bundle.families.export import as_segment_anything
 from bundle.families.family import build_network, load_family
 from bundle.interactive.slice_model import SlicePredictor, SlicePrompt, SliceView
-from bundle.networks.promptable_sam import MaskPrediction, PromptableSam, PromptBatch
+from bundle.networks.interface import MaskPrediction, Prepared
+from bundle.networks.promptable_sam import PromptableSam
+from bundle.networks.vit import VIT_VARIANTS
+from bundle.prompts.batch import PromptBatch
 from bundle.transforms.contract import Contract
 
 NAN = float("nan")
@@ -75,6 +78,14 @@ def embeddings() -> Tensor:
     return torch.randn(3, 256, GRID, GRID, generator=torch.Generator().manual_seed(1))
 
 
+def prepared(embeddings: Tensor) -> Prepared:
+    return Prepared({"embedding": embeddings})
+
+
+def first(embeddings: Tensor) -> Prepared:
+    return prepared(embeddings[:1])
+
+
 def upstream_decode(sam: Sam, embedding: Tensor, points=None, boxes=None, masks=None, multimask=True):
     """What SamPredictor.predict_torch does between the prompts and the low-resolution logits."""
     sparse, dense = sam.prompt_encoder(points=points, boxes=boxes, masks=masks)
@@ -125,7 +136,7 @@ def test_decode_equals_segment_anything(ours, upstream, embeddings, kinds, multi
     prompts = PromptBatch(
         *(given["points"] or (None, None)), given["boxes"], given["masks"], torch.zeros(2, dtype=torch.long)
     )
-    answer = ours.decode(embeddings, prompts, multimask=multimask)
+    answer = ours.predict(prepared(embeddings), prompts, multimask=multimask)
     torch.testing.assert_close(answer.logits, expected[0], atol=1e-5, rtol=0)
     torch.testing.assert_close(answer.iou, expected[1], atol=1e-5, rtol=0)
 
@@ -133,7 +144,9 @@ def test_decode_equals_segment_anything(ours, upstream, embeddings, kinds, multi
 @torch.no_grad()
 def test_encode_equals_segment_anything(ours, upstream):
     images = torch.randn(2, 3, SIZE, SIZE)
-    torch.testing.assert_close(ours.encode(images), upstream.image_encoder(images), atol=1e-5, rtol=0)
+    torch.testing.assert_close(
+        ours.prepare(images).tensors["embedding"], upstream.image_encoder(images), atol=1e-5, rtol=0
+    )
 
 
 def contract_of_sam(size: int) -> Contract:
@@ -142,14 +155,14 @@ def contract_of_sam(size: int) -> Contract:
 
 def check_against_predictor(network: PromptableSam, sam: Sam, picture: np.ndarray) -> None:
     """Compare from the uint8 picture to the logits: our contract and network, and SamPredictor."""
-    size, grid = network.image_size, network.grid_size
+    size, grid = network.spec.input_shape[-1], network.grid_size
     contract = contract_of_sam(size)
     placement = contract.placement(*picture.shape[:2])
     image = contract.to_input(picture, contract.intensity(picture, "windowed"), placement)
     predictor = SamPredictor(sam)
     predictor.set_image(picture)
-    embedding = network.encode(image[None])
-    torch.testing.assert_close(embedding, predictor.features, atol=1e-5, rtol=0)
+    embedded = network.prepare(image[None])
+    torch.testing.assert_close(embedded.tensors["embedding"], predictor.features, atol=1e-5, rtol=0)
     box, point = np.array([[3.0, 4.0, 30.0, 25.0]]), np.array([[[20.0, 10.0], [5.0, 30.0]]])
     square_box = torch.from_numpy(predictor.transform.apply_boxes(box, picture.shape[:2])).float()
     square_point = torch.from_numpy(predictor.transform.apply_coords(point, picture.shape[:2])).float()
@@ -158,7 +171,7 @@ def check_against_predictor(network: PromptableSam, sam: Sam, picture: np.ndarra
         theirs = {"point_coords": given.get("points"), "mask_input": given.get("masks"), "boxes": given.get("boxes")}
         theirs["point_labels"] = labels if "points" in given else None
         _, iou, logits = predictor.predict_torch(**theirs, multimask_output=True)
-        answer = network.decode(embedding, PromptBatch(**given, point_labels=theirs["point_labels"]), multimask=True)
+        answer = network.predict(embedded, PromptBatch(**given, point_labels=theirs["point_labels"]), multimask=True)
         torch.testing.assert_close(answer.logits, logits, atol=1e-5, rtol=0)
         torch.testing.assert_close(answer.iou, iou, atol=1e-5, rtol=0)
 
@@ -176,7 +189,7 @@ def test_a_box_of_the_picture_gives_the_logits_and_mask_of_segment_anythings_pre
     theirs.set_image(picture)
     masks, iou, logits = theirs.predict(box=box, multimask_output=False)
     contract = contract_of_sam(SIZE)
-    mine = SlicePredictor(ours, contract, store=EmbeddingStore())
+    mine = SlicePredictor(ours, contract, store=PreparedCache())
     answer = mine.predict(SliceView(picture, contract.intensity(picture, "windowed")), SlicePrompt(box=box))
     np.testing.assert_allclose(answer.logits.numpy(), logits[0], atol=1e-5)
     assert answer.iou == pytest.approx(float(iou[0]), abs=1e-5)
@@ -218,9 +231,9 @@ def test_everything_mode_is_refused_where_its_preprocessing_would_be_wrong(ours)
 def test_objects_of_several_images_answer_as_if_asked_alone(ours, embeddings):
     points, labels = some_points(3)
     index = torch.tensor([2, 0, 2])
-    together = ours.decode(embeddings, PromptBatch(points, labels, image_index=index))
+    together = ours.predict(prepared(embeddings), PromptBatch(points, labels, image_index=index))
     for i, image in enumerate(index):
-        alone = ours.decode(embeddings[image : image + 1], PromptBatch(points[i : i + 1], labels[i : i + 1]))
+        alone = ours.predict(prepared(embeddings[image : image + 1]), PromptBatch(points[i : i + 1], labels[i : i + 1]))
         torch.testing.assert_close(together.logits[i], alone.logits[0], atol=1e-5, rtol=0)
 
 
@@ -228,10 +241,10 @@ def test_objects_of_several_images_answer_as_if_asked_alone(ours, embeddings):
 def test_a_missing_box_is_two_padding_tokens(ours, embeddings):
     points, labels = some_points()
     boxes = torch.stack([BOXES[0], torch.full((4,), NAN)])
-    mixed = ours.decode_all(embeddings[:1], PromptBatch(points, labels, boxes))
+    mixed = ours.predict_all(first(embeddings), PromptBatch(points, labels, boxes))
     padded_points = torch.cat([points, torch.zeros(2, 1, 2)], dim=1)  # with SAM's own padding token that makes two
     labels = torch.cat([labels, -torch.ones(2, 1)], dim=1)
-    padded = ours.decode_all(embeddings[:1], PromptBatch(padded_points, labels))
+    padded = ours.predict_all(first(embeddings), PromptBatch(padded_points, labels))
     torch.testing.assert_close(mixed.logits[1], padded.logits[1], atol=1e-5, rtol=0)
 
 
@@ -239,14 +252,14 @@ def test_a_missing_box_is_two_padding_tokens(ours, embeddings):
 def test_a_missing_mask_is_the_no_mask_embedding(ours, embeddings):
     masks = some_masks()
     masks[1] = NAN
-    mixed = ours.decode_all(embeddings[:1], PromptBatch(boxes=BOXES, masks=masks))
-    without = ours.decode_all(embeddings[:1], PromptBatch(boxes=BOXES))
+    mixed = ours.predict_all(first(embeddings), PromptBatch(boxes=BOXES, masks=masks))
+    without = ours.predict_all(first(embeddings), PromptBatch(boxes=BOXES))
     torch.testing.assert_close(mixed.logits[1], without.logits[1], atol=1e-5, rtol=0)
     assert not torch.allclose(mixed.logits[0], without.logits[0])
 
 
 def test_no_prompt_at_all_gives_one_object(ours, embeddings):
-    assert ours.decode(embeddings[:1], PromptBatch()).logits.shape == (1, 1, 4 * GRID, 4 * GRID)
+    assert ours.predict(first(embeddings), PromptBatch()).logits.shape == (1, 1, 4 * GRID, 4 * GRID)
 
 
 def test_missing_prompts_leave_all_gradients_finite(ours, embeddings):
@@ -254,7 +267,7 @@ def test_missing_prompts_leave_all_gradients_finite(ours, embeddings):
     masks[0] = NAN
     boxes = torch.stack([torch.full((4,), NAN), BOXES[1]])
     ours.zero_grad()
-    ours.decode_all(embeddings[:1], PromptBatch(*some_points(), boxes, masks)).logits.sum().backward()
+    ours.predict_all(first(embeddings), PromptBatch(*some_points(), boxes, masks)).logits.sum().backward()
     gradients = [p.grad for p in (*ours.prompt_encoder.parameters(), *ours.mask_decoder.parameters())]
     assert all(gradient is None or gradient.isfinite().all() for gradient in gradients)
 
@@ -290,21 +303,21 @@ def mixtures() -> dict[str, PromptBatch]:
 def test_objects_that_would_change_each_others_answers_do_not_share_a_batch(ours, embeddings, what):
     prompts = mixtures()[what]
     with pytest.raises(PromptError, match="ask those that differ in batches of their own"):
-        ours.decode(embeddings[:1], prompts)
-    trained = copy.deepcopy(ours).train().decode(embeddings[:1], prompts, multimask=True)
-    assert torch.equal(trained.logits, ours.decode_all(embeddings[:1], prompts).logits[:, 1:])  # as SAM trains
+        ours.predict(first(embeddings), prompts)
+    trained = copy.deepcopy(ours).train().predict(first(embeddings), prompts, multimask=True)
+    assert torch.equal(trained.logits, ours.predict_all(first(embeddings), prompts).logits[:, 1:])  # as SAM trains
 
 
 @pytest.mark.parametrize("what", mixtures())
 @torch.no_grad()
 def test_a_network_that_draws_its_prompts_mixes_them_without_a_difference(what):
     unet = prompted_unet(image_size=SIZE, widths=(8, 16, 16), depths=(1, 1, 1)).eval()
-    image, prompts = unet.encode(torch.randn(1, 3, SIZE, SIZE)), mixtures()[what]
+    image, prompts = unet.prepare(torch.randn(1, 3, SIZE, SIZE)), mixtures()[what]
     if prompts.masks is not None:
         prompts.masks = interpolate(prompts.masks, SIZE)
-    together = unet.decode(image, prompts, multimask=False)
+    together = unet.predict(image, prompts, multimask=False)
     with pytest.raises(PromptError, match="batches of their own"):
-        unet.decode(image, prompts)  # whether one of them is ambiguous cannot be said of all
+        unet.predict(image, prompts)  # whether one of them is ambiguous cannot be said of all
     for row in range(2):
         alone = PromptBatch(
             points=None if prompts.points is None else prompts.points[[row]][:, prompts.point_labels[row] >= 0],
@@ -314,7 +327,7 @@ def test_a_network_that_draws_its_prompts_mixes_them_without_a_difference(what):
             boxes=None if prompts.boxes is None or prompts.boxes[row].isnan().any() else prompts.boxes[[row]],
             masks=None if prompts.masks is None or prompts.masks[row].isnan().any() else prompts.masks[[row]],
         )
-        answer = unet.decode(image, alone, multimask=False)
+        answer = unet.predict(image, alone, multimask=False)
         torch.testing.assert_close(together.logits[row], answer.logits[0], atol=1e-5, rtol=1e-4)
 
 
@@ -326,11 +339,11 @@ def test_a_network_that_draws_its_prompts_mixes_them_without_a_difference(what):
 @torch.no_grad()
 def test_a_prompt_is_answered_with_the_masks_that_were_trained_for_it(ours, embeddings, candidates, expected):
     network = PromptableSam(ours.image_encoder, ours.prompt_encoder, ours.mask_decoder, candidates=candidates).eval()
-    answers = {kind: network.decode(embeddings[:1], prompts).logits.shape[1] for kind, prompts in KINDS.items()}
+    answers = {kind: network.predict(first(embeddings), prompts).logits.shape[1] for kind, prompts in KINDS.items()}
     assert answers == expected
     image = torch.randn(1, 3, SIZE, SIZE, generator=torch.Generator().manual_seed(5))
     whole = PromptBatch(boxes=torch.tensor([[0.0, 0.0, SIZE - 1.0, SIZE - 1.0]]))
-    logits, _ = network.decode(network.encode(image), whole).best()
+    logits, _ = network.predict(network.prepare(image), whole).best()
     expected = interpolate(logits, (SIZE, SIZE), mode="bilinear", align_corners=False)
     torch.testing.assert_close(network(image), expected)  # what MONAI's tools export
     traced = torch.jit.trace(network, image.expand(2, -1, -1, -1), check_trace=False)
@@ -373,24 +386,24 @@ def test_best_takes_the_mask_of_highest_predicted_iou():
 )
 def test_wrong_prompts_are_refused_by_name(ours, embeddings, prompts, message):
     with pytest.raises(ValueError, match=message):
-        ours.decode(embeddings, prompts)
+        ours.predict(prepared(embeddings), prompts)
 
 
 def test_an_image_of_another_size_is_refused(ours):
     with pytest.raises(ValueError, match="prepare them with the family's contract"):
-        ours.encode(torch.zeros(1, 3, 48, 64))
+        ours.prepare(torch.zeros(1, 3, 48, 64))
 
 
 @pytest.mark.parametrize(("size", "grid"), [(64, 4), (64, 8), (64, 16), (128, 16)])
 def test_tiny_vit_pyramid_embeds_at_every_grid(size, grid):
     network = sam_tiny_vit(image_size=size, grid=grid, neck="pyramid", window_sizes=(8, 16, 8)).eval()
-    assert network.encode(torch.zeros(1, 3, size, size)).shape == (1, 256, grid, grid)
+    assert network.prepare(torch.zeros(1, 3, size, size)).tensors["embedding"].shape == (1, 256, grid, grid)
 
 
 @pytest.mark.parametrize(("stem", "size"), [("strided", 128), ("pointwise", 32)])
 def test_tiny_vit_with_sams_neck_embeds_at_the_last_stage(stem, size):
     network = sam_tiny_vit(image_size=size, grid=8, stem=stem).eval()
-    assert network.encode(torch.zeros(1, 3, size, size)).shape == (1, 256, 8, 8)
+    assert network.prepare(torch.zeros(1, 3, size, size)).tensors["embedding"].shape == (1, 256, 8, 8)
 
 
 @pytest.mark.parametrize(
@@ -409,7 +422,7 @@ def test_sizes_that_cannot_work_are_refused(build, message):
 def test_all_masks_are_the_single_one_and_the_candidates(ours, embeddings):
     prompts = PromptBatch(boxes=torch.tensor([[10.0, 12.0, 60.0, 70.0]]))
     with torch.no_grad():
-        every = ours.decode_all(embeddings[:1], prompts)
-        single, candidates = (ours.decode(embeddings[:1], prompts, multimask=several) for several in (False, True))
+        every = ours.predict_all(first(embeddings), prompts)
+        single, candidates = (ours.predict(first(embeddings), prompts, multimask=several) for several in (False, True))
     assert torch.equal(every.logits, torch.cat([single.logits, candidates.logits], dim=1))
     assert torch.equal(every.iou, torch.cat([single.iou, candidates.iou], dim=1))

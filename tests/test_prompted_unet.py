@@ -6,15 +6,15 @@ import pytest
 import torch
 
 from bundle.families.builders import prompted_unet
-from bundle.networks.promptable_sam import PromptableSam, PromptBatch
-from bundle.networks.prompted_unet import FoldedPrompts
+from bundle.networks.prompted_unet import PromptedUNet, prompt_maps
+from bundle.prompts.batch import PromptBatch
 
 SIZE = 64
 BOX = torch.tensor([[10.0, 12.0, 40.0, 50.0]])
 
 
 @pytest.fixture(scope="module")
-def network() -> PromptableSam:
+def network() -> PromptedUNet:
     torch.manual_seed(0)
     return prompted_unet(image_size=SIZE, widths=(8, 16, 16), depths=(1, 1, 1)).eval()
 
@@ -27,22 +27,23 @@ def images() -> torch.Tensor:
 @torch.no_grad()
 def test_masks_have_the_size_of_the_image_and_one_answers_a_clear_prompt(network, images):
     prompts = PromptBatch(boxes=BOX.expand(3, -1), image_index=torch.tensor([0, 1, 1]))
-    clear, ambiguous = (network.decode(network.encode(images), prompts, multimask=m) for m in (False, True))
+    clear, ambiguous = (network.predict(network.prepare(images), prompts, multimask=m) for m in (False, True))
     assert clear.logits.shape == (3, 1, SIZE, SIZE) and clear.iou.shape == (3, 1)
     assert ambiguous.logits.shape == (3, 3, SIZE, SIZE) and ambiguous.iou.shape == (3, 3)
 
 
 @torch.no_grad()
 def test_an_object_is_answered_alike_alone_and_among_others(network, images):
-    embeddings = network.encode(images)
-    together = network.decode(embeddings, PromptBatch(boxes=BOX.expand(2, -1), image_index=torch.tensor([0, 1])))
-    alone = network.decode(embeddings[1:], PromptBatch(boxes=BOX))
+    together = network.predict(
+        network.prepare(images), PromptBatch(boxes=BOX.expand(2, -1), image_index=torch.tensor([0, 1]))
+    )
+    alone = network.predict(network.prepare(images[1:]), PromptBatch(boxes=BOX))
     torch.testing.assert_close(together.logits[1:], alone.logits, atol=1e-5, rtol=1e-4)
 
 
 @torch.no_grad()
 def test_every_kind_of_prompt_changes_the_answer(network, images):
-    embedding = network.encode(images[:1])
+    embedding = network.prepare(images[:1])
     point = {"points": torch.tensor([[[20.0, 20.0]]]), "point_labels": torch.tensor([[1]])}
     mask = torch.full((1, 1, SIZE, SIZE), -8.0)
     mask[..., 16:40, 16:40] = 8.0
@@ -54,27 +55,23 @@ def test_every_kind_of_prompt_changes_the_answer(network, images):
         PromptBatch(masks=mask),
         PromptBatch(),
     ]
-    answers = [network.decode(embedding, prompts, multimask=False).logits for prompts in asked]
+    answers = [network.predict(embedding, prompts, multimask=False).logits for prompts in asked]
     for i, one in enumerate(answers):
         assert not [j for j, other in enumerate(answers[:i]) if torch.allclose(one, other)]
 
 
 @torch.no_grad()
 def test_a_mask_of_nan_is_no_mask(network, images):
-    embedding, nothing = network.encode(images[:1]), torch.full((1, 1, SIZE, SIZE), torch.nan)
+    embedding, nothing = network.prepare(images[:1]), torch.full((1, 1, SIZE, SIZE), torch.nan)
     with_nan, without = (
-        network.decode(embedding, PromptBatch(boxes=BOX, masks=mask), multimask=False) for mask in (nothing, None)
+        network.predict(embedding, PromptBatch(boxes=BOX, masks=mask), multimask=False) for mask in (nothing, None)
     )
     torch.testing.assert_close(with_nan.logits, without.logits)
 
 
-def test_prompts_are_folded_as_the_image_is(network, images):
-    """A click and the pixel that it names land in the same channel block and cell."""
-    clicked = FoldedPrompts(SIZE).embed_dense(None, 1, (torch.tensor([[[21.0, 42.0]]]), torch.tensor([[1]])))
-    marked = torch.zeros(1, 3, SIZE, SIZE)
-    marked[0, 0, 42, 21] = 1
-    where = network.encode(marked)[0, :16].argmax()
-    assert clicked[0, :16].argmax() == where
+def test_a_click_is_drawn_on_the_pixel_that_it_names(images):
+    maps = prompt_maps((torch.tensor([[[21.0, 42.0]]]), torch.tensor([[1]])), None, like=images[:1])
+    assert maps.shape == (1, 5, SIZE, SIZE) and maps[0, 0].argmax() == 42 * SIZE + 21
 
 
 def test_one_slice_trains_as_well_as_eight(network, images):
@@ -82,13 +79,13 @@ def test_one_slice_trains_as_well_as_eight(network, images):
     prompts = PromptBatch(boxes=BOX)
     with torch.no_grad():
         answers = [
-            module.decode(module.encode(images[:1]), prompts).logits for module in (network.train(), network.eval())
+            module.predict(module.prepare(images[:1]), prompts).logits for module in (network.train(), network.eval())
         ]
     torch.testing.assert_close(*answers)
 
 
 def test_gradients_reach_every_parameter(network, images):
-    answer = network.decode(network.encode(images[:1]), PromptBatch(boxes=BOX), multimask=True)
+    answer = network.predict(network.prepare(images[:1]), PromptBatch(boxes=BOX), multimask=True)
     (answer.logits.square().mean() + answer.iou.sum()).backward()
     assert not [name for name, parameter in network.named_parameters() if parameter.grad is None]
     network.zero_grad()

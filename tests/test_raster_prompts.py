@@ -6,8 +6,8 @@ import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from bundle.families.family import build_network
-from bundle.networks.promptable_sam import PromptBatch
-from bundle.networks.raster_prompts import draw_prompts
+from bundle.prompts.batch import PromptBatch
+from bundle.prompts.raster import draw_prompts
 
 PADDING, BACKGROUND, FOREGROUND, FIRST, SECOND = -1, 0, 1, 2, 3
 

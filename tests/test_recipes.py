@@ -17,12 +17,12 @@ from segment_anything.modeling import MaskDecoder, PromptEncoder, Sam, TwoWayTra
 from training_room import AUTOMATIC, GRID, SIZE, make_network_like, make_slice, small_run_files
 from training_room import one_thread as one_thread
 
-from bundle.engines.cache import EmbeddingStore
-from bundle.families.builders import VIT_VARIANTS
+from bundle.engines.cache import PreparedCache
 from bundle.families.checkpoints import open_checkpoint
 from bundle.families.family import build_network, load_family
 from bundle.interactive.slice_model import SliceMask, SlicePredictor, SlicePrompt, SliceView
 from bundle.networks.promptable_sam import PromptableSam
+from bundle.networks.vit import VIT_VARIANTS
 from bundle.training.masked import Reconstruction
 from bundle.training.samples import collate
 from bundle.training.start import trainable_parameters
@@ -122,7 +122,7 @@ def test_what_a_recipe_trains_is_what_a_user_is_shown(tmp_path, recipe):
         for terms in islice(run.get_parsed_content("objective")(network, batch), 1):
             if terms.total.requires_grad:
                 terms.total.backward()
-    predictor = SlicePredictor(network, run.get_parsed_content("contract"), store=EmbeddingStore())
+    predictor = SlicePredictor(network, run.get_parsed_content("contract"), store=PreparedCache())
     part, box = make_slice(), np.array([8.0, 30.0, 44.0, 45.0])
     view = SliceView(part.picture, part.intensity)
     point = {"points": np.array([[20.0, 38.0]]), "point_labels": np.array([1])}
@@ -140,7 +140,7 @@ def test_sam_med2d_answers_as_its_own_code_does(name):
     """Whatever it is asked: of three masks the one of highest predicted IoU; an earlier mask after its sigmoid."""
     family = load_family(name)
     network = make_network_like(family).eval()
-    predictor = SlicePredictor(network, replace(family.contract, size=SIZE), store=EmbeddingStore())
+    predictor = SlicePredictor(network, replace(family.contract, size=SIZE), store=PreparedCache())
     part = make_slice()
     view, box = SliceView(part.picture, part.intensity), np.array([8.0, 30.0, 44.0, 45.0])
     first = predictor.predict(view, SlicePrompt(box=box))
@@ -152,7 +152,7 @@ def test_sam_med2d_answers_as_its_own_code_does(name):
         sparse, dense = sam.prompt_encoder(points=None, boxes=square, masks=mask)
         with torch.no_grad():
             logits, iou = sam.mask_decoder(
-                image_embeddings=network.encode(image[None]),
+                image_embeddings=network.prepare(image[None]),
                 image_pe=sam.prompt_encoder.get_dense_pe(),
                 sparse_prompt_embeddings=sparse,
                 dense_prompt_embeddings=dense,

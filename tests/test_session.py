@@ -9,7 +9,7 @@ import pytest
 from fakes import BrightRegionSam, bright_contract
 
 from bundle.data.volume import Volume
-from bundle.engines.cache import EmbeddingStore
+from bundle.engines.cache import PreparedCache
 from bundle.interactive.session import InteractiveSession
 from bundle.interactive.slice_model import SliceMask, SlicePredictor, SlicePrompt, SliceView
 from bundle.prompts.prompts import ObjectPrompts, PromptError
@@ -23,7 +23,7 @@ def ball(shape=(40, 36, 30), centre=(14, 20, 15), radius=8.0) -> np.ndarray:
 def open_session(mask: np.ndarray, affine: np.ndarray | None = None) -> InteractiveSession:
     affine = np.diag([2.0, 2.0, 3.0, 1.0]) if affine is None else affine
     volume = Volume(mask.astype(np.float32) * 100, affine, "CT", None)
-    return InteractiveSession(volume, SlicePredictor(BrightRegionSam(), bright_contract(), store=EmbeddingStore()))
+    return InteractiveSession(volume, SlicePredictor(BrightRegionSam(), bright_contract(), store=PreparedCache()))
 
 
 def dice(a: np.ndarray, b: np.ndarray) -> float:

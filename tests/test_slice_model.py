@@ -9,10 +9,10 @@ import pytest
 import torch
 from fakes import BrightRegionSam, bright_contract
 
-from bundle.engines.cache import EmbeddingStore
+from bundle.engines.cache import PreparedCache
 from bundle.families.family import build_network, load_family
 from bundle.interactive.slice_model import SlicePredictor, SlicePrompt, SliceView
-from bundle.networks.promptable_sam import PromptBatch
+from bundle.prompts.batch import PromptBatch
 from bundle.transforms.contract import View
 from bundle.transforms.crop import Zoom
 
@@ -23,13 +23,13 @@ PICTURE[25:35, 5:15] = 100
 
 @pytest.fixture
 def predictor() -> SlicePredictor:
-    return SlicePredictor(BrightRegionSam(), bright_contract(), store=EmbeddingStore())
+    return SlicePredictor(BrightRegionSam(), bright_contract(), store=PreparedCache())
 
 
 @pytest.fixture
 def zooming() -> SlicePredictor:
     contract = replace(bright_contract(), zoom=Zoom(margin=0.5, smallest=8, whole=0.7))
-    return SlicePredictor(BrightRegionSam(), contract, store=EmbeddingStore())
+    return SlicePredictor(BrightRegionSam(), contract, store=PreparedCache())
 
 
 def view(picture: np.ndarray = PICTURE) -> SliceView:
@@ -102,7 +102,7 @@ class EverythingBright(BrightRegionSam):
 @pytest.mark.parametrize(("point", "pieces"), [((10, 30), (True, False)), ((50, 5), (True, True))])
 def test_one_point_finds_one_connected_piece_unless_it_lies_beside_all(point, pieces):
     contract = replace(bright_contract(), zoom=Zoom(margin=0.5, smallest=8, whole=0.7))
-    everything = SlicePredictor(EverythingBright(), contract, store=EmbeddingStore())
+    everything = SlicePredictor(EverythingBright(), contract, store=PreparedCache())
     mask = everything.predict(view(), at(*point)).mask
     assert (mask[30, 10], mask[15, 30]) == pieces
     two = SlicePrompt(np.array([[10.0, 30.0], [30.0, 15.0]]), np.array([1, 1]))
@@ -144,7 +144,7 @@ def test_points_outside_of_the_box_widen_what_is_looked_at():
 def test_the_default_family_answers_like_a_direct_call_of_its_network():
     family = load_family("default")
     network = build_network(family, random=True)
-    predictor = SlicePredictor(network, family.contract, store=EmbeddingStore())
+    predictor = SlicePredictor(network, family.contract, store=PreparedCache())
     predictor.bfloat16 = False
     picture = np.random.default_rng(0).normal(0, 300, (256, 256)).astype(np.float32)
     intensity = family.contract.intensity(picture, "CT")
@@ -152,7 +152,7 @@ def test_the_default_family_answers_like_a_direct_call_of_its_network():
     image = family.contract.to_input(picture, intensity, answer.placement)
     with torch.inference_mode():
         prompts = PromptBatch(boxes=torch.tensor([[10.0, 20.0, 220.0, 200.0]]))
-        direct = network.decode(network.encode(image[None]), prompts, multimask=False)
+        direct = network.predict(network.prepare(image[None]), prompts, multimask=False)
     assert answer.placement.window is None
     torch.testing.assert_close(answer.logits, direct.logits[0, 0], atol=1e-4, rtol=1e-4)
 
@@ -165,7 +165,7 @@ def test_the_shipped_network_answers_in_bfloat16_where_the_cpu_computes_in_it(mo
     answers = {}
     for able in (False, True):
         monkeypatch.setattr("bundle.interactive.slice_model.computes_in_bfloat16", lambda device, able=able: able)
-        predictor = SlicePredictor(build_network(family), family.contract, store=EmbeddingStore())
+        predictor = SlicePredictor(build_network(family), family.contract, store=PreparedCache())
         assert predictor.bfloat16 == able
         answers[able] = predictor.predict(view, prompt)
     assert np.mean(answers[False].mask != answers[True].mask) < 0.005

@@ -13,7 +13,7 @@ from training_room import CONTRACT, make_network
 from bundle.data.labelled_slices import resized
 from bundle.data.synthetic.phantom import make_phantom
 from bundle.data.volume import Volume, read_label, write_label, write_volume
-from bundle.engines.cache import EmbeddingStore
+from bundle.engines.cache import PreparedCache
 from bundle.evaluation.baselines import ellipse, otsu
 from bundle.evaluation.evaluator import open_with_baseline
 from bundle.evaluation.metrics import MetricError
@@ -54,7 +54,7 @@ def test_a_misspelt_protocol_is_refused_before_anything_runs(tmp_path):
 
 
 def predictor(seed=0, network=None):
-    return SlicePredictor(network or make_network(seed), CONTRACT, store=EmbeddingStore(), device="cpu")
+    return SlicePredictor(network or make_network(seed), CONTRACT, store=PreparedCache(), device="cpu")
 
 
 def test_a_network_is_evaluated_with_its_own_prompts_and_logits(tmp_path):

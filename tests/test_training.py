@@ -126,7 +126,7 @@ def test_batch_statistics_of_a_frozen_encoder_do_not_move():
     network = start_network(make_network(), trainable=["mask_decoder.*"])
     before = [buffer.clone() for buffer in network.image_encoder.buffers()]
     train_mode(network)
-    network.encode(make_batch().images)
+    network.prepare(make_batch().images)
     assert all(torch.equal(a, b) for a, b in zip(before, network.image_encoder.buffers(), strict=True))
     assert network.mask_decoder.training
 
@@ -294,18 +294,20 @@ def test_a_second_run_finds_the_embeddings_on_disk(tmp_path):
 def test_another_encoder_does_not_find_them(tmp_path):
     embeddings, images = StoredEmbeddings(tmp_path), make_batch(1).images
     networks = [start_network(make_network(seed), trainable=["mask_decoder.*"]).eval() for seed in (0, 1)]
-    first, second = (embeddings.encode(network, images) for network in networks)
+    first, second = (embeddings.prepare(network, images).tensors["embedding"] for network in networks)
     assert not torch.allclose(first, second)
-    torch.testing.assert_close(first, networks[0].encode(images))
+    torch.testing.assert_close(first, networks[0].prepare(images).tensors["embedding"])
 
 
 def test_an_encoder_that_trains_is_refused(tmp_path):
     with pytest.raises(ValueError, match="frozen image encoder, but"):
-        StoredEmbeddings(tmp_path).encode(make_network(), make_batch(1).images)
+        StoredEmbeddings(tmp_path).prepare(make_network(), make_batch(1).images)
 
 
 def test_validation_takes_the_stored_embeddings(tmp_path):
     network = start_network(make_network(), trainable=["mask_decoder.*"])
     plain = evaluate(network).state.metrics
     stored = evaluate(network, embeddings=StoredEmbeddings(tmp_path)).state.metrics
-    assert np.isclose(plain["val_dice"], stored["val_dice"], atol=1e-4) and len(list(tmp_path.glob("*.npy"))) == 2
+    assert (
+        np.isclose(plain["val_dice"], stored["val_dice"], atol=1e-4) and len(list(tmp_path.glob("*.safetensors"))) == 2
+    )

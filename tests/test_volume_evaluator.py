@@ -13,7 +13,7 @@ from test_semantic import ORGAN, BrightStacks, ct, model
 
 from bundle.data.synthetic.phantom import make_phantom
 from bundle.data.volume import Volume
-from bundle.engines.cache import EmbeddingStore
+from bundle.engines.cache import PreparedCache
 from bundle.evaluation.evaluator import AUTOMATIC, EvaluationSettings
 from bundle.evaluation.records import EvaluationError, read_mask
 from bundle.evaluation.report import extreme_records, overlays_of
@@ -33,7 +33,7 @@ ORGANS = {ORGAN: "liver"}
 
 
 def predictor():
-    return SlicePredictor(BrightRegionSam(), bright_contract(), store=EmbeddingStore())
+    return SlicePredictor(BrightRegionSam(), bright_contract(), store=PreparedCache())
 
 
 def case(**about):

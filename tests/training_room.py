@@ -111,7 +111,7 @@ def make_network_like(family: Family, classes: int | None = None) -> torch.nn.Mo
     if definition["_target_"].endswith("prompted_unet"):
         return prompted_unet(image_size=SIZE, widths=(8, 16, 16), depths=(1, 1, 1), tuning=tuning)
     network = make_network(classes=classes, tuning=tuning)
-    network.candidates = definition.get("candidates", network.candidates)
+    network.spec = replace(network.spec, candidates=definition.get("candidates", network.spec.candidates))
     network.prompt_encoder.mask_prompt = definition.get("mask_prompt", "logits")
     return network
 

@@ -20,7 +20,7 @@ from tqdm import tqdm
 from bundle.batch.cases import BAD_CASE, DIMENSIONS, Case, FailedCase, failed
 from bundle.data.formats.dicom_seg_writer import check_source
 from bundle.data.volume import Volume, write_label
-from bundle.engines.cache import EmbeddingStore
+from bundle.engines.cache import PreparedCache
 from bundle.errors import CaseError, PromptError
 from bundle.families.family import Family
 from bundle.files import write_text
@@ -93,14 +93,14 @@ class PromptInferer(Inferer):
         dimension: int = 3,
         axis: int = 2,
         device: str | Any = None,
-        store: EmbeddingStore | None = None,
+        store: PreparedCache | None = None,
     ) -> None:
         if dimension not in DIMENSIONS:
             raise CaseError(f"dimension must be 2 or 3, got {dimension!r}")
         if axis not in (0, 1, 2):
             raise CaseError(f"axis must be 0, 1 or 2, got {axis!r}")
         self.family, self.dimension, self.axis, self.device = family, dimension, axis, device
-        self.store = store or EmbeddingStore()
+        self.store = store or PreparedCache()
         self._segmenter: Segmenter | None = None
 
     def __call__(
@@ -140,7 +140,7 @@ class PromptInferer(Inferer):
         return result
 
     def _segmenter_of(self, network: nn.Module) -> Segmenter:
-        if not hasattr(network, "decode"):  # an automatic network
+        if not network.spec.prompts:
             raise CaseError(f"family {self.family.name} takes no prompts; choose one that does")
         if self._segmenter is None or self._segmenter.predictor.network is not network:
             self._segmenter = Segmenter(self.family, network, store=self.store, device=self.device)

@@ -1,18 +1,24 @@
-"""Image embeddings by content: a slice that was seen before never runs the encoder."""
+"""Prepared images by content: a slice that was seen before never runs an encoder again."""
 
 from __future__ import annotations
 
 import hashlib
+import logging
 import os
-import tempfile
 import threading
 from collections import OrderedDict
 from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
-import torch
+from safetensors import SafetensorError
+from safetensors.torch import load, save_file
 from torch import Tensor, nn
+
+from bundle.files import write_atomically
+from bundle.networks.interface import Prepared
+
+logger = logging.getLogger(__name__)
 
 
 def network_identity(network: nn.Module) -> str:
@@ -27,8 +33,8 @@ def network_identity(network: nn.Module) -> str:
 SLACK = 0.1  # of the disk's budget, kept free at each look through the folder and written before the next one
 
 
-class EmbeddingStore:
-    """Embeddings in memory, then on disk, each within a budget of bytes; the least recently used go first.
+class PreparedCache:
+    """What networks made of images, in memory and on disk, each with a budget; the least recently used go first.
 
     Entries on disk are written beside their place and renamed, and named by content, so that several servers may share
     one folder; each looks through it when it has written a tenth of the budget, so every further server may exceed the
@@ -46,69 +52,69 @@ class EmbeddingStore:
         self.memory_bytes, self.disk_bytes = memory_bytes, disk_bytes
         self.folder = None if folder is None else Path(folder)
         self.computed = 0
-        self._entries: OrderedDict[str, Tensor] = OrderedDict()
+        self._entries: OrderedDict[str, Prepared] = OrderedDict()
         self._held = 0
         self._written = disk_bytes  # since the last look through the folder: the first write looks
         self._lock = threading.Lock()
         if self.folder is not None:
             self.folder.mkdir(parents=True, exist_ok=True)
 
-    def get(self, key: str, compute: Callable[[], Tensor]) -> tuple[Tensor, bool]:
-        """The embedding of ``key``, computed only if it is nowhere yet.
+    def get(self, key: str, compute: Callable[[], Prepared]) -> tuple[Prepared, bool]:
+        """What was made of the image of ``key``, computed only if it is nowhere yet.
 
         Args:
-            key: hexadecimal digest of everything that the embedding depends on.
-            compute: returns the embedding, (1, 256, g, g) on the CPU.
+            key: hexadecimal digest of everything that it depends on.
+            compute: returns it on the CPU.
 
         Returns:
-            The embedding, and whether it had to be computed.
+            It, and whether it had to be computed.
         """
         with self._lock:
             if key in self._entries:
                 self._entries.move_to_end(key)
                 return self._entries[key], False
         stored = self._read(key)
-        embedding = compute() if stored is None else stored
-        self._remember(key, embedding)
+        prepared = compute() if stored is None else stored
+        self._remember(key, prepared)
         if stored is None:
             self.computed += 1
-            self._write(key, embedding)
-        return embedding, stored is None
+            self._write(key, prepared)
+        return prepared, stored is None
 
-    def _remember(self, key: str, embedding: Tensor) -> None:
-        size = embedding.numel() * embedding.element_size()
+    def _remember(self, key: str, prepared: Prepared) -> None:
+        size = prepared.nbytes
         with self._lock:
             if key in self._entries or size > self.memory_bytes:
                 return
-            self._entries[key] = embedding
+            self._entries[key] = prepared
             self._held += size
             while self._held > self.memory_bytes:
                 _, dropped = self._entries.popitem(last=False)
-                self._held -= dropped.numel() * dropped.element_size()
+                self._held -= dropped.nbytes
 
     def _path(self, key: str) -> Path | None:
-        return None if self.folder is None else self.folder / f"{key}.npy"
+        return None if self.folder is None else self.folder / f"{key}.safetensors"
 
-    def _read(self, key: str) -> Tensor | None:
+    def _read(self, key: str) -> Prepared | None:
         path = self._path(key)
         if path is None:
             return None
         try:
-            array = np.load(path, allow_pickle=False)
+            tensors = load(path.read_bytes())
             os.utime(path)  # recently used
         except FileNotFoundError:  # also where another server has just dropped it
             return None
-        return torch.from_numpy(array)
+        except SafetensorError as error:
+            logger.warning("%s is damaged (%s); it is computed again", path.name, error)
+            return None
+        return Prepared(tensors)
 
-    def _write(self, key: str, embedding: Tensor) -> None:
+    def _write(self, key: str, prepared: Prepared) -> None:
         path = self._path(key)
         if path is None:
             return
-        handle, partial = tempfile.mkstemp(dir=path.parent, suffix=".part")
-        with os.fdopen(handle, "wb") as file:
-            np.save(file, embedding.numpy(), allow_pickle=False)
-        size = os.path.getsize(partial)
-        os.replace(partial, path)
+        write_atomically(path, lambda partial: save_file(dict(prepared.map(Tensor.contiguous).tensors), partial))
+        size = path.stat().st_size
         with self._lock:
             self._written += size
             due = self._written > SLACK * self.disk_bytes
@@ -120,7 +126,7 @@ class EmbeddingStore:
     def _trim_disk(self) -> None:
         """Drop what was used longest ago. Looking at tens of thousands of files takes seconds, so not at each write."""
         entries = []
-        for path in self.folder.glob("*.npy"):
+        for path in self.folder.glob("*.safetensors"):
             try:
                 entries.append((path.stat(), path))
             except FileNotFoundError:  # another server was faster

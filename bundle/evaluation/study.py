@@ -41,7 +41,6 @@ from bundle.evaluation.volume_evaluator import (
 )
 from bundle.evaluation.volume_protocols import volume_protocol_named
 from bundle.interactive.slice_model import SlicePredictor
-from bundle.networks.semantic import MultiClassSam
 
 Image = TypeVar("Image")
 
@@ -266,7 +265,7 @@ def _check_protocols(model: SlicePredictor | AutomaticModel | OpenSlice, protoco
 def _needs_no_prompts(model: SlicePredictor | AutomaticModel | OpenSlice) -> bool:
     """A predictor may hold a semantic network, whose classes must not be taken for candidate masks."""
     if isinstance(model, SlicePredictor):
-        return isinstance(model.network, MultiClassSam) or not hasattr(model.network, "decode")
+        return model.network.spec.classes is not None
     return isinstance(model, AutomaticModel)
 
 

@@ -3,32 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from functools import partial
 from typing import Any, Literal
 
-from segment_anything.modeling import ImageEncoderViT, TwoWayTransformer
+from segment_anything.modeling import TwoWayTransformer
 from torch import nn
 
 from bundle.errors import FamilyError
-from bundle.networks.blocks import WindowFirstBlock
 from bundle.networks.mask_decoder import FineMaskDecoder, MaskDecoder
 from bundle.networks.prompt_encoder import PromptEncoder
 from bundle.networks.promptable_sam import PromptableSam
-from bundle.networks.prompted_unet import DEPTHS, WIDTHS, FoldedImage, FoldedPrompts, PromptedUNet
+from bundle.networks.prompted_unet import DEPTHS, WIDTHS, PromptedUNet
 from bundle.networks.raster_prompts import RasterPromptEncoder
 from bundle.networks.semantic import MultiClassSam, SemanticSam2d, SemanticSam3d
 from bundle.networks.tiny_vit import TinyVitEncoder
 from bundle.networks.tuning.peft import apply_tuning
+from bundle.networks.vit import EMBEDDING_CHANNELS, VIT_PATCH, VitEncoder
 
-EMBEDDING_CHANNELS = 256
-VIT_PATCH = 16
 SAM_MASKS = 3  # SAM's candidate masks: whole, part, subpart
-# Width, depth, heads and the blocks with global attention of segment-anything's three encoders.
-VIT_VARIANTS = {
-    "vit_b": (768, 12, 12, (2, 5, 8, 11)),
-    "vit_l": (1024, 24, 16, (5, 11, 17, 23)),
-    "vit_h": (1280, 32, 16, (7, 15, 23, 31)),
-}
 
 
 def sam_vit(
@@ -44,7 +35,7 @@ def sam_vit(
     """segment-anything's ViT SAM at any input size.
 
     Args:
-        variant: one of ``VIT_VARIANTS``.
+        variant: one of ``vit.VIT_VARIANTS``.
         image_size: S in pixels, a multiple of 16; the embedding grid is S / 16.
         classes: make it a ``MultiClassSam`` with so many classes, background included.
         window_before_norm: finetune-SAM's order inside a block, see ``WindowFirstBlock``.
@@ -55,10 +46,7 @@ def sam_vit(
     Raises:
         FamilyError: on an unknown variant, tuning, candidates or mask prompt, or a size that is not a multiple of 16.
     """
-    encoder = _vit_encoder(variant, image_size)
-    if window_before_norm:
-        for block in encoder.blocks:
-            block.__class__ = WindowFirstBlock  # same parameters, another forward
+    encoder = VitEncoder(variant, image_size, window_before_norm=window_before_norm)
     grid = image_size // VIT_PATCH
     network = _assemble(encoder, image_size, grid, classes, candidates=candidates, mask_prompt=mask_prompt)
     return apply_tuning(network, tuning)
@@ -91,6 +79,7 @@ def sam_tiny_vit(
         classes,
         prompt_encoder=RasterPromptEncoder if raster_prompts else PromptEncoder,
         mask_decoder=FineMaskDecoder if fine else MaskDecoder,
+        official=not (raster_prompts or fine or neck == "pyramid"),
     )
     return apply_tuning(network, tuning)
 
@@ -101,7 +90,7 @@ def prompted_unet(
     widths: Sequence[int] = WIDTHS,
     depths: Sequence[int] = DEPTHS,
     tuning: Sequence[Mapping[str, Any]] = (),
-) -> PromptableSam:
+) -> PromptedUNet:
     """A U-Net that sees image and drawn prompts from its first layer on, with SAM's four masks.
 
     Args:
@@ -112,11 +101,7 @@ def prompted_unet(
     Raises:
         FamilyError: on an unknown tuning, or a size that the levels do not divide.
     """
-    coarsest = 2 ** len(widths)
-    if image_size <= 0 or image_size % coarsest:
-        raise FamilyError(f"image_size must be a positive multiple of {coarsest}, got {image_size}")
-    unet = PromptedUNet(1 + SAM_MASKS, widths=widths, depths=depths)
-    return apply_tuning(PromptableSam(FoldedImage(image_size), FoldedPrompts(image_size), unet), tuning)
+    return apply_tuning(PromptedUNet(image_size, 1 + SAM_MASKS, widths=widths, depths=depths), tuning)
 
 
 def semantic_sam(
@@ -129,7 +114,7 @@ def semantic_sam(
     """MedicoSAM's automatic network: SAM's ViT with a convolutional decoder, for slices or volumes.
 
     Args:
-        variant: one of ``VIT_VARIANTS``.
+        variant: one of ``vit.VIT_VARIANTS``.
         image_size: S in pixels, a multiple of 16.
         classes: output channels, background included.
         dimensions: 2 for (B, 3, S, S), 3 for (B, 3, D, S, S).
@@ -138,27 +123,7 @@ def semantic_sam(
         raise FamilyError(f"dimensions must be 2 or 3, got {dimensions}")
     _check_classes(classes)
     network = SemanticSam2d if dimensions == 2 else SemanticSam3d
-    return network(_vit_encoder(variant, image_size), image_size, classes)
-
-
-def _vit_encoder(variant: str, image_size: int) -> ImageEncoderViT:
-    if variant not in VIT_VARIANTS:
-        raise FamilyError(f"variant must be one of {', '.join(VIT_VARIANTS)}, got {variant!r}")
-    if image_size <= 0 or image_size % VIT_PATCH:
-        raise FamilyError(f"image_size must be a positive multiple of {VIT_PATCH}, got {image_size}")
-    width, depth, heads, global_blocks = VIT_VARIANTS[variant]
-    return ImageEncoderViT(
-        img_size=image_size,
-        patch_size=VIT_PATCH,
-        embed_dim=width,
-        depth=depth,
-        num_heads=heads,
-        out_chans=EMBEDDING_CHANNELS,
-        norm_layer=partial(nn.LayerNorm, eps=1e-6),
-        use_rel_pos=True,
-        window_size=14,
-        global_attn_indexes=global_blocks,
-    )
+    return network(VitEncoder(variant, image_size), image_size, classes)
 
 
 def _assemble(
@@ -171,6 +136,7 @@ def _assemble(
     mask_decoder: type[MaskDecoder] = MaskDecoder,
     candidates: str = "ambiguous",
     mask_prompt: str = "logits",
+    official: bool = True,
 ) -> PromptableSam:
     if classes is not None:
         _check_classes(classes)
@@ -189,6 +155,7 @@ def _assemble(
             transformer_dim=EMBEDDING_CHANNELS,
         ),
         candidates=candidates if classes is None else "always",  # the candidates are the classes
+        official=official,
     )
 
 

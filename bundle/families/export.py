@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import torch
 from segment_anything.modeling import Sam
@@ -14,18 +17,32 @@ from torch import Tensor, nn
 from bundle.families.checkpoints import CheckpointError
 from bundle.families.key_maps import to_official_layout
 from bundle.files import write_atomically
+from bundle.networks.interface import Prepared, PromptableNetwork
 from bundle.networks.promptable_sam import PromptableSam
 from bundle.networks.tuning.lora import lora_merged, lora_names
 from bundle.networks.tuning.peft import tuning_names
 from bundle.transforms.contract import Contract
 
 _ONNX_LIMIT = 2**31  # of protobuf
-# What only our networks have.
-_OWN_PARTS = ("image_encoder.neck.lateral", "prompt_encoder.raster", "mask_decoder.down")
+
+
+class EncoderGraph(nn.Module):
+    """What a network does once per image, as a function of tensors: (B, 3, S, S) to its prepared tensors, in order.
+
+    Args:
+        network: whose parts are used, not copied.
+    """
+
+    def __init__(self, network: PromptableNetwork) -> None:
+        super().__init__()
+        self.network = network
+
+    def forward(self, images: Tensor) -> tuple[Tensor, ...]:
+        return tuple(self.network.prepare(images).tensors.values())
 
 
 class DecoderGraph(nn.Module):
-    """The prompt encoder and mask decoder as one function of tensors, for any number of objects and prompts.
+    """What a network does for each prompt, as a function of tensors, for any number of objects and prompts.
 
     Prompts are tokens as in segment-anything's ONNX model: a point is one token with the label 1 or 0, a box two tokens
     with the labels 2 and 3, and padding has the label -1. Points without a box need one padding token. Objects that
@@ -35,32 +52,28 @@ class DecoderGraph(nn.Module):
         network: whose parts are used, not copied.
     """
 
-    def __init__(self, network: PromptableSam) -> None:
+    def __init__(self, network: PromptableNetwork) -> None:
         super().__init__()
-        self.prompt_encoder = network.prompt_encoder
-        self.mask_decoder = network.mask_decoder
+        self.network = network
+        self.names = tuple(_prepared(network).tensors)
 
     def forward(
-        self, embeddings: Tensor, image_index: Tensor, coords: Tensor, labels: Tensor, masks: Tensor
+        self, prepared: tuple[Tensor, ...], image_index: Tensor, coords: Tensor, labels: Tensor, masks: Tensor
     ) -> tuple[Tensor, Tensor]:
         """Predict all masks of all objects.
 
         Args:
-            embeddings: (B, C, g, g).
+            prepared: of B images, in the order of ``EncoderGraph``.
             image_index: (N,) int64, the image of each object.
             coords: (N, T, 2) float32, (x, y) in pixels of the model square.
             labels: (N, T) int64.
-            masks: (N, 1, 4g, 4g) float32 logits; NaN throughout for an object without a mask.
+            masks: (N, 1, m, m) float32 logits; NaN throughout for an object without a mask.
 
         Returns:
-            Logits (N, 1 + M, 4g, 4g) and predicted IoU (N, 1 + M); index 0 is SAM's single mask.
+            Logits (N, 1 + M, m, m) and predicted IoU (N, 1 + M); index 0 is the single mask.
         """
-        return self.mask_decoder.predict_masks(
-            image_embeddings=embeddings[image_index],
-            image_pe=self.prompt_encoder.get_dense_pe(),
-            sparse_prompt_embeddings=self.prompt_encoder.embed_tokens(coords, labels),
-            dense_prompt_embeddings=self.prompt_encoder.embed_dense(masks, coords.shape[0], (coords, labels)),
-        )
+        features = {name: tensor[image_index] for name, tensor in zip(self.names, prepared, strict=True)}
+        return self.network.mask_decoder.predict_masks(**self.network.decoder_inputs(features, (coords, labels), masks))
 
 
 def as_segment_anything(network: PromptableSam, contract: Contract) -> Sam:
@@ -76,7 +89,7 @@ def as_segment_anything(network: PromptableSam, contract: Contract) -> Sam:
     """
     if contract.resize != "longest" or contract.slice_minmax or contract.aspect != "pixels":
         raise CheckpointError("segment-anything's predictor cannot prepare images as this family's contract asks")
-    if any(name.startswith(_OWN_PARTS[1:]) for name in network.state_dict()):
+    if not network.spec.official:
         raise CheckpointError("segment-anything's predictor would not draw the prompts that this network looks at")
     return Sam(
         network.image_encoder, network.prompt_encoder, network.mask_decoder, list(contract.mean), list(contract.std)
@@ -101,74 +114,90 @@ def export_official(network: nn.Module, path: str | Path) -> Path:
     lora = set(lora_names(network))
     if adapters := [name for name in tuning_names(network) if name not in lora]:
         raise CheckpointError(f"the official layout has no place for adapters such as {adapters[0]}")
-    if own := [name for name in network.state_dict() if name.startswith(_OWN_PARTS)]:
-        raise CheckpointError(f"{own[0]} has no official layout; export to ONNX or TorchScript instead")
+    if not network.spec.official:
+        raise CheckpointError("this network has no official layout; export to ONNX or TorchScript instead")
     with lora_merged(network):
         state = {name: value for name, value in network.state_dict().items() if name not in lora}
         return write_atomically(path, lambda partial: torch.save(to_official_layout(state), partial))
 
 
-def export_torchscript(network: PromptableSam, folder: str | Path) -> tuple[Path, Path]:
-    """Write ``encoder.ts`` (images to embeddings) and ``decoder.ts`` (``DecoderGraph``) to a folder."""
+def export_torchscript(network: PromptableNetwork, folder: str | Path) -> list[Path]:
+    """Write ``encoder.ts`` and ``decoder.ts`` to a folder, or ``network.ts`` where nothing is prepared for keeps.
+
+    Graphs are those of ``EncoderGraph`` and ``DecoderGraph``.
+    """
     folder = Path(folder)
     with _frozen(network), warnings.catch_warnings():
         warnings.simplefilter("ignore")  # shapes that become constants are those of the grid, which are constants
-        encoder = torch.jit.trace(network.image_encoder, _images(network))
-        decoder = torch.jit.trace(DecoderGraph(network).eval(), _decoder_inputs(network))
         # Written here: the traces share the network's weights, from which LoRA is taken out again.
-        return (
-            write_atomically(folder / "encoder.ts", encoder.save),
-            write_atomically(folder / "decoder.ts", decoder.save),
-        )
+        return [
+            write_atomically(folder / f"{graph.name}.ts", torch.jit.trace(graph.module, graph.example).save)
+            for graph in _graphs(network)
+        ]
 
 
-def export_onnx(network: PromptableSam, folder: str | Path) -> tuple[Path, Path]:
-    """Write ``encoder.onnx`` and ``decoder.onnx`` to a folder; images, objects and prompts are dynamic axes.
+def export_onnx(network: PromptableNetwork, folder: str | Path) -> list[Path]:
+    """Write the same as ONNX; images, objects and prompts are dynamic axes.
 
-    Inputs and outputs have the names of ``DecoderGraph``; the encoder maps ``images`` to ``embeddings``.
+    Inputs and outputs have the names of ``DecoderGraph`` and of the prepared tensors ("embedding" in SAM); an encoder
+    maps ``images`` to these.
 
     Raises:
         CheckpointError: if the network is too large for one ONNX file (SAM's ViT-H).
     """
     folder = Path(folder)
-    size = sum(p.numel() * p.element_size() for p in network.image_encoder.parameters())
-    if size >= _ONNX_LIMIT:
-        raise CheckpointError(f"an ONNX file holds less than 2 GiB, the encoder has {size} bytes; use TorchScript")
     with _frozen(network):
-        encoder = write_atomically(
-            folder / "encoder.onnx",
-            lambda partial: _to_onnx(
-                network.image_encoder, (_images(network),), partial, ["images"], ["embeddings"], [{0: "images"}]
-            ),
-        )
-        objects, tokens = "objects", "tokens"
-        axes = [{0: "images"}, {0: objects}, {0: objects, 1: tokens}, {0: objects, 1: tokens}, {0: objects}]
-        names = ["embeddings", "image_index", "coords", "labels", "masks"]
-        decoder = write_atomically(
-            folder / "decoder.onnx",
-            lambda partial: _to_onnx(
-                DecoderGraph(network).eval(), _decoder_inputs(network), partial, names, ["logits", "iou"], axes
-            ),
-        )
-    return encoder, decoder
+        graphs = _graphs(network)
+        for graph in graphs:
+            size = sum(p.numel() * p.element_size() for p in graph.module.parameters())
+            if size >= _ONNX_LIMIT:
+                raise CheckpointError(
+                    f"an ONNX file holds less than 2 GiB, the {graph.name} has {size} bytes; use TorchScript"
+                )
+        return [write_atomically(folder / f"{graph.name}.onnx", partial(_to_onnx, graph)) for graph in graphs]
 
 
-def _to_onnx(
-    module: nn.Module,
-    inputs: tuple[Tensor, ...],
-    path: str,
-    input_names: list[str],
-    output_names: list[str],
-    axes: list[dict[int, str]],
-) -> None:
-    shapes = tuple({axis: torch.export.Dim.DYNAMIC for axis in named} for named in axes)
+@dataclass(frozen=True)
+class _Graph:
+    """A function of tensors to be traced: example inputs, and the names and free axes of its inputs and outputs."""
+
+    name: str
+    module: nn.Module
+    example: tuple[Any, ...]
+    inputs: Sequence[str]
+    outputs: Sequence[str]
+    axes: tuple[Any, ...]
+
+
+def _graphs(network: PromptableNetwork) -> list[_Graph]:
+    """The encoder's, where what it gives is worth keeping, and that of a prompt."""
+    images, prepared = _images(network), _prepared(network)
+    decoder = DecoderGraph(network).eval()
+    names = list(prepared.tensors)
+    each = {0: "images"}
+    axes = (tuple(each for _ in names), {0: "objects"}, *[{0: "objects", 1: "tokens"}] * 2, {0: "objects"})
+    prompts = _Graph(
+        "decoder" if network.spec.keeps_prepared else "network",
+        decoder,
+        (tuple(prepared.tensors.values()), *_prompts(network)),
+        [*names, "image_index", "coords", "labels", "masks"],
+        ["logits", "iou"],
+        axes,
+    )
+    if not network.spec.keeps_prepared:
+        return [prompts]
+    return [_Graph("encoder", EncoderGraph(network).eval(), (images,), ["images"], names, (each,)), prompts]
+
+
+def _to_onnx(graph: _Graph, path: str) -> None:
+    dynamic = torch.utils._pytree.tree_map(lambda _: torch.export.Dim.DYNAMIC, graph.axes)
     torch.onnx.export(
-        module,
-        inputs,
+        graph.module,
+        graph.example,
         path,
-        input_names=input_names,
-        output_names=output_names,
-        dynamic_shapes=shapes,
+        input_names=graph.inputs,
+        output_names=graph.outputs,
+        dynamic_shapes=dynamic,
         dynamo=True,
         external_data=False,
         verbose=False,
@@ -176,7 +205,7 @@ def _to_onnx(
 
 
 @contextmanager
-def _frozen(network: PromptableSam) -> Iterator[None]:
+def _frozen(network: PromptableNetwork) -> Iterator[None]:
     """The network in eval mode on the CPU's terms: no gradients, LoRA merged; its mode comes back afterwards."""
     training = network.training
     try:
@@ -186,18 +215,22 @@ def _frozen(network: PromptableSam) -> Iterator[None]:
         network.train(training)
 
 
-def _images(network: PromptableSam) -> Tensor:
-    size = network.image_size
-    return torch.zeros(2, 3, size, size, device=next(network.parameters()).device)
+def _images(network: PromptableNetwork) -> Tensor:
+    return torch.zeros(2, *network.spec.input_shape, device=next(network.parameters()).device)
 
 
-def _decoder_inputs(network: PromptableSam) -> tuple[Tensor, ...]:
-    """Two images, three objects, four tokens: no axis has a length that an exporter would take for a constant."""
-    grid, device = network.grid_size, next(network.parameters()).device
+def _prepared(network: PromptableNetwork) -> Prepared:
+    """Of two images, so that no exporter takes their number for a constant."""
+    with torch.no_grad():
+        return network.prepare(_images(network))
+
+
+def _prompts(network: PromptableNetwork) -> tuple[Tensor, ...]:
+    """Three objects in two images, four tokens: no axis has a length that an exporter would take for a constant."""
+    size, device = network.spec.mask_size, next(network.parameters()).device
     return (
-        torch.zeros(2, network.mask_decoder.image_channels, grid, grid, device=device),
         torch.tensor([0, 1, 1], device=device),
         torch.zeros(3, 4, 2, device=device),
         torch.ones(3, 4, dtype=torch.long, device=device),
-        torch.full((3, 1, 4 * grid, 4 * grid), torch.nan, device=device),
+        torch.full((3, 1, size, size), torch.nan, device=device),
     )

@@ -8,9 +8,8 @@ import torch
 from torch.utils.flop_counter import FlopCounterMode
 
 from bundle.families.family import Family, structure_of
-from bundle.networks.promptable_sam import PromptBatch
-from bundle.networks.prompted_unet import PromptedUNet
 from bundle.networks.tuning.peft import set_trainable
+from bundle.prompts.batch import PromptBatch
 
 
 @dataclass(frozen=True)
@@ -21,7 +20,7 @@ class Summary:
         parameters: all of them.
         trainable: those that the family's recipe trains.
         image_size: S in pixels.
-        grid: side of the embedding.
+        mask_size: side of its answers to prompts in pixels, 0 without prompts.
         gmacs: 1e9 multiply-accumulate operations to embed one image (to segment one slice, for the networks without
             prompts; to answer one prompt, for those that see image and prompt together), attention and window padding
             included.
@@ -30,7 +29,7 @@ class Summary:
     parameters: int
     trainable: int
     image_size: int
-    grid: int
+    mask_size: int
     gmacs: float
 
 
@@ -39,16 +38,20 @@ def summarise(family: Family) -> Summary:
     network = structure_of(family)
     set_trainable(network, family.trainable)
     sizes = [(p.numel(), p.requires_grad) for p in network.parameters()]
-    image = torch.empty(1, *network.input_shape, device="meta")
+    spec = network.spec
+    image = torch.empty(1, *spec.input_shape, device="meta")
     with FlopCounterMode(display=False) as counter, torch.no_grad():
-        embedding = getattr(network, "encode", network)(image)
-        if isinstance(getattr(network, "mask_decoder", None), PromptedUNet):
-            side = network.image_size
-            network.decode(embedding, PromptBatch(masks=torch.empty(1, 1, side, side, device="meta")))
+        if spec.classes is not None:
+            network(image)
+        else:
+            prepared = network.prepare(image)
+            if not spec.keeps_prepared:  # all of it is computed for each prompt
+                mask = torch.empty(1, 1, spec.mask_size, spec.mask_size, device="meta")
+                network.predict(prepared, PromptBatch(masks=mask))
     return Summary(
         parameters=sum(count for count, _ in sizes),
         trainable=sum(count for count, trains in sizes if trains),
-        image_size=network.image_size,
-        grid=network.grid_size,
+        image_size=spec.input_shape[-1],
+        mask_size=spec.mask_size,
         gmacs=counter.get_total_flops() / 2e9,
     )

@@ -7,11 +7,11 @@ from pathlib import Path
 import torch
 
 from bundle.data.volume import Volume
-from bundle.engines.cache import EmbeddingStore
+from bundle.engines.cache import PreparedCache
 from bundle.families.family import Family, build_network, load_family
 from bundle.interactive.session import InteractiveSession
 from bundle.interactive.slice_model import SlicePredictor
-from bundle.networks.promptable_sam import PromptableSam
+from bundle.networks.interface import PromptableNetwork
 
 
 class Segmenter:
@@ -27,14 +27,14 @@ class Segmenter:
     def __init__(
         self,
         family: Family,
-        network: PromptableSam,
+        network: PromptableNetwork,
         *,
-        store: EmbeddingStore | None = None,
+        store: PreparedCache | None = None,
         device: torch.device | str | None = None,
     ) -> None:
         self.family = family
         device = device or ("cuda:0" if torch.cuda.is_available() else "cpu")
-        self.predictor = SlicePredictor(network, family.contract, store=store or EmbeddingStore(), device=device)
+        self.predictor = SlicePredictor(network, family.contract, store=store or PreparedCache(), device=device)
 
     @classmethod
     def from_family(
@@ -42,7 +42,7 @@ class Segmenter:
         name: str | Path = "default",
         *,
         checkpoint: str | Path | None = None,
-        store: EmbeddingStore | None = None,
+        store: PreparedCache | None = None,
         device: torch.device | str | None = None,
     ) -> Segmenter:
         """Load a family by name, or from a JSON file of your own.

@@ -11,8 +11,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from bundle.engines.cache import EmbeddingStore, network_identity
-from bundle.networks.promptable_sam import PromptableSam, PromptBatch
+from bundle.engines.cache import PreparedCache, network_identity
+from bundle.networks.interface import Prepared, PromptableNetwork
+from bundle.prompts.batch import PromptBatch
 from bundle.prompts.simulation import tight_box
 from bundle.transforms.contract import Contract, Intensity
 from bundle.transforms.frames import nearest_index
@@ -97,10 +98,10 @@ class SlicePrompt:
 
 
 @dataclass(frozen=True, eq=False)
-class _Embedded:
-    """What the network saw of a slice: its embedding (1, C, g, g), where it lies, and what encoding it took."""
+class _Seen:
+    """What the network made of a slice, where the slice lies in its input, and what preparing it took."""
 
-    embedding: Tensor
+    prepared: Prepared
     placement: Placement
     computed: bool
     seconds: float
@@ -112,17 +113,22 @@ class SlicePredictor:
     Args:
         network: in eval mode.
         contract: of the network's family.
-        store: where embeddings are kept.
+        store: where prepared images are kept, where the network says that it is worth it.
         device: where the network runs.
     """
 
     def __init__(
-        self, network: PromptableSam, contract: Contract, *, store: EmbeddingStore, device: torch.device | str = "cpu"
+        self,
+        network: PromptableNetwork,
+        contract: Contract,
+        *,
+        store: PreparedCache,
+        device: torch.device | str = "cpu",
     ) -> None:
         self.device = torch.device(device)
         self.network, self.contract, self.store = network.to(self.device).eval(), contract, store
         self.identity = network_identity(network)
-        self.bfloat16 = getattr(network, "answers_in_bfloat16", False) and computes_in_bfloat16(self.device)
+        self.bfloat16 = network.spec.bfloat16 and computes_in_bfloat16(self.device)
         if self.bfloat16:  # the order of axes in which convolutions in bfloat16 are fastest
             self.network.to(memory_format=torch.channels_last)
 
@@ -147,26 +153,34 @@ class SlicePredictor:
         return replace(looks[-1], encoded=encoded, encode_seconds=seconds)
 
     def _look(self, view: SliceView, prompt: SlicePrompt, around: np.ndarray | None) -> SliceMask:
-        embedded = self._embed(view, around)
-        batch = self._batch(prompt, embedded.placement)
+        seen = self._prepare(view, around)
+        batch = self._batch(prompt, seen.placement)
         with torch.inference_mode(), torch.autocast(self.device.type, torch.bfloat16, enabled=self.bfloat16):
-            logits, iou = self.network.decode(embedded.embedding.to(self.device), batch).best()
-            mask = (embedded.placement.logits_to_slice(logits.float())[0, 0] > 0).cpu().numpy()
-        where = embedded.placement, int(embedded.computed), embedded.seconds
-        return SliceMask(mask, logits[0, 0].float().cpu(), float(iou), *where)
+            logits, iou = self.network.predict(seen.prepared.to(self.device), batch).best()
+            mask = (seen.placement.logits_to_slice(logits.float())[0, 0] > 0).cpu().numpy()
+        return SliceMask(
+            mask,
+            logits=logits[0, 0].float().cpu(),
+            iou=float(iou),
+            placement=seen.placement,
+            encoded=int(seen.computed),
+            encode_seconds=seen.seconds,
+        )
 
-    def _embed(self, view: SliceView, around: np.ndarray | None) -> _Embedded:
-        """Encode a slice, or the window around a box of it, or find its embedding."""
+    def _prepare(self, view: SliceView, around: np.ndarray | None) -> _Seen:
+        """Prepare a slice, or the window around a box of it, or find what was made of it before."""
         started = time.perf_counter()
         placement = self.contract.placement(*view.picture.shape[:2], view.pixel_spacing, around=around)
 
-        def encode() -> Tensor:
+        def prepare() -> Prepared:
             image = self.contract.to_input(view.picture, view.intensity, placement)
             with torch.inference_mode():
-                return self.network.encode(image[None].to(self.device)).float().cpu()
+                return self.network.prepare(image[None].to(self.device)).map(Tensor.float).to("cpu")
 
-        embedding, computed = self.store.get(self._key(view, placement), encode)
-        return _Embedded(embedding, placement, computed, time.perf_counter() - started if computed else 0.0)
+        if not self.network.spec.keeps_prepared:
+            return _Seen(prepare(), placement, computed=False, seconds=0.0)
+        prepared, computed = self.store.get(self._key(view, placement), prepare)
+        return _Seen(prepared, placement, computed, time.perf_counter() - started if computed else 0.0)
 
     def _batch(self, prompt: SlicePrompt, placement: Placement) -> PromptBatch:
         where, labels = self._points_in_sight(prompt, placement)

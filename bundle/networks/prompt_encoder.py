@@ -10,9 +10,8 @@ from segment_anything.modeling import PromptEncoder as SamPromptEncoder
 from torch import Tensor
 
 from bundle.errors import FamilyError
+from bundle.prompts.batch import PADDING
 
-# Codes of the prompt tokens, as segment-anything's ONNX model numbers them.
-PADDING, BACKGROUND, FOREGROUND, BOX_FIRST_CORNER, BOX_SECOND_CORNER = -1, 0, 1, 2, 3
 # What the convolutions over a mask prompt were trained with: SAM's are logits, SAM-Med2D's are after the sigmoid.
 MASK_PROMPTS = ("logits", "probability")
 

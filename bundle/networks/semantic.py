@@ -6,7 +6,9 @@ connections: everything is made from SAM's image embedding. Parameter names are 
 
 from __future__ import annotations
 
+from dataclasses import replace
 from itertools import pairwise
+from typing import Any
 
 import torch
 from segment_anything.modeling import ImageEncoderViT
@@ -14,10 +16,12 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from bundle.networks.blocks import DepthAdaptedBlock
-from bundle.networks.promptable_sam import PromptableSam, PromptBatch
+from bundle.networks.interface import ModelSpec
+from bundle.networks.promptable_sam import PromptableSam
+from bundle.networks.vit import EMBEDDING_CHANNELS
+from bundle.prompts.batch import PromptBatch
 
 # Channels of the decoder at the strides 16, 8, 4 and 2.
-EMBEDDING_CHANNELS = 256
 FEATURES = (512, 256, 128, 64)
 
 
@@ -27,10 +31,14 @@ class MultiClassSam(PromptableSam):
     The decoder's three candidate masks become the classes; class 0 is background.
     """
 
+    def __init__(self, *parts: nn.Module, **options: Any) -> None:
+        super().__init__(*parts, **options)
+        self.spec = replace(self.spec, prompts=(), classes=self.mask_decoder.num_multimask_outputs)
+
     def forward(self, image: Tensor) -> Tensor:
         """Class logits (B, classes, S, S) of (B, 3, S, S) images; the label map is their argmax."""
         prompts = PromptBatch(image_index=torch.arange(len(image), device=image.device))
-        logits = self.decode(self.encode(image), prompts).logits
+        logits = self.predict(self.prepare(image), prompts).logits
         return F.interpolate(logits, size=image.shape[-2:], mode="bilinear", align_corners=False)
 
 
@@ -122,8 +130,7 @@ class ConvolutionalDecoder(nn.Module):
         self.out_conv = nn.Identity() if classes is None else nn.Conv2d(FEATURES[-1], classes, 1)
 
     def forward(self, embeddings: Tensor) -> Tensor:
-        """Logits (B, classes, 16g, 16g), before any softmax or sigmoid; finer features of an encoder are not used."""
-        embeddings = embeddings[:, :EMBEDDING_CHANNELS]
+        """Logits (B, classes, 16g, 16g), before any softmax or sigmoid."""
         z9 = self.deconv1(embeddings)
         z6 = self.deconv2(z9)
         z3 = self.deconv3(z6)
@@ -145,8 +152,7 @@ class SemanticSam2d(nn.Module):
         super().__init__()
         self.image_encoder = image_encoder
         self.automatic_decoder = ConvolutionalDecoder(classes)
-        self.image_size, self.grid_size = image_size, image_size // 16
-        self.input_shape = (3, image_size, image_size)
+        self.spec = ModelSpec((3, image_size, image_size), prompts=(), classes=classes)
 
     def forward(self, image: Tensor) -> Tensor:
         """Class logits (B, classes, S, S) of (B, 3, S, S) images."""
@@ -179,8 +185,7 @@ class SemanticSam3d(nn.Module):
             nn.ReLU(),
         )
         self.classifier = nn.Conv3d(fusion_channels, classes, 1)
-        self.image_size, self.grid_size = image_size, image_size // 16
-        self.input_shape = (3, 1, image_size, image_size)
+        self.spec = ModelSpec((3, 1, image_size, image_size), prompts=(), classes=classes)
 
     def forward(self, volume: Tensor) -> Tensor:
         """Class logits (B, classes, D, S, S) of (B, 3, D, S, S) volumes of D slices."""

@@ -33,8 +33,7 @@ class TinyVitEncoder(nn.Module):
         stem: "strided" halves the image twice (MobileSAM), "pointwise" keeps its size (LiteMedSAM).
         neck: "sam" is SAM's neck on the last stage; "pyramid" adds finer stages to it by 1x1 convolutions and addition.
         window_sizes: attention window of stages 1, 2 and 3, in cells.
-        fine: also give the features of 2g x 2g and 4g x 4g that ``FineMaskDecoder`` reads, folded into cells of g x g
-            behind the 256 channels of the embedding, so that an embedding stays one tensor to store and to export.
+        fine: also give the features of 2g x 2g and 4g x 4g that ``FineMaskDecoder`` reads.
     """
 
     def __init__(
@@ -58,25 +57,34 @@ class TinyVitEncoder(nn.Module):
             if isinstance(module, nn.Linear):
                 nn.init.trunc_normal_(module.weight, std=0.02)
                 nn.init.zeros_(module.bias)
+        self.stride = image_size // grid
+        self.is_pyramid = neck == "pyramid"
         self.neck = _sam_neck(WIDTHS[-1]) if neck == "sam" else PyramidNeck(self._pyramid_widths(image_size // grid))
         self.fine = self._fine_projections(image_size // grid, stem_stride) if fine else None
 
     def forward(self, images: Tensor) -> Tensor:
-        """Embed (B, 3, S, S) to (B, 256, g, g), or (B, 512, g, g) with fine features."""
+        """Embed (B, 3, S, S) to (B, 256, g, g); what segment-anything's own code calls."""
+        return self.features(images)["embedding"]
+
+    def features(self, images: Tensor) -> dict[str, Tensor]:
+        """Embed (B, 3, S, S): "embedding" (B, 256, g, g), and "fine2" (B, 32, 2g, 2g), "fine4" (B, 8, 4g, 4g)."""
         stem = self.patch_embed
         half = stem.act(stem.conv1(images))
         x = stem.conv2(half)
-        features = []
+        levels = []
         for stage in self.stages:
             x = stage(x)
-            features.append(x)
-        pyramid = isinstance(self.neck, PyramidNeck)
-        embedding = self.neck([features[i] for i in (0, 1, 3)] if pyramid else x)
+            levels.append(x)
+        embedding = self.neck([levels[i] for i in (0, 1, 3)]) if self.is_pyramid else self.neck(x)
         if self.fine is None:
-            return embedding
-        sources = [images, half, *features]
-        folded = [F.pixel_unshuffle(self.fine[str(f)](sources[self.fine_sources[f]]), f) for f in FINE_FACTORS]
-        return torch.cat([embedding, *folded], dim=1)
+            return {"embedding": embedding}
+        sources = [images, half, *levels]
+        fine = {f"fine{f}": self.fine[str(f)](sources[self.fine_sources[f]]) for f in FINE_FACTORS}
+        return {"embedding": embedding, **fine}
+
+    def tunable(self) -> list[list[nn.Module]]:
+        """The transformer blocks; a group is a stage."""
+        return [list(stage.blocks) for stage in self.stages[1:]]
 
     def _fine_projections(self, stride: int, stem_stride: int) -> nn.ModuleDict:
         """1x1 convolutions of the features that are so many times finer than the embedding, whose stride is given."""
@@ -169,8 +177,14 @@ def _stage(index: int, window_sizes: Sequence[int]) -> nn.Module:
     if index == len(WIDTHS) - 1:
         stage.downsample.conv2.conv.stride = (1, 1)
     for block in stage.blocks:
-        block.attn.__class__ = _UncachedAttention
+        block.attn = _uncached(block.attn)
     return stage
+
+
+def _uncached(attention: Attention) -> _UncachedAttention:
+    """Attention of the same sizes without the cache; its weights are drawn anew, like all of an encoder's."""
+    sizes = attention.qkv.in_features, attention.key_dim, attention.num_heads
+    return _UncachedAttention(*sizes, attn_ratio=attention.attn_ratio, resolution=attention.resolution)
 
 
 def _sam_neck(width: int) -> nn.Sequential:

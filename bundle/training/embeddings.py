@@ -6,15 +6,16 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from bundle.engines.cache import EmbeddingStore, network_identity
+from bundle.engines.cache import PreparedCache, network_identity
 from bundle.errors import TrainingError
+from bundle.networks.interface import ModelSpec, Prepared, PromptableNetwork
+from bundle.networks.promptable_sam import PromptableSam
 from bundle.training.losses import LossTerms
 from bundle.training.objectives import Objective
 from bundle.training.samples import SampleBatch
@@ -31,11 +32,11 @@ class StoredEmbeddings:
     """
 
     def __init__(self, folder: str | Path, *, memory_bytes: int = 4 << 30, disk_bytes: int = 64 << 30) -> None:
-        self.store = EmbeddingStore(memory_bytes=memory_bytes, folder=folder, disk_bytes=disk_bytes)
+        self.store = PreparedCache(memory_bytes=memory_bytes, folder=folder, disk_bytes=disk_bytes)
         self._identities: dict[nn.Module, str] = {}
 
-    def encode(self, network: nn.Module, images: Tensor) -> Tensor:
-        """Embed (B, 3, S, S) images, each at most once in a lifetime of the folder.
+    def prepare(self, network: PromptableNetwork, images: Tensor) -> Prepared:
+        """Prepare (B, 3, S, S) images, each at most once in a lifetime of the folder.
 
         They are computed in float32 whatever the training's precision is, so that they serve every run.
 
@@ -43,19 +44,19 @@ class StoredEmbeddings:
             TrainingError: if a parameter of the encoder trains.
         """
         identity = self._identity(network)
-        return torch.cat([self._embedding(network, image, identity) for image in images.split(1)]).to(images.device)
+        return Prepared.cat([self._one(network, image, identity) for image in images.split(1)]).to(images.device)
 
-    def _embedding(self, network: nn.Module, image: Tensor, identity: str) -> Tensor:
+    def _one(self, network: PromptableNetwork, image: Tensor, identity: str) -> Prepared:
         digest = hashlib.sha256(identity.encode())
         digest.update(image.cpu().contiguous().numpy())
 
-        def compute() -> Tensor:
+        def compute() -> Prepared:
             with torch.no_grad(), torch.autocast(image.device.type, enabled=False):
-                return network.encode(image).cpu()
+                return network.prepare(image).to("cpu")
 
         return self.store.get(digest.hexdigest(), compute)[0]
 
-    def _identity(self, network: nn.Module) -> str:
+    def _identity(self, network: PromptableNetwork) -> str:
         encoder = network.image_encoder
         if encoder not in self._identities:
             if names := [name for name, p in encoder.named_parameters() if p.requires_grad]:
@@ -75,20 +76,35 @@ class FromStore:
     def __init__(self, objective: Objective, embeddings: StoredEmbeddings) -> None:
         self.objective, self.embeddings = objective, embeddings
 
-    def __call__(self, network: nn.Module, batch: SampleBatch) -> Iterator[LossTerms]:
+    def __call__(self, network: PromptableNetwork, batch: SampleBatch) -> Iterator[LossTerms]:
         """Yield the losses of the objective."""
-        yield from self.objective(EncodedOnce(network, self.embeddings), batch)
+        yield from self.objective(PreparedOnce(network, self.embeddings), batch)
 
 
-class EncodedOnce:
-    """A network whose ``encode`` asks the store first; everything else is the network's own."""
+class PreparedOnce(PromptableNetwork):
+    """A network whose images are prepared by the store; everything else is the network's own.
 
-    def __init__(self, network: nn.Module, embeddings: StoredEmbeddings) -> None:
-        self._network, self._embeddings = network, embeddings
+    Args:
+        network: its parts are shared, not copied.
+        embeddings: the store.
+    """
 
-    def encode(self, images: Tensor) -> Tensor:
-        """As PromptableSam.encode."""
-        return self._embeddings.encode(self._network, images)
+    def __init__(self, network: PromptableSam, embeddings: StoredEmbeddings) -> None:
+        super().__init__()
+        self.network, self.embeddings = network, embeddings
+        self.mask_decoder, self.prompt_encoder = network.mask_decoder, network.prompt_encoder
 
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._network, name)
+    @property
+    def spec(self) -> ModelSpec:
+        """The network's."""
+        return self.network.spec
+
+    def prepare(self, images: Tensor) -> Prepared:
+        """As the network does, at most once per image."""
+        return self.embeddings.prepare(self.network, images)
+
+    def decoder_inputs(
+        self, features: Mapping[str, Tensor], tokens: tuple[Tensor, Tensor] | None, masks: Tensor | None
+    ) -> dict[str, Tensor]:
+        """The network's."""
+        return self.network.decoder_inputs(features, tokens, masks)

@@ -18,10 +18,10 @@ from torch.utils.data import Dataset
 
 from bundle.data.labelled_slices import LabelledSlice
 from bundle.errors import NonFiniteLossError, TrainingError
-from bundle.networks.promptable_sam import PromptBatch
+from bundle.prompts.batch import PromptBatch
 from bundle.prompts.simulation import jitter_box, tight_box
 from bundle.training.distributed import average_gradients, average_numbers, gather
-from bundle.training.embeddings import EncodedOnce, StoredEmbeddings
+from bundle.training.embeddings import PreparedOnce, StoredEmbeddings
 from bundle.training.losses import LossTerms
 from bundle.training.objectives import Objective
 from bundle.training.samples import SampleBatch
@@ -217,7 +217,7 @@ class PromptEvaluator(SupervisedEvaluator):
 
     def __init__(self, *, embeddings: StoredEmbeddings | None = None, **arguments: Any) -> None:
         super().__init__(**arguments)
-        self.asked = self.network if embeddings is None else EncodedOnce(self.network, embeddings)
+        self.asked = self.network if embeddings is None else PreparedOnce(self.network, embeddings)
 
     def _iteration(self, engine: Engine, batch: dict[str, Any]) -> list[dict[str, Any]]:
         device = self.state.device
@@ -225,7 +225,7 @@ class PromptEvaluator(SupervisedEvaluator):
         with torch.inference_mode():
             images, masks = batch["image"].to(device), batch["mask"].to(device)
             prompts = PromptBatch(boxes=batch["box"].to(device), image_index=torch.arange(len(images), device=device))
-            prediction = self.asked.decode(self.asked.encode(images), prompts)
+            prediction = self.asked.predict(self.asked.prepare(images), prompts)
             logits, iou = prediction.best()
             predicted = interpolate(logits, masks.shape[-2:], mode="bilinear", align_corners=False)[:, 0] > 0
             dice = _dice(predicted, masks)

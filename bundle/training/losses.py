@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.nn.functional import binary_cross_entropy_with_logits, interpolate, one_hot
 
 from bundle.errors import TrainingError
-from bundle.networks.promptable_sam import MaskPrediction
+from bundle.networks.interface import MaskPrediction
 
 ACTIVATIONS = ("softmax", "sigmoid")
 

@@ -19,7 +19,8 @@ from torch.nn.functional import interpolate, pixel_shuffle
 
 from bundle.errors import TrainingError
 from bundle.networks.promptable_sam import PromptableSam
-from bundle.networks.semantic import EMBEDDING_CHANNELS, SemanticSam2d, SemanticSam3d
+from bundle.networks.semantic import SemanticSam2d
+from bundle.networks.vit import EMBEDDING_CHANNELS
 from bundle.training.distributed import gather
 from bundle.training.losses import LossTerms
 from bundle.training.samples import SampleBatch
@@ -40,23 +41,22 @@ class Reconstruction(nn.Module):
 
     def __init__(self, network: PromptableSam | SemanticSam2d) -> None:
         super().__init__()
-        if isinstance(network, SemanticSam3d):
+        if len(network.spec.input_shape) != 3:
             raise TrainingError(
                 "expected an encoder of slices, got medico_sam_3d's; train medico_sam's, it starts from that"
             )
-        if not any(True for _ in network.image_encoder.parameters()):
+        if not network.spec.keeps_prepared:
             raise TrainingError(
                 "expected an image encoder with weights, got a U-Net, which encodes image and prompts together; take "
                 "another family, such as tiny_vit"
             )
         self.image_encoder = network.image_encoder
-        self.stride = network.image_size // network.grid_size
+        self.stride = self.image_encoder.stride
         self.head = nn.Conv2d(EMBEDDING_CHANNELS, 3 * self.stride**2, 1)
 
     def forward(self, images: Tensor) -> Tensor:
         """Reconstruct (B, 3, S, S) images from what is not blanked in them."""
-        embedding = self.image_encoder(images)[:, :EMBEDDING_CHANNELS]  # finer features would give the pixels away
-        return pixel_shuffle(self.head(embedding), self.stride)
+        return pixel_shuffle(self.head(self.image_encoder(images)), self.stride)  # without finer features
 
 
 class MaskedAutoencoding:

@@ -12,7 +12,8 @@ import torch
 from torch import Tensor, nn
 
 from bundle.errors import TrainingError
-from bundle.networks.promptable_sam import MaskPrediction, PromptBatch
+from bundle.networks.interface import MaskPrediction, Prepared, PromptableNetwork
+from bundle.prompts.batch import PromptBatch
 from bundle.prompts.simulation import (
     LabelledPoints,
     error_point,
@@ -33,7 +34,7 @@ STARTS = ("random", "alternate")
 class Objective(Protocol):
     """Maps a network and a batch to losses; the trainer makes one step of the optimiser for each of them."""
 
-    def __call__(self, network: nn.Module, batch: SampleBatch) -> Iterator[LossTerms]:
+    def __call__(self, network: PromptableNetwork, batch: SampleBatch) -> Iterator[LossTerms]:
         """Ask, compare, and yield the terms of each loss."""
         ...
 
@@ -106,7 +107,7 @@ class IterativeObjective:
         self.wide_share = box_share if wide_share is None else wide_share
         self.tight_share = tight_share
 
-    def __call__(self, network: nn.Module, batch: SampleBatch) -> Iterator[LossTerms]:
+    def __call__(self, network: PromptableNetwork, batch: SampleBatch) -> Iterator[LossTerms]:
         """Yield the mean loss of all rounds."""
         if self.window_box_probability is None:
             yield self._rounds(network, batch, self.box_probability)
@@ -116,19 +117,19 @@ class IterativeObjective:
         terms = [self._rounds(network, part, share) for part, share in zip(parts, shares, strict=True)]
         yield LossTerms.mean(terms, [len(part.masks) for part in parts])
 
-    def _rounds(self, network: nn.Module, batch: SampleBatch, box_probability: float) -> LossTerms:
+    def _rounds(self, network: PromptableNetwork, batch: SampleBatch, box_probability: float) -> LossTerms:
         user = SimulatedUser(batch, self.seed)
         prompts = self._first_prompts(user, batch.step, box_probability)
         with_mask = user.choices.random() < self.mask_probability
         rounds = self.steps if user.choices.random() < self.correction_probability else 1
-        embeddings = network.encode(batch.images)
+        prepared = network.prepare(batch.images)
         terms = []
         for step in range(rounds):
-            prediction = network.decode(embeddings, prompts)
+            prediction = network.predict(prepared, prompts)
             terms.append(self.loss(prediction, batch.masks))
             if step + 1 < rounds:
                 prompts = self._corrected(user, prompts, self._candidate(user, prediction), with_mask)
-                prompts = self._corrected_unscored(user, prompts, network, embeddings, with_mask)
+                prompts = self._corrected_unscored(user, prompts, network, prepared, with_mask)
         return LossTerms.mean(terms)
 
     def _candidate(self, user: SimulatedUser, prediction: MaskPrediction) -> MaskPrediction:
@@ -146,10 +147,10 @@ class IterativeObjective:
 
     @torch.no_grad()
     def _corrected_unscored(
-        self, user: SimulatedUser, prompts: PromptBatch, network: nn.Module, embeddings: Tensor, with_mask: bool
+        self, user: SimulatedUser, prompts: PromptBatch, network: PromptableNetwork, prepared: Prepared, with_mask: bool
     ) -> PromptBatch:
         for _ in range(user.choices.integers(self.between + 1) if self.between else 0):
-            prediction = network.decode(embeddings, prompts)
+            prediction = network.predict(prepared, prompts)
             prompts = self._corrected(user, prompts, prediction, with_mask)
         return prompts
 
@@ -196,19 +197,19 @@ class SamMed2dObjective:
         self.loss, self.iterations, self.clicks = loss, iterations, tuple(clicks)
         self.box_jitter, self.seed = box_jitter, seed
 
-    def __call__(self, network: nn.Module, batch: SampleBatch) -> Iterator[LossTerms]:
+    def __call__(self, network: PromptableNetwork, batch: SampleBatch) -> Iterator[LossTerms]:
         """Yield ``1 + iterations`` losses."""
         user = SimulatedUser(batch, self.seed)
         start = user.boxes(self._box) if user.choices.random() < 0.5 else user.points(random_point)
-        embeddings = network.encode(batch.images)
-        prediction = self._best(network.decode(embeddings, start))
+        prepared = network.prepare(batch.images)
+        prediction = self._best(network.predict(prepared, start))
         yield self.loss(prediction, batch.masks)
-        embeddings = embeddings.detach()
+        prepared = prepared.map(Tensor.detach)
         alone = {int(user.choices.integers(1, max(2, self.iterations - 1))), self.iterations - 1}
         for iteration in range(self.iterations):
             prompts = self._next_prompts(user, prediction, mask_alone=iteration in alone)
             with _frozen(network.prompt_encoder):
-                prediction = self._best(network.decode(embeddings, prompts))
+                prediction = self._best(network.predict(prepared, prompts))
             yield self.loss(prediction, batch.masks)
 
     def _next_prompts(self, user: SimulatedUser, prediction: MaskPrediction, *, mask_alone: bool) -> PromptBatch:
@@ -244,7 +245,7 @@ class JointObjective:
     def __init__(self, promptable: Objective, automatic: Objective) -> None:
         self.promptable, self.automatic = promptable, automatic
 
-    def __call__(self, network: nn.Module, batch: SampleBatch) -> Iterator[LossTerms]:
+    def __call__(self, network: PromptableNetwork, batch: SampleBatch) -> Iterator[LossTerms]:
         """Yield the losses of both."""
         yield from self.promptable(network, batch)
         yield from self.automatic(network, batch)

@@ -79,7 +79,7 @@ def annotated_classes(batch: SampleBatch, values: Sequence[int]) -> Tensor:
 
 def decoder_logits(network: nn.Module, images: Tensor) -> Tensor:
     """Class logits (B, C, S, S) of the automatic decoder of a promptable network."""
-    logits = network.automatic_decoder(network.encode(images))
+    logits = network.automatic_decoder(network.image_encoder(images))
     return interpolate(logits, size=images.shape[-2:], mode="bilinear", align_corners=False)
 
 

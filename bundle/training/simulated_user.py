@@ -15,7 +15,8 @@ import torch
 from torch import Tensor
 from torch.nn.functional import interpolate
 
-from bundle.networks.promptable_sam import MaskPrediction, PromptBatch
+from bundle.networks.interface import MaskPrediction
+from bundle.prompts.batch import PromptBatch
 from bundle.prompts.simulation import LabelledPoints
 from bundle.training.samples import SampleBatch
 

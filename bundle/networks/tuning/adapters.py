@@ -1,16 +1,19 @@
 """Adapters of SAM-Med2D and finetune-SAM, attached from outside as children of a block and forward hooks.
 
-A U-Net has no blocks with attention; its adapters follow the levels."""
+A U-Net has no blocks with attention; its adapters follow the levels.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from functools import singledispatch
 
+from segment_anything.modeling.image_encoder import Block
+from segment_anything.modeling.transformer import Attention, TwoWayAttentionBlock
+from timm.models.tiny_vit import TinyVitBlock
 from torch import Tensor, nn
 
-from bundle.networks.promptable_sam import PromptableSam
-from bundle.networks.prompted_unet import PromptedUNet
-from bundle.networks.tuning.targets import TuningError, encoder_blocks, pick, unet_levels, width_of
+from bundle.errors import TuningError
+from bundle.networks.prompted_unet import UNetLevel
 
 
 class ConvAdapter(nn.Module):
@@ -116,32 +119,53 @@ class _Before:
         return self.adapter(inputs[0]), *inputs[1:]
 
 
-def add_conv_adapters(network: PromptableSam, part: str, blocks: Sequence[int] | None = None) -> None:
-    if part != "encoder":
-        raise TuningError("conv_adapter works on a grid of tokens; only the encoder has one")
-    if isinstance(network.mask_decoder, PromptedUNet):
-        raise TuningError("conv_adapter belongs into transformer blocks, which a U-Net lacks; take adapter or lora")
-    for block in encoder_blocks(network.image_encoder, blocks):
-        block.Adapter = ConvAdapter(width_of(block))
-        block.mlp.register_forward_hook(_Beside(block.Adapter, 1.0))
+@singledispatch
+def add_conv_adapter(block: nn.Module) -> None:
+    """Attach SAM-Med2D's adapter to a block, in place."""
+    raise TuningError(
+        "conv_adapter works on a grid of tokens, which only the encoder of a transformer has, got a "
+        f"{type(block).__name__}; take adapter or lora"
+    )
 
 
-def add_bottleneck_adapters(network: PromptableSam, part: str, blocks: Sequence[int] | None = None) -> None:
-    if isinstance(network.mask_decoder, PromptedUNet):
-        for level in unet_levels(network.mask_decoder, part, blocks):
-            level.add_module("Adapter", MapAdapter(level[0][0].out_channels))
-        return
-    if part == "encoder":
-        for block in encoder_blocks(network.image_encoder, blocks):
-            block.MLP_Adapter = BottleneckAdapter(width_of(block), residual=False)
-            block.Space_Adapter = BottleneckAdapter(width_of(block), residual=True)
-            block.attn.register_forward_hook(_After(block.Space_Adapter))
-            block.mlp.register_forward_hook(_Beside(block.MLP_Adapter, 0.5))
-        return
-    for layer in pick(network.mask_decoder.transformer.layers, blocks):
-        width = layer.self_attn.embedding_dim
-        layer.MLP_Adapter = BottleneckAdapter(width, residual=False)
-        layer.Adapter = BottleneckAdapter(width, residual=True)
-        layer.norm2.register_forward_pre_hook(_Before(layer.Adapter))
-        layer.mlp.register_forward_hook(_Beside(layer.MLP_Adapter, 0.5))
-        layer.norm4.register_forward_pre_hook(_Before(layer.Adapter))
+@add_conv_adapter.register(Block)
+@add_conv_adapter.register(TinyVitBlock)
+def _(block: Block | TinyVitBlock) -> None:
+    block.Adapter = ConvAdapter(block.attn.qkv.in_features)
+    block.mlp.register_forward_hook(_Beside(block.Adapter, 1.0))
+
+
+@singledispatch
+def add_bottleneck_adapter(block: nn.Module) -> None:
+    """Attach finetune-SAM's adapters to a block, in place."""
+    raise TuningError(f"adapter has no place in a {type(block).__name__}; take lora")
+
+
+@add_bottleneck_adapter.register(Block)
+@add_bottleneck_adapter.register(TinyVitBlock)
+def _(block: Block | TinyVitBlock) -> None:
+    width = block.attn.qkv.in_features
+    block.MLP_Adapter = BottleneckAdapter(width, residual=False)
+    block.Space_Adapter = BottleneckAdapter(width, residual=True)
+    block.attn.register_forward_hook(_After(block.Space_Adapter))
+    block.mlp.register_forward_hook(_Beside(block.MLP_Adapter, 0.5))
+
+
+@add_bottleneck_adapter.register
+def _(layer: TwoWayAttentionBlock) -> None:
+    width = layer.self_attn.embedding_dim
+    layer.MLP_Adapter = BottleneckAdapter(width, residual=False)
+    layer.Adapter = BottleneckAdapter(width, residual=True)
+    layer.norm2.register_forward_pre_hook(_Before(layer.Adapter))
+    layer.mlp.register_forward_hook(_Beside(layer.MLP_Adapter, 0.5))
+    layer.norm4.register_forward_pre_hook(_Before(layer.Adapter))
+
+
+@add_bottleneck_adapter.register
+def _(attention: Attention) -> None:
+    """The decoder's last attention has none in finetune-SAM."""
+
+
+@add_bottleneck_adapter.register
+def _(level: UNetLevel) -> None:
+    level.add_module("Adapter", MapAdapter(level[0][0].out_channels))

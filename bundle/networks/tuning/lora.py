@@ -8,13 +8,16 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from functools import singledispatch
 
 import torch
+from segment_anything.modeling.image_encoder import Block
+from segment_anything.modeling.transformer import Attention, TwoWayAttentionBlock
+from timm.models.tiny_vit import TinyVitBlock
 from torch import Tensor, nn
 
-from bundle.networks.promptable_sam import PromptableSam
-from bundle.networks.prompted_unet import PromptedUNet
-from bundle.networks.tuning.targets import TuningError, encoder_blocks, pick, unet_levels
+from bundle.errors import TuningError
+from bundle.networks.prompted_unet import UNetLevel
 
 
 class _LowRank:
@@ -57,23 +60,35 @@ class _LowRankConvolution(_LowRank):
         self.merged = sign > 0
 
 
-def add_lora(network: PromptableSam, part: str, blocks: Sequence[int] | None = None, rank: int = 4) -> None:
-    if rank < 1:
-        raise TuningError(f"LoRA's rank must be at least 1, got {rank}")
-    if isinstance(network.mask_decoder, PromptedUNet):
-        for level in unet_levels(network.mask_decoder, part, blocks):
-            for convolution in [module for module in level.modules() if isinstance(module, nn.Conv2d)]:
-                _lora_on_convolution(convolution, rank)
-        return
-    if part == "encoder":
-        for block in encoder_blocks(network.image_encoder, blocks):
-            _lora_on_qkv(block.attn.qkv, rank)
-        return
-    transformer = network.mask_decoder.transformer
-    for layer in pick(transformer.layers, blocks):
-        for attention in (layer.self_attn, layer.cross_attn_token_to_image, layer.cross_attn_image_to_token):
-            _lora_on_projections(attention, rank)
-    _lora_on_projections(transformer.final_attn_token_to_image, rank)
+@singledispatch
+def add_lora(block: nn.Module, rank: int = 4) -> None:
+    """Attach LoRA to a block, in place."""
+    raise TuningError(f"lora has no place in a {type(block).__name__}")
+
+
+@add_lora.register(Block)
+@add_lora.register(TinyVitBlock)
+def _(block: Block | TinyVitBlock, rank: int = 4) -> None:
+    _lora_on_qkv(block.attn.qkv, rank)
+
+
+@add_lora.register
+def _(layer: TwoWayAttentionBlock, rank: int = 4) -> None:
+    for attention in (layer.self_attn, layer.cross_attn_token_to_image, layer.cross_attn_image_to_token):
+        add_lora(attention, rank)
+
+
+@add_lora.register
+def _(attention: Attention, rank: int = 4) -> None:
+    for layer in (attention.q_proj, attention.v_proj):
+        layer.w_a, layer.w_b = _low_rank_pair(layer.in_features, layer.out_features, rank)
+        layer.register_forward_hook(_LowRank([(slice(0, layer.out_features), layer.w_a, layer.w_b)]))
+
+
+@add_lora.register
+def _(level: UNetLevel, rank: int = 4) -> None:
+    for convolution in [module for module in level.modules() if isinstance(module, nn.Conv2d)]:
+        _lora_on_convolution(convolution, rank)
 
 
 def _lora_on_qkv(qkv: nn.Linear, rank: int) -> None:
@@ -92,12 +107,6 @@ def _lora_on_qkv(qkv: nn.Linear, rank: int) -> None:
         (slice(outputs - width, outputs), qkv.linear_a_v, qkv.linear_b_v),
     ]
     qkv.register_forward_hook(_LowRank(branches))
-
-
-def _lora_on_projections(attention: nn.Module, rank: int) -> None:
-    for layer in (attention.q_proj, attention.v_proj):
-        layer.w_a, layer.w_b = _low_rank_pair(layer.in_features, layer.out_features, rank)
-        layer.register_forward_hook(_LowRank([(slice(0, layer.out_features), layer.w_a, layer.w_b)]))
 
 
 def _lora_on_convolution(layer: nn.Conv2d, rank: int) -> None:

@@ -19,16 +19,16 @@ from typing import Any
 
 from torch import nn
 
-from bundle.networks.promptable_sam import PromptableSam
-from bundle.networks.tuning.adapters import BottleneckAdapter, ConvAdapter, add_bottleneck_adapters, add_conv_adapters
+from bundle.errors import TuningError
+from bundle.networks.interface import PromptableNetwork
+from bundle.networks.tuning.adapters import BottleneckAdapter, ConvAdapter, add_bottleneck_adapter, add_conv_adapter
 from bundle.networks.tuning.lora import add_lora, lora_names
-from bundle.networks.tuning.targets import TuningError
 
 KINDS = ("conv_adapter", "adapter", "lora")
 PARTS = ("encoder", "decoder")
 
 
-def apply_tuning(network: PromptableSam, tunings: Iterable[Mapping[str, Any]]) -> PromptableSam:
+def apply_tuning(network: PromptableNetwork, tunings: Iterable[Mapping[str, Any]]) -> PromptableNetwork:
     """Attach adapters or LoRA to a network, in place.
 
     Args:
@@ -43,15 +43,26 @@ def apply_tuning(network: PromptableSam, tunings: Iterable[Mapping[str, Any]]) -
     """
     for tuning in tunings:
         options = dict(tuning)
-        kind, part = options.pop("kind", None), options.pop("part", "encoder")
+        kind, part, chosen = options.pop("kind", None), options.pop("part", "encoder"), options.pop("blocks", None)
         if kind not in KINDS:
             raise TuningError(f"tuning kind must be one of {', '.join(KINDS)}, got {kind!r}")
         if part not in PARTS:
             raise TuningError(f"tuning part must be encoder or decoder, got {part!r}")
         if unknown := set(options) - _OPTIONS[kind]:
             raise TuningError(f"tuning {kind} has no option {sorted(unknown)[0]!r}")
-        _ATTACH[kind](network, part, **options)
+        if options.get("rank", 1) < 1:
+            raise TuningError(f"LoRA's rank must be at least 1, got {options['rank']}")
+        for block in _pick(network.tunable(part), chosen):
+            _ATTACH[kind](block, **options)
     return network
+
+
+def _pick(groups: Sequence[list[nn.Module]], indices: Sequence[int] | None) -> list[nn.Module]:
+    """The blocks of the groups at the indices, or of all."""
+    indices = range(len(groups)) if indices is None else indices
+    if wrong := [index for index in indices if not 0 <= index < len(groups)]:
+        raise TuningError(f"block {wrong[0]} does not exist; there are blocks 0 to {len(groups) - 1}")
+    return [block for index in indices for block in groups[index]]
 
 
 def set_trainable(network: nn.Module, patterns: Sequence[str]) -> list[str]:
@@ -98,6 +109,6 @@ def are_tuning_names(names: Iterable[str]) -> bool:
     return any(fnmatchcase(name, pattern) for name in names for pattern in _NAME_PATTERNS)
 
 
-_ATTACH = {"conv_adapter": add_conv_adapters, "adapter": add_bottleneck_adapters, "lora": add_lora}
+_ATTACH = {"conv_adapter": add_conv_adapter, "adapter": add_bottleneck_adapter, "lora": add_lora}
 _NAME_PATTERNS = ("*Adapter.*", "*.w_[ab].weight", "*.linear_[ab]_[qv].weight")
-_OPTIONS = {"conv_adapter": {"blocks"}, "adapter": {"blocks"}, "lora": {"blocks", "rank"}}
+_OPTIONS = {"conv_adapter": set(), "adapter": set(), "lora": {"rank"}}

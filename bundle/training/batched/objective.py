@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from functools import cache, partial
+from functools import cache
 
 import numpy as np
 import torch
@@ -11,7 +11,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from bundle.errors import TuningError
-from bundle.networks.promptable_sam import MaskPrediction, PromptBatch
+from bundle.networks.interface import MaskPrediction, PromptableNetwork
+from bundle.prompts.batch import PromptBatch
 from bundle.prompts.simulation_batched import deepest_points, error_clicks, move_sides, random_points, tight_boxes
 from bundle.training.batched.augmentation import BatchRandom
 from bundle.training.batched.samples import PackedBatch
@@ -61,13 +62,13 @@ class PackedObjective:
         self.tight_share, self.wide_share, self.seed = tight_share, wide_share, seed
         self.compiled = compiled
 
-    def __call__(self, network: nn.Module, batch: PackedBatch) -> Iterator[LossTerms]:
+    def __call__(self, network: PromptableNetwork, batch: PackedBatch) -> Iterator[LossTerms]:
         """Yield the mean loss of all rounds.
 
         Raises:
             TuningError: for a network that always answers with its candidates: here its single mask would be trained.
         """
-        if getattr(network, "candidates", "ambiguous") != "ambiguous":
+        if network.spec.candidates != "ambiguous":
             raise TuningError(
                 "packed batches train SAM's single mask for boxes, which this family's network never answers"
             )
@@ -76,13 +77,13 @@ class PackedObjective:
         random = BatchRandom.of(batch.images.device, len(batch.masks), *key)
         rounds = 2 if choices.random() < self.correction_share else 1
         with_mask = choices.random() < self.mask_share
-        predict = partial(_compiled(), network.mask_decoder) if self.compiled else None
-        embeddings = network.encode(batch.images)
+        run = _compiled() if self.compiled else None
+        prepared = network.prepare(batch.images)
         prompts = self._first_prompts(batch, random)
         single = batch.boxed  # has one meaning, so that the network's single mask answers it
         terms = []
         for step in range(rounds):
-            prediction = network.decode_all(embeddings, prompts, predict=predict)
+            prediction = network.predict_all(prepared, prompts, run=run)
             if step:  # nothing is ambiguous any more
                 prediction = MaskPrediction(prediction.logits[:, :1], prediction.iou[:, :1])
             terms.append(self._scored(prediction, batch, single))
@@ -91,7 +92,7 @@ class PackedObjective:
                 single = torch.ones_like(single)
                 for _ in range(choices.integers(self.between + 1)):
                     # With gradients, which nobody asks for: without them a compiled network would be compiled again.
-                    prediction = network.decode_all(embeddings, prompts, predict=predict)
+                    prediction = network.predict_all(prepared, prompts, run=run)
                     prompts = self._corrected(prompts, prediction, batch, single, random, with_mask)
         yield LossTerms.mean(terms)
 
