@@ -77,6 +77,14 @@ def test_the_servers_own_note_keeps_its_form(notes):
         check_info({"strategy": notes}, "info")
 
 
+@pytest.mark.parametrize("names", [5, [5], [{}], [{"name": 5}], [{"name": "liver", "idx": "one"}], {"name": "liver"}])
+def test_names_of_segments_that_training_could_not_read_are_not_kept(names):
+    with pytest.raises(RequestError, match="label_info must be"):
+        check_info({"label_info": names}, "params")
+    assert repaired_info({"label_info": names}) == ({}, ["label_info"])
+    check_info({"label_info": [{"name": "liver", "idx": "1"}, {"name": "spleen"}]}, "params")
+
+
 def test_stored_information_loses_only_what_cannot_be_kept():
     info = {"a": 1, "b": float("inf"), "strategy": {"random": {"ts": 5}}, "c": nested(100), "d": None}
     assert repaired_info(info) == ({"a": 1, "strategy": {"random": {"ts": 5}}, "d": None}, ["b", "c"])

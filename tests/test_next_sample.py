@@ -33,6 +33,15 @@ def test_what_was_given_out_lately_waits_behind_the_others(client, tmp_path):
     assert {ask(client).json()["id"] for _ in range(30)} == {"ct", "new"}
 
 
+@pytest.mark.parametrize("given", [-1e308, 1e308, None, "soon"])
+def test_a_note_of_any_time_breaks_no_sample(client, tmp_path, given):
+    a_volume(tmp_path / "studies/new.nii.gz")
+    info = json.dumps({"strategy": {"random": {"ts": given}}})
+    for image in ("ct", "new"):
+        assert client.put("/datastore/image/info", params={"image": image}, data={"info": info}).status_code == 200
+    assert ask(client).json()["id"] in ("ct", "new")
+
+
 def test_nothing_is_left_when_all_are_labelled(client, tmp_path):
     a_label(tmp_path / "studies/labels/final/ct.nii.gz")
     assert ask(client).json() == {}

@@ -9,7 +9,9 @@ from pathlib import Path
 
 import pytest
 from app_room import a_volume, client_of
+from monailabel.interfaces.utils.app import app_instance
 
+from monailabel_app.lib.images import find_image
 from monailabel_app.lib.session_folder import SessionFolder
 
 
@@ -69,6 +71,18 @@ def test_damaged_notes_of_a_session_neither_stop_the_server_nor_its_clean_up(tmp
     assert again.remove_expired() == 0 and again.get_session(session_id) is None
     os.utime(tmp_path / session_id, (1, 1))
     assert again.remove_expired() == 1 and not (tmp_path / session_id).exists()
+
+
+def test_a_server_that_has_just_started_knows_the_sessions_and_cleans_up(client, tmp_path):
+    content = a_volume(tmp_path / "ct.nii.gz").read_bytes()
+    kept, old = (upload(client, ("ct.nii.gz", content)).json()["session_id"] for _ in range(2))
+    notes = tmp_path / "sessions" / old / "meta.info"
+    notes.write_text(json.dumps(json.loads(notes.read_text()) | {"last_access_ts": 1}))
+    with client_of(tmp_path / "studies", tmp_path / "sessions") as again:
+        app_instance().cleanup_sessions()
+        assert again.get(f"/session/{kept}").status_code == 200
+        assert find_image(app_instance(), "", kept).read_bytes() == content
+    assert not notes.exists()
 
 
 def test_a_session_goes_when_nobody_used_it_for_as_long_as_it_said(tmp_path, monkeypatch):

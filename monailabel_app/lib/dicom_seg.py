@@ -9,6 +9,7 @@ import numpy as np
 
 from bundle.data.guarded import read_label
 from monailabel_app.lib.errors import RequestError
+from monailabel_app.lib.labels import segments_of
 
 
 def match_label_info(label_info: list[dict[str, Any]], label: Path) -> list[dict[str, Any]]:
@@ -24,18 +25,8 @@ def match_label_info(label_info: list[dict[str, Any]], label: Path) -> list[dict
     Raises:
         RequestError: no voxel is labelled, so that there is nothing to store, or the entries are none.
     """
-    by_value = _by_value(label_info)
+    by_value = segments_of(label_info)
     values = [int(value) for value in np.unique(read_label(label).array) if value]
     if not values:
         raise RequestError("the label is empty and DICOM SEG cannot hold that; draw something first")
     return [by_value.get(value, {"name": f"label {value}", "idx": value}) for value in values]
-
-
-def _by_value(label_info: object) -> dict[int, dict[str, Any]]:
-    try:
-        found = {int(entry.get("idx", place)): entry for place, entry in enumerate(label_info, start=1)}
-        if all(isinstance(entry["name"], str) for entry in found.values()):
-            return found
-    except (AttributeError, KeyError, TypeError, ValueError, OverflowError):
-        pass
-    raise RequestError(f'label_info must be a list of {{"name": "liver", "idx": 1}}, got {repr(label_info)[:80]}')

@@ -18,7 +18,8 @@ def find_image(app: MONAILabelApp, image: str, session_id: str) -> Path:
         RequestError: neither leads to a file.
     """
     if session_id:
-        found = app.sessions().get_session(check_name(session_id, "session_id"))
+        sessions = app.sessions()  # None where they are switched off
+        found = sessions.get_session(check_name(session_id, "session_id")) if sessions is not None else None
         if not found:
             raise RequestError(f"session {session_id!r} is unknown or has expired; upload the volume again", status=404)
         return Path(found.image)

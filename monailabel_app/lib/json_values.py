@@ -9,7 +9,9 @@ from typing import Any
 
 from bundle.data.limits import LIMITS, variable_of
 from monailabel_app.lib.errors import RequestError
+from monailabel_app.lib.labels import segments_of
 
+LABEL_INFO = "label_info"  # in the info of a label: the names of its segments, which training reads
 STRATEGY = "strategy"  # in the info of an image: the server's note of when a strategy gave it to whom
 _LARGEST_NUMBER = 2**63  # a whole number beyond it cannot be read by most clients
 
@@ -66,7 +68,7 @@ def check_info(info: Mapping[str, Any], what: str) -> None:
     """Refuse information about an image or label that would break the datastore.
 
     Raises:
-        RequestError: as ``check_json``, or the note of a strategy is none.
+        RequestError: as ``check_json``, or the note of a strategy or the names of a label's segments are none.
     """
     check_json(dict(info), what, kept=True)
     notes = info.get(STRATEGY, {})
@@ -74,6 +76,8 @@ def check_info(info: Mapping[str, Any], what: str) -> None:
         raise RequestError(
             f"{what}: {STRATEGY!r} is the server's own note of who was given the image when; leave it out"
         )
+    if info.get(LABEL_INFO):
+        segments_of(info[LABEL_INFO])
 
 
 def repaired_info(info: Mapping[str, Any]) -> tuple[dict[str, Any], list[str]]:

@@ -1,6 +1,8 @@
-"""The names that the app offers for segments."""
+"""The names of segments: those that the app offers, and those that clients send."""
 
 from __future__ import annotations
+
+from typing import Any
 
 from bundle.data.labels import FLARE22_LABELS
 from monailabel_app.lib.errors import RequestError
@@ -21,3 +23,22 @@ def read_label_names(text: str | None) -> list[str]:
     if not names or len(set(names)) < len(names):
         raise RequestError(f"labels must be different names with commas between them, got {text!r}")
     return names
+
+
+def segments_of(label_info: object) -> dict[int, dict[str, Any]]:
+    """The entries that a client sends with a label, by their value in it.
+
+    Args:
+        label_info: ``[{"name": "liver", "idx": 1}, ...]``; entries without ``idx`` count from 1.
+
+    Raises:
+        RequestError: it is something else.
+    """
+    entries = label_info if isinstance(label_info, list) else [label_info]
+    try:
+        found = {int(entry.get("idx", place)): entry for place, entry in enumerate(entries, start=1)}
+    except (AttributeError, TypeError, ValueError, OverflowError):
+        found = None
+    if found is None or entries is not label_info or not all(isinstance(e.get("name"), str) for e in entries):
+        raise RequestError(f'label_info must be a list of {{"name": "liver", "idx": 1}}, got {repr(label_info)[:80]}')
+    return found

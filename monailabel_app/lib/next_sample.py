@@ -36,8 +36,9 @@ class RandomUnlabelled(Strategy):
         if not images:
             return None
         now = time.time()
+        given = (_given_at(datastore.get_image_info(image), request[STRATEGY]) for image in images)
         # One that was given out this second can still be drawn: it may be the only one.
-        waits = [max(now - _given_at(datastore.get_image_info(image), request[STRATEGY]), 1.0) for image in images]
+        waits = [now - min(max(when, 0.0), now - 1) for when in given]
         chosen = random.choices(range(len(images)), weights=waits)[0]
         return {"id": images[chosen], "weight": waits[chosen]}
 

@@ -23,6 +23,10 @@ _USE_NOTED = 10  # seconds: a use is written down at most that often, clicks com
 class SessionFolder(Sessions):
     """Sessions whose notes are written whole or not at all; one that is damaged is unknown and goes when it is old."""
 
+    def __bool__(self) -> bool:
+        """True: MONAI Label cleans up only if the sessions are "there", and a dictionary of none used yet is not."""
+        return True
+
     def add_session(
         self, data_file: str, expiry: int = 0, uncompress: bool = False, session_id: str | None = None
     ) -> tuple[str, SessionInfo]:
