@@ -174,7 +174,7 @@ def test_pages_of_several_sizes_are_refused(tmp_path):
 def test_a_picture_that_is_too_large_is_said_to_be(tmp_path, monkeypatch):
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 10)
     Image.fromarray(GREY).save(tmp_path / "a.png")
-    with pytest.raises(VolumeError, match=r"too large.*exceeds limit.*crop or shrink"):
+    with pytest.raises(VolumeError, match="too large"):
         read_volume(tmp_path / "a.png")
 
 

@@ -10,6 +10,8 @@ import cv2
 import numpy as np
 import tifffile
 
+from bundle.data.headers.claims import too_large
+from bundle.data.limits import LIMITS
 from bundle.errors import VolumeError
 
 ORIENTATION = 274  # tag of TIFF and EXIF
@@ -50,6 +52,8 @@ def examine_tiff(path: Path) -> TiffContent:
         with tifffile.TiffFile(path) as tiff:
             series = tiff.series
             axes, shape, dtype = series[0].axes, series[0].shape, series[0].dtype
+            if (claimed := series[0].size) > 4 * LIMITS.voxels:
+                raise too_large(path, f"{claimed} values", "voxels", LIMITS)
     except (tifffile.TiffFileError, IndexError, AttributeError, ArithmeticError) as error:
         raise VolumeError(f"cannot read {path}, it is damaged or no TIFF ({error})") from error
     if len(series) > 1:
