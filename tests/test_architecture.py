@@ -27,7 +27,7 @@ FILES = sorted(path for path in (ROOT / "bundle").rglob("*.py"))
 def imported(path: Path) -> set[str]:
     """Dotted names of all modules that a file imports, at the top or inside a function."""
     names = set()
-    for node in ast.walk(ast.parse(path.read_text())):
+    for node in ast.walk(ast.parse(path.read_text("utf-8"))):
         if isinstance(node, ast.Import):
             names |= {alias.name for alias in node.names}
         elif isinstance(node, ast.ImportFrom) and node.module:
@@ -48,7 +48,7 @@ def test_a_room_of_the_bundle_imports_only_what_lies_below_it(path):
 def test_no_weights_are_opened_without_weights_only():
     files = [*FILES, *(ROOT / "monailabel_app").rglob("*.py"), *(ROOT / "scripts").glob("*.py")]
     for path in files:
-        for node in ast.walk(ast.parse(path.read_text())):
+        for node in ast.walk(ast.parse(path.read_text("utf-8"))):
             if isinstance(node, ast.Call) and ast.unparse(node.func) == "torch.load":
                 keywords = {k.arg: ast.unparse(k.value) for k in node.keywords}
                 assert keywords.get("weights_only") == "True", f"{path.name}:{node.lineno}"
