@@ -13,14 +13,14 @@ from monailabel.interfaces.tasks.strategy import Strategy
 
 import bundle
 from bundle.interactive.segmenter import Segmenter
-from monailabel_app.lib.labels import read_label_names
-from monailabel_app.lib.next_sample import RandomUnlabelled
-from monailabel_app.lib.session_folder import SessionFolder
-from monailabel_app.lib.sessions import ImageSessions
-from monailabel_app.lib.study_folder import StudyFolder
-from monailabel_app.lib.study_index import repair_indexes
-from monailabel_app.lib.tasks import SamTask
-from monailabel_app.lib.wire import read_modality
+from monailabel_app.datastore.session_folder import SessionFolder
+from monailabel_app.datastore.study_folder import StudyFolder
+from monailabel_app.datastore.study_index import repair_indexes
+from monailabel_app.server.next_sample import RandomUnlabelled
+from monailabel_app.tasks.interactive import SamTask
+from monailabel_app.tasks.open_images import ImageSessions
+from monailabel_app.wire.fields import read_modality
+from monailabel_app.wire.labels import read_label_names
 
 logger = logging.getLogger(__name__)
 

@@ -29,7 +29,7 @@ from bundle.files import write_text
 from monailabel_app.demo.pictures import draw_organ, draw_overview
 from monailabel_app.demo.rounds import OrganResult, Row, merge, segment_organ
 from monailabel_app.demo.slicer_user import SlicerError, SlicerUser
-from monailabel_app.lib.launch import ServerError, log_tail, running_server
+from monailabel_app.server.launch import ServerError, log_tail, running_server
 
 SMALLEST_ORGAN = 20  # voxels; less is a scrap at the edge of the scan
 

@@ -8,7 +8,7 @@ import sys
 from pathlib import Path
 
 from bundle.errors import explain_errors
-from monailabel_app.lib.launch import APP, HOST, server_command, server_environment
+from monailabel_app.server.launch import APP, HOST, server_command, server_environment
 
 HELP = """\
 monai-sam listens on {url} (this machine only; stop it with Ctrl+C).

@@ -13,10 +13,10 @@ from monailabel.interfaces.app import MONAILabelApp
 from monailabel.interfaces.utils.app import apps
 
 from bundle.data.volume import Volume, write_label, write_volume
-from monailabel_app.lib.next_sample import RandomUnlabelled
-from monailabel_app.lib.server import create_app
-from monailabel_app.lib.session_folder import SessionFolder
-from monailabel_app.lib.study_folder import StudyFolder
+from monailabel_app.datastore.session_folder import SessionFolder
+from monailabel_app.datastore.study_folder import StudyFolder
+from monailabel_app.server.app import create_app
+from monailabel_app.server.next_sample import RandomUnlabelled
 
 AFFINE = np.diag([-1.5, -1.5, 3.0, 1.0])
 SHAPE = (8, 7, 6)

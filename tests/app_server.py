@@ -17,7 +17,7 @@ from PIL import Image
 
 from bundle.data.synthetic.phantom import make_phantom
 from bundle.data.volume import Volume, write_volume
-from monailabel_app.lib.launch import running_server
+from monailabel_app.server.launch import running_server
 
 ORGAN = "liver"
 

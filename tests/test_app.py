@@ -15,14 +15,14 @@ import pytest
 from monailabel.interfaces.utils.app import get_class_of_subclass_from_file
 
 from bundle.data.volume import Volume, VolumeError, read_label, write_label, write_volume
-from monailabel_app.lib.dicom_seg import match_label_info
-from monailabel_app.lib.errors import RequestError, without_folders
-from monailabel_app.lib.labels import read_label_names
-from monailabel_app.lib.launch import APP, SettingsError, free_port, server_command, server_environment
-from monailabel_app.lib.server import create_app
-from monailabel_app.lib.sessions import ImageSessions, file_identity
-from monailabel_app.lib.tasks import SamTask
-from monailabel_app.lib.uploads import check_name
+from monailabel_app.errors import RequestError, without_folders
+from monailabel_app.server.app import create_app
+from monailabel_app.server.launch import APP, SettingsError, free_port, server_command, server_environment
+from monailabel_app.server.uploads import check_name
+from monailabel_app.tasks.interactive import SamTask
+from monailabel_app.tasks.open_images import ImageSessions, file_identity
+from monailabel_app.wire.dicom_seg import match_label_info
+from monailabel_app.wire.labels import read_label_names
 
 AFFINE = np.array([[-2.0, 0, 0, 10], [0, 1.5, 0, -7], [0, 0, 4.0, 3], [0, 0, 0, 1]])
 
@@ -265,7 +265,7 @@ def test_a_login_that_would_protect_nothing_is_refused(wanted, monkeypatch):
     monkeypatch.setenv("MONAI_LABEL_AUTH_ENABLE", wanted)
     with pytest.raises(SettingsError, match="does not have"):
         server_environment()
-    monkeypatch.setattr("monailabel_app.lib.server.settings.MONAI_LABEL_AUTH_ENABLE", True)
+    monkeypatch.setattr("monailabel_app.server.app.settings.MONAI_LABEL_AUTH_ENABLE", True)
     with pytest.raises(SettingsError, match="does not have"):
         create_app()
 

@@ -21,6 +21,13 @@ BELOW = {
     "training": {"interactive", "engines", "families", "networks", "data", "prompts", "transforms"},
     "evaluation": {"interactive", "engines", "families", "networks", "data", "prompts", "transforms"},
 }
+# The same of the app.
+APP_BELOW = {
+    "wire": set(),
+    "tasks": {"wire"},
+    "datastore": {"wire"},
+    "server": {"wire", "tasks", "datastore"},
+}
 FILES = sorted(path for path in (ROOT / "bundle").rglob("*.py"))
 
 
@@ -43,6 +50,13 @@ def test_a_room_of_the_bundle_imports_only_what_lies_below_it(path):
     if room in BELOW:
         rooms = {name.split(".")[1] for name in names if name.startswith("bundle.") and name.split(".")[1] in BELOW}
         assert rooms <= {room} | BELOW[room]
+
+
+@pytest.mark.parametrize("room", APP_BELOW)
+def test_a_room_of_the_app_imports_only_what_lies_below_it(room):
+    for path in (ROOT / "monailabel_app" / room).glob("*.py"):
+        names = {name.split(".")[1] for name in imported(path) if name.startswith("monailabel_app.")}
+        assert names & set(APP_BELOW) <= {room} | APP_BELOW[room], path.name
 
 
 def test_no_weights_are_opened_without_weights_only():

@@ -8,7 +8,7 @@ import pytest
 from app_room import a_volume, client_of
 
 from bundle.data.limits import LIMITS
-from monailabel_app.lib.body_limits import BODY_BYTES
+from monailabel_app.server.body_limits import BODY_BYTES
 
 JSON = {"Content-Type": "application/json"}
 

@@ -144,7 +144,7 @@ def test_no_temporary_file_stays_whatever_happens(client, tmp_path, monkeypatch)
     def broken(*_):
         raise RuntimeError("a defect")
 
-    monkeypatch.setattr("monailabel_app.lib.study_folder.StudyFolder.save_label", broken)
+    monkeypatch.setattr("monailabel_app.datastore.study_folder.StudyFolder.save_label", broken)
     refused(put_label(client, label), 500, "RuntimeError")
     assert list((tmp_path / "tmp").iterdir()) == []
 
@@ -153,7 +153,7 @@ def test_a_full_disk_is_said(client, tmp_path, monkeypatch):
     def full(*_):
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("monailabel_app.lib.indexed_folder.shutil.copyfile", full)
+    monkeypatch.setattr("monailabel_app.datastore.indexed_folder.shutil.copyfile", full)
     refused(put_label(client, a_label(tmp_path / "label.nii.gz")), 507, "disk is full")
     refused(put_image(client, a_volume(tmp_path / "new.nii.gz")), 507, "disk is full")
     assert client.get("/datastore/").json() == {"total": 1, "completed": 0, "label_tags": {}}

@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from monailabel_app.lib.dicomweb_paths import checked_dicomweb_path
-from monailabel_app.lib.errors import RequestError
+from monailabel_app.errors import RequestError
+from monailabel_app.server.dicomweb_paths import checked_dicomweb_path
 
 STUDY = "studies/1.2.840.113"
 SERIES = f"{STUDY}/series/1.3.6"

@@ -11,8 +11,8 @@ import requests
 from app_server import Study, shared_study
 
 from bundle.data.volume import Volume, write_volume
-from monailabel_app.lib.errors import RequestError
-from monailabel_app.lib.uploads import check_label_fits
+from monailabel_app.errors import RequestError
+from monailabel_app.server.uploads import check_label_fits
 
 TEXT = b"NRRD0004\ntype: uchar\ndimension: 3\nsizes: 8 8 4\nencoding: txt\n\n" + b"1" * 2000
 META = b"ObjectType = Image\nNDims = %s\nDimSize = 4 4 4\nElementType = MET_UCHAR\nElementDataFile = %s\n"

@@ -9,8 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from bundle.data.limits import LIMITS
-from monailabel_app.lib.errors import RequestError
-from monailabel_app.lib.json_values import check_info, check_json, read_json, repaired_info
+from monailabel_app.errors import RequestError
+from monailabel_app.wire.json_values import check_info, check_json, read_json, repaired_info
 
 NAMES = st.text(st.characters(codec="utf-8"))
 VALUES = st.recursive(

@@ -22,8 +22,8 @@ from bundle.families.options import agreed_options, trained_options
 from bundle.interactive.segmenter import Segmenter
 from bundle.interactive.slice_model import SlicePrompt, SliceView
 from bundle.networks.tuning.peft import tuning_names
-from monailabel_app.lib.launch import APP
 from monailabel_app.main import MonaiSam
+from monailabel_app.server.launch import APP
 
 LORA = json.loads((CONFIGS / "tuning" / "lora.json").read_text())["network_options"]
 ADAPTERS = json.loads((CONFIGS / "tuning" / "adapters.json").read_text())["network_options"]

@@ -8,7 +8,7 @@ from starlette.responses import PlainTextResponse
 from starlette.routing import Route
 from starlette.testclient import TestClient
 
-from monailabel_app.lib.origins import OwnPagesOnly
+from monailabel_app.server.origins import OwnPagesOnly
 
 LISTED = "http://viewer.example:3000"
 

@@ -11,10 +11,10 @@ from hypothesis import strategies as st
 
 from bundle.data.limits import LIMITS
 from bundle.prompts.prompts import PromptError
-from monailabel_app.lib import wire
-from monailabel_app.lib.errors import RequestError
-from monailabel_app.lib.requests import ClickRequest, read_request
-from monailabel_app.lib.wire import ReplyFormat, read_flag
+from monailabel_app.errors import RequestError
+from monailabel_app.wire import fields as wire
+from monailabel_app.wire.fields import ReplyFormat, read_flag
+from monailabel_app.wire.requests import ClickRequest, read_request
 
 SHAPE = (40, 30, 20)
 IDENTITY = np.eye(4)

@@ -11,8 +11,8 @@ import pytest
 from app_room import a_volume, client_of
 from monailabel.interfaces.utils.app import app_instance
 
-from monailabel_app.lib.images import find_image
-from monailabel_app.lib.session_folder import SessionFolder
+from monailabel_app.datastore.session_folder import SessionFolder
+from monailabel_app.server.images import find_image
 
 
 @pytest.fixture
@@ -89,10 +89,10 @@ def test_a_session_goes_when_nobody_used_it_for_as_long_as_it_said(tmp_path, mon
     store = SessionFolder(str(tmp_path))
     session_id, found = store.add_session(str(a_volume(tmp_path / "ct.nii.gz")), expiry=100)
     now = time.time()
-    monkeypatch.setattr("monailabel_app.lib.session_folder.time.time", lambda: now + 90)
+    monkeypatch.setattr("monailabel_app.datastore.session_folder.time.time", lambda: now + 90)
     assert store.get_session(session_id) and store.remove_expired() == 0
-    monkeypatch.setattr("monailabel_app.lib.session_folder.time.time", lambda: now + 180)
+    monkeypatch.setattr("monailabel_app.datastore.session_folder.time.time", lambda: now + 180)
     assert store.remove_expired() == 0
     assert json.loads(Path(found.path, "meta.info").read_text())["last_access_ts"] == int(now + 90)
-    monkeypatch.setattr("monailabel_app.lib.session_folder.time.time", lambda: now + 300)
+    monkeypatch.setattr("monailabel_app.datastore.session_folder.time.time", lambda: now + 300)
     assert store.remove_expired() == 1 and store.get_session(session_id) is None

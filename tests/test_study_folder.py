@@ -18,9 +18,9 @@ from app_room import a_label, a_volume
 from monailabel.datastore.local import LocalDatastore
 from monailabel.interfaces.exception import ImageNotFoundException, LabelNotFoundException
 
-from monailabel_app.lib.errors import RequestError
-from monailabel_app.lib.study_folder import StudyFolder
-from monailabel_app.lib.study_index import repair_indexes
+from monailabel_app.datastore.study_folder import StudyFolder
+from monailabel_app.datastore.study_index import repair_indexes
+from monailabel_app.errors import RequestError
 
 
 @pytest.fixture
@@ -100,7 +100,7 @@ def test_a_folder_that_does_not_change_is_not_listed_again(folder, monkeypatch):
     for path in (folder, folder / "labels", *(folder / "labels").iterdir(), folder / "datastore_v2.json"):
         os.utime(path, (1e9, 1e9))
     assert store.list_images() == ["ct"]
-    monkeypatch.setattr("monailabel_app.lib.indexed_folder.find_images", None)
+    monkeypatch.setattr("monailabel_app.datastore.indexed_folder.find_images", None)
     assert store.list_images() == ["ct"]
 
 
@@ -283,7 +283,7 @@ def half_a_copy(source, target) -> None:
 @pytest.mark.parametrize(
     ("place", "fault"),
     [
-        ("monailabel_app.lib.indexed_folder.shutil.copyfile", half_a_copy),
+        ("monailabel_app.datastore.indexed_folder.shutil.copyfile", half_a_copy),
         ("bundle.files.os.fsync", full_disk),
         ("bundle.files.os.replace", full_disk),
     ],
@@ -310,7 +310,7 @@ def test_on_a_disk_that_is_full_the_server_still_starts(folder, monkeypatch, cap
     StudyFolder(folder)
     (folder / "datastore_v2.json").write_text("")
     monkeypatch.setattr("bundle.files.os.fsync", full_disk)
-    monkeypatch.setattr("monailabel_app.lib.study_index.shutil.copyfile", full_disk)
+    monkeypatch.setattr("monailabel_app.datastore.study_index.shutil.copyfile", full_disk)
     assert StudyFolder(folder).list_images() == ["ct"]
     assert "could not be brought up to date" in caplog.text
 
@@ -363,7 +363,7 @@ def save_and_be_killed(folder: Path, label: Path, place: str) -> None:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("bundle.files.os.replace", rename)
         if place == "copy":
-            patch.setattr("monailabel_app.lib.indexed_folder.shutil.copyfile", half)
+            patch.setattr("monailabel_app.datastore.indexed_folder.shutil.copyfile", half)
         store.save_label("ct", str(label), "final", {"by": "second"})
 
 

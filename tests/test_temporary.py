@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from monailabel_app.lib.temporary import own_temporary_folder
+from monailabel_app.server.temporary import own_temporary_folder
 
 
 @pytest.fixture
@@ -40,7 +40,7 @@ def test_temporary_files_go_when_the_block_fails(common):
 def test_what_a_killed_server_left_goes_at_the_next_start_and_a_living_ones_stays(common):
     program = """
 import os, sys
-from monailabel_app.lib.temporary import own_temporary_folder
+from monailabel_app.server.temporary import own_temporary_folder
 with own_temporary_folder() as folder:
     (folder / "patient.nii.gz").write_text("x")
     print(folder, flush=True)

@@ -11,8 +11,8 @@ from test_seg_nrrd import save
 
 from bundle.data.grid import check_grid
 from bundle.data.volume import Volume, read_label, read_volume, write_label, write_volume
-from monailabel_app.lib.errors import RequestError
-from monailabel_app.lib.uploads import check_label_fits
+from monailabel_app.errors import RequestError
+from monailabel_app.server.uploads import check_label_fits
 
 AFFINE = np.array([[-1, 0, 0, -8], [0, -2, 0, -18], [0, 0, 3, 24], [0, 0, 0, 1.0]])
 

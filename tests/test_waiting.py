@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from bundle.waiting import PASSIVE
-from monailabel_app.lib.launch import server_environment
+from monailabel_app.server.launch import server_environment
 
 ROOT = Path(__file__).resolve().parent.parent
 # What loads PyTorch, and with it the runtime that reads the environment once.

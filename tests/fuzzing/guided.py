@@ -23,7 +23,7 @@ from fuzzing.mutate_bytes import LONGEST
 from fuzzing.watch import Watch
 
 # What is guided by: the checks and readers of ours that the doors go through.
-ROOMS = ("bundle.data", "bundle.prompts.prompts", "bundle.families.checkpoints", "monailabel_app.lib")
+ROOMS = ("bundle.data", "bundle.prompts.prompts", "bundle.families.checkpoints", "monailabel_app.wire")
 _SECONDS = 5  # of one execution, by the clock
 
 

@@ -131,13 +131,13 @@ def open_prompts(path: str) -> object:
 
 def open_request(path: str) -> object:
     """Read the JSON of a request for 2D and 3D."""
-    from monailabel_app.lib.requests import read_request
-    from monailabel_app.lib.wire import ReplyFormat
+    from monailabel_app.wire.fields import ReplyFormat
+    from monailabel_app.wire.requests import read_request
 
     try:
-        from monailabel_app.lib.json_values import read_json
+        from monailabel_app.wire.json_values import read_json
     except ImportError:  # where it lies until the server's branch is merged
-        from monailabel_app.lib.uploads import read_json
+        from monailabel_app.server.uploads import read_json
 
     text = Path(path).read_bytes().decode("utf-8", "replace")
     params = read_json(text, "params")
@@ -294,5 +294,5 @@ def import_readers(names: list[str]) -> list[ModuleType]:
     if open_datalist in doors:
         modules.append("bundle.data.datasets")
     if open_request in doors:
-        modules.append("monailabel_app.lib.requests")
+        modules.append("monailabel_app.wire.requests")
     return [importlib.import_module(module) for module in modules]

@@ -7,8 +7,8 @@ from pathlib import Path
 from monailabel.interfaces.app import MONAILabelApp
 from requests.exceptions import RequestException
 
-from monailabel_app.lib.errors import RequestError
-from monailabel_app.lib.uploads import check_name
+from monailabel_app.errors import RequestError
+from monailabel_app.server.uploads import check_name
 
 
 def find_image(app: MONAILabelApp, image: str, session_id: str) -> Path:

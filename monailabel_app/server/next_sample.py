@@ -14,9 +14,9 @@ from monailabel.interfaces.exception import MONAILabelException
 from monailabel.interfaces.tasks.strategy import Strategy
 from monailabel.interfaces.utils.app import app_instance
 
-from monailabel_app.lib.errors import RequestError
-from monailabel_app.lib.json_values import STRATEGY, check_json
-from monailabel_app.lib.uploads import check_names_in_address
+from monailabel_app.errors import RequestError
+from monailabel_app.server.uploads import check_names_in_address
+from monailabel_app.wire.json_values import STRATEGY, check_json
 
 logger = logging.getLogger(__name__)
 

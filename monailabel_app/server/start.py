@@ -1,4 +1,4 @@
-"""MONAI Label's command line with a temporary folder of its own, for ``python -m monailabel_app.lib.start``."""
+"""MONAI Label's command line with a temporary folder of its own, for ``python -m monailabel_app.server.start``."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from types import FrameType
 from monailabel.main import Main
 
 from bundle.errors import explain_errors
-from monailabel_app.lib.temporary import own_temporary_folder
+from monailabel_app.server.temporary import own_temporary_folder
 
 
 def main() -> None:

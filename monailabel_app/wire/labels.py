@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from bundle.data.labels import FLARE22_LABELS
-from monailabel_app.lib.errors import RequestError
+from monailabel_app.errors import RequestError
 
 
 def read_label_names(text: str | None) -> list[str]:

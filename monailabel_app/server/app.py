@@ -1,6 +1,6 @@
 """The web server: MONAI Label's routes that this app needs, and none of the others.
 
-Started by ``monailabel start_server --uvicorn_app monailabel_app.lib.server:app`` (scripts/serve.py does). It differs
+Started by ``monailabel start_server --uvicorn_app monailabel_app.server.app:app`` (scripts/serve.py does). It differs
 from ``monailabel.app`` in what measuring and reading that server taught:
 
 - an inference runs in a thread, so that ``/info/`` answers meanwhile (upstream's routes block the event loop);
@@ -38,16 +38,17 @@ from requests.exceptions import RequestException
 from starlette.middleware.trustedhost import TrustedHostMiddleware
 
 from bundle.data.limits import LIMITS
-from monailabel_app.lib import datastore_routes, next_sample, session_routes, wire
-from monailabel_app.lib.body_limits import FORM_LIMITS, SmallBodies
-from monailabel_app.lib.dicom_seg import match_label_info
-from monailabel_app.lib.dicomweb_paths import checked_dicomweb_path
-from monailabel_app.lib.errors import RequestError, install_error_replies
-from monailabel_app.lib.images import find_image
-from monailabel_app.lib.json_values import read_json
-from monailabel_app.lib.launch import check_login_is_off
-from monailabel_app.lib.origins import OwnPagesOnly
-from monailabel_app.lib.uploads import check_names_in_address, received_file
+from monailabel_app.errors import RequestError, install_error_replies
+from monailabel_app.server import datastore_routes, next_sample, session_routes
+from monailabel_app.server.body_limits import FORM_LIMITS, SmallBodies
+from monailabel_app.server.dicomweb_paths import checked_dicomweb_path
+from monailabel_app.server.images import find_image
+from monailabel_app.server.launch import check_login_is_off
+from monailabel_app.server.origins import OwnPagesOnly
+from monailabel_app.server.uploads import check_names_in_address, received_file
+from monailabel_app.wire import fields as wire
+from monailabel_app.wire.dicom_seg import match_label_info
+from monailabel_app.wire.json_values import read_json
 
 logger = logging.getLogger(__name__)
 

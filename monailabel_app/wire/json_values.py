@@ -8,8 +8,8 @@ from collections.abc import Mapping
 from typing import Any
 
 from bundle.data.limits import LIMITS, variable_of
-from monailabel_app.lib.errors import RequestError
-from monailabel_app.lib.labels import segments_of
+from monailabel_app.errors import RequestError
+from monailabel_app.wire.labels import segments_of
 
 LABEL_INFO = "label_info"  # in the info of a label: the names of its segments, which training reads
 STRATEGY = "strategy"  # in the info of an image: the server's note of when a strategy gave it to whom

@@ -19,8 +19,8 @@ from bundle.errors import MonaiSamError
 from bundle.waiting import PASSIVE
 
 APP = Path(__file__).resolve().parent.parent
-START = "monailabel_app.lib.start"
-SERVER = "monailabel_app.lib.server:app"
+START = "monailabel_app.server.start"
+SERVER = "monailabel_app.server.app:app"
 HOST = "127.0.0.1"  # there is no working login in MONAI Label 0.8.5: the server is for this machine only
 
 SETTINGS: Mapping[str, str] = {

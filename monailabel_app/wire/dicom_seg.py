@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 
 from bundle.data.guarded import read_label
-from monailabel_app.lib.errors import RequestError
-from monailabel_app.lib.labels import segments_of
+from monailabel_app.errors import RequestError
+from monailabel_app.wire.labels import segments_of
 
 
 def match_label_info(label_info: list[dict[str, Any]], label: Path) -> list[dict[str, Any]]:

@@ -13,9 +13,9 @@ import numpy as np
 from monailabel.interfaces.tasks.infer_v2 import InferTask, InferType
 
 from bundle.data.volume import smallest_unsigned, write_label
-from monailabel_app.lib import wire
-from monailabel_app.lib.requests import SLICE_AXIS, ClickRequest, read_request
-from monailabel_app.lib.sessions import ImageSessions, OpenImage
+from monailabel_app.tasks.open_images import ImageSessions, OpenImage
+from monailabel_app.wire import fields as wire
+from monailabel_app.wire.requests import SLICE_AXIS, ClickRequest, read_request
 
 _DESCRIPTIONS = {
     2: "Segments an object on one slice from points or a box",

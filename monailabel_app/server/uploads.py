@@ -15,8 +15,8 @@ from fastapi import Request, UploadFile
 from bundle.data.grid import check_grid
 from bundle.data.guarded import read_label, read_volume
 from bundle.data.volume import VolumeError
-from monailabel_app.lib.errors import RequestError, without_folders
-from monailabel_app.lib.study_files import is_plain_name
+from monailabel_app.datastore.study_files import is_plain_name
+from monailabel_app.errors import RequestError, without_folders
 
 # Names that become part of a path: ids of images, labels and sessions, tags, names of uploaded files.
 _NAMES_IN_ADDRESS = ("image", "label", "id", "tag", "session_id", "strategy")

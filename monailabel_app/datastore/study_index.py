@@ -17,7 +17,7 @@ from pathlib import Path
 from monailabel.datastore.local import DataModel, LocalDatastoreModel
 
 from bundle.files import write_atomically
-from monailabel_app.lib.json_values import repaired_info
+from monailabel_app.wire.json_values import repaired_info
 
 logger = logging.getLogger(__name__)
 

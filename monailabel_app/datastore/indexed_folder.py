@@ -16,9 +16,9 @@ from monailabel.datastore.local import DataModel, ImageLabelModel, LocalDatastor
 from monailabel.interfaces.datastore import DefaultLabelTag
 
 from bundle.files import write_atomically
-from monailabel_app.lib.errors import RequestError
-from monailabel_app.lib.study_files import find_images, find_labels, is_image, is_plain_name
-from monailabel_app.lib.study_index import INDEX, entry, new_index, read_index, write_index
+from monailabel_app.datastore.study_files import find_images, find_labels, is_image, is_plain_name
+from monailabel_app.datastore.study_index import INDEX, entry, new_index, read_index, write_index
+from monailabel_app.errors import RequestError
 
 logger = logging.getLogger(__name__)
 

@@ -14,13 +14,11 @@ from monailabel.interfaces.utils.app import app_instance
 from monailabel.utils.others.generic import file_checksum, get_mime_type
 
 from bundle.data.limits import LIMITS
-from monailabel_app.lib.body_limits import FORM_LIMITS
-from monailabel_app.lib.dicom_seg import match_label_info
-from monailabel_app.lib.errors import RequestError
-from monailabel_app.lib.images import find_image
-from monailabel_app.lib.json_values import check_info, read_json
-from monailabel_app.lib.study_files import split_name
-from monailabel_app.lib.uploads import (
+from monailabel_app.datastore.study_files import split_name
+from monailabel_app.errors import RequestError
+from monailabel_app.server.body_limits import FORM_LIMITS
+from monailabel_app.server.images import find_image
+from monailabel_app.server.uploads import (
     check_file_name,
     check_image_can_be_read,
     check_label_fits,
@@ -29,6 +27,8 @@ from monailabel_app.lib.uploads import (
     is_same_image,
     received_file,
 )
+from monailabel_app.wire.dicom_seg import match_label_info
+from monailabel_app.wire.json_values import check_info, read_json
 
 router = APIRouter(prefix="/datastore", tags=["Datastore"], dependencies=[Depends(check_names_in_address)])
 Json = Annotated[str, Form()]

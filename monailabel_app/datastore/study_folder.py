@@ -15,11 +15,11 @@ from monailabel.datastore.local import ImageLabelModel, LocalDatastoreModel
 from monailabel.interfaces.datastore import Datastore, DefaultLabelTag
 from monailabel.interfaces.exception import ImageNotFoundException, LabelNotFoundException
 
-from monailabel_app.lib.errors import RequestError
-from monailabel_app.lib.indexed_folder import IndexedFolder
-from monailabel_app.lib.json_values import check_info
-from monailabel_app.lib.study_files import LABEL_ENDINGS, split_name
-from monailabel_app.lib.study_index import entry
+from monailabel_app.datastore.indexed_folder import IndexedFolder
+from monailabel_app.datastore.study_files import LABEL_ENDINGS, split_name
+from monailabel_app.datastore.study_index import entry
+from monailabel_app.errors import RequestError
+from monailabel_app.wire.json_values import check_info
 
 _FINAL = DefaultLabelTag.FINAL.value
 

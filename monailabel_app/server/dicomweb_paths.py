@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from urllib.parse import unquote
 
-from monailabel_app.lib.errors import RequestError
+from monailabel_app.errors import RequestError
 
 # The resources of DICOM PS3.18, sections 10.4 (retrieve) and 10.6 (search), at study, series and instance level.
 _UID = r"\d+(\.\d+)*"

@@ -2,7 +2,7 @@
 
 docs/protocol.md is this module in words. Every index on the wire is a voxel index (i, j, k) of the stored image, an
 integer being a voxel's centre; nothing is in millimetres, except what Slicer sends as ``slice`` with a ROI alone
-(see ``monailabel_app.lib.requests``).
+(see ``monailabel_app.wire.requests``).
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from bundle.data.modality import MODALITIES
-from monailabel_app.lib.errors import RequestError
+from monailabel_app.errors import RequestError
 
 # ---- request: prompts -----------------------------------------------------------------------------------------------
 FOREGROUND = "foreground"  # Slicer, OHIF, MITK: [[i, j, k], ...]; CVAT: [[x, y], ...]

@@ -15,7 +15,7 @@ from bundle.data.volume import Volume
 from bundle.errors import SeriesError
 from bundle.interactive.segmenter import Segmenter
 from bundle.interactive.session import InteractiveSession
-from monailabel_app.lib.errors import RequestError, without_folders
+from monailabel_app.errors import RequestError, without_folders
 
 logger = logging.getLogger(__name__)
 

@@ -17,7 +17,7 @@ from monailabel.interfaces.exception import (
 from starlette.exceptions import HTTPException
 
 from bundle.errors import MonaiSamError
-from monailabel_app.lib.body_limits import TOO_LARGE
+from monailabel_app.server.body_limits import TOO_LARGE
 
 logger = logging.getLogger(__name__)
 

@@ -12,8 +12,8 @@ import numpy as np
 from bundle.data.limits import LIMITS, variable_of
 from bundle.prompts.prompts import ObjectPrompts
 from bundle.transforms.frames import nearest_index
-from monailabel_app.lib import wire
-from monailabel_app.lib.errors import RequestError
+from monailabel_app.errors import RequestError
+from monailabel_app.wire import fields as wire
 
 # MONAI Label's clients place slices along the third axis of the stored image, whatever plane that is.
 SLICE_AXIS = 2

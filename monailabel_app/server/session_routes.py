@@ -15,10 +15,10 @@ from monailabel.interfaces.utils.app import app_instance
 from monailabel.utils.others.generic import get_mime_type
 
 from bundle.data.limits import LIMITS
-from monailabel_app.lib.body_limits import SERIES_LIMITS
-from monailabel_app.lib.errors import RequestError
-from monailabel_app.lib.session_folder import SessionFolder
-from monailabel_app.lib.uploads import check_file_name, check_names_in_address
+from monailabel_app.datastore.session_folder import SessionFolder
+from monailabel_app.errors import RequestError
+from monailabel_app.server.body_limits import SERIES_LIMITS
+from monailabel_app.server.uploads import check_file_name, check_names_in_address
 
 logger = logging.getLogger(__name__)
 

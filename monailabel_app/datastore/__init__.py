@@ -1,0 +1,1 @@
+"""Where studies, labels and uploaded volumes lie."""

@@ -1,0 +1,1 @@
+"""The web server: routes, limits, uploads, and how it is started."""
