@@ -132,7 +132,7 @@ class PromptInferer(Inferer):
             for _, prompts in groupby(case.prompts, key=lambda prompt: prompt.label):
                 parts = list(self._segment(session, list(prompts), bar))
                 for prompt, part in parts:
-                    label_map.add(part, prompt.label)
+                    label_map.add(part, prompt.label, prompt)
                 _record(result, parts)
         for found in result.objects:
             found.voxels = int(np.count_nonzero(label_map.labels == found.label))

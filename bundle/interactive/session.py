@@ -32,8 +32,8 @@ class Segmentation:
     mask: np.ndarray
     scores: dict[int, float]
     axis: int
-    seconds: dict[str, float]
-    encoded: int
+    seconds: dict[str, float] = field(default_factory=dict)
+    encoded: int = 0
 
 
 @dataclass(eq=False)
