@@ -16,9 +16,10 @@ from __future__ import annotations
 import argparse
 import json
 import os
-from collections.abc import Callable, Generator, Iterable, Sequence
+from collections.abc import Callable, Generator, Sequence
 from dataclasses import dataclass
 from functools import cache
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +28,8 @@ from tqdm import tqdm
 
 from bundle.data.volume import read_label, read_volume
 from bundle.evaluation.protocols import Interaction, object_rng, run_protocol, with_points
+from bundle.evaluation.statistics import curve
+from bundle.evaluation.tables import Table
 from bundle.files import write_atomically
 from bundle.inference.segmenter import Segmenter
 from bundle.inference.session import InteractiveSession
@@ -103,7 +106,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     results = json.loads(options.results.read_text()) if options.results.exists() else []
     if not options.print:
         play(results, options)
-    print(as_markdown(results))
+    print(table_of(results).as_markdown())
 
 
 def play(results: list[dict[str, Any]], options: argparse.Namespace) -> None:
@@ -128,22 +131,41 @@ def play(results: list[dict[str, Any]], options: argparse.Namespace) -> None:
 
 
 def _record(steps: Sequence[Interaction]) -> dict[str, Any]:
-    """DSC at the start and after each click, each click, and how many of them changed not one voxel."""
-    masks = [step.answer.mask for step in steps]
-    clicks = zip(
-        steps[-1].prompt.points.tolist()[-len(steps) + 1 :], steps[-1].prompt.point_labels.tolist()[-len(steps) + 1 :]
-    )
+    """DSC at the start and after each click, the clicks, and how many of them changed not one voxel."""
+    last = steps[-1].prompt
+    clicks = [[*map(int, voxel), int(label)] for voxel, label in zip(last.points, last.point_labels, strict=True)]
+    pairs = pairwise(step.answer.mask for step in steps)
     return {
         "dsc": [round(step.score.dsc, 4) for step in steps],
-        "clicks": [[*map(int, voxel), label] for voxel, label in clicks] if len(steps) > 1 else [],
-        "without_effect": sum(np.array_equal(before, after) for before, after in zip(masks, masks[1:], strict=False)),
+        "clicks": clicks[len(clicks) - (len(steps) - 1) :],
+        "without_effect": sum(np.array_equal(before, after) for before, after in pairs),
         "seconds": [round(step.seconds, 2) for step in steps],
     }
 
 
-def as_markdown(results: Iterable[dict[str, Any]]) -> str:
-    """A table for each start: the object, and of every name the DSC of the start and after each click."""
-    return ""
+def table_of(results: Sequence[dict[str, Any]]) -> Table:
+    """A row for each start and object, and the means: the DSC of every name at the start and after each click."""
+    names = list(dict.fromkeys(result["name"] for result in results))
+    columns = ["start", "object", "at the start", *map(str, range(1, CLICKS + 1)), "clicks without effect"]
+    rows = []
+    for start in STARTS:
+        of_start = [result for result in results if result["start"] == start]
+        for name in dict.fromkeys(result["object"] for result in of_start):
+            chosen = {result["name"]: result for result in of_start if result["object"] == name}
+            rows.append([start, name, *_cells([[chosen[n]] if n in chosen else [] for n in names])])
+        means = [[result for result in of_start if result["name"] == n] for n in names]
+        rows.append([start, "mean", *_cells(means)])
+    return Table(columns, rows, 2)
+
+
+def _cells(chosen: Sequence[Sequence[dict[str, Any]]]) -> list[str]:
+    """Of the results of each name: the mean DSC of every step, and the number of clicks without effect."""
+    dsc = [[curve(result["dsc"], CLICKS + 1) for result in results] for results in chosen]
+    steps = [
+        [f"{np.mean(scores, axis=0)[step]:.3f}" if scores else "-" for scores in dsc] for step in range(CLICKS + 1)
+    ]
+    idle = [str(sum(result["without_effect"] for result in results)) if results else "-" for results in chosen]
+    return [" / ".join(cells) for cells in (*steps, idle)]
 
 
 @cache

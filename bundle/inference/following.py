@@ -7,7 +7,7 @@ from functools import partial
 
 import numpy as np
 
-from bundle.inference.correction import corrected, found, taken_over, touching
+from bundle.inference.correction import corrected, taken_over, touching
 from bundle.inference.predictor import SliceMask, SlicePrompt
 from bundle.inference.propagation import Ask, Picture, PropagationRule, largest_sides, propagate, within
 
@@ -128,9 +128,7 @@ class Follower:
         """Correct a slice that shows the object, and its neighbours as far as the correction changes them."""
         index, before = click.index, now.answers[click.index]
         prompt = self._on_slice(index, now.clicks, before)
-        seen_there = index == now.origin or (prompt.point_labels == 1).any()
-        after = corrected(partial(self._ask, index), prompt, before, may_empty=not seen_there)
-        after = within(after, self._limit(now.clicks))
+        after = self._corrected(now, index, prompt, before)
         now.answers[index] = after
         if not after.mask.any():
             self._end_at(now, index)
@@ -138,6 +136,13 @@ class Follower:
         changed = before.mask ^ after.mask
         for step in (-1, 1):
             self._spread(now, index, step, changed)
+
+    def _corrected(self, now: Followed, index: int, prompt: SlicePrompt, before: SliceMask | None) -> SliceMask:
+        """The answer on a slice after a click, which may take the object off it unless it is known to be there."""
+        known = self._start.bounded or index == now.origin or bool((prompt.point_labels == 1).any())
+        fits = partial(_fits, known=largest_sides(now.answers.values()), rule=self._rule)
+        after = corrected(partial(self._ask, index), prompt, before, fits=fits, may_empty=not known)
+        return within(after, self._limit(now.clicks))
 
     def _spread(self, now: Followed, index: int, step: int, changed: np.ndarray) -> None:
         """Carry on what changed on a slice: each next one takes over what hangs together with the change before."""
@@ -155,15 +160,15 @@ class Follower:
             after = within(self._ask(index, prompt), limit)
             changed = touching(before.mask ^ after.mask, changed)
             if changed.any():
-                now.answers[index] = taken_over(before, after, changed)
+                now.answers[index] = after if after.iou > before.iou else taken_over(before, after, changed)
 
     def _extend(self, now: Followed, click: Click) -> None:
-        """Find the object on a slice that it was not found on, then between there and where it was known, and beyond."""
+        """Find the object on a slice that did not show it, then between there and where it was known, and beyond."""
         index = click.index
         known = [other for other in now.answers if now.shows(other)]
         nearest = min(known, key=lambda other: abs(other - index), default=None)
         prior = None if nearest is None else now.answers[nearest]
-        now.answers[index] = found(partial(self._ask, index), self._on_slice(index, now.clicks, prior))
+        now.answers[index] = self._corrected(now, index, self._on_slice(index, now.clicks, prior), None)
         if not now.answers[index].mask.any():
             return
         for step in (-1, 1):
@@ -236,3 +241,9 @@ class Follower:
         if self._start.bounded:
             return None
         return largest_sides(now.answers[index] for index in now.answers if now.stops(index))
+
+
+def _fits(answer: SliceMask, known: np.ndarray | None, rule: PropagationRule) -> bool:
+    """Whether an answer is at most a little larger than the object is elsewhere; ``known`` are its largest sides."""
+    sides = largest_sides([answer])
+    return known is None or (sides is not None and bool((sides <= rule.growth * known).all()))
