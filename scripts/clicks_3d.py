@@ -139,7 +139,6 @@ def _record(steps: Sequence[Interaction]) -> dict[str, Any]:
         "dsc": [round(step.score.dsc, 4) for step in steps],
         "clicks": clicks[len(clicks) - (len(steps) - 1) :],
         "without_effect": sum(np.array_equal(before, after) for before, after in pairs),
-        "seconds": [round(step.seconds, 2) for step in steps],
     }
 
 

@@ -82,9 +82,10 @@ def test_a_click_in_the_middle_empties_a_slice_on_which_little_is_left():
     assert correct(Says(part, part), 12, 12, 0, before, may_empty=False) is part
 
 
-def test_a_slice_on_which_nothing_is_left_is_empty_wherever_the_click_lies():
-    before, nothing = answer(rectangle(4, 4, 20, 20)), answer(rectangle(0, 0, -1, -1))
-    assert not correct(Says(before, nothing), 20, 20, 0, before).mask.any()
+def test_a_click_at_the_edge_empties_a_slice_only_if_the_network_finds_nothing_in_the_box_either():
+    before, part, nothing = (answer(rectangle(4, 4, x, 20)) for x in (20, 18, -1))
+    assert correct(Says(part, nothing), 20, 12, 0, before) is part
+    assert not correct(Says(nothing), 20, 12, 0, before).mask.any()
 
 
 def test_a_piece_beside_a_wrong_answer_is_found_by_its_click_alone():

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import numpy as np
 import pytest
 import torch
 
+from bundle.data.phantom import PHANTOM_LABELS, make_phantom
 from bundle.inference.following import Click, Followed, Follower, Start
 from bundle.inference.predictor import SliceMask, SlicePrompt
 from bundle.inference.propagation import PropagationRule
+from bundle.transforms.simulation import error_voxel, tight_box
 
 SIDE, DEPTH = 32, 24
 
@@ -186,3 +190,52 @@ def test_a_3d_box_in_which_nothing_is_found_can_still_be_clicked_into():
     found = work.begin()
     assert shown(found) <= {12}
     assert shown(work.correct(found, click(12, 1))) == {12}
+
+
+ORGANS = ("liver", "right_kidney", "stomach", "spleen")
+
+
+@pytest.fixture(scope="module")
+def anatomy() -> tuple[dict[int, np.ndarray], ...]:
+    """The slices of some organs of a generated patient that is small enough for the scene."""
+    labels = make_phantom(shape=(SIDE, SIDE, DEPTH), spacing=(10.0, 9.0, 9.0), seed=1)[1].array
+    organs = [labels == PHANTOM_LABELS[name] for name in ORGANS]
+    return tuple({k: organ[:, :, k] for k in range(DEPTH) if organ[:, :, k].any()} for organ in organs)
+
+
+def volume_of(slices: dict[int, np.ndarray]) -> np.ndarray:
+    volume = np.zeros((SIDE, SIDE, DEPTH), bool)
+    for index, mask in slices.items():
+        volume[:, :, index] = mask
+    return volume
+
+
+def started(kind: str, truth: np.ndarray) -> Start:
+    """The starts of the challenge: rows are i, columns j."""
+    areas = truth.sum(axis=(0, 1))
+    largest = int(areas.argmax())
+    if kind == "point":
+        i, j, k, _ = error_voxel(truth, np.zeros_like(truth))
+        return Start(int(k), int(k), point=Click(int(k), np.array([j, i]), 1))
+    if kind == "2D box":
+        return Start(largest, largest, box=tight_box(truth[:, :, largest]))
+    i0, j0, k0, i1, j1, k1 = tight_box(truth)
+    return Start(int(k0), int(k1), box=np.array([j0, i0, j1, i1]))
+
+
+@pytest.mark.parametrize("kind", STARTS)
+@pytest.mark.parametrize("organ", range(len(ORGANS)), ids=ORGANS)
+def test_five_clicks_into_a_generated_anatomy_have_effect_and_do_no_harm(anatomy, organ, kind):
+    truth = volume_of(anatomy[organ])
+    work = follower(Scene(*anatomy), started(kind, truth))
+    found, dsc, masks = work.begin(), [], []
+    for _ in range(6):
+        masks.append(volume_of({index: answer.mask for index, answer in found.answers.items()}))
+        dsc.append(2 * (masks[-1] & truth).sum() / (masks[-1].sum() + truth.sum()))
+        wrong = error_voxel(truth, masks[-1])
+        if wrong is None:
+            break
+        i, j, k, label = wrong
+        found = work.correct(found, Click(int(k), np.array([j, i]), label))
+    assert dsc[-1] >= dsc[0] and dsc[-1] > 0.8
+    assert not any(np.array_equal(one, other) for one, other in pairwise(masks))

@@ -76,7 +76,7 @@ def _or_piece(
     point: tuple[int, int],
     fits: Callable[[SliceMask], bool],
 ) -> SliceMask:
-    """What the click shows by itself, beside the answer so far, where the network is surer of that than of both at once.
+    """What the click shows by itself, beside the answer so far, where the network is surer of that than of both.
 
     A mask prompt on the wrong place would hold the answer there.
     """
@@ -96,7 +96,7 @@ def _denies(point: tuple[int, int], boxless: SliceMask, before: SliceMask) -> bo
     padded = np.pad(before.mask, 1).astype(np.uint8)
     depth = cv2.distanceTransform(padded, cv2.DIST_L2, cv2.DIST_MASK_PRECISE)[1:-1, 1:-1]
     left = np.count_nonzero(boxless.mask) / np.count_nonzero(before.mask)
-    return bool(left < _LEFT and depth[point] >= _DEEP * depth.max()) or not boxless.mask.any()
+    return bool(left < _LEFT and depth[point] >= _DEEP * depth.max())
 
 
 def _with_pixel(answer: SliceMask, point: tuple[int, int], wanted: bool) -> SliceMask:

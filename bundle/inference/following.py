@@ -10,8 +10,11 @@ import numpy as np
 from bundle.inference.correction import corrected, taken_over, touching
 from bundle.inference.predictor import SliceMask, SlicePrompt
 from bundle.inference.propagation import Ask, Picture, PropagationRule, largest_sides, propagate, within
+from bundle.transforms.simulation import tight_box
 
 _LOOKS = 5  # slices of a 3D box's middle half that are asked for the start
+_WALKS = 2  # of them that the object is followed from at most
+_FILLED = 0.8  # of a 3D box, by the box around what was found in it: it is the object that was meant
 
 
 @dataclass(frozen=True, eq=False)
@@ -94,26 +97,47 @@ class Follower:
         self._picture = None if start.bounded else picture  # of a 3D box the user has said where the object ends
 
     def begin(self) -> Followed:
-        """The object as its start alone shows it.
+        """The object as its start alone shows it."""
+        if self._start.bounded:
+            return self._begin_in_box()
+        origin = self._start.first
+        return self._begin_at(origin, self._ask(origin, self._on_slice(origin, (), None)))
 
-        A 3D box fits on few of its slices: those that show the object largest. So several slices of its middle half
-        are asked, and the walk begins on the one whose answer the network is surest of; every other slice is asked
-        with a box that fits the object there.
+    def _begin_in_box(self) -> Followed:
+        """The object in a 3D box.
+
+        The box fits on few of its slices, those that show the object largest; on others it asks for a neighbour. So
+        several slices of its middle half are asked, and the walk begins on the one whose answer the network is surest
+        of: every other slice is asked with a box that fits the object there. Where what was found does not fill the
+        box, it is another object, and the next sure slice is tried.
         """
-        start = self._start
-        if start.bounded:
-            indices = np.linspace(start.first, start.last, 2 * _LOOKS - 1)[_LOOKS // 2 : -(_LOOKS // 2)]
-            looks = {
-                index: self._ask(index, SlicePrompt(box=start.box))
-                for index in set(np.rint(indices).astype(int).tolist())
-            }
-            origin = max(sorted(looks), key=lambda index: (looks[index].mask.any(), looks[index].iou))
-            seed = within(looks[origin], start.box)
-        else:
-            origin = start.first
-            seed = self._ask(origin, self._on_slice(origin, (), None))
+        box = self._start.box
+        tried = np.linspace(self._start.first, self._start.last, 2 * _LOOKS - 1)[_LOOKS // 2 : -(_LOOKS // 2)]
+        looks = {int(index): self._ask(int(index), SlicePrompt(box=box)) for index in np.unique(np.rint(tried))}
+        surest = sorted(looks, key=lambda index: (looks[index].mask.any(), looks[index].iou), reverse=True)
+        best, fill = None, -1.0
+        for origin in surest[:_WALKS]:
+            found = self._begin_at(origin, within(looks[origin], box))
+            if (filled := self._filled(found)) > fill:
+                best, fill = found, filled
+            if fill >= _FILLED:
+                break
+        return best
+
+    def _begin_at(self, origin: int, seed: SliceMask) -> Followed:
         first, last = self._reach(())
         return Followed(self._walked({origin: seed}, (), first, last), origin)
+
+    def _filled(self, found: Followed) -> float:
+        """IoU of the 3D box with that around what was found in it."""
+        shown = [index for index in found.answers if found.shows(index)]
+        if not shown:
+            return 0.0
+        low, high = np.split(tight_box(np.any([found.answers[index].mask for index in shown], axis=0)), 2)
+        given = np.reshape(self._start.box, (2, 2))
+        inside = np.append(high - low + 1, max(shown) - min(shown) + 1)
+        whole = np.append(given[1] - given[0] + 1, self._start.last - self._start.first + 1)
+        return float(np.prod(inside) / np.prod(whole))  # answers do not leave the box
 
     def correct(self, before: Followed, click: Click) -> Followed:
         """The object after one more click, which changes it where the click lies and as far as that carries."""
@@ -139,7 +163,8 @@ class Follower:
 
     def _corrected(self, now: Followed, index: int, prompt: SlicePrompt, before: SliceMask | None) -> SliceMask:
         """The answer on a slice after a click, which may take the object off it unless it is known to be there."""
-        known = self._start.bounded or index == now.origin or bool((prompt.point_labels == 1).any())
+        started = index == now.origin and not self._start.bounded
+        known = started or bool((prompt.point_labels == 1).any())
         fits = partial(_fits, known=largest_sides(now.answers.values()), rule=self._rule)
         after = corrected(partial(self._ask, index), prompt, before, fits=fits, may_empty=not known)
         return within(after, self._limit(now.clicks))
