@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
+from itertools import takewhile
 
 import numpy as np
 
 from bundle.data.volume import Volume
-from bundle.interactive.propagation import PropagationRule, propagate
+from bundle.interactive.following import Click, Followed, Follower, Start
+from bundle.interactive.propagation import PropagationRule
 from bundle.interactive.slice_model import SliceMask, SlicePredictor, SlicePrompt, SliceView
 from bundle.prompts.prompts import ObjectPrompts, PromptError
 from bundle.transforms.frames import SliceFrame
@@ -56,20 +58,23 @@ class _Clock:
 
 
 @dataclass(eq=False)
-class _Walk:
-    """What was asked while an object was followed through the volume, and what was answered.
+class _Steps:
+    """One object as it was followed through the volume: after its start, and after each click.
 
     Attributes:
         of: name of the object and axis.
-        steps: slice index -> prompts and answers.
+        start: of the object.
+        states: the first without a click, each with one more than that before.
     """
 
-    of: tuple[str, int] | None = None
-    steps: dict[int, list[tuple[SlicePrompt, SliceMask]]] = field(default_factory=dict)
+    of: tuple[str, int]
+    start: Start
+    states: list[Followed]
 
-    def answer(self, index: int, prompt: SlicePrompt) -> SliceMask | None:
-        """The answer to the same prompt on this slice; None where something else was asked."""
-        return next((answer for asked, answer in self.steps.get(index, []) if _same(prompt, asked)), None)
+    def known(self, clicks: Sequence[Click]) -> int:
+        """How many of these clicks, from the first on, were answered."""
+        answered = zip(self.states[-1].clicks, clicks, strict=False)
+        return sum(takewhile(bool, (one.same(other) for one, other in answered)))
 
 
 class InteractiveSession:
@@ -92,7 +97,7 @@ class InteractiveSession:
         self.rule = rule or PropagationRule(carried=predictor.contract.carried)
         self.intensity = predictor.contract.intensity(volume.array, volume.modality)
         self._history: dict[tuple[str, int, int], list[tuple[SlicePrompt, SliceMask]]] = {}
-        self._walk = _Walk()  # of one object only: it holds a mask and logits of every slice
+        self._steps: _Steps | None = None  # of one object only: they hold a mask and logits of every slice
         self._lock = threading.Lock()
 
     def segment_slice(self, prompts: ObjectPrompts, *, axis: int = 2) -> Segmentation:
@@ -140,51 +145,39 @@ class InteractiveSession:
             clock = _Clock()
             frame = self.frame(axis)
             prompts = prompts.validated(self.volume.shape, affine=self.volume.affine)
-            first, last = _slice_range(prompts, frame)
-            asked = _prompts_of_slices(prompts, frame)
-            bounded = last > first and prompts.box is not None
-            limit, middle = None, (first + last) // 2
-            if bounded:  # its middle shows the object best; clicks elsewhere correct what comes from there
-                limit = _box_on_slice(prompts, frame)
-                asked.setdefault(middle, SlicePrompt(box=limit))
-            else:
-                first, last = 0, frame.depth - 1
-
-            of = prompts.name, axis
-            before = self._walk if self._walk.of == of else _Walk(of)
-            walk = self._walk = _Walk(of)
+            start, clicks = _started_by(prompts, frame)
 
             def ask(index: int, prompt: SlicePrompt) -> SliceMask:
                 if progress is not None:
                     progress(index)
-                answer = walk.answer(index, prompt)
-                if answer is None:
-                    answer = before.answer(index, prompt) or self._ask(frame, index, prompt, clock)
-                    walk.steps.setdefault(index, []).append((prompt, answer))
-                return answer
+                return self._ask(frame, index, prompt, clock)
 
-            # Inside a box that spans slices the user has said where the object ends, whatever its shades.
-            picture = None if bounded else partial(frame.extract, self.volume.array)
-
-            def follow(asked: dict[int, SlicePrompt]) -> dict[int, SliceMask]:
-                seeds = {index: self._ask_again(prompts.name, frame, index, p, clock) for index, p in asked.items()}
-                ends = {"first": min(first, *seeds), "last": max(last, *seeds)}
-                return propagate(seeds, ask, **ends, limit=limit, rule=self.rule, picture=picture)
-
-            if bounded and len(asked) > 1:
-                seen = follow({middle: asked[middle]})
-                asked |= {i: _correcting(asked[i], seen[i]) for i in asked.keys() & seen.keys() - {middle}}
-            return self._result(follow(asked), frame, clock)
+            picture = partial(frame.extract, self.volume.array)
+            follower = Follower(ask, start, depth=frame.depth, rule=self.rule, picture=picture)
+            found = self._followed((prompts.name, axis), start, clicks, follower)
+            return self._result(found.answers, frame, clock)
 
     def reset(self, name: str | None = None) -> None:
         """Forget the answers given for one object, or for all."""
         with self._lock:
             self._history = {key: value for key, value in self._history.items() if name is not None and key[0] != name}
-            self._walk = _Walk()
+            self._steps = None
 
     def frame(self, axis: int) -> SliceFrame:
         """The slices of the volume along a stored axis."""
         return SliceFrame.along(self.volume.shape, self.volume.affine, axis)
+
+    def _followed(self, of: tuple[str, int], start: Start, clicks: Sequence[Click], follower: Follower) -> Followed:
+        """The object after all clicks; those that were answered before are not answered again."""
+        steps = self._steps
+        if steps is None or steps.of != of or not steps.start.same(start):
+            steps = self._steps = _Steps(of, start, [follower.begin()])
+        known = steps.known(clicks)
+        if known < len(clicks):
+            del steps.states[known + 1 :]
+        for click in clicks[known:]:
+            steps.states.append(follower.correct(steps.states[-1], click))
+        return steps.states[len(clicks)]
 
     def _ask_again(self, name: str, frame: SliceFrame, index: int, prompt: SlicePrompt, clock: _Clock) -> SliceMask:
         """Ask with the answer that these prompts continue, and remember this one."""
@@ -241,14 +234,6 @@ def _same_mask(prompt: SlicePrompt, earlier: SlicePrompt) -> bool:
     return one.logits is other.logits and np.array_equal(one.mask, other.mask)
 
 
-def _correcting(prompt: SlicePrompt, answer: SliceMask) -> SlicePrompt:
-    """Points that correct an answer, in the box around both: that of the volume fits the middle only."""
-    if not answer.mask.any():
-        return prompt
-    corrected = replace(prompt, box=None, previous=answer)
-    return replace(corrected, box=corrected.around())
-
-
 def _slice_range(prompts: ObjectPrompts, frame: SliceFrame) -> tuple[int, int]:
     """First and last slice of the box, or of the points where there is no box."""
     where = prompts.points if prompts.box is None else prompts.box
@@ -284,3 +269,13 @@ def _prompts_of_slices(prompts: ObjectPrompts, frame: SliceFrame) -> dict[int, S
         inside = box is not None and first <= index <= last
         asked[index] = SlicePrompt(xy[here], prompts.point_labels[here], box if inside else None)
     return asked
+
+
+def _started_by(prompts: ObjectPrompts, frame: SliceFrame) -> tuple[Start, list[Click]]:
+    """What starts an object, its box or else its first point on it, and the other points in their order."""
+    xy, indices = frame.to_pixels(prompts.points)
+    clicks = [Click(int(i), at, int(label)) for at, i, label in zip(xy, indices, prompts.point_labels, strict=True)]
+    if prompts.box is not None:
+        return Start(*_slice_range(prompts, frame), box=_box_on_slice(prompts, frame)), clicks
+    point = clicks.pop(next(position for position, click in enumerate(clicks) if click.label == 1))
+    return Start(point.index, point.index, point=point), clicks
