@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from bundle.interactive.label_map import LabelMap
-from bundle.interactive.session import Segmentation
+from bundle.interactive.segmentation import Segmentation
 from bundle.prompts.prompts import ObjectPrompts
 
 

@@ -25,8 +25,9 @@ from bundle.errors import CaseError, PromptError
 from bundle.families.family import Family
 from bundle.files import write_text
 from bundle.interactive.label_map import LabelMap
+from bundle.interactive.segmentation import Segmentation
 from bundle.interactive.segmenter import Segmenter
-from bundle.interactive.session import InteractiveSession, Segmentation
+from bundle.interactive.session import InteractiveSession
 from bundle.prompts.prompts import ObjectPrompts
 
 Score = Callable[..., Sequence[Any]]

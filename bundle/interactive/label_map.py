@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from bundle.data.volume import smallest_unsigned
-from bundle.interactive.session import Segmentation
+from bundle.interactive.segmentation import Segmentation
 from bundle.prompts.prompts import ObjectPrompts
 from bundle.transforms.frames import nearest_index
 

@@ -10,7 +10,7 @@ import numpy as np
 from bundle.data.volume import Volume
 from bundle.evaluation.metrics import evaluate_label_map
 from bundle.interactive.label_map import LabelMap
-from bundle.interactive.session import Segmentation
+from bundle.interactive.segmentation import Segmentation
 from bundle.prompts.simulation import error_point, error_voxel, interior_point, tight_box
 from monailabel_app.demo.slicer_user import Answer, SlicerUser
 from monailabel_app.wire import fields
