@@ -82,9 +82,10 @@ class InteractiveSession:
 
     A client sends all prompts of an object with every request. Where they continue an earlier request (its points come
     first, the box is the same), the earlier answer goes along as a mask prompt, as in training; otherwise the object
-    starts anew. So the same prompts in the same order always give the same answer, and taking a point back gives the
-    answer from before it. What was asked already is not computed again: of the object that was followed through the
-    volume last, a further click costs only the slices that it changes.
+    starts anew. In a volume every point is an interaction of its own: it corrects the answer to those before it, also
+    where several come with the first request. So the same prompts in the same order always give the same answer, and
+    taking a point back gives the answer from before it. What was asked already is not computed again: of the object
+    that was followed through the volume last, a further click costs only the slices that it changes.
 
     Args:
         volume: the image.
@@ -130,13 +131,14 @@ class InteractiveSession:
     ) -> Segmentation:
         """Segment an object through the volume.
 
-        A box that covers a range of slices bounds the object; without one, the object is followed from the prompted
-        slices until it ends.
+        The object starts from its box or, without one, from its first foreground point. A box that covers a range of
+        slices bounds it; otherwise it is followed until it ends. Every other point corrects the answer so far, on
+        whatever slice it lies: see ``following.Follower``.
 
         Args:
             prompts: of one object, in voxel index.
             axis: stored axis to travel along.
-            progress: called with the index of every slice that was answered.
+            progress: called with the index of every slice that is asked, of some more than once.
 
         Raises:
             PromptError: for prompts that cannot be used.
@@ -161,7 +163,8 @@ class InteractiveSession:
         """Forget the answers given for one object, or for all."""
         with self._lock:
             self._history = {key: value for key, value in self._history.items() if name is not None and key[0] != name}
-            self._steps = None
+            if self._steps is not None and name in (None, self._steps.of[0]):
+                self._steps = None
 
     def frame(self, axis: int) -> SliceFrame:
         """The slices of the volume along a stored axis."""
@@ -184,7 +187,7 @@ class InteractiveSession:
         history = self._history.setdefault((name, frame.slice_axis, index), [])
         while history and not _continues(prompt, history[-1][0]):
             history.pop()
-        previous = history[-1][1] if history else prompt.previous
+        previous = history[-1][1] if history else None
         if history and _same(prompt, history[-1][0]):
             return previous
         answer = self._ask(frame, index, replace(prompt, previous=previous), clock)
@@ -212,7 +215,7 @@ def _continues(prompt: SlicePrompt, earlier: SlicePrompt) -> bool:
     count = len(earlier.points)
     same_points = np.array_equal(prompt.points[:count], earlier.points)
     same_points = same_points and np.array_equal(prompt.point_labels[:count], earlier.point_labels)
-    return same_points and _same_box(prompt, earlier) and _same_mask(prompt, earlier)
+    return same_points and _same_box(prompt, earlier)
 
 
 def _same(prompt: SlicePrompt, earlier: SlicePrompt) -> bool:
@@ -224,14 +227,6 @@ def _same_box(prompt: SlicePrompt, earlier: SlicePrompt) -> bool:
     if prompt.box is None or earlier.box is None:
         return prompt.box is earlier.box
     return np.array_equal(prompt.box, earlier.box)
-
-
-def _same_mask(prompt: SlicePrompt, earlier: SlicePrompt) -> bool:
-    """Whether both have the same mask. Logits are compared as objects: equal ones were computed once."""
-    one, other = prompt.previous, earlier.previous
-    if one is None or other is None:
-        return one is other
-    return one.logits is other.logits and np.array_equal(one.mask, other.mask)
 
 
 def _slice_range(prompts: ObjectPrompts, frame: SliceFrame) -> tuple[int, int]:
