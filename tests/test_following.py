@@ -142,6 +142,16 @@ def test_a_correction_carries_on_as_far_as_it_changes_something():
     assert all(right.answers[index].mask[16, 16] for index in TUBE)
 
 
+def test_an_object_ends_where_a_correction_that_is_carried_on_empties_a_slice():
+    tail = {index: disc(2, centre=(28, 16)) for index in range(12, 20)}
+    body = {index: TUBE[index] for index in range(4, 14)}
+    masks = {index: body.get(index, False) | tail.get(index, np.zeros((SIDE, SIDE), bool)) for index in range(4, 20)}
+    followed = {index: SliceMask(mask, torch.zeros(8, 8), 0.9) for index, mask in masks.items()}
+    work = follower(Scene(body, tail), IN_BOX)
+    found = work.correct(Followed(followed, origin=6), click(12, 0, xy=(28, 16)))
+    assert shown(found) == set(body) and found.answers.keys() == body.keys()
+
+
 def test_a_click_that_changes_nothing_asks_its_slice_alone():
     scene = Scene(TUBE)
     work = follower(scene, POINT)

@@ -84,6 +84,9 @@ class Followed:
 class Follower:
     """Follows one object through a volume, and corrects what was found.
 
+    A click corrects its slice, and its neighbours as far as the correction changes something there. Slices that the
+    object was started on or that were clicked on are changed by clicks on themselves alone.
+
     Args:
         ask: answers a prompt on a slice.
         start: what the object is started by.
@@ -129,7 +132,7 @@ class Follower:
         return Followed(self._walked({origin: seed}, (), first, last), origin)
 
     def _filled(self, found: Followed) -> float:
-        """IoU of the 3D box with that around what was found in it."""
+        """Share of the 3D box that the box around what was found in it has."""
         shown = [index for index in found.answers if found.shows(index)]
         if not shown:
             return 0.0
@@ -137,7 +140,7 @@ class Follower:
         given = np.reshape(self._start.box, (2, 2))
         inside = np.append(high - low + 1, max(shown) - min(shown) + 1)
         whole = np.append(given[1] - given[0] + 1, self._start.last - self._start.first + 1)
-        return float(np.prod(inside) / np.prod(whole))  # answers do not leave the box
+        return float(np.prod(inside) / np.prod(whole))
 
     def correct(self, before: Followed, click: Click) -> Followed:
         """The object after one more click, which changes it where the click lies and as far as that carries."""
@@ -186,6 +189,10 @@ class Follower:
             changed = touching(before.mask ^ after.mask, changed)
             if changed.any():
                 now.answers[index] = after if after.iou > before.iou else taken_over(before, after, changed)
+            if not now.shows(index):
+                self._end_at(now, index)
+                del now.answers[index]
+                return
 
     def _extend(self, now: Followed, click: Click) -> None:
         """Find the object on a slice that did not show it, then between there and where it was known, and beyond."""
@@ -194,8 +201,6 @@ class Follower:
         nearest = min(known, key=lambda other: abs(other - index), default=None)
         prior = None if nearest is None else now.answers[nearest]
         now.answers[index] = self._corrected(now, index, self._on_slice(index, now.clicks, prior), None)
-        if not now.answers[index].mask.any():
-            return
         for step in (-1, 1):
             between = nearest is not None and (nearest - index) * step > 0
             gap = range(index + step, nearest, step) if between else ()
@@ -215,7 +220,7 @@ class Follower:
         now.answers.update(self._walked(seeds, now.clicks, min(index, end), max(index, end)))
 
     def _end_at(self, now: Followed, index: int) -> None:
-        """Drop what was followed beyond a slice that a click has emptied, seen from the origin."""
+        """Drop what was followed beyond an emptied slice, seen from the origin, up to the next that was clicked on."""
         for step in (-1, 1):
             if (index - now.origin) * step < 0:
                 continue
@@ -249,8 +254,8 @@ class Follower:
         """First and last slice that the object may be on: those of a 3D box, and of clicks on the object beside it."""
         if not self._start.bounded:
             return 0, self._depth - 1
-        on_it = [click.index for click in clicks if click.label == 1]
-        return min(self._start.first, *on_it, self._start.last), max(self._start.last, *on_it, self._start.first)
+        known = [self._start.first, self._start.last, *(click.index for click in clicks if click.label == 1)]
+        return min(known), max(known)
 
     def _limit(self, clicks: tuple[Click, ...]) -> np.ndarray | None:
         """(4,) pixels that a 3D box, widened to the clicks on the object, leaves; None without such a box."""

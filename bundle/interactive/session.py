@@ -23,8 +23,9 @@ class InteractiveSession:
 
     A client sends all prompts of an object with every request. Where they continue an earlier request (its points come
     first, the box is the same), the earlier answer goes along as a mask prompt, as in training; otherwise the object
-    starts anew. So the same prompts in the same order always give the same answer, and taking a point back gives the
-    answer from before it. What was asked already is not computed again.
+    starts anew. In a volume every point is an interaction of its own: it corrects the answer to those before it, also
+    where several come with the first request. So the same prompts in the same order always give the same answer, and
+    taking a point back gives the answer from before it. What was asked already is not computed again.
 
     Args:
         volume: the image.
@@ -83,7 +84,7 @@ class InteractiveSession:
         Args:
             prompts: of one object, in voxel index.
             axis: stored axis to travel along.
-            progress: called with the index of every slice that was answered.
+            progress: called with the index of every slice that is asked, of some more than once.
 
         Raises:
             PromptError: for prompts that cannot be used.
@@ -100,7 +101,8 @@ class InteractiveSession:
         """Forget the answers given for one object, or for all."""
         with self._lock:
             self._history = {key: value for key, value in self._history.items() if name is not None and key[0] != name}
-            self._last = None
+            if self._last is not None and name in (None, self._last[0]):
+                self._last = None
 
     def frame(self, axis: int) -> SliceFrame:
         """The slices of the volume along a stored axis."""
@@ -111,7 +113,7 @@ class InteractiveSession:
         history = self._history.setdefault((name, frame.slice_axis, index), [])
         while history and not _continues(prompt, history[-1][0]):
             history.pop()
-        previous = history[-1][1] if history else prompt.previous
+        previous = history[-1][1] if history else None
         if history and _same(prompt, history[-1][0]):
             return previous
         answer = self._slices.ask(frame, index, replace(prompt, previous=previous), timer)
@@ -124,7 +126,7 @@ def _continues(prompt: SlicePrompt, earlier: SlicePrompt) -> bool:
     count = len(earlier.points)
     same_points = np.array_equal(prompt.points[:count], earlier.points)
     same_points = same_points and np.array_equal(prompt.point_labels[:count], earlier.point_labels)
-    return same_points and _same_box(prompt, earlier) and _same_mask(prompt, earlier)
+    return same_points and _same_box(prompt, earlier)
 
 
 def _same(prompt: SlicePrompt, earlier: SlicePrompt) -> bool:
@@ -136,11 +138,3 @@ def _same_box(prompt: SlicePrompt, earlier: SlicePrompt) -> bool:
     if prompt.box is None or earlier.box is None:
         return prompt.box is earlier.box
     return np.array_equal(prompt.box, earlier.box)
-
-
-def _same_mask(prompt: SlicePrompt, earlier: SlicePrompt) -> bool:
-    """Whether both have the same mask. Logits are compared as objects: equal ones were computed once."""
-    one, other = prompt.previous, earlier.previous
-    if one is None or other is None:
-        return one is other
-    return one.logits is other.logits and np.array_equal(one.mask, other.mask)

@@ -41,9 +41,9 @@ class _Steps:
 class SliceFollowing:
     """Follows an object with any model of slices.
 
-    A box that covers a range of slices bounds the object; without one, the object is followed from the prompted slices
-    until it ends. Each further point corrects the answer so far, where it lies and as far as that carries. A further
-    click costs only the slices that it changes.
+    The object starts from its box or, without one, from its first foreground point. A box that covers a range of slices
+    bounds it; otherwise it is followed until it ends. Every other point corrects the answer so far, on whatever slice it
+    lies: see ``following.Follower``. A further click costs only the slices that it changes.
 
     Args:
         predictor: the model of slices.
