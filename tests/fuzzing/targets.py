@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import importlib
 import pickle
+import pkgutil
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -13,6 +15,7 @@ from types import ModuleType
 
 import numpy as np
 
+import bundle.data.formats
 from bundle.errors import MonaiSamError
 from fuzzing import known, seeds, seeds_dicom, seeds_other
 from fuzzing.batch import CPU_SECONDS
@@ -274,9 +277,9 @@ TARGETS = _table()
 
 def import_readers(names: list[str]) -> list[ModuleType]:
     """Import what the doors of these targets need, so that every fork has it."""
-    import importlib
-
-    modules = ["bundle.data.volume"]
+    formats = pkgutil.iter_modules(bundle.data.formats.__path__, "bundle.data.formats.")
+    # What readers import only when they need it; numpy.testing (by scikit-image) even starts a program.
+    modules = ["bundle.data.volume", "numpy.testing", *(module.name for module in formats)]
     doors = {TARGETS[name].door for name in names if name in TARGETS}
     if "zarr" in names:
         modules.append("zarr")
