@@ -18,7 +18,7 @@ from fuzzing.targets import TARGETS, import_readers
 
 from bundle.data.volume import VolumeError
 
-RUNS = 200
+RUNS = 150
 # Formats whose rounds have open findings; a name goes when its round is quiet.
 OPEN = {*TARGETS} - {"request"}
 

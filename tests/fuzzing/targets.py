@@ -231,7 +231,7 @@ def _table() -> dict[str, Target]:
         ("nii.gz", open_volume, seeds.nii_gz, known.nii_gz, {"": inside_gzip(mutate_nifti)}),
         ("npy", open_volume, seeds.npy, known.npy, {"": mutate_npy}),
         ("npz", open_volume, seeds.npz, known.npz, {"": inside_zip(_member_of_npz, npz_names)}),
-        ("zarr", open_volume, seeds.zarr_group, _none, {".json": _zarr_json(), "": mutate}),
+        ("zarr", open_volume, seeds.zarr_group, known.zarr_group, {".json": _zarr_json(), "": mutate}),
         ("png", open_volume, seeds.png, known.png, {"": mutate_png}),
         ("jpg", open_volume, seeds.jpg, known.jpg, {"": mutate_jpeg}),
         ("tif", open_volume, seeds.tif, known.tif, {"": mutate_tiff}),
