@@ -344,7 +344,7 @@ def checkpoints() -> list[Case]:
         _one("a.pth", view.getvalue(), "one number seen as 4 TB"),
         _one("a.pth", integers.getvalue(), "names that are numbers"),
         _one("a.pth", bomb.getvalue(), "bomb"),
-        # Found here: a text that torch's unpickler believes, and a name that its own message takes long to look through.
+        # Found here: a text that torch's unpickler believes, a name that its message takes long to look through.
         _one("a.pth", b"}q\0X\xff\xff\xff\x7fy.c", "2 GB of text announced"),
         _one("a.pth", b"\x80\2c" + b"]" * 14504 + b"." + b"]" * 5496, "long name"),
     ]
