@@ -131,13 +131,9 @@ def open_prompts(path: str) -> object:
 
 def open_request(path: str) -> object:
     """Read the JSON of a request for 2D and 3D."""
+    from monailabel_app.lib.json_values import read_json
     from monailabel_app.lib.requests import read_request
     from monailabel_app.lib.wire import ReplyFormat
-
-    try:
-        from monailabel_app.lib.json_values import read_json
-    except ImportError:  # where it lies until the server's branch is merged
-        from monailabel_app.lib.uploads import read_json
 
     text = Path(path).read_bytes().decode("utf-8", "replace")
     params = read_json(text, "params")
