@@ -42,8 +42,8 @@ class SliceFollowing:
     """Follows an object with any model of slices.
 
     The object starts from its box or, without one, from its first foreground point. A box that covers a range of slices
-    bounds it; otherwise it is followed until it ends. Every other point corrects the answer so far, on whatever slice it
-    lies: see ``following.Follower``. A further click costs only the slices that it changes.
+    bounds it; otherwise it is followed until it ends. Every other point corrects the answer so far, on whatever slice
+    it lies: see ``following.Follower``. A further click costs only the slices that it changes.
 
     Args:
         predictor: the model of slices.
