@@ -14,7 +14,7 @@ from monai.bundle import ConfigParser, ckpt_export
 from training_room import CONTRACT, ORGANS, SIZE, make_slice
 
 from bundle.data.volume import Volume, read_label, write_volume
-from bundle.errors import CheckpointError, FamilyError
+from bundle.errors import CheckpointError, FamilyError, MonaiSamError
 from bundle.families.builders import prompted_unet
 from bundle.families.checkpoints import load_checkpoint, save_checkpoint
 from bundle.families.family import build_network, load_family
@@ -250,12 +250,19 @@ def test_a_network_larger_than_its_weights_is_refused_before_it_takes_memory(min
         build_network(mine / "tiny.json", checkpoint=tmp_path / "x.safetensors")
 
 
-def test_options_that_make_no_network_end_in_a_sentence(mine, tmp_path):
-    metadata = {"family": "tiny", "network_options": {"image_size": 100}}
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"image_size": 100}, "image_size must be a positive multiple of 8, got 100"),
+        ({"widths": [25, 16, 16]}, r"the network of tiny cannot be built like that: num_channels .* must be divisible"),
+    ],
+)
+def test_options_that_make_no_network_end_in_a_sentence(mine, tmp_path, options, message):
+    metadata = {"family": "tiny", "network_options": options}
     save_checkpoint(
         prompted_unet(image_size=SIZE, widths=[8], depths=[1]), tmp_path / "x.safetensors", metadata=metadata
     )
-    with pytest.raises(FamilyError, match="the network of tiny cannot be built like that: image_size must be"):
+    with pytest.raises(MonaiSamError, match=message):
         build_network(mine / "tiny.json", checkpoint=tmp_path / "x.safetensors")
 
 
