@@ -39,6 +39,7 @@ from bundle.prompts.simulation import error_voxel, tight_box
 
 CLICKS = 5
 AXIS = 2
+RESULTS = BUNDLE_ROOT / "docs" / "results" / "clicks_3d.json"
 CT = ("flare22-style/images/FLARE22_Tr_0001_0000.nii.gz", "flare22-style/labels/FLARE22_Tr_0001.nii.gz")
 BRAIN = ("pyradiomics-mr/brain1_image.nrrd", "pyradiomics-mr/brain1_label.nrrd")
 BREAST = ("pyradiomics-mr/breast1_image.nrrd", "pyradiomics-mr/breast1_label.nrrd")
@@ -126,8 +127,8 @@ def play(results: list[dict[str, Any]], options: argparse.Namespace) -> None:
             spacing=session.volume.spacing,
         )
         results.append({"name": options.name, "object": name, "start": start, **_record(steps)})
-        text = json.dumps(results, indent=1) + "\n"
-        write_atomically(options.results, lambda partial, text=text: Path(partial).write_text(text))
+        lines = ",\n".join(json.dumps(result) for result in results)
+        write_atomically(options.results, lambda partial, lines=lines: Path(partial).write_text(f"[\n{lines}\n]\n"))
 
 
 def _record(steps: Sequence[Interaction]) -> dict[str, Any]:
@@ -147,7 +148,7 @@ def table_of(results: Sequence[dict[str, Any]]) -> Table:
     names = list(dict.fromkeys(result["name"] for result in results))
     columns = ["start", "object", "at the start", *map(str, range(1, CLICKS + 1)), "clicks without effect"]
     rows = []
-    for start in STARTS:
+    for start in dict.fromkeys(result["start"] for result in results):
         of_start = [result for result in results if result["start"] == start]
         for name in dict.fromkeys(result["object"] for result in of_start):
             chosen = {result["name"]: result for result in of_start if result["object"] == name}
@@ -186,7 +187,7 @@ def _options(argv: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--family", default="default")
     parser.add_argument("--checkpoint", type=Path, help="weights; without it the family's own")
     parser.add_argument("--name", default="after", help="of the state of the code, a column of the table")
-    parser.add_argument("--objects", nargs="+", choices=OBJECTS, metavar="NAME", help="of these objects alone")
+    parser.add_argument("--objects", nargs="+", choices=list(OBJECTS), metavar="NAME", help="of these objects alone")
     parser.add_argument("--print", action="store_true", help="play nothing")
     results = BUNDLE_ROOT / "docs" / "results" / "clicks_3d.json"
     parser.add_argument(

@@ -1,0 +1,93 @@
+"""The script that plays corrections in 3D."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import sys
+
+import numpy as np
+import pytest
+from fakes import BrightRegionSam, bright_contract
+
+from bundle.data.volume import Volume, write_label, write_volume
+from bundle.evaluation.protocols import object_rng, run_protocol
+from bundle.inference.predictor import SlicePredictor
+from bundle.inference.session import InteractiveSession
+from bundle.inference.store import EmbeddingStore
+
+
+@pytest.fixture
+def clicks_3d(repository):
+    spec = importlib.util.spec_from_file_location("clicks_3d", repository / "scripts" / "clicks_3d.py")
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[spec.name] = module  # dataclasses look their module up
+    spec.loader.exec_module(module)
+    yield module
+    del sys.modules[spec.name]
+
+
+def cone() -> np.ndarray:
+    """Grows along k from slice 4 to slice 15."""
+    rows, columns, height = np.ogrid[:40, :36, :20]
+    radius = (height - 3) * ((height >= 4) & (height <= 15))
+    return ((rows - 18) ** 2 + (columns - 20) ** 2 <= radius**2) & (radius > 0)
+
+
+class OneObject:
+    """In place of a loaded model: every image is opened with a network that finds what is bright."""
+
+    def open(self, volume: Volume) -> InteractiveSession:
+        return InteractiveSession(volume, SlicePredictor(BrightRegionSam(), bright_contract(), store=EmbeddingStore()))
+
+
+def test_the_starts_are_tight(clicks_3d):
+    truth = cone()
+    assert clicks_3d.box_on_largest_slice(truth).box.tolist() == [[6, 8, 15], [30, 32, 15]]
+    assert clicks_3d.box_around(truth).box.tolist() == [[6, 8, 4], [30, 32, 15]]
+    point = clicks_3d.point_inside(truth)
+    assert truth[tuple(point.points[0].astype(int))] and point.point_labels.tolist() == [1]
+
+
+def test_clicks_go_on_until_nothing_is_wrong(clicks_3d):
+    class Answer:
+        def __init__(self, mask):
+            self.mask = mask
+
+    truth = cone()
+    play = {"truth": truth, "rng": object_rng(0, "cone")}
+    five = run_protocol(clicks_3d.Clicks(clicks_3d.box_around), lambda prompt: Answer(np.zeros_like(truth)), **play)
+    assert len(five) == 6 and five[-1].prompt.point_labels.tolist() == [1] * 5
+    assert len(run_protocol(clicks_3d.Clicks(clicks_3d.box_around), lambda prompt: Answer(truth), **play)) == 1
+
+
+def test_a_run_is_written_and_continued(clicks_3d, tmp_path, monkeypatch, capsys):
+    truth = cone()
+    write_volume(Volume(truth.astype(np.float32) * 100, np.diag([2.0, 2, 3, 1]), "CT"), tmp_path / "image.nii.gz")
+    write_label(truth.astype(np.uint8), Volume(truth, np.diag([2.0, 2, 3, 1])), tmp_path / "label.nii.gz")
+    monkeypatch.setattr(clicks_3d, "OBJECTS", {"cone": ("image.nii.gz", "label.nii.gz", 1)})
+    monkeypatch.setattr(clicks_3d.Segmenter, "from_family", lambda *_, **__: OneObject())
+    options = ["--data", str(tmp_path), "--results", str(tmp_path / "out.json"), "--name", "now"]
+    clicks_3d.main(options)
+    results = json.loads((tmp_path / "out.json").read_text())
+    assert [result["start"] for result in results] == list(clicks_3d.STARTS)
+    assert all(len(result["clicks"]) == len(result["dsc"]) - 1 and result["dsc"][-1] > 0.9 for result in results)
+    monkeypatch.setattr(clicks_3d, "_open", None)  # nothing is left to play
+    clicks_3d.main(options)
+    assert capsys.readouterr().out.count("| 3D box | cone") == 2
+
+
+def test_a_cell_has_every_name_and_a_perfect_object_keeps_its_score(clicks_3d):
+    about = {"object": "liver", "start": "point"}
+    results = [
+        {"name": "before", **about, "dsc": [0.5] * 6, "without_effect": 5},
+        {"name": "after", **about, "dsc": [0.5, 1.0], "without_effect": 0},
+    ]
+    row, mean = clicks_3d.table_of(results).rows
+    assert row == ["point", "liver", "0.500 / 0.500", *["0.500 / 1.000"] * 5, "5 / 0"]
+    assert mean[2:] == row[2:]
+
+
+def test_the_table_of_the_results_is_in_the_document(clicks_3d, repository):
+    table = clicks_3d.table_of(json.loads(clicks_3d.RESULTS.read_text())).as_markdown()
+    assert table in (repository / "docs" / "results.md").read_text()
