@@ -24,7 +24,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from fuzzing.case import Bench, Case
-from fuzzing.watch import ADDRESS_LIMIT, Outcome, Watch
+from fuzzing.watch import ADDRESS_LIMIT, Outcome, Watch, is_ours
 
 CPU_SECONDS = 1.0  # of one execution, counted by the kernel: other work on the machine does not matter
 WALL_SECONDS = 60.0  # of one that sleeps, or waits for a process of its own
@@ -183,16 +183,18 @@ class Batch:
 
 
 def _outcome_of_death(status: int, output: str, *, stuck: bool, cpu_seconds: float) -> Outcome:
-    frames = re.findall(r'File "[^"]*/([^"/]+)", line \d+ in (\w+)', output)
-    frames = [f"{file}:{name}" for file, name in frames if file not in ("watch.py", "batch.py")]
-    where = " < ".join(dict.fromkeys(frames[:1] + [frame for frame in frames[1:2]]))
+    frames = re.findall(r'File "([^"]*)", line \d+ in (\w+)', output)  # the innermost first
+    names = [f"{Path(file).name}:{name}" for file, name in frames if "/tests/fuzzing/" not in file]
+    ours = [f"{Path(file).name}:{name}" for file, name in frames if is_ours(file)]
+    where = " < ".join(dict.fromkeys(names[:2]))
+    looping = next(iter(ours), where)  # where a loop was interrupted says little, who called it says more
     if stuck:
-        return Outcome("hang", f"hang, waiting {where}", f"no answer within {WALL_SECONDS:.0f} s\n{output[-2000:]}")
+        return Outcome("hang", f"hang, waiting {looping}", f"no answer within {WALL_SECONDS:.0f} s\n{output[-2000:]}")
     if not os.WIFSIGNALED(status):
         return Outcome("crash", f"exit {os.WEXITSTATUS(status)} {where}", output[-2500:])
     name = signal.Signals(os.WTERMSIG(status)).name
     if name == "SIGPROF":
-        return Outcome("hang", f"hang {where}", f"more than {cpu_seconds:g} s of a core\n{output[-2000:]}")
+        return Outcome("hang", f"hang {looping or where}", f"more than {cpu_seconds:g} s of a core\n{output[-2000:]}")
     said = re.findall(r"^(?!Fatal|Current|  File|<no|Extension|Stack)(\w[^\n]{5,80})$", output, re.MULTILINE)
     said = [line for line in said if re.search(r"free|malloc|corrupt|terminate|overflow|smash", line)]
     reason = re.sub(r"0x[0-9a-f]+|\d+", "#", said[-1]) if said else ""

@@ -6,7 +6,6 @@ import importlib
 import pickle
 import pkgutil
 from collections.abc import Callable
-from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -26,6 +25,7 @@ from fuzzing.mutate_containers import inside_gzip, inside_zip, mutate_pickle
 from fuzzing.mutate_dicom import mutate_dicom
 from fuzzing.mutate_pictures import mutate_jpeg, mutate_png, mutate_tiff
 from fuzzing.mutate_text import json_mutator, mutate_meta, mutate_nrrd
+from fuzzing.watch import lacked_memory
 
 Door = Callable[[str], object]
 Mutator = Callable[[Random, bytes], bytes]
@@ -102,14 +102,15 @@ def open_volume(path: str) -> object:
     """Read as an image and as a label map; refused if neither can be had."""
     from bundle.data.volume import read_label, read_volume
 
-    label = None
-    with suppress(MonaiSamError):
-        label = read_label(path)
-    if label is None:
-        return read_volume(path)
-    with suppress(MonaiSamError):
-        read_volume(path)
-    return label
+    opened, errors = [], []
+    for read in (read_label, read_volume):
+        try:
+            opened.append(read(path))
+        except MonaiSamError as error:
+            errors.append(error)
+    if opened and not any(lacked_memory(error) for error in errors):
+        return opened[0]
+    raise errors[-1]
 
 
 def open_weights(path: str) -> object:

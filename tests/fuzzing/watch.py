@@ -108,7 +108,7 @@ class Watch:
                 f"leftover {re.sub('[a-z0-9_]{8}$', '?', left[0])}",
                 f"left in the temporary folder: {left[:5]}",
             )
-        if lacked := _lacked_memory(error):
+        if lacked := lacked_memory(error):
             return Outcome("memory", f"memory limit {_where(lacked)}", _told(lacked))
         if peak > GROWTH_LIMIT + 40 * case.size:
             where = _where(error) or type(result).__name__
@@ -166,7 +166,7 @@ def _shows_secret(result: object, error: BaseException | None) -> bool:
     return isinstance(array, np.ndarray) and b"CANARY-of" in array.tobytes("A")
 
 
-def _lacked_memory(error: BaseException | None) -> BaseException | None:
+def lacked_memory(error: BaseException | None) -> BaseException | None:
     """The link of the chain that says so; the first cause says most about where."""
     links = reversed(_chain(error))
     return next((link for link in links if isinstance(link, MemoryError) or _NO_MEMORY.search(str(link))), None)
@@ -180,12 +180,17 @@ def _chain(error: BaseException | None) -> list[BaseException]:
     return links
 
 
+def is_ours(file: str) -> bool:
+    """Whether a source file is the package's or the app's, not a library's (whose folder may lie in ours) or a test."""
+    return file.startswith(str(_ROOT)) and "/site-packages/" not in file and not file.startswith(f"{_ROOT}/tests/")
+
+
 def _where(error: BaseException | None) -> str:
     """The innermost line of ours that an error went through, and the innermost of all."""
     frames = [frame for link in _chain(error)[:1] for frame in traceback.extract_tb(link.__traceback__)]
     if not frames:
         return type(error).__name__ if error else ""
-    ours = [frame for frame in frames if str(_ROOT) in frame.filename and "/tests/" not in frame.filename]
+    ours = [frame for frame in frames if is_ours(frame.filename)]
     shown = [f"{Path(frame.filename).name}:{frame.name}" for frame in (*ours[-1:], frames[-1])]
     return " < ".join(dict.fromkeys(shown))
 
