@@ -42,7 +42,7 @@ PROMPTABLE_VIT_B = ["medico_sam", "medsam", "medsam_v0", "sam_vit_b"]
 def test_a_family_has_a_contract_a_network_and_parts_that_train(name):
     family = load_family(name)
     assert family.name == name
-    assert family.contract.size == structure_of(family).image_size
+    assert family.contract.size == structure_of(family).spec.input_shape[-1]
     assert set_trainable(structure_of(family), family.trainable)
 
 
