@@ -71,9 +71,10 @@ def test_every_text_names_its_encoding(path):
         assert named or positional or ours, f"{path.name}:{call.lineno}: {ast.unparse(call)}"
 
 
-# `.open` of what is no file.
+# `.open` of what is no file, or gives bytes.
 OPENERS_OF_OTHER_THINGS = {
-    *("Image", "segmenter", "self._segmenter", "self._sessions", "Segmenter.from_family(device='cpu')"),
+    *("archive", "gzip", "os", "Image"),
+    *("segmenter", "self._segmenter", "self._sessions", "Segmenter.from_family(device='cpu')"),
 }
 
 
