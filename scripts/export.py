@@ -12,6 +12,10 @@ last, and a checkpoint of this project says itself what was tuned in it.
 
 from __future__ import annotations
 
+import bundle  # noqa: F401, chooses how threads wait, before PyTorch is loaded
+
+# isort: split
+
 import argparse
 import sys
 from collections.abc import Sequence

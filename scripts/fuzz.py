@@ -108,7 +108,7 @@ def _replay(options: argparse.Namespace, bench: Path) -> int:
     target = _one_target(options)
     outcomes = []
     for path in options.replay:
-        case = Case.from_json(path.read_text())
+        case = Case.from_json(path.read_text(encoding="utf-8"))
         outcomes.append(replayed(target, case, bench))
         print(
             f"{path.name} ({case.size} bytes; {'; '.join(case.trail)})\n{outcomes[-1].verdict}: {outcomes[-1].detail}"
@@ -119,9 +119,9 @@ def _replay(options: argparse.Namespace, bench: Path) -> int:
 def _minimise(options: argparse.Namespace, bench: Path) -> int:
     target = _one_target(options)
     for path in options.minimise:
-        case = minimised(target, Case.from_json(path.read_text()), bench)
+        case = minimised(target, Case.from_json(path.read_text(encoding="utf-8")), bench)
         smaller = path.with_suffix(".small.json")
-        smaller.write_text(case.to_json())
+        smaller.write_text(case.to_json(), encoding="utf-8")
         print(f"{smaller}: {case.size} bytes, {replayed(target, case, bench).signature}")
         for name, content in case.files.items():
             print(f"{name} = {content!r}")

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
+from bundle.data.formats.dicom import is_dicom
 from bundle.data.grid import check_grid
 from bundle.data.image_files import images_or_series
 from bundle.data.volume import ENDINGS, Volume, read_label, read_volume
@@ -244,7 +245,7 @@ def failed(files: CaseFiles, error: BaseException) -> FailedCase:
 
 def _states_modality(image: Path) -> bool:
     """DICOM says what made the picture."""
-    return image.suffix.lower() == ".dcm" or (image.is_dir() and image.suffix != ".zarr")
+    return image.suffix != ".zarr" if image.is_dir() else is_dicom(image)
 
 
 def label_names(names: Mapping[str, int] | str | Path | None, labels: np.ndarray) -> dict[str, int]:

@@ -39,7 +39,7 @@ def main() -> None:
         _limit_this_process(request["seconds"], request["bytes"])
         with open(request["voxels"], "wb") as out:
             reply = _answer(request, out)
-        Path(request["reply"]).write_text(json.dumps(reply))
+        Path(request["reply"]).write_text(json.dumps(reply), encoding="utf-8")
 
 
 def _fork_for_each(door: socket.socket) -> None:
@@ -84,7 +84,7 @@ def _limit_this_process(seconds: int, memory: int) -> None:
         with contextlib.suppress(ValueError, OSError):  # macOS has no limit of address space
             resource.setrlimit(kind, (most, most))
     with contextlib.suppress(OSError):  # if the machine runs out of memory, this process goes before the server does
-        Path("/proc/self/oom_score_adj").write_text("1000")
+        Path("/proc/self/oom_score_adj").write_text("1000", encoding="utf-8")
 
 
 def _answer(request: dict[str, Any], out: BinaryIO) -> dict[str, Any]:

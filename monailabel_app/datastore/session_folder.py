@@ -12,7 +12,7 @@ from pathlib import Path
 
 from monailabel.utils.sessions import SessionInfo, Sessions
 
-from bundle.files import write_atomically
+from bundle.files import write_text
 
 logger = logging.getLogger(__name__)
 
@@ -69,7 +69,7 @@ class SessionFolder(Sessions):
     def _read(self, session_id: str) -> SessionInfo | None:
         notes = Path(self.store_path, session_id, _META)
         try:
-            return SessionInfo(json.loads(notes.read_text()))
+            return SessionInfo(json.loads(notes.read_bytes()))
         except FileNotFoundError:
             return None
         except (ValueError, AttributeError) as error:  # AttributeError: JSON, but no object
@@ -78,4 +78,4 @@ class SessionFolder(Sessions):
 
     def _write_meta_info(self, session_id: str, session_info: SessionInfo) -> None:
         notes = Path(self.store_path, session_id, _META)
-        write_atomically(notes, lambda partial: Path(partial).write_text(session_info.to_str()))
+        write_text(notes, session_info.to_str())

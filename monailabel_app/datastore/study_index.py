@@ -72,7 +72,7 @@ def write_index(path: Path, index: LocalDatastoreModel, change: Callable[[], obj
     content = json.dumps(index.model_dump(exclude={"base_path"}), indent=2, allow_nan=False)
 
     def write(partial: str) -> None:
-        with open(partial, "w") as file:
+        with open(partial, "w", encoding="utf-8") as file:
             file.write(content)
             file.flush()
             os.fsync(file.fileno())
