@@ -280,7 +280,7 @@ def _damage_reported(path: Path) -> Iterator[None]:
     """
     try:
         yield
-    except (VolumeError, NameError, ImportError, NotImplementedError):
+    except (VolumeError, NameError, ImportError):
         raise
     except Exception as error:
         reason = (str(error).strip() or type(error).__name__).splitlines()[-1]

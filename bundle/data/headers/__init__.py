@@ -45,7 +45,7 @@ def check_header(path: Path, limits: Limits = LIMITS) -> None:
     """
     try:
         _check(path, limits)
-    except (VolumeError, NameError, ImportError, NotImplementedError):
+    except (VolumeError, NameError, ImportError):
         raise
     except Exception as error:  # gzip, zipfile, numpy, Pillow and tifffile fail on a damaged header in any way
         raise damaged(path, str(error).strip() or type(error).__name__) from error
