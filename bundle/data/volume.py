@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import os
 import tempfile
-import zipfile
-import zlib
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -13,7 +11,6 @@ from pathlib import Path
 
 import nibabel as nib
 import numpy as np
-from PIL import Image
 
 from bundle.data.formats import dicom
 from bundle.data.formats.choice import ENDINGS, ending_of, reader_of, segments_of, writer_of
@@ -35,12 +32,6 @@ __all__ = [
     "write_label",
     "write_volume",
 ]
-
-# What the libraries raise on a file that is cut off or is not what its ending says.
-_DAMAGE = (
-    *(OSError, EOFError, RuntimeError, ValueError, KeyError, TypeError, MemoryError, zlib.error, zipfile.BadZipFile),
-    *(nib.filebasedimages.ImageFileError, nib.spatialimages.HeaderDataError, Image.DecompressionBombError),
-)
 
 
 @dataclass(frozen=True, eq=False)
@@ -97,7 +88,10 @@ class Volume:
 
 
 def _checked_affine(affine: np.ndarray) -> np.ndarray:
-    affine = np.asarray(affine, dtype=np.float64)
+    try:
+        affine = np.asarray(affine, dtype=np.float64)
+    except (TypeError, ValueError, OverflowError) as error:
+        raise VolumeError(f"the affine must be a (4, 4) matrix of finite numbers, got {str(affine)[:200]}") from error
     if affine.shape != (4, 4) or not np.isfinite(affine).all():
         raise VolumeError(f"the affine must be a (4, 4) matrix of finite numbers, got {affine.tolist()}")
     spacing = nib.affines.voxel_sizes(affine)
@@ -279,12 +273,16 @@ def _read(path: Path, *, is_label: bool, series: str | None) -> Stored:
 
 @contextmanager
 def _damage_reported(path: Path) -> Iterator[None]:
-    """Turn what a library raises on a bad file into a sentence; our own errors pass."""
+    """Turn what a library raises on a bad file into a sentence; our own errors pass.
+
+    A parser may fail on a damaged file in any way (SyntaxError, IndexError, ZeroDivisionError, errors of its own), so
+    this takes every exception and keeps it as the cause. What only a mistake in the code raises passes.
+    """
     try:
         yield
-    except VolumeError:
+    except (VolumeError, NameError, ImportError):
         raise
-    except _DAMAGE as error:
+    except Exception as error:
         reason = (str(error).strip() or type(error).__name__).splitlines()[-1]
         raise VolumeError(f"cannot read {path}, it is damaged or not of that format ({reason})") from error
 

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
-from bundle.data.formats import dicom, dicom_seg_writer, itk, medsam, nifti, picture, seg_nrrd
+from bundle.data.formats import dicom, dicom_seg_writer, itk, medsam, nifti, nrrd, picture, seg_nrrd
 from bundle.data.formats.stored import Segment, Stored
 from bundle.errors import VolumeError
 
@@ -34,7 +34,9 @@ def reader_of(path: Path, *, is_label: bool, series: str | None) -> Callable[[Pa
         return nifti.read_nifti
     if _is_segmentation(path):
         return partial(seg_nrrd.read_segmentation, is_label=is_label)
-    if ending in (".nrrd", ".seg.nrrd", ".nhdr", ".mha", ".mhd"):
+    if ending in (".nrrd", ".seg.nrrd", ".nhdr"):
+        return nrrd.read_nrrd
+    if ending in (".mha", ".mhd"):
         return itk.read_itk
     if ending in (".npz", ".npy"):
         return partial(medsam.read_medsam, key=key)

@@ -7,15 +7,13 @@ segmentations are read and written by `dicom_seg`.
 from __future__ import annotations
 
 import logging
-import struct
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
 from pathlib import Path
 
-import pydicom
 from pydicom.dataset import FileDataset
-from pydicom.errors import BytesLengthException, InvalidDicomError
+from pydicom.errors import InvalidDicomError
 
+from bundle.data.formats.dicom_files import read_dataset
 from bundle.data.formats.dicom_geometry import Frame, arrange, frames_of
 from bundle.data.formats.dicom_parts import Parts, split_parts
 from bundle.data.formats.dicom_pixels import read_frames
@@ -40,8 +38,6 @@ _NO_IMAGES = {
     "AU": "sound",
     "ECG": "a waveform",
 }
-# What damaged tags become, beside the errors of every format.
-_DAMAGE = (AttributeError, IndexError, TypeError, ArithmeticError, struct.error, BytesLengthException)
 # Names that lie in folders of DICOM and are none of its slices.
 _OTHER_ENDINGS = (".jpg", ".jpeg", ".png", ".gif", ".bmp", ".txt", ".xml", ".json", ".html", ".inf", ".exe", ".zip")
 
@@ -57,14 +53,13 @@ def read_dicom(path: Path, *, series: str | None, is_label: bool = False) -> Sto
     Raises:
         VolumeError: see `series_frames`; or the pixels cannot be read.
     """
-    with _damage_reported(path):
-        if is_label and path.is_file() and is_segmentation(header := read_header(path)):
-            return read_segmentation(header, path)
-        frames, affine = arrange(series_frames(path, series))
-        if frames[0].position is None and len(frames) > 1:
-            logger.warning("%s does not say where its %d frames lie; they are stacked as stored", path, len(frames))
-        placed = frames[0].position is not None
-        return Stored(read_frames(frames), LPS_TO_RAS @ affine, _modality_of(frames), placed=placed)
+    if is_label and path.is_file() and is_segmentation(header := read_header(path)):
+        return read_segmentation(header, path)
+    frames, affine = arrange(series_frames(path, series))
+    if frames[0].position is None and len(frames) > 1:
+        logger.warning("%s does not say where its %d frames lie; they are stacked as stored", path, len(frames))
+    placed = frames[0].position is not None
+    return Stored(read_frames(frames), LPS_TO_RAS @ affine, _modality_of(frames), placed=placed)
 
 
 def segments_of(path: Path) -> tuple[Segment, ...]:
@@ -73,17 +68,7 @@ def segments_of(path: Path) -> tuple[Segment, ...]:
     Raises:
         VolumeError: the file is damaged.
     """
-    with _damage_reported(path):
-        return read_segments(path) if is_segmentation(read_header(path)) else ()
-
-
-@contextmanager
-def _damage_reported(path: Path) -> Iterator[None]:
-    """Turn what damaged tags become, in pydicom and here, into a sentence."""
-    try:
-        yield
-    except _DAMAGE as error:
-        raise VolumeError(f"cannot read {path}, it is damaged or not of that format ({error})") from error
+    return read_segments(path) if is_segmentation(read_header(path)) else ()
 
 
 def _modality_of(frames: Sequence[Frame]) -> str | None:
@@ -122,11 +107,9 @@ def read_header(path: Path) -> FileDataset:
         VolumeError: it is no DICOM file.
     """
     try:
-        header = pydicom.dcmread(path, stop_before_pixels=True, force=is_dicom(path))
+        return read_dataset(path, stop_before_pixels=True, force=is_dicom(path))
     except InvalidDicomError as error:
         raise VolumeError(f"cannot read {path}, it is damaged or no DICOM file") from error
-    header.filename = str(path)  # of a deflated file it is a buffer
-    return header
 
 
 # ---- which series and part ------------------------------------------------------------------------------------------

@@ -12,13 +12,18 @@ from pathlib import Path
 import numpy as np
 from pydicom.datadict import tag_for_keyword
 from pydicom.dataset import Dataset
+from pydicom.uid import DeflatedExplicitVRLittleEndian
 
+from bundle.data.headers.claims import DEFLATE_RATIO, damaged, too_large
+from bundle.data.limits import LIMITS
 from bundle.errors import VolumeError
 
 # Frames closer along the normal than this part of a pixel lie at one position.
 _SAME_POSITION = 0.01
 # How far a slice may lie off its place in an even stack, in steps: more than rounding in the tags makes.
 _UNEVEN = 0.1
+# Bytes that a frame of a multi-frame file takes at least: the head of a compressed one, 8 x 8 pixels of one bit.
+_SMALLEST_FRAME = 8
 _SHARED = tag_for_keyword("SharedFunctionalGroupsSequence")
 _PER_FRAME = tag_for_keyword("PerFrameFunctionalGroupsSequence")
 # Where the distance between pixels stands, best first: at the patient, at the detector, of a scanned film.
@@ -70,7 +75,7 @@ def frames_of(dataset: Dataset, file: Path) -> list[Frame]:
     Raises:
         VolumeError: the geometry of a frame cannot be used.
     """
-    count = int(dataset.get("NumberOfFrames") or 1)
+    count = _count_frames(dataset, file)
     shared = _flat(dataset[_SHARED].value[:1]) if _SHARED in dataset else {}
     groups = dataset[_PER_FRAME].value if _PER_FRAME in dataset else []
     if groups and len(groups) != count:
@@ -84,6 +89,17 @@ def frames_of(dataset: Dataset, file: Path) -> list[Frame]:
         name = f"{file.name} frame {index + 1}" if count > 1 else file.name
         frames.append(_frame(tags, file, index, name, positions))
     return frames
+
+
+def _count_frames(dataset: Dataset, file: Path) -> int:
+    count = int(dataset.get("NumberOfFrames") or 1)
+    if count > LIMITS.pages:
+        raise too_large(file, f"{count} frames", "pages", LIMITS)
+    is_deflated = dataset.file_meta.get("TransferSyntaxUID") == DeflatedExplicitVRLittleEndian
+    room = file.stat().st_size * (DEFLATE_RATIO if is_deflated else 1)
+    if count < 1 or (count > 1 and count * _SMALLEST_FRAME > room):
+        raise damaged(file, f"it announces {count} frames, which a file of {file.stat().st_size} bytes cannot hold")
+    return count
 
 
 def _flat(groups: Sequence[Dataset]) -> dict:

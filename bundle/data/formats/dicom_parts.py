@@ -10,6 +10,7 @@ from typing import NamedTuple
 import numpy as np
 import pydicom
 
+from bundle.data.formats.dicom_files import read_dataset
 from bundle.data.formats.dicom_geometry import Frame, arrange, positions_along_normal
 from bundle.errors import VolumeError
 
@@ -230,7 +231,7 @@ def _is_same_position(one: Frame, other: Frame) -> bool:
 def _are_copies(one: Frame, other: Frame) -> bool:
     if one.file == other.file or _value(one, "InstanceNumber") != _value(other, "InstanceNumber"):
         return False
-    pixels = [pydicom.dcmread(frame.file, force=True).get("PixelData") for frame in (one, other)]
+    pixels = [read_dataset(frame.file, force=True).get("PixelData") for frame in (one, other)]
     return pixels[0] == pixels[1]
 
 

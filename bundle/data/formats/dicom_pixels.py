@@ -14,6 +14,7 @@ from pydicom.pixel_data_handlers.util import apply_modality_lut
 from pydicom.tag import Tag
 from pydicom.uid import MultiFrameGrayscaleWordSecondaryCaptureImageStorage, SecondaryCaptureImageStorage
 
+from bundle.data.formats.dicom_files import read_dataset
 from bundle.data.formats.dicom_geometry import Frame
 from bundle.errors import VolumeError
 
@@ -61,7 +62,7 @@ def decode(frame: Frame) -> np.ndarray:
 
     pydicom decodes what is not compressed, in a quarter of the time; GDCM knows every compression, and colours.
     """
-    dataset = pydicom.dcmread(frame.file, force=True)
+    dataset = read_dataset(frame.file, force=True)
     if not any(tag in dataset for tag in _PIXELS):
         raise VolumeError(f"{frame.file} holds no pixels")
     if "TransferSyntaxUID" not in dataset.file_meta:  # files from before 1993 have no meta header

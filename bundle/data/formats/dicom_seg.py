@@ -7,9 +7,9 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
-import pydicom
 from pydicom.dataset import Dataset, FileDataset
 
+from bundle.data.formats.dicom_files import read_dataset
 from bundle.data.formats.dicom_geometry import Frame, frames_of, positions_along_normal
 from bundle.data.formats.dicom_pixels import decode
 from bundle.data.formats.stored import LPS_TO_RAS, Segment, Stored
@@ -34,7 +34,7 @@ def read_segments(path: Path) -> tuple[Segment, ...]:
     Raises:
         VolumeError: it is no DICOM SEG, or two segments have one number.
     """
-    return _segments_of(pydicom.dcmread(path, stop_before_pixels=True), path)
+    return _segments_of(read_dataset(path, stop_before_pixels=True), path)
 
 
 def read_segmentation(header: FileDataset, path: Path) -> Stored:

@@ -1,4 +1,4 @@
-"""NRRD and MetaImage by SimpleITK."""
+"""MetaImage by SimpleITK, and NRRD written by it."""
 
 from __future__ import annotations
 
@@ -11,15 +11,13 @@ import SimpleITK as sitk
 from bundle.data.formats.stored import LPS_TO_RAS, Stored
 from bundle.errors import VolumeError
 
-# By name: otherwise ITK asks each of its readers by content, and a file that was checked as one format could be read as
-# another.
-_READERS = {".nrrd": "NrrdImageIO", ".nhdr": "NrrdImageIO", ".mha": "MetaImageIO", ".mhd": "MetaImageIO"}
-
 
 def read_itk(path: Path) -> Stored:
-    """Read NRRD or MetaImage, after ``bundle.data.headers.check_header``."""
+    """Read MetaImage, after ``bundle.data.headers.check_header``."""
     reader = sitk.ImageFileReader()
-    reader.SetImageIO(_READERS[path.suffix.lower()])
+    # By name: otherwise ITK asks each of its readers by content, and a file that was checked as one format could be
+    # read as another.
+    reader.SetImageIO("MetaImageIO")
     reader.SetFileName(str(path))
     return from_itk(reader.Execute())
 

@@ -17,6 +17,8 @@ from PIL.PngImagePlugin import PngInfo
 
 from bundle.data.formats.stored import LPS_TO_RAS, Stored, checked_spacing, picture_modality
 from bundle.data.formats.tiff import ORIENTATION, examine_tiff, read_tiff
+from bundle.data.headers.claims import BoundedFile
+from bundle.data.headers.pictures import FORMATS
 from bundle.errors import VolumeError
 
 # A picture has no position; this affine shows it the way it is stored when its slice is taken as axial.
@@ -50,7 +52,7 @@ def read_picture(path: Path, *, is_label: bool) -> Stored:
 def _pages(path: Path, *, is_label: bool) -> tuple[np.ndarray, list[np.ndarray]]:
     """The spacing, and each page as (J, I) or (J, I, 3)."""
     try:
-        with Image.open(path) as picture:
+        with BoundedFile(path) as file, Image.open(file, formats=FORMATS) as picture:
             spacing = checked_spacing(json.loads(picture.info.get(_PNG_SPACING, "[1, 1, 1]")), path)
             if _is_deep_colour(picture):
                 return spacing, [_deep_page(path, picture.getexif().get(ORIENTATION, 1))]

@@ -66,10 +66,10 @@ def checked_spacing(spacing: object, path: Path) -> np.ndarray:
     """
     try:
         values = np.asarray(spacing, dtype=np.float64)
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         values = np.zeros(0)
     if values.shape != (3,):
-        raise VolumeError(f"expected a spacing (x, y, z) of three numbers in {path}, got {spacing!r}")
+        raise VolumeError(f"expected a spacing (x, y, z) of three numbers in {path}, got {repr(spacing)[:200]}")
     return values
 
 

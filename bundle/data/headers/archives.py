@@ -56,7 +56,7 @@ def _npy_claim(file: BinaryIO, path: Path) -> tuple[Claim, int]:
         version = np.lib.format.read_magic(head)
         readers = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}
         shape, _, dtype = readers[version](head)
-    except (ValueError, KeyError, TypeError) as error:
+    except Exception as error:  # NumPy evaluates the header as Python, and raises what its tokenizer and parser raise
         raise damaged(path, "expected the header of a plain array of np.save or np.savez") from error
     if dtype.hasobject or dtype.kind not in _NUMBERS:
         raise refusal(path, f"expected an array of numbers, got one of {dtype}; save numbers")
@@ -65,6 +65,8 @@ def _npy_claim(file: BinaryIO, path: Path) -> tuple[Claim, int]:
 
 # --- zarr -------------------------------------------------------------------------------------------------------------
 
+# Zeros in zstd: 128 kB in 4 bytes. An array of this many bytes may be blank, without any chunk.
+_ZSTD_RATIO, _BLANK_BYTES = 2**15, 2**25
 # Those that turn bytes into numbers; numcodecs also has one that unpickles, which runs code.
 _CODECS = ("bytes", "blosc", "zstd", "gzip", "zlib", "lz4", "crc32c", "transpose")
 
@@ -108,9 +110,29 @@ def _check_zarr_array(metadata: dict[str, Any], file: Path, limits: Limits) -> N
         raise refusal(file, "expected a shape, chunks and a type of numbers; write it again") from error
     if dtype.kind not in _NUMBERS or min(chunk, default=1) < 1:
         raise refusal(file, f"expected an array of numbers in chunks, got {dtype} in {chunk}; write it again")
-    Claim(shape, dtype.itemsize).check(file, limits)
+    claim = Claim(shape, dtype.itemsize)
+    claim.check(file, limits)
+    if len(chunk) != len(shape):
+        raise refusal(file, f"its chunks must have {len(shape)} sizes, got {len(chunk)}; write it again")
     if math.prod(chunk) * dtype.itemsize > limits.data_bytes:
         raise too_large(file, f"chunks of {math.prod(chunk) * dtype.itemsize} bytes", "data_bytes", limits)
+    _check_chunks(claim, chunk, file, limits)
+
+
+def _check_chunks(claim: Claim, chunk: tuple[int, ...], file: Path, limits: Limits) -> None:
+    """Refuse more chunks than a volume has, and more voxels than those that are there can hold.
+
+    A chunk without a file is blank, so what is stored says little of what a small array holds; a large one is damaged.
+    """
+    count = math.prod(-(-size // length) for size, length in zip(claim.sizes, chunk, strict=True))
+    if count > limits.chunks:
+        raise too_large(file, f"{count} chunks", "chunks", limits)
+    needed = max(claim.data_bytes, math.prod(chunk) * claim.item_bytes)
+    if needed <= _BLANK_BYTES:
+        return
+    stored = sum(part.stat().st_size for part in file.parent.rglob("*") if part.is_file() and part != file)
+    if needed > _ZSTD_RATIO * stored:
+        raise damaged(file, f"it announces {needed} bytes of voxels, its chunks are {stored} bytes")
 
 
 def _listed(value: object) -> list[object]:

@@ -48,9 +48,9 @@ _GRAMMAR = {
     **dict.fromkeys(("Position", "Offset", "Origin", "CenterOfRotation"), rf"{NUMBER}(?:\s+{NUMBER}){{1,3}}"),
     **dict.fromkeys(("ElementSpacing", "ElementSize"), rf"{NUMBER}(?:\s+{NUMBER}){{1,3}}"),
     **dict.fromkeys(("Orientation", "Rotation", "TransformMatrix"), rf"{NUMBER}(?:\s+{NUMBER}){{3,15}}"),
-    # Texts that ITK reads into 500 bytes.
-    **dict.fromkeys(("Comment", "Name", "ObjectSubType", "AnatomicalOrientation", "DistanceUnits"), r".{0,400}"),
-    **dict.fromkeys(("Modality", "ID", "ParentID", "AcquisitionDate", "ImagePosition"), r".{0,400}"),
+    # Texts that ITK copies into 255 bytes, whatever they hold.
+    **dict.fromkeys(("Comment", "Name", "ObjectSubType", "AnatomicalOrientation", "DistanceUnits"), r".{0,250}"),
+    **dict.fromkeys(("Modality", "ID", "ParentID", "AcquisitionDate", "ImagePosition"), r".{0,250}"),
 }
 _PER_AXIS = ("DimSize", "Position", "Offset", "Origin", "CenterOfRotation", "ElementSpacing", "ElementSize")
 _PER_AXIS_SQUARED = ("Orientation", "Rotation", "TransformMatrix")

@@ -22,11 +22,12 @@ def check_nifti(path: Path, limits: Limits) -> None:
     """Refuse a NIfTI file whose header is damaged or claims too much: see ``check_header``."""
     is_compressed = path.name.lower().endswith(".gz")
     with gzip.open(path) if is_compressed else path.open("rb") as file:
-        block = file.read(max(_LAYOUTS))
-    header = _header_of(block, path)
+        header = _header_of(file.read(max(_LAYOUTS)), path)
+        start = _start_of_voxels(header, path, limits)
+        file.seek(header.dtype.itemsize)
+        _check_extensions(file.read(start - header.dtype.itemsize), header.dtype["sizeof_hdr"], path)
     claim = _claim_of(header, path)
     claim.check(path, limits)
-    start = _start_of_voxels(header, path, limits)
     size = path.stat().st_size
     if is_compressed:
         check_deflated(path, claim, size, before=start)
@@ -59,6 +60,27 @@ def _claim_of(header: np.void, path: Path) -> Claim:
     if code in codes.value_set() and int(header["intent_code"]) in _CIFTI and header.dtype.itemsize == 540:
         raise refusal(path, "it is a CIFTI file of surfaces; save the volume as NIfTI")
     return Claim(tuple(int(size) for size in header["dim"][1 : rank + 1]), bits // 8)
+
+
+def _check_extensions(block: bytes, number: np.dtype, path: Path) -> None:
+    """Refuse an extension longer than what lies before the voxels: nibabel would read as much as it announces.
+
+    Args:
+        block: from the end of the header to the first voxel; it begins with the four bytes of the extender.
+        number: int32 in the byte order of the header.
+        path: of the file.
+
+    Raises:
+        VolumeError: it does not fit.
+    """
+    place = 4
+    if block[:1] not in (b"", b"\0") and len(block) < place + 16:  # nibabel would take the voxels for extensions
+        raise damaged(path, "its header announces extensions, its voxels begin before them")
+    while block[:1] not in (b"", b"\0") and place + 16 <= len(block):
+        size = int(np.frombuffer(block, number, 1, place)[0])
+        if not 8 <= size <= len(block) - place:
+            raise damaged(path, f"an extension of its header announces {size} bytes, {len(block) - place} are there")
+        place += size
 
 
 def _start_of_voxels(header: np.void, path: Path, limits: Limits) -> int:

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import math
-import os
 import re
 from pathlib import Path
-from typing import BinaryIO
+from typing import BinaryIO, NamedTuple
+
+import numpy as np
 
 from bundle.data.headers.claims import (
     NUMBER,
@@ -19,18 +20,21 @@ from bundle.data.headers.claims import (
     header_lines,
     refusal,
 )
-from bundle.data.limits import Limits
+from bundle.data.limits import LIMITS, Limits
 
-# The library's own words for a type, and its bytes; "block" has no type.
-_BYTES = {
-    **dict.fromkeys(("signed char", "int8", "int8_t", "uchar", "unsigned char", "uint8", "uint8_t"), 1),
-    **dict.fromkeys(("short", "short int", "signed short", "signed short int", "int16", "int16_t"), 2),
-    **dict.fromkeys(("ushort", "unsigned short", "unsigned short int", "uint16", "uint16_t"), 2),
-    **dict.fromkeys(("int", "signed int", "int32", "int32_t", "uint", "unsigned int", "uint32", "uint32_t"), 4),
-    **dict.fromkeys(("longlong", "long long", "long long int", "signed long long", "signed long long int"), 8),
-    **dict.fromkeys(("int64", "int64_t", "ulonglong", "unsigned long long", "unsigned long long int"), 8),
-    **dict.fromkeys(("uint64", "uint64_t", "double"), 8),
-    "float": 4,
+# The format's own words for a type, as NumPy calls it; "block" has no type.
+_TYPES = {
+    **dict.fromkeys(("signed char", "int8", "int8_t"), "i1"),
+    **dict.fromkeys(("uchar", "unsigned char", "uint8", "uint8_t"), "u1"),
+    **dict.fromkeys(("short", "short int", "signed short", "signed short int", "int16", "int16_t"), "i2"),
+    **dict.fromkeys(("ushort", "unsigned short", "unsigned short int", "uint16", "uint16_t"), "u2"),
+    **dict.fromkeys(("int", "signed int", "int32", "int32_t"), "i4"),
+    **dict.fromkeys(("uint", "unsigned int", "uint32", "uint32_t"), "u4"),
+    **dict.fromkeys(("longlong", "long long", "long long int", "signed long long", "signed long long int"), "i8"),
+    **dict.fromkeys(("int64", "int64_t"), "i8"),
+    **dict.fromkeys(("ulonglong", "unsigned long long", "unsigned long long int", "uint64", "uint64_t"), "u8"),
+    "float": "f4",
+    "double": "f8",
 }
 _SPELLINGS = {
     **{name.replace(" ", ""): name for name in ("space dimension", "space directions", "space origin", "space units")},
@@ -46,7 +50,7 @@ def _listed(part: str) -> str:
     return rf"{part}(?:\s+{part}){{0,4}}"
 
 
-# What a field may say. These go through buffers of about 1000 bytes in ITK; the library reads other fields whole.
+# What a field may say; its text is taken for nothing else.
 _GRAMMAR = {
     "type": r"[\w ]{1,40}",
     "dimension": r"[2-5]",
@@ -78,27 +82,70 @@ _REQUIRED = ("dimension", "type", "sizes", "encoding")
 _LONGEST_FIELD = 600
 
 
-def check_nrrd(path: Path, limits: Limits) -> None:
-    """Refuse an NRRD file that ITK should not be given: see ``check_header``."""
+class NrrdHeader(NamedTuple):
+    """What the header of a file says, and where its voxels begin.
+
+    Attributes:
+        fields: by the first spelling of their names, each in its grammar.
+        data: the file of the voxels.
+        offset: of the first one, or of the gzip stream that holds them.
+    """
+
+    fields: dict[str, str]
+    data: Path
+    offset: int
+
+    @property
+    def sizes(self) -> list[int]:
+        """Voxels, or values of one voxel, along each axis."""
+        return [int(size) for size in self.fields["sizes"].split()]
+
+    @property
+    def kinds(self) -> list[str]:
+        """What each axis is, in lower case; "???" where that is not said."""
+        return self.fields.get("kinds", "??? " * len(self.sizes)).lower().split()
+
+    @property
+    def dtype(self) -> np.dtype:
+        """Of a stored value, in its byte order."""
+        order = ">" if self.fields.get("endian", "little").lower() == "big" else "<"
+        return np.dtype(order + _TYPES[self.fields["type"].lower()])
+
+    @property
+    def is_raw(self) -> bool:
+        """Whether the voxels are not compressed."""
+        return self.fields["encoding"].lower() == "raw"
+
+
+def read_header(path: Path, limits: Limits = LIMITS) -> NrrdHeader:
+    """The header of a NRRD file whose voxels are all there, as far as can be told without reading them.
+
+    Raises:
+        VolumeError: see ``check_header``.
+    """
     with path.open("rb") as file:
         fields = _read_fields(file, path, limits)
         claim = _claim_of(fields, path)
         claim.check(path, limits)
-        if "data file" not in fields:
-            _check_data(file, fields, claim, path)
-            return
-    with detached_file(path, fields["data file"]).open("rb") as file:
-        _check_data(file, fields, claim, path)
-
-
-def _check_data(file: BinaryIO, fields: dict[str, str], claim: Claim, path: Path) -> None:
-    """``file`` stands at the first byte of the voxels."""
-    available = os.fstat(file.fileno()).st_size - file.tell()
-    if fields["encoding"].lower() == "raw":
-        return check_raw(path, claim, available)
-    if file.read(2) != b"\x1f\x8b":  # zlib would hand out whatever else lies there as if it had been compressed
-        raise damaged(path, "expected its voxels to be a gzip stream")
+        header = NrrdHeader(fields, path, file.tell())
+    if "data file" in fields:
+        header = header._replace(data=detached_file(path, fields["data file"]), offset=0)
+    available = header.data.stat().st_size - header.offset
+    if header.is_raw:
+        check_raw(path, claim, available)
+        at_the_end = fields.get("byte skip") == "-1"
+        return header._replace(offset=header.offset + (available - claim.data_bytes) * at_the_end)
+    with header.data.open("rb") as file:
+        file.seek(header.offset)
+        if file.read(2) != b"\x1f\x8b":
+            raise damaged(path, "expected its voxels to be a gzip stream")
     check_deflated(path, claim, available)
+    return header
+
+
+def check_nrrd(path: Path, limits: Limits) -> None:
+    """Refuse a NRRD file whose header is damaged or claims too much: see ``check_header``."""
+    read_header(path, limits)
 
 
 def _claim_of(fields: dict[str, str], path: Path) -> Claim:
@@ -111,12 +158,15 @@ def _claim_of(fields: dict[str, str], path: Path) -> Claim:
         if name in fields and len(given) != dimension:
             raise refusal(path, f"{name!r} must have {dimension} entries, one for each axis, got {len(given)}")
     kind = fields["type"].lower()
-    if kind not in _BYTES:
+    if kind not in _TYPES:
         raise refusal(path, f"the type must be an integer, float or double, got {kind!r}; save it as one of these")
+    item_bytes = np.dtype(_TYPES[kind]).itemsize
+    if item_bytes > 1 and "endian" not in fields:
+        raise refusal(path, f"its header has no field 'endian', which values of {item_bytes} bytes need; add it")
     axes = fields.get("kinds", "domain " * dimension).lower().split()
     sizes = [(int(size), axis in _SCALAR_AXES) for size, axis in zip(fields["sizes"].split(), axes, strict=True)]
     channels = math.prod(size for size, is_scalar in sizes if not is_scalar)
-    return Claim(tuple(size for size, is_scalar in sizes if is_scalar), _BYTES[kind], channels)
+    return Claim(tuple(size for size, is_scalar in sizes if is_scalar), item_bytes, channels)
 
 
 def _read_fields(file: BinaryIO, path: Path, limits: Limits) -> dict[str, str]:

@@ -8,9 +8,20 @@ from pathlib import Path
 import tifffile
 from PIL import Image, UnidentifiedImageError
 
-from bundle.data.headers.claims import damaged, too_large
+from bundle.data.headers.claims import DEFLATE_RATIO, BoundedFile, damaged, too_large
 from bundle.data.limits import Limits
 
+# Pixels that a byte can hold at most: 8 of one bit, as far as the compression shrinks them. JPEG has a bit
+# or more for 8 x 8 pixels; the fax codes have one for a whole row.
+_DEFLATED, _LZW = 8 * DEFLATE_RATIO, 8 * 1400
+_PIXELS_PER_BYTE = {
+    **dict.fromkeys(("PNG", "tiff_adobe_deflate", "tiff_deflate"), _DEFLATED),
+    **dict.fromkeys(("GIF", "tiff_lzw"), _LZW),
+    **dict.fromkeys(("JPEG", "MPO", "jpeg", "tiff_jpeg", "packbits"), 512),
+    **dict.fromkeys(("raw", "BMP"), 8),
+}
+_FAX = dict.fromkeys(("tiff_ccitt", "group3", "group4"), 8)
+_PIXELS_PER_BYTE_AT_MOST = 2**16  # of zstd, LZMA and WebP
 # Not what Pillow hands on to other programs (EPS) or to other people's libraries.
 FORMATS = ("PNG", "JPEG", "TIFF", "BMP", "GIF", "WEBP")
 
@@ -18,7 +29,7 @@ FORMATS = ("PNG", "JPEG", "TIFF", "BMP", "GIF", "WEBP")
 def check_picture(path: Path, limits: Limits) -> None:
     """Refuse a picture of too many pixels or pages: see ``check_header``."""
     try:
-        picture = Image.open(path, formats=FORMATS)
+        picture = Image.open(BoundedFile(path), formats=FORMATS)
     except Image.DecompressionBombError as error:
         raise too_large(path, "more pixels on a page", "picture_pixels", limits) from error
     except UnidentifiedImageError:
@@ -29,6 +40,8 @@ def check_picture(path: Path, limits: Limits) -> None:
     else:
         with picture:
             _check_pages(path, _pixels_by_pillow(picture), limits)
+            picture.seek(0)
+            _check_room(path, picture)
 
 
 def _check_tiff(path: Path, limits: Limits) -> None:
@@ -53,6 +66,15 @@ def _pixels_by_pillow(picture: Image.Image) -> Iterator[int]:
             picture.seek(page)
         except EOFError:
             return
+
+
+def _check_room(path: Path, picture: Image.Image) -> None:
+    """Refuse a page of more pixels than a file of this size can hold; Pillow makes room for all of them first."""
+    compression = picture.info.get("compression") if picture.format == "TIFF" else picture.format
+    ratio = max(_PIXELS_PER_BYTE.get(compression, _PIXELS_PER_BYTE_AT_MOST), _FAX.get(compression, 0) * picture.width)
+    size = path.stat().st_size
+    if picture.width * picture.height > ratio * size:
+        raise damaged(path, f"it announces {picture.width} x {picture.height} pixels, too many for {size} bytes")
 
 
 def _check_pages(path: Path, sizes: Iterable[int], limits: Limits) -> None:
