@@ -11,10 +11,10 @@ import pytest
 from fakes import BrightRegionSam, bright_contract
 
 from bundle.data.volume import Volume, write_label, write_volume
+from bundle.engines.cache import PreparedCache
 from bundle.evaluation.protocols import object_rng, run_protocol
-from bundle.inference.predictor import SlicePredictor
-from bundle.inference.session import InteractiveSession
-from bundle.inference.store import EmbeddingStore
+from bundle.interactive.session import InteractiveSession
+from bundle.interactive.slice_model import SlicePredictor
 
 
 @pytest.fixture
@@ -38,7 +38,7 @@ class OneObject:
     """In place of a loaded model: every image is opened with a network that finds what is bright."""
 
     def open(self, volume: Volume) -> InteractiveSession:
-        return InteractiveSession(volume, SlicePredictor(BrightRegionSam(), bright_contract(), store=EmbeddingStore()))
+        return InteractiveSession(volume, SlicePredictor(BrightRegionSam(), bright_contract(), store=PreparedCache()))
 
 
 def test_the_starts_are_tight(clicks_3d):
