@@ -229,7 +229,7 @@ def test_a_family_file_that_is_no_json_object_is_refused(tmp_path, content, mess
 @pytest.mark.parametrize(
     ("arguments", "expected"),
     [
-        (["default"], r"default +12,2[0-9,]+ +12,2[0-9,]+ +256 +64 +6\.5 +box point mask .* (pixels|DSC 0\.\d+)"),
+        (["default"], r"default +12,2[0-9,]+ +12,2[0-9,]+ +256 +256 +6\.5 +box point mask .* (pixels|DSC 0\.\d+)"),
         (["--variants", "finetune_sam-vit_b-lora_both"], r"lora_both +93,766,159 +803,983 .* train from sam_vit_b"),
     ],
 )
