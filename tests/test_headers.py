@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import contextlib
 import gzip
 import io
@@ -17,13 +18,14 @@ import nibabel as nib
 import numpy as np
 import pytest
 import SimpleITK as sitk
+from dicom_files import write_slice
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
 from bundle.data.formats.medsam import write_zarr
 from bundle.data.headers import check_header
-from bundle.data.headers.claims import inflated_length
+from bundle.data.headers.claims import BoundedFile, inflated_length
 from bundle.data.limits import Limits
 from bundle.data.volume import Volume, VolumeError, read_volume, write_label, write_volume
 
@@ -233,7 +235,10 @@ def test_a_wrong_nrrd_header_is_refused_in_one_sentence(tmp_path, old, new, sent
         ("NDims = 3", "NDims = 3\nBinaryData = False", "must be binary"),
         ("NDims = 3", "NDims = 3\nno separator", "expected 'name = value'"),
         ("NDims = 3", "NDims = 3\n" + "n" * 400 + " = 1", "too long"),
-        ("NDims = 3", "NDims = 3\nComment = " + "n" * 500, "Comment"),
+        *(
+            ("NDims = 3", f"NDims = 3\n{key} = " + "n" * 251, key)  # ITK copies these into 255 bytes
+            for key in ("Comment", "Name", "ObjectSubType", "DistanceUnits", "AcquisitionDate")
+        ),
         ("NDims = 3", "NDims = 3\nown = " + "n" * 33_000, "too long"),
         ("NDims = 3", "NDims = 3\nCompressedData = True\nCompressedDataSize = 999", "999 compressed bytes"),
         ("DimSize = 4 4 4", "DimSize = 4 4 -4", "DimSize"),
@@ -458,6 +463,7 @@ def npy_header(shape: tuple[int, ...], dtype: str = "|u1") -> bytes:
         (npy_header((-2, 2, 2)), "must have voxels"),
         (b"\x93NUMPY\x02\x00\xff\xff\xff\x7f{", "expected the header of a plain array"),
         (b"\x93NUMPY\x09\x00", "expected the header of a plain array"),
+        (npy_header((2, 2, 2)).replace(b"}", b"("), "expected the header of a plain array"),
         (npy_header((2, 2, 2)).replace(b"(2, 2, 2)", b"[[2, 2]] "), "expected the header of a plain array"),
     ],
 )
@@ -486,6 +492,10 @@ def test_what_is_not_read_of_an_archive_may_be_anything(tmp_path):
     assert read_volume(tmp_path / "a.npz").shape == (4, 3, 2)
 
 
+def whole(chunk: list[int]) -> dict[str, object]:
+    return {"chunk_grid": {"name": "regular", "configuration": {"chunk_shape": chunk}}}
+
+
 @pytest.mark.parametrize(
     ("change", "sentence"),
     [
@@ -494,6 +504,10 @@ def test_what_is_not_read_of_an_archive_may_be_anything(tmp_path):
         ({"codecs": [{"name": "numcodecs.pickle"}]}, r"codecs must be .* got \['numcodecs.pickle'\]"),
         ({"data_type": "object"}, "array of numbers"),
         ({"data_type": {"name": "x"}}, "expected a shape"),
+        ({"shape": [9000, 3, 4]}, "9000 chunks, the limit is 8192"),
+        ({"chunk_grid": {"name": "regular", "configuration": {"chunk_shape": [1, 3]}}}, "must have 3 sizes"),
+        ({"shape": [500, 1000, 1000], **whole([500, 1000, 1000])}, "its chunks are"),
+        ({"fill_value": 10**30}, "damaged"),
         ({"consolidated_metadata": {"kind": "inline"}}, "one array or group"),
     ],
 )
@@ -503,6 +517,14 @@ def test_a_wrong_zarr_array_is_refused(tmp_path, change, sentence):
     file = tmp_path / "a.zarr" / "imgs" / "zarr.json"
     file.write_text(json.dumps({**json.loads(file.read_text()), **change}))
     with pytest.raises(VolumeError, match=sentence):
+        read_volume(tmp_path / "a.zarr")
+
+
+@pytest.mark.parametrize("affine", [[["liver"] * 4] * 4, [[{}] * 4] * 4, [[10**400] * 4] * 4, [[1, 2], [3]], {}])
+@pytest.mark.parametrize("name", ["affine", "spacing"])
+def test_the_place_of_a_zarr_array_is_numbers(tmp_path, name, affine):
+    write_zarr(tmp_path / "a.zarr", {"imgs": np.zeros((2, 3, 4), np.uint8)}, **{name: affine})
+    with pytest.raises(VolumeError):
         read_volume(tmp_path / "a.zarr")
 
 
@@ -542,6 +564,125 @@ def test_a_picture_is_not_handed_to_other_programs(tmp_path):
     (tmp_path / "a.png").write_bytes(b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n")
     with pytest.raises(VolumeError, match="damaged"):
         read_volume(tmp_path / "a.png")
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "sentence"),
+    [
+        # 13,000 x 13,000 pixels in 80 bytes, 2700 x 65,500 in 188; then an EXIF, an ICC profile, a chunk amiss.
+        (
+            "a.png",
+            ("iVBORw0KGgoAAAANSUhEUgAAMsgAADLICAAAAADHybfkAAAAEElEQVR4AWNgYKg/wMDAAAAFgwFArvK9DgAAAABJRU5ErkJggg=="),
+            "too many for",
+        ),
+        (
+            "a.jpg",
+            (
+                "/9j/4QAhRXhpZgAASUkqAAgAAAABABIBAwABAAAABgAAAAAAAP/gABBKRklGAAEBAAABAAEAAP/bAEMACAYGBwYFCA"
+                "cHBwkJCAoMFA0MCwsMGRITDxQdGh8eHRocHCAkLicgIiwjHBwoNyksMDE0NDQfJzk9ODI8LjM0Mv/AAAsICoz/3AEB"
+                "EQD/xAAfAAABBQEBAQEBAQAAAAAAAAAAAQIDBAUGBwgJCgv/2gAIAQEAAD8A8QgA8ocV/9k="
+            ),
+            "too many for",
+        ),
+        (
+            "a.tif",
+            (
+                "SUkqAAgAAAAJAAABBAABAAAAyDIAAAEBBAABAAAAyDIAAAIBAwABAAAACAAAAAMBAwABAAAAAgAAAAYBAwABAAAAAQ"
+                "AAABEBBAABAAAACAAAABUBAwABAAAAAQAAABYBBAABAAAAyDIAABcBBAAAAAAAQLwSCgAAAAAAAAAAAAAAAAAAAAAA"
+                "AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA"
+            ),
+            "too many for",
+        ),
+        (
+            "a.png",
+            (
+                "iVBORw0KGgoAAAANSUhEUgAAAAQAAAADBAMAAABG2rP1AAAACGVYSWYZVhCbJrsh9lZtdJwAAAAeUExURQABAgMEBQ"
+                "YHCAkKCwwNDg8QERITFBUWFxgZGhscHXJKDocAAAARSURBVHicY2BQYmJgYGJiAAABDQApBZgGtAAAAABJRU5ErkJg"
+                "gg=="
+            ),
+            "damaged",
+        ),
+        (
+            "a.png",
+            ("iVBORw0KGgoAAAANSUhEUgAAAAQAAAADCAYAAAC09K7GAAAAEklEQVR4nGNkYGBgYEMCTAQBABBwAI4dhEvWAAAAAGlDQ1CliRk+"),
+            "damaged",
+        ),
+        (
+            "a.png",
+            (
+                "iVBORw0KGgoAAAANSUhEUgAAAAQAAAADCAIAAAA7ljmRAAAAFElEQVR4AWNkYGQSggEmNiQA5wAAFy8BI1FT/s8AAA"
+                "AASUVOrkJggg=="
+            ),
+            "damaged",
+        ),
+    ],
+)
+def test_a_picture_that_is_too_large_for_its_file_or_damaged_is_refused(tmp_path, name, content, sentence):
+    (tmp_path / name).write_bytes(base64.b64decode(content))
+    with pytest.raises(VolumeError, match=sentence):
+        read_volume(tmp_path / name)
+
+
+@pytest.mark.parametrize("compression", ["raw", "tiff_lzw", "tiff_adobe_deflate", "packbits", "group4", "jpeg"])
+@pytest.mark.parametrize("mode", ["1", "L"])
+def test_a_blank_picture_passes_in_every_compression(tmp_path, compression, mode):
+    if (compression, mode) in (("group4", "L"), ("jpeg", "1")):
+        return
+    Image.new(mode, (3000, 2000)).save(tmp_path / "a.tif", compression=compression)
+    check_header(tmp_path / "a.tif")
+    for name in ("a.png", "a.jpg"):
+        Image.new(mode, (3000, 2000)).save(tmp_path / name, optimize=True)
+        check_header(tmp_path / name)
+
+
+@pytest.mark.parametrize("announced", [2**31 - 1, -1, 0, 7, 1024])
+@pytest.mark.parametrize("ending", [".nii", ".nii.gz"])
+def test_an_extension_of_nifti_ends_before_the_voxels(tmp_path, announced, ending):
+    image = nib.Nifti1Image(np.zeros((3, 4, 5), np.int16), np.eye(4))
+    image.header.extensions.append(nib.nifti1.Nifti1Extension("comment", b"x" * 100))
+    nib.save(image, tmp_path / "good.nii")
+    check_header(tmp_path / "good.nii")
+    content = bytearray((tmp_path / "good.nii").read_bytes())
+    content[352:356] = announced.to_bytes(4, "little", signed=True)
+    (tmp_path / f"a{ending}").write_bytes(gzip.compress(content) if ending == ".nii.gz" else content)
+    with pytest.raises(VolumeError, match=f"announces {announced} bytes"):
+        read_volume(tmp_path / f"a{ending}")
+
+
+def test_voxels_are_not_taken_for_extensions(tmp_path):
+    nib.save(nib.Nifti1Image(np.zeros((3, 4, 5), np.int16), np.eye(4)), tmp_path / "a.nii")
+    content = bytearray((tmp_path / "a.nii").read_bytes())
+    content[108:112], content[348] = bytes(4), 1
+    (tmp_path / "a.nii").write_bytes(content)
+    with pytest.raises(VolumeError, match="its voxels begin before them"):
+        read_volume(tmp_path / "a.nii")
+
+
+def test_a_file_reads_no_more_than_it_has(tmp_path):
+    (tmp_path / "a").write_bytes(b"0123456789")
+    with BoundedFile(tmp_path / "a") as file:
+        assert file.read(4) == b"0123"
+        assert file.read(2**62) == b"456789"
+        assert file.read(2**62) == file.read() == b""
+        file.seek(8)
+        assert file.read() == b"89"
+
+
+def test_an_element_of_dicom_is_as_long_as_the_file(tmp_path):
+    """pydicom would make room for the 2 GB that the element announces."""
+    content = bytes(128) + b"DICM" + b"\x02\0\x10\0UI\x14\x001.2.840.10008.1.2.1\0" + b"\x08\0\x05\0UN\0\0\0\0\0\x70xx"
+    (tmp_path / "a.dcm").write_bytes(content)
+    with pytest.raises(VolumeError):
+        read_volume(tmp_path / "a.dcm")
+
+
+@pytest.mark.parametrize(
+    ("frames", "sentence"), [(2000, "announces 2000 frames"), (9000, "9000 frames, the limit is 8192")]
+)
+def test_a_file_of_dicom_has_room_for_its_frames(tmp_path, frames, sentence):
+    path = write_slice(tmp_path / "a.dcm", np.zeros((4, 4), np.int16), NumberOfFrames=frames)
+    with pytest.raises(VolumeError, match=sentence):
+        read_volume(path)
 
 
 def test_dicom_has_a_short_preface_and_a_folder_so_many_files(tmp_path):
