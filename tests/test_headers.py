@@ -504,7 +504,7 @@ def whole(chunk: list[int]) -> dict[str, object]:
         ({"codecs": [{"name": "numcodecs.pickle"}]}, r"codecs must be .* got \['numcodecs.pickle'\]"),
         ({"data_type": "object"}, "array of numbers"),
         ({"data_type": {"name": "x"}}, "expected a shape"),
-        ({"shape": [9000, 3, 4]}, "9000 chunks, the limit is 8192"),
+        ({"shape": [3000, 3, 4]}, "3000 chunks, the limit is 2048"),
         ({"chunk_grid": {"name": "regular", "configuration": {"chunk_shape": [1, 3]}}}, "must have 3 sizes"),
         ({"shape": [500, 1000, 1000], **whole([500, 1000, 1000])}, "its chunks are"),
         ({"fill_value": 10**30}, "damaged"),

@@ -32,7 +32,7 @@ class Limits:
         pages: pages of a picture, frames of a DICOM file.
         files: files of one DICOM folder.
         entries: entries of an npz archive or arrays of a zarr group.
-        chunks: chunks of one zarr array.
+        chunks: chunks of one zarr array; the default is a chunk for each slice of those voxels.
         points: points of one object in a request (half a megabyte each while the mask is computed).
         objects: objects in one request.
         json_bytes: bytes of a JSON text in a request.
@@ -51,7 +51,7 @@ class Limits:
     pages: int = 8192
     files: int = 20_000
     entries: int = 1000
-    chunks: int = 8192
+    chunks: int = 2048
     points: int = 500
     objects: int = 64
     json_bytes: int = 2**20

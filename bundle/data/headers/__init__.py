@@ -1,8 +1,9 @@
 """What a file says about itself, checked before any library sees it.
 
 The text parsers of ITK overrun fixed buffers (a Name of 300 letters in a MetaImage ends the process), follow names of
-other files, and allocate what a header claims; so do other libraries. So each format has a small strict reader of headers here. It refuses
-what it does not know; what it lets pass has a size within the limits that the file can really hold.
+other files, and allocate what a header claims; so do other libraries. So each format has a small strict reader of
+headers here. It refuses what it does not know; what it lets pass has a size within the limits that the file can really
+hold.
 """
 
 from __future__ import annotations
