@@ -17,7 +17,7 @@ from bundle.training.benchmark import Benchmark, measure
 def main() -> None:
     """Print images per second of both, and their ratio."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--family", default="default")
+    parser.add_argument("--family", default="tiny_vit")
     parser.add_argument("--image-size", type=int, help="another input size than the family's (ViT only)")
     parser.add_argument("--batch-size", type=int, default=4)
     parser.add_argument("--steps", type=int, default=5)

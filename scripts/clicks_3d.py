@@ -31,7 +31,7 @@ from bundle.evaluation.protocols import Interaction, object_rng, run_protocol, w
 from bundle.evaluation.statistics import curve
 from bundle.evaluation.tables import Table
 from bundle.families.family import BUNDLE_ROOT
-from bundle.files import write_atomically
+from bundle.files import write_text
 from bundle.interactive.segmenter import Segmenter
 from bundle.interactive.session import InteractiveSession
 from bundle.prompts.prompts import ObjectPrompts
@@ -104,7 +104,7 @@ class Clicks:
 def main(argv: Sequence[str] | None = None) -> None:
     """Play what is missing and print the table."""
     options = _options(argv)
-    results = json.loads(options.results.read_text()) if options.results.exists() else []
+    results = json.loads(options.results.read_text(encoding="utf-8")) if options.results.exists() else []
     if not options.print:
         play(results, options)
     print(table_of(results).as_markdown())
@@ -128,7 +128,7 @@ def play(results: list[dict[str, Any]], options: argparse.Namespace) -> None:
         )
         results.append({"name": options.name, "object": name, "start": start, **_record(steps)})
         lines = ",\n".join(json.dumps(result) for result in results)
-        write_atomically(options.results, lambda partial, lines=lines: Path(partial).write_text(f"[\n{lines}\n]\n"))
+        write_text(options.results, f"[\n{lines}\n]\n")
 
 
 def _record(steps: Sequence[Interaction]) -> dict[str, Any]:

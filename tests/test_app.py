@@ -49,9 +49,10 @@ class BoxFiller:
 @dataclass
 class _Answer:
     mask: np.ndarray
-    scores: dict = field(default_factory=lambda: {2: 0.9})
+    scores: dict = field(default_factory=lambda: dict.fromkeys(range(6), 0.9))
     seconds: dict = field(default_factory=lambda: {"encode": 0.5, "decode": 0.1})
     encoded: int = 1
+    axis: int = 2
 
 
 @dataclass
@@ -155,7 +156,7 @@ def test_the_reply_lies_on_the_grid_of_the_image_and_its_object_is_1(ct, extensi
     assert np.allclose(label.affine, AFFINE, atol=1e-4)
     assert label.array[1:4, 2:6, 0:5].all() and label.array.sum() == 3 * 4 * 5
     assert params["label_names"] == {"spleen": 1}
-    assert params["predicted_iou"] == {"spleen": {"2": 0.9}}
+    assert params["predicted_iou"] == {"spleen": {str(index): 0.9 for index in range(6)}}
     assert {"encode", "decode", "open", "write", "total"} <= set(params["latencies"])
 
 

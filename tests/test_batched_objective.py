@@ -9,7 +9,7 @@ import torch
 from training_room import CONTRACT, SIZE, make_pool
 
 from bundle.families.builders import prompted_unet
-from bundle.networks.interface import MaskPrediction, Prepared
+from bundle.networks.interface import MaskPrediction, ModelSpec, Prepared
 from bundle.prompts.batch import PromptBatch
 from bundle.prompts.simulation_batched import tight_boxes
 from bundle.training.batched.augmentation import BatchRandom
@@ -133,6 +133,8 @@ def test_a_point_is_corrected_from_the_best_or_from_any_candidate(any_candidate,
 
 class Recorder:
     """Answers nothing right, and keeps what it was asked."""
+
+    spec = ModelSpec(input_shape=(3, SIZE, SIZE), mask_size=SIZE)
 
     def __init__(self) -> None:
         self.asked: list[PromptBatch] = []

@@ -22,6 +22,7 @@ from bundle.families.options import agreed_options, trained_options
 from bundle.interactive.segmenter import Segmenter
 from bundle.interactive.slice_model import SlicePrompt, SliceView
 from bundle.networks.tuning.peft import tuning_names
+from bundle.prompts.batch import PromptBatch
 from monailabel_app.main import MonaiSam
 from monailabel_app.server.launch import APP
 
@@ -134,19 +135,14 @@ def export():
 def test_it_is_exported(mine, expected, export, tmp_path, capsys):
     chosen = ["--family", str(mine / "tiny.json"), "--checkpoint", str(mine / "lora.safetensors")]
     assert export(["torchscript", str(tmp_path), *chosen]) == 0
-    assert capsys.readouterr().out.split() == [str(tmp_path / "encoder.ts"), str(tmp_path / "decoder.ts")]
-    network, decoder = expected["lora"], torch.jit.load(tmp_path / "decoder.ts")
-    inputs = {
-        "embeddings": network.prepare(torch.randn(1, 3, SIZE, SIZE)),
-        "image_index": torch.tensor([0]),
-        "coords": torch.tensor([[[8.0, 33.0], [40.0, 42.0]]]),
-        "labels": torch.tensor([[2, 3]]),
-        "masks": torch.full((1, 1, SIZE, SIZE), torch.nan),
-    }
+    assert capsys.readouterr().out.split() == [str(tmp_path / "network.ts")]
+    network, graph = expected["lora"], torch.jit.load(tmp_path / "network.ts")
+    prepared = network.prepare(torch.randn(1, 3, SIZE, SIZE))
+    corners = torch.tensor([[[8.0, 33.0], [40.0, 42.0]]])
+    nothing = torch.full((1, 1, SIZE, SIZE), torch.nan)
     with torch.no_grad():
-        logits, _ = decoder(**inputs)
-        dense = network.prompt_encoder.embed_dense(None, 1, (inputs["coords"], inputs["labels"]))
-        direct, _ = network.mask_decoder.predict_masks(inputs["embeddings"], None, None, dense)
+        logits, _ = graph(tuple(prepared.tensors.values()), torch.tensor([0]), corners, torch.tensor([[2, 3]]), nothing)
+        direct = network.predict_all(prepared, PromptBatch(boxes=corners.view(1, 4))).logits
     torch.testing.assert_close(logits, direct, atol=1e-4, rtol=1e-3)
 
 

@@ -152,7 +152,7 @@ def test_sam_med2d_answers_as_its_own_code_does(name):
         sparse, dense = sam.prompt_encoder(points=None, boxes=square, masks=mask)
         with torch.no_grad():
             logits, iou = sam.mask_decoder(
-                image_embeddings=network.prepare(image[None]),
+                image_embeddings=network.prepare(image[None]).tensors["embedding"],
                 image_pe=sam.prompt_encoder.get_dense_pe(),
                 sparse_prompt_embeddings=sparse,
                 dense_prompt_embeddings=dense,

@@ -271,7 +271,7 @@ def test_organs_that_nobody_looked_for_are_not_classes():
 def train_decoder(tmp_path, *, stored: bool) -> SimpleNamespace:
     network = start_network(make_network(), trainable=["mask_decoder.*"])
     runs = []
-    network.image_encoder.register_forward_hook(lambda *_: runs.append(1))
+    network.image_encoder.neck.register_forward_hook(lambda *_: runs.append(1))
     objective = IterativeObjective(PromptLoss(), **ONE_BOX)  # clicks follow the answer's last pixel
     embeddings = StoredEmbeddings(tmp_path) if stored else None
     samples = make_samples(objects=1)

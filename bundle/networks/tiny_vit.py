@@ -182,9 +182,10 @@ def _stage(index: int, window_sizes: Sequence[int]) -> nn.Module:
 
 
 def _uncached(attention: Attention) -> _UncachedAttention:
-    """Attention of the same sizes without the cache; its weights are drawn anew, like all of an encoder's."""
+    """Attention of the same sizes without the cache; the encoder draws its weights."""
     sizes = attention.qkv.in_features, attention.key_dim, attention.num_heads
-    return _UncachedAttention(*sizes, attn_ratio=attention.attn_ratio, resolution=attention.resolution)
+    with torch.random.fork_rng(devices=[]):  # what is drawn here is drawn again: a seed keeps its meaning
+        return _UncachedAttention(*sizes, attn_ratio=attention.attn_ratio, resolution=attention.resolution)
 
 
 def _sam_neck(width: int) -> nn.Sequential:

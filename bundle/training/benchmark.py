@@ -30,7 +30,7 @@ class Benchmark:
         threads: of torch.
     """
 
-    family: str = "default"
+    family: str = "tiny_vit"
     image_size: int | None = None
     batch_size: int = 4
     steps: int = 5

@@ -41,8 +41,10 @@ class StoredEmbeddings:
         They are computed in float32 whatever the training's precision is, so that they serve every run.
 
         Raises:
-            TrainingError: if a parameter of the encoder trains.
+            TrainingError: if a parameter of the encoder trains, or there is no encoder.
         """
+        if not network.spec.keeps_prepared:
+            raise TrainingError("stored embeddings need an image encoder, got a network that has none; train without")
         identity = self._identity(network)
         return Prepared.cat([self._one(network, image, identity) for image in images.split(1)]).to(images.device)
 
@@ -92,7 +94,12 @@ class PreparedOnce(PromptableNetwork):
     def __init__(self, network: PromptableSam, embeddings: StoredEmbeddings) -> None:
         super().__init__()
         self.network, self.embeddings = network, embeddings
-        self.mask_decoder, self.prompt_encoder = network.mask_decoder, network.prompt_encoder
+        self.mask_decoder = network.mask_decoder
+
+    @property
+    def prompt_encoder(self) -> nn.Module:
+        """The network's."""
+        return self.network.prompt_encoder
 
     @property
     def spec(self) -> ModelSpec:
