@@ -25,7 +25,7 @@ _PUBLIC = {
     "InteractiveSession": "bundle.interactive.session",
     "MonaiSamError": "bundle.errors",
     "ObjectPrompts": "bundle.prompts.prompts",
-    "Segmentation": "bundle.interactive.session",
+    "Segmentation": "bundle.interactive.segmentation",
     "Segmenter": "bundle.interactive.segmenter",
     "Volume": "bundle.data.volume",
     "build_network": "bundle.families.family",

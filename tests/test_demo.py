@@ -15,6 +15,7 @@ from PIL import Image
 from bundle.data.synthetic.phantom import make_phantom
 from bundle.data.volume import Volume, read_label, write_label, write_volume
 from monailabel_app.demo.rounds import merge
+from monailabel_app.demo.slicer_user import Answer
 
 ORGANS = {"liver": 1, "left_kidney": 13}
 
@@ -91,10 +92,11 @@ def test_an_image_without_a_label_is_refused(run_demo, case, capsys):
     assert "belong together" in capsys.readouterr().err
 
 
-def test_a_small_organ_lies_on_top_of_a_large_one():
+def test_where_answers_overlap_the_surer_one_lies_on_top():
     large = np.ones((3, 3, 3), dtype=bool)
     small = np.zeros_like(large)
     small[1, 1, 1] = True
-    truth = Volume(np.zeros((3, 3, 3), np.uint8), np.eye(4))
-    labels = merge(truth, [5, 7], [small, large])
+    sure = Answer(small, {"predicted_iou": {"small": {"1": 0.9}}}, 0.1)
+    unsure = Answer(large, {"predicted_iou": {"large": {"0": 0.8, "1": 0.8, "2": 0.8}}}, 0.1)
+    labels = merge((3, 3, 3), {"small": 5, "large": 7}, [sure, unsure])
     assert labels[1, 1, 1] == 5 and labels[0, 0, 0] == 7

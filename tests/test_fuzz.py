@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 pytest.importorskip("resource")  # the limits of a child process are those of Unix
 
@@ -10,20 +12,22 @@ from fuzzing.batch import Batch
 from fuzzing.campaign import Campaign, replayed
 from fuzzing.case import Case
 from fuzzing.control import CONTROL, EXPECTED
+from fuzzing.mutate_text import _META, _NRRD
 from fuzzing.report import as_markdown, summary_of
 from fuzzing.targets import TARGETS, import_readers
 
-RUNS = 200
+from bundle.data.volume import VolumeError
+
+RUNS = 150
 # Formats whose rounds have open findings; a name goes when its round is quiet.
 OPEN = {*TARGETS} - {"request"}
 
 
-def formats() -> list:
-    reported = pytest.mark.xfail(strict=False, reason="open findings, see docs/fuzzing.md")
-    return [pytest.param(name, marks=[reported] if name in OPEN else []) for name in TARGETS]
+def reported(name):
+    return pytest.param(name, marks=pytest.mark.xfail(strict=False, reason="open findings, see docs/fuzzing.md"))
 
 
-@pytest.mark.parametrize("name", formats())
+@pytest.mark.parametrize("name", [reported(name) if name in OPEN else name for name in TARGETS])
 def test_every_damaged_input_is_opened_or_refused_with_a_sentence(name, tmp_path):
     import_readers([name])
     target = TARGETS[name]
@@ -78,3 +82,44 @@ def test_a_round_after_a_fix_begins_with_the_inputs_of_before(tmp_path):
     assert later.number == 2
     assert later.findings.keys() == campaign.rounds[0].findings.keys()
     assert "| control | 2 |" in as_markdown(summary_of([campaign]))
+
+
+def header(fields: dict[bytes, tuple], between: bytes, first: bytes) -> st.SearchStrategy[bytes]:
+    """Text headers of known fields, whose values are those of our mutators or any other bytes."""
+    value = st.one_of(
+        st.sampled_from([value for values in fields.values() for value in values]), st.binary(max_size=20)
+    )
+    line = st.tuples(st.sampled_from(sorted(fields)), value).map(between.join)
+    return st.lists(line, max_size=14).map(lambda lines: b"\n".join([first, *lines]) + b"\n\n" + bytes(48))
+
+
+CONTENTS = {
+    "a.nrrd": header(_NRRD, b": ", b"NRRD0004"),
+    "a.nhdr": header(_NRRD, b": ", b"NRRD0005"),
+    "a.mha": header(_META, b" = ", b"ObjectType = Image"),
+    "a.nii": st.binary(min_size=340, max_size=600).map(lambda data: b"\x5c\1\0\0" + data),
+    "a.npy": st.text(alphabet="{}()[]',:0123456789-descrfortanhpu<i \n", max_size=80).map(
+        lambda text: b"\x93NUMPY\1\0" + len(text).to_bytes(2, "little") + text.encode()
+    ),
+    "a.png": st.binary(max_size=60).map(lambda data: b"\x89PNG\r\n\x1a\n" + data),
+    "a.tif": st.binary(max_size=60).map(lambda data: b"II*\0\x08\0\0\0" + data),
+    "a.dcm": st.binary(max_size=80).map(lambda data: bytes(128) + b"DICM" + data),
+}
+
+
+@pytest.mark.filterwarnings("ignore:Corrupt EXIF")
+@pytest.mark.parametrize("name", [reported(name) if name == "a.npy" else name for name in CONTENTS])
+def test_a_header_check_passes_or_refuses_whatever_it_is_given(name, tmp_path_factory):
+    headers = pytest.importorskip("bundle.data.headers")
+    path = tmp_path_factory.mktemp("header") / name
+
+    @given(CONTENTS[name])
+    @settings(max_examples=60, deadline=None)
+    def check(content):
+        path.write_bytes(content)
+        try:
+            headers.check_header(path)
+        except VolumeError:
+            return
+
+    check()

@@ -5,7 +5,8 @@ from __future__ import annotations
 import numpy as np
 
 from bundle.interactive.label_map import LabelMap
-from bundle.interactive.session import Segmentation
+from bundle.interactive.segmentation import Segmentation
+from bundle.prompts.prompts import ObjectPrompts
 
 
 def found(mask, scores, axis=2):
@@ -40,3 +41,27 @@ def test_a_low_or_negative_predicted_iou_still_takes_empty_voxels():
     assert gathered.labels.dtype == np.uint16
     assert gathered.labels[0, :, 0].tolist() == [300] * 4
     assert gathered.labels[0, :, 1].tolist() == [0] * 4
+
+
+def test_a_locked_object_is_never_painted_over():
+    locked = np.zeros((4, 4, 2), np.uint8)
+    locked[2] = 7
+    gathered = LabelMap((4, 4, 2), 1, locked=locked)
+    click = ObjectPrompts(points=np.array([[2, 0, 0]]), point_labels=np.array([1]))
+    gathered.add(found(columns(0, 3), {0: 1.0, 1: 1.0}), 1, click)
+    assert gathered.labels[:, 0, 0].tolist() == [1, 1, 7, 1]
+
+
+def test_a_voxel_that_was_clicked_belongs_to_the_object_of_the_last_click():
+    gathered = LabelMap((4, 4, 2), 3)
+    for label, iou, voxel in ((1, 0.5, [1, 0, 0]), (2, 0.9, [1, 1, 0]), (3, 0.1, [1, 1, 0])):
+        prompts = ObjectPrompts(points=np.array([voxel]), point_labels=np.array([1]))
+        gathered.add(found(columns(0, 3), {0: iou}), label, prompts)
+    assert gathered.labels[1, :, 0].tolist() == [1, 3, 2, 2]
+
+
+def test_a_click_off_an_object_keeps_nothing_for_it():
+    gathered = LabelMap((4, 4, 2), 2)
+    gathered.add(found(columns(0, 3), {0: 0.9}), 1)
+    gathered.add(found(columns(0, 3), {0: 0.5}), 2, ObjectPrompts(np.array([[1, 1, 0]]), np.array([0])))
+    assert (gathered.labels[:, :, 0] == 1).all()

@@ -157,6 +157,64 @@ def test_a_click_in_a_3d_box_corrects_the_answer_that_came_from_its_middle(monke
     assert np.all(high - low < sides)  # the ball is smaller there than in its middle
 
 
+def tube(last: int) -> np.ndarray:
+    """A column along k from slice 5 to ``last``."""
+    i, j, k = np.ogrid[:40, :36, :30]
+    return ((i - 14) ** 2 + (j - 20) ** 2 <= 36) & (k >= 5) & (k <= last)
+
+
+STARTS = {
+    "2D box": {"box": [[8, 14, 10], [20, 26, 10]]},
+    "3D box": {"box": [[8, 14, 5], [20, 26, 24]]},
+    "point": {"points": [[14, 20, 10]], "point_labels": [1]},
+}
+
+
+def clicked(start: dict, *clicks: tuple[int, int, int, int]) -> ObjectPrompts:
+    """Prompts of a start and clicks (i, j, k, label) behind it."""
+    points = [*start.get("points", []), *(click[:3] for click in clicks)]
+    labels = [*start.get("point_labels", []), *(click[3] for click in clicks)]
+    return ObjectPrompts(**{"points": np.reshape(points, (-1, 3)), "point_labels": labels, "box": start.get("box")})
+
+
+@pytest.mark.parametrize("start", STARTS.values(), ids=STARTS)
+def test_a_click_off_the_object_on_any_slice_ends_it_there(start):
+    session = open_session(tube(24))
+    assert dice(session.segment_volume(clicked(start)).mask, tube(24)) > 0.95
+    shorter = session.segment_volume(clicked(start, (14, 20, 20, 0))).mask
+    assert not shorter[:, :, 20:].any() and dice(shorter, tube(19)) > 0.95
+
+
+@pytest.mark.parametrize("start", STARTS.values(), ids=STARTS)
+def test_the_same_prompts_give_the_same_answer_and_a_point_taken_back_the_one_before(start):
+    clicks = [(14, 20, 20, 0), (15, 20, 23, 1), (12, 20, 7, 1)]
+    session = open_session(tube(24))
+    masks = [session.segment_volume(clicked(start, *clicks[:count])).mask for count in range(4)]
+    assert not np.array_equal(masks[1], masks[2])
+    for count in (3, 1, 2, 0):  # taken back, and given again
+        assert np.array_equal(session.segment_volume(clicked(start, *clicks[:count])).mask, masks[count])
+        assert np.array_equal(open_session(tube(24)).segment_volume(clicked(start, *clicks[:count])).mask, masks[count])
+    other = [(14, 20, 22, 0), *clicks[1:]]
+    fresh = open_session(tube(24)).segment_volume(clicked(start, *other)).mask
+    assert np.array_equal(session.segment_volume(clicked(start, *other)).mask, fresh)
+
+
+def test_a_point_taken_back_and_given_again_is_not_computed_again(monkeypatch):
+    session = open_session(tube(24))
+    prompts = [clicked(STARTS["point"], *[(14, 20, 20, 0), (15, 20, 23, 1)][:count]) for count in range(3)]
+    session.segment_volume(prompts[2])
+    asked = asked_slices(session, monkeypatch)
+    for index in (0, 2, 1, 2):
+        session.segment_volume(prompts[index])
+    assert not asked
+
+
+def test_a_background_point_that_comes_first_waits_for_the_object():
+    start = {"points": [[14, 20, 20], [14, 20, 10]], "point_labels": [0, 1]}
+    mask = open_session(tube(24)).segment_volume(clicked(start)).mask
+    assert dice(mask, tube(19)) > 0.95
+
+
 def test_what_was_computed_for_one_object_is_not_answered_for_another(monkeypatch):
     session = open_session(ball())
     asked = asked_slices(session, monkeypatch)

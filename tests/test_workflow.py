@@ -17,6 +17,7 @@ from bundle.data.volume import Volume, read_label, read_volume
 from bundle.errors import VolumeError
 from bundle.evaluation.metrics import evaluate_label_map
 from bundle.interactive.segmenter import Segmenter
+from bundle.networks.interface import ModelSpec
 from bundle.prompts.prompts import ObjectPrompts, PromptError
 
 SHAPE = (40, 36, 24)
@@ -78,9 +79,13 @@ def test_a_prompt_that_cannot_be_used_names_its_object():
     assert isinstance(found, FailedCase) and found.reason.startswith("object 'tip': point")
 
 
+class Automatic(nn.Identity):
+    spec = ModelSpec(input_shape=(3, 64, 64), prompts=(), classes=4)
+
+
 def test_a_network_without_prompts_and_a_fourth_dimension_are_refused():
     with pytest.raises(CaseError, match="takes no prompts"):
-        PromptInferer(FAMILY)(bright_case([]), nn.Identity())
+        PromptInferer(FAMILY)(bright_case([]), Automatic())
     with pytest.raises(CaseError, match="dimension must be 2 or 3"):
         PromptInferer(FAMILY, dimension=4)
     with pytest.raises(CaseError, match="axis must be 0, 1 or 2, got 3"):

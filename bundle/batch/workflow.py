@@ -25,8 +25,9 @@ from bundle.errors import CaseError, PromptError
 from bundle.families.family import Family
 from bundle.files import write_text
 from bundle.interactive.label_map import LabelMap
+from bundle.interactive.segmentation import Segmentation
 from bundle.interactive.segmenter import Segmenter
-from bundle.interactive.session import InteractiveSession, Segmentation
+from bundle.interactive.session import InteractiveSession
 from bundle.prompts.prompts import ObjectPrompts
 
 Score = Callable[..., Sequence[Any]]
@@ -132,7 +133,7 @@ class PromptInferer(Inferer):
             for _, prompts in groupby(case.prompts, key=lambda prompt: prompt.label):
                 parts = list(self._segment(session, list(prompts), bar))
                 for prompt, part in parts:
-                    label_map.add(part, prompt.label)
+                    label_map.add(part, prompt.label, prompt)
                 _record(result, parts)
         for found in result.objects:
             found.voxels = int(np.count_nonzero(label_map.labels == found.label))

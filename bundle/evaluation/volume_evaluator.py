@@ -33,7 +33,8 @@ from bundle.evaluation.records import Records, RunFolder, StoredPrompts, interac
 from bundle.evaluation.semantic import AutomaticModel
 from bundle.evaluation.statistics import Record, group_by
 from bundle.evaluation.volume_protocols import central_slice
-from bundle.interactive.session import InteractiveSession, Segmentation
+from bundle.interactive.segmentation import Segmentation
+from bundle.interactive.session import InteractiveSession
 from bundle.interactive.slice_model import SlicePredictor, SlicePrompt
 from bundle.prompts.prompts import ObjectPrompts
 from bundle.transforms.contract import Contract

@@ -1,4 +1,4 @@
-"""Objects that may overlap, gathered into one label map."""
+"""Objects that may overlap, gathered into one label map: the one overlap rule of app, batch and demo."""
 
 from __future__ import annotations
 
@@ -7,26 +7,43 @@ from collections.abc import Sequence
 import numpy as np
 
 from bundle.data.volume import smallest_unsigned
-from bundle.interactive.session import Segmentation
+from bundle.interactive.segmentation import Segmentation
+from bundle.prompts.prompts import ObjectPrompts
+from bundle.transforms.frames import nearest_index
 
 
 class LabelMap:
-    """Gathers objects that may overlap: a voxel goes to the object of higher predicted IoU on its slice.
+    """Gathers objects that may overlap.
 
-    Between equal ones the object that came first keeps it.
+    A voxel of a locked object is never painted over. A voxel that a click on an object names belongs to that object,
+    that of the last click where several name it. Any other voxel goes to the object of higher predicted IoU on its
+    slice, between equal ones to the one that came first.
 
     Args:
         shape: (I, J, K).
         highest: the largest label that will be added.
+        locked: (I, J, K) unsigned integers, objects that stay as they are; 0 elsewhere. None without any.
     """
 
-    def __init__(self, shape: Sequence[int], highest: int) -> None:
-        self.labels = np.zeros(shape, smallest_unsigned(highest))
-        self._best = np.zeros(shape, np.float32)
-        self._contested = np.zeros(shape, bool)
+    def __init__(self, shape: Sequence[int], highest: int, *, locked: np.ndarray | None = None) -> None:
+        highest = max(highest, 0 if locked is None else int(locked.max(initial=0)))
+        # In the order that files have: writing is several times as fast.
+        self.labels = np.zeros(shape, smallest_unsigned(highest), order="F")
+        self._best = np.zeros(shape, np.float32, order="F")
+        self._contested = np.zeros(shape, bool, order="F")
+        if locked is not None:
+            self.labels[...] = locked
+            self._best[locked != 0] = np.inf
+        self._locked = None if locked is None else locked != 0
 
-    def add(self, segmentation: Segmentation, label: int) -> None:
-        """Add an object, or a part of one."""
+    def add(self, segmentation: Segmentation, label: int, prompts: ObjectPrompts | None = None) -> None:
+        """Add an object, or a part of one.
+
+        Args:
+            segmentation: of the object.
+            label: its value.
+            prompts: what it was asked with, valid for the volume; its clicks on the object are kept.
+        """
         for index, iou in segmentation.scores.items():
             at = tuple(index if axis == segmentation.axis else slice(None) for axis in range(3))
             mask, labels, best = segmentation.mask[at], self.labels[at], self._best[at]
@@ -34,6 +51,14 @@ class LabelMap:
             self._contested[at] |= mask & taken & (labels != label)
             won = mask & (~taken | (iou > best))
             labels[won], best[won] = label, iou
+        if prompts is not None:
+            self._keep_clicks(segmentation, label, prompts)
+
+    def _keep_clicks(self, segmentation: Segmentation, label: int, prompts: ObjectPrompts) -> None:
+        points = np.asarray(prompts.points, dtype=float).reshape(-1, 3)[np.asarray(prompts.point_labels) == 1]
+        for voxel in map(tuple, nearest_index(points, self.labels.shape)):
+            if segmentation.mask[voxel] and (self._locked is None or not self._locked[voxel]):
+                self.labels[voxel], self._best[voxel] = label, np.inf
 
     @property
     def contested_voxels(self) -> int:

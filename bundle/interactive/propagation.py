@@ -134,7 +134,7 @@ def propagate(
     rule = rule or PropagationRule()
     answers = dict(seeds)
     order = sorted(seeds)
-    largest = _largest_sides(seeds.values())
+    largest = largest_sides(seeds.values()) if limit is None else None  # a limit says it better
     walk = partial(_walk, answers, ask, limit=limit, rule=rule, largest=largest, picture=picture)
     for low, high in pairwise(order):
         middle = (low + high) // 2
@@ -145,13 +145,13 @@ def propagate(
     return answers
 
 
-def _largest_sides(seeds: Iterable[SliceMask]) -> np.ndarray | None:
+def largest_sides(seeds: Iterable[SliceMask]) -> np.ndarray | None:
     """(2,) sides (x, y) of the largest box around a seed; None when all are empty."""
     boxes = [tight_box(seed.mask).astype(float) for seed in seeds if seed.mask.any()]
     return np.max([box[2:] - box[:2] + 1 for box in boxes], axis=0) if boxes else None
 
 
-def _within(answer: SliceMask, limit: np.ndarray | None) -> SliceMask:
+def within(answer: SliceMask, limit: np.ndarray | None) -> SliceMask:
     """The answer without what lies outside of the limit."""
     if limit is None:
         return answer
@@ -181,7 +181,7 @@ def _walk(
         prompt = rule.next_prompt(previous, limit, largest)
         if prompt is None:
             return
-        current = _within(ask(index, prompt), limit)
+        current = within(ask(index, prompt), limit)
         if stop and rule.ended(previous, current, biggest):
             return
         if seed is not None and seed.differs(Shade.of(picture(index), current.mask), rule.shade):

@@ -3,73 +3,19 @@
 from __future__ import annotations
 
 import threading
-import time
-from collections.abc import Callable
-from dataclasses import dataclass, field, replace
-from functools import partial
+from dataclasses import replace
 
 import numpy as np
 
 from bundle.data.volume import Volume
-from bundle.interactive.propagation import PropagationRule, propagate
-from bundle.interactive.slice_model import SliceMask, SlicePredictor, SlicePrompt, SliceView
+from bundle.interactive.propagation import PropagationRule
+from bundle.interactive.segmentation import Segmentation, Timer
+from bundle.interactive.slice_following import SliceFollowing
+from bundle.interactive.slice_model import SliceMask, SlicePredictor, SlicePrompt
+from bundle.interactive.volume_model import Progress, VolumeModel, VolumePrediction
+from bundle.interactive.volume_slices import VolumeSlices, prompts_of_slices, slice_range
 from bundle.prompts.prompts import ObjectPrompts, PromptError
 from bundle.transforms.frames import SliceFrame
-
-
-@dataclass(frozen=True, eq=False)
-class Segmentation:
-    """The answer for one object.
-
-    Attributes:
-        mask: (I, J, K) bool on the grid of the volume.
-        scores: slice index -> the network's own estimate of the mask's IoU, for every slice that was answered.
-        axis: the stored axis that the slices are stacked along.
-        seconds: time spent in ``encode``, ``decode`` and in all (``total``).
-        encoded: how many times the encoder had to run.
-    """
-
-    mask: np.ndarray
-    scores: dict[int, float]
-    axis: int
-    seconds: dict[str, float]
-    encoded: int
-
-
-@dataclass(eq=False)
-class _Clock:
-    """Adds up the time spent in each kind of work of one request."""
-
-    seconds: dict[str, float] = field(default_factory=lambda: {"encode": 0.0, "decode": 0.0})
-    started: float = field(default_factory=time.perf_counter)
-    encoded: int = 0
-
-    def add(self, answer: SliceMask, seconds: float) -> None:
-        """Count an answer that took so many seconds."""
-        self.encoded += answer.encoded
-        self.seconds["encode"] += answer.encode_seconds
-        self.seconds["decode"] += seconds - answer.encode_seconds
-
-    def total(self) -> dict[str, float]:
-        """All times so far."""
-        return {**self.seconds, "total": time.perf_counter() - self.started}
-
-
-@dataclass(eq=False)
-class _Walk:
-    """What was asked while an object was followed through the volume, and what was answered.
-
-    Attributes:
-        of: name of the object and axis.
-        steps: slice index -> prompts and answers.
-    """
-
-    of: tuple[str, int] | None = None
-    steps: dict[int, list[tuple[SlicePrompt, SliceMask]]] = field(default_factory=dict)
-
-    def answer(self, index: int, prompt: SlicePrompt) -> SliceMask | None:
-        """The answer to the same prompt on this slice; None where something else was asked."""
-        return next((answer for asked, answer in self.steps.get(index, []) if _same(prompt, asked)), None)
 
 
 class InteractiveSession:
@@ -77,22 +23,32 @@ class InteractiveSession:
 
     A client sends all prompts of an object with every request. Where they continue an earlier request (its points come
     first, the box is the same), the earlier answer goes along as a mask prompt, as in training; otherwise the object
-    starts anew. So the same prompts in the same order always give the same answer, and taking a point back gives the
-    answer from before it. What was asked already is not computed again: of the object that was followed through the
-    volume last, a further click costs only the slices that it changes.
+    starts anew. In a volume every point is an interaction of its own: it corrects the answer to those before it, also
+    where several come with the first request. So the same prompts in the same order always give the same answer, and
+    taking a point back gives the answer from before it. What was asked already is not computed again.
 
     Args:
         volume: the image.
-        predictor: the model.
-        rule: how a slice's answer travels through the volume; by default with what the family's contract carries.
+        predictor: the model of slices.
+        volume_model: answers through the volume; by default the model of slices, which follows the object.
+        rule: of that following.
     """
 
-    def __init__(self, volume: Volume, predictor: SlicePredictor, *, rule: PropagationRule | None = None) -> None:
+    def __init__(
+        self,
+        volume: Volume,
+        predictor: SlicePredictor,
+        *,
+        volume_model: VolumeModel | None = None,
+        rule: PropagationRule | None = None,
+    ) -> None:
         self.volume, self.predictor = volume, predictor
-        self.rule = rule or PropagationRule(carried=predictor.contract.carried)
-        self.intensity = predictor.contract.intensity(volume.array, volume.modality)
+        self._slices = VolumeSlices(volume, predictor)
+        self._volume_model = volume_model or SliceFollowing(predictor, rule=rule)
+        self._state = self._slices if volume_model is None else volume_model.start(volume)
         self._history: dict[tuple[str, int, int], list[tuple[SlicePrompt, SliceMask]]] = {}
-        self._walk = _Walk()  # of one object only: it holds a mask and logits of every slice
+        # Of one object only: a model's memory may hold a mask and logits of every slice.
+        self._last: tuple[str, VolumePrediction] | None = None
         self._lock = threading.Lock()
 
     def segment_slice(self, prompts: ObjectPrompts, *, axis: int = 2) -> Segmentation:
@@ -107,111 +63,62 @@ class InteractiveSession:
                 which of them is meant.
         """
         with self._lock:
-            clock = _Clock()
+            timer = Timer()
             frame = self.frame(axis)
             prompts = prompts.validated(self.volume.shape, affine=self.volume.affine)
-            asked = _prompts_of_slices(prompts, frame)
+            asked = prompts_of_slices(prompts, frame)
             if not asked:
-                low, high = _slice_range(prompts, frame)
+                low, high = slice_range(prompts, frame)
                 raise PromptError(
                     f"the box covers slices {low} to {high}; a 2D prompt needs one slice, so make the box one voxel "
                     "thick along the slice axis, add a point, or segment in 3D"
                 )
-            answers = {index: self._ask_again(prompts.name, frame, index, p, clock) for index, p in asked.items()}
-            return self._result(answers, frame, clock)
+            answers = {index: self._ask_again(prompts.name, frame, index, p, timer) for index, p in asked.items()}
+            return self._slices.segmentation(answers, frame, timer)
 
     def segment_volume(
-        self, prompts: ObjectPrompts, *, axis: int = 2, progress: Callable[[int], None] | None = None
+        self, prompts: ObjectPrompts, *, axis: int = 2, progress: Progress | None = None
     ) -> Segmentation:
         """Segment an object through the volume.
-
-        A box that covers a range of slices bounds the object; without one, the object is followed from the prompted
-        slices until it ends.
 
         Args:
             prompts: of one object, in voxel index.
             axis: stored axis to travel along.
-            progress: called with the index of every slice that was answered.
+            progress: called with the index of every slice that is asked, of some more than once.
 
         Raises:
             PromptError: for prompts that cannot be used.
         """
         with self._lock:
-            clock = _Clock()
-            frame = self.frame(axis)
             prompts = prompts.validated(self.volume.shape, affine=self.volume.affine)
-            first, last = _slice_range(prompts, frame)
-            asked = _prompts_of_slices(prompts, frame)
-            bounded = last > first and prompts.box is not None
-            limit, middle = None, (first + last) // 2
-            if bounded:  # its middle shows the object best; clicks elsewhere correct what comes from there
-                limit = _box_on_slice(prompts, frame)
-                asked.setdefault(middle, SlicePrompt(box=limit))
-            else:
-                first, last = 0, frame.depth - 1
-
-            of = prompts.name, axis
-            before = self._walk if self._walk.of == of else _Walk(of)
-            walk = self._walk = _Walk(of)
-
-            def ask(index: int, prompt: SlicePrompt) -> SliceMask:
-                if progress is not None:
-                    progress(index)
-                answer = walk.answer(index, prompt)
-                if answer is None:
-                    answer = before.answer(index, prompt) or self._ask(frame, index, prompt, clock)
-                    walk.steps.setdefault(index, []).append((prompt, answer))
-                return answer
-
-            # Inside a box that spans slices the user has said where the object ends, whatever its shades.
-            picture = None if bounded else partial(frame.extract, self.volume.array)
-
-            def follow(asked: dict[int, SlicePrompt]) -> dict[int, SliceMask]:
-                seeds = {index: self._ask_again(prompts.name, frame, index, p, clock) for index, p in asked.items()}
-                ends = {"first": min(first, *seeds), "last": max(last, *seeds)}
-                return propagate(seeds, ask, **ends, limit=limit, rule=self.rule, picture=picture)
-
-            if bounded and len(asked) > 1:
-                seen = follow({middle: asked[middle]})
-                asked |= {i: _correcting(asked[i], seen[i]) for i in asked.keys() & seen.keys() - {middle}}
-            return self._result(follow(asked), frame, clock)
+            name, previous = self._last or ("", None)
+            previous = previous if name == prompts.name else None
+            found = self._volume_model.predict(self._state, prompts, previous, axis=axis, progress=progress)
+            self._last = prompts.name, found
+            return found.segmentation
 
     def reset(self, name: str | None = None) -> None:
         """Forget the answers given for one object, or for all."""
         with self._lock:
             self._history = {key: value for key, value in self._history.items() if name is not None and key[0] != name}
-            self._walk = _Walk()
+            if self._last is not None and name in (None, self._last[0]):
+                self._last = None
 
     def frame(self, axis: int) -> SliceFrame:
         """The slices of the volume along a stored axis."""
-        return SliceFrame.along(self.volume.shape, self.volume.affine, axis)
+        return self._slices.frame(axis)
 
-    def _ask_again(self, name: str, frame: SliceFrame, index: int, prompt: SlicePrompt, clock: _Clock) -> SliceMask:
+    def _ask_again(self, name: str, frame: SliceFrame, index: int, prompt: SlicePrompt, timer: Timer) -> SliceMask:
         """Ask with the answer that these prompts continue, and remember this one."""
         history = self._history.setdefault((name, frame.slice_axis, index), [])
         while history and not _continues(prompt, history[-1][0]):
             history.pop()
-        previous = history[-1][1] if history else prompt.previous
+        previous = history[-1][1] if history else None
         if history and _same(prompt, history[-1][0]):
             return previous
-        answer = self._ask(frame, index, replace(prompt, previous=previous), clock)
+        answer = self._slices.ask(frame, index, replace(prompt, previous=previous), timer)
         history.append((prompt, answer))
         return answer
-
-    def _ask(self, frame: SliceFrame, index: int, prompt: SlicePrompt, clock: _Clock) -> SliceMask:
-        started = time.perf_counter()
-        picture = frame.extract(self.volume.array, index)
-        view = SliceView(picture, self.intensity, frame.pixel_spacing(self.volume.spacing))
-        answer = self.predictor.predict(view, prompt)
-        clock.add(answer, time.perf_counter() - started)
-        return answer
-
-    def _result(self, answers: dict[int, SliceMask], frame: SliceFrame, clock: _Clock) -> Segmentation:
-        mask = np.zeros(self.volume.shape, dtype=bool, order="F")  # as files store it: saving is several times as fast
-        for index, answer in answers.items():
-            frame.insert(mask, index, answer.mask)
-        scores = {index: answers[index].iou for index in sorted(answers)}
-        return Segmentation(mask, scores, frame.slice_axis, clock.total(), clock.encoded)
 
 
 def _continues(prompt: SlicePrompt, earlier: SlicePrompt) -> bool:
@@ -219,7 +126,7 @@ def _continues(prompt: SlicePrompt, earlier: SlicePrompt) -> bool:
     count = len(earlier.points)
     same_points = np.array_equal(prompt.points[:count], earlier.points)
     same_points = same_points and np.array_equal(prompt.point_labels[:count], earlier.point_labels)
-    return same_points and _same_box(prompt, earlier) and _same_mask(prompt, earlier)
+    return same_points and _same_box(prompt, earlier)
 
 
 def _same(prompt: SlicePrompt, earlier: SlicePrompt) -> bool:
@@ -231,56 +138,3 @@ def _same_box(prompt: SlicePrompt, earlier: SlicePrompt) -> bool:
     if prompt.box is None or earlier.box is None:
         return prompt.box is earlier.box
     return np.array_equal(prompt.box, earlier.box)
-
-
-def _same_mask(prompt: SlicePrompt, earlier: SlicePrompt) -> bool:
-    """Whether both have the same mask. Logits are compared as objects: equal ones were computed once."""
-    one, other = prompt.previous, earlier.previous
-    if one is None or other is None:
-        return one is other
-    return one.logits is other.logits and np.array_equal(one.mask, other.mask)
-
-
-def _correcting(prompt: SlicePrompt, answer: SliceMask) -> SlicePrompt:
-    """Points that correct an answer, in the box around both: that of the volume fits the middle only."""
-    if not answer.mask.any():
-        return prompt
-    corrected = replace(prompt, box=None, previous=answer)
-    return replace(corrected, box=corrected.around())
-
-
-def _slice_range(prompts: ObjectPrompts, frame: SliceFrame) -> tuple[int, int]:
-    """First and last slice of the box, or of the points where there is no box."""
-    where = prompts.points if prompts.box is None else prompts.box
-    _, indices = frame.to_pixels(where)
-    return int(indices.min()), int(indices.max())
-
-
-def _box_on_slice(prompts: ObjectPrompts, frame: SliceFrame) -> np.ndarray | None:
-    """The box seen along the slices: (4,) pixels (x0, y0, x1, y1)."""
-    if prompts.box is None:
-        return None
-    corners, _ = frame.to_pixels(prompts.box)
-    return np.concatenate([corners.min(axis=0), corners.max(axis=0)])
-
-
-def _prompts_of_slices(prompts: ObjectPrompts, frame: SliceFrame) -> dict[int, SlicePrompt]:
-    """What each slice is asked: its points, and the box on every slice with a foreground point or that it is flat on.
-
-    A slice that has background points alone is left out: there is nothing to segment on it.
-    """
-    xy, indices = frame.to_pixels(prompts.points)
-    box = _box_on_slice(prompts, frame)
-    first, last = _slice_range(prompts, frame)
-    if prompts.box is None:
-        wanted = set(indices[prompts.point_labels == 1].tolist())
-    elif first == last:
-        wanted = {first, *indices[prompts.point_labels == 1].tolist()}
-    else:
-        wanted = set(indices.tolist())
-    asked = {}
-    for index in sorted(wanted):
-        here = indices == index
-        inside = box is not None and first <= index <= last
-        asked[index] = SlicePrompt(xy[here], prompts.point_labels[here], box if inside else None)
-    return asked

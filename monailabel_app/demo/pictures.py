@@ -39,11 +39,11 @@ def draw_organ(path: Path, image: Volume, organ: np.ndarray, result: OrganResult
     last_2d = [row for prompt, row in scores.items() if prompt.startswith("2D box")][-1]
     last_3d = [row for prompt, row in scores.items() if prompt.startswith("3D box")][-1]
     first = f"{result.name}: {last_2d.prompt}\nDSC {last_2d.dsc:.3f}, NSD {last_2d.nsd:.3f}"
-    _draw_plane(axes[0], image, (organ, result.slice_mask), 2, result.index, first, result)
+    _draw_plane(axes[0], image, (organ, result.on_slice.mask), 2, result.index, first, result)
     for axis, plane in zip(axes[1:], planes, strict=True):
         title = f"{last_3d.prompt}\nDSC {last_3d.dsc:.3f}, NSD {last_3d.nsd:.3f}" if axis is axes[1] else ""
         index = result.index if plane == 2 else int(centre[plane])
-        _draw_plane(axis, image, (organ, result.volume_mask), plane, index, title)
+        _draw_plane(axis, image, (organ, result.in_volume.mask), plane, index, title)
     figure.text(0.01, 0.02, "truth", color=TRUTH, size=13)
     figure.text(0.05, 0.02, "answer", color=ANSWER, size=13)
     figure.text(0.1, 0.02, "prompt (+ on, x off the organ)", color=PROMPT, size=13)

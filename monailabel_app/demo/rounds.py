@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
 
 from bundle.data.volume import Volume
 from bundle.evaluation.metrics import evaluate_label_map
+from bundle.interactive.label_map import LabelMap
+from bundle.interactive.segmentation import Segmentation
 from bundle.prompts.simulation import error_point, error_voxel, interior_point, tight_box
 from monailabel_app.demo.slicer_user import Answer, SlicerUser
+from monailabel_app.wire import fields
 
 TOLERANCE_MM = 2.0
 CORRECTIONS_2D = 2
@@ -42,8 +45,8 @@ class OrganResult:
         index: slice k of the 2D rounds, the one with most of the organ.
         box: the 2D box, [i0, i1, j0, j1, k, k].
         clicks: (i, j, k, 1 on or 0 off the organ) of the corrections of the 2D box.
-        slice_mask: (I, J, K) bool, answer to the 2D box after its corrections.
-        volume_mask: (I, J, K) bool, answer to the 3D box after its correction.
+        on_slice: answer to the 2D box after its corrections.
+        in_volume: answer to the 3D box after its correction.
         rows: its lines of the table.
     """
 
@@ -51,8 +54,8 @@ class OrganResult:
     index: int
     box: list[int]
     clicks: list[tuple[int, int, int, int]]
-    slice_mask: np.ndarray
-    volume_mask: np.ndarray
+    on_slice: Answer | None = None
+    in_volume: Answer | None = None
     rows: list[Row] = field(default_factory=list)
 
 
@@ -87,7 +90,7 @@ def segment_organ(user: SlicerUser, truth: Volume, name: str, value: int) -> Org
     box = _Prompt("sam_2d", roi=flat, slice_index=index)
     point = _Prompt("sam_2d", slice_index=index, foreground=[start])
     volume = _Prompt("sam_3d", roi=roi)
-    result = OrganResult(name, index, flat, [], organ, organ)
+    result = OrganResult(name, index, flat, [])
     for title, prompt, corrections in (
         ("2D box", box, CORRECTIONS_2D),
         ("2D point", point, CORRECTIONS_2D),
@@ -96,18 +99,25 @@ def segment_organ(user: SlicerUser, truth: Volume, name: str, value: int) -> Org
         answers = _correct(user, prompt, organ, name, corrections)
         result.rows += _rows(name, title, answers, organ, truth.spacing, prompt.slice_index)
         if prompt is box:
-            result.slice_mask = answers[-1].mask
-        result.volume_mask = answers[-1].mask
+            result.on_slice = answers[-1]
+        result.in_volume = answers[-1]
     result.clicks = [(*at, 1) for at in box.foreground] + [(*at, 0) for at in box.background]
     return result
 
 
-def merge(truth: Volume, values: Iterable[int], masks: Iterable[np.ndarray]) -> np.ndarray:
-    """One (I, J, K) label map of masks that may overlap: a small organ lies on top of a large one."""
-    labels = np.zeros_like(truth.array)
-    for value, mask in sorted(zip(values, masks, strict=True), key=lambda pair: -np.count_nonzero(pair[1])):
-        labels[mask] = value
-    return labels
+def merge(shape: Sequence[int], objects: Mapping[str, int], answers: Iterable[Answer]) -> np.ndarray:
+    """One (I, J, K) label map of the answers for several objects, which may overlap.
+
+    Args:
+        shape: (I, J, K).
+        objects: name -> value, in the order of the answers.
+        answers: the last one for each object.
+    """
+    gathered = LabelMap(shape, max(objects.values()))
+    for (name, value), answer in zip(objects.items(), answers, strict=True):
+        scores = {int(index): iou for index, iou in answer.params[fields.PREDICTED_IOU][name].items()}
+        gathered.add(Segmentation(answer.mask, scores, axis=2), value)
+    return gathered.labels
 
 
 def _roi(mask: np.ndarray, first_slice: int = 0) -> list[int]:

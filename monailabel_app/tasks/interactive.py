@@ -12,7 +12,8 @@ from typing import Any
 import numpy as np
 from monailabel.interfaces.tasks.infer_v2 import InferTask, InferType
 
-from bundle.data.volume import smallest_unsigned, write_label
+from bundle.data.volume import write_label
+from bundle.interactive.label_map import LabelMap
 from monailabel_app.tasks.open_images import ImageSessions, OpenImage
 from monailabel_app.wire import fields as wire
 from monailabel_app.wire.requests import SLICE_AXIS, ClickRequest, read_request
@@ -92,9 +93,8 @@ class SamTask(InferTask):
 
 
 def _segment(image: OpenImage, click: ClickRequest) -> tuple[np.ndarray, dict[str, Any]]:
-    """Paint the objects of a request into one label map; a later object wins where two overlap."""
-    dtype = smallest_unsigned(max(prompts.label for prompts in click.objects))
-    labels = np.zeros(image.volume.shape, dtype, order="F")  # as files store it: writing is several times as fast
+    """Gather the objects of a request in one label map."""
+    gathered = LabelMap(image.volume.shape, max(prompts.label for prompts in click.objects))
     scores: dict[str, dict[int, float]] = {}
     seconds: dict[str, float] = {}
     encoded = 0
@@ -103,10 +103,10 @@ def _segment(image: OpenImage, click: ClickRequest) -> tuple[np.ndarray, dict[st
         if click.reset:
             image.session.reset(prompts.name)
         found = run(prompts, axis=SLICE_AXIS)
-        labels[found.mask] = prompts.label
+        gathered.add(found, prompts.label, prompts)
         scores[prompts.name] = found.scores
         encoded += found.encoded
         for stage, value in found.seconds.items():
             seconds[stage] = seconds.get(stage, 0.0) + value
     names = {prompts.name: prompts.label for prompts in click.objects}
-    return labels, wire.reply_params(names, scores=scores, seconds=seconds, encoded=encoded)
+    return gathered.labels, wire.reply_params(names, scores=scores, seconds=seconds, encoded=encoded)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import gzip
 import io
+import json
 import pickle
 import struct
 import zipfile
@@ -51,6 +52,11 @@ def nrrd() -> list[Case]:
     cases.append(_one("a.nrrd", detached + b"\ndata file: " + CANARY + b"\n\n", "data file, whole path"))
     cases.append(_one("a.nrrd", detached + b"\ndata file: LIST\n../secret.raw\n../secret.raw\n", "list"))
     cases.append(_one("a.nrrd", detached + b"\ndata file: ../secre%d.raw 1 2 1\n\n", "pattern"))
+    for name in (b"space units", b"labels", b"units"):  # found here: words in quotes go into a buffer of 1 kB or so
+        for value in (b"x" * 1100, b'"' + b"x" * 1100 + b'"'):
+            cases.append(
+                _one("a.nrrd", detached + b"\n" + name + b": " + value + b"\n\n" + _raw(VOXELS), f"long {name!r}")
+            )
     return cases
 
 
@@ -76,6 +82,7 @@ def mha() -> list[Case]:
         changed(b"NDims = 3", b"NDims = 3\nSequenceID = " + b"1 " * 5000),
         changed(b"Offset = -10 20 30", b"Offset = " + b"1" * 300),
         changed(b"TransformMatrix = 1 0", b"TransformMatrix = " + b"1 " * 20000),
+        changed(b"NDims = 3", b"NDims = 3\nName = " + b"n" * 300),  # found here
         changed(b"MET_SHORT", b"MET_STRING"),
         changed(b"MET_SHORT", b"MET_SHORT\nElementNumberOfChannels = 2147483647"),
         changed(b"BinaryData = True", b"BinaryData = True\nCompressedData = True\nCompressedDataSize = 99999999999"),
@@ -186,6 +193,25 @@ def npz() -> list[Case]:
     return [*cases, _one("a.npz", bomb, "bomb"), _one("a.npz", archive({"../imgs.npy": b"x", "imgs": b"y"}), "names")]
 
 
+def zarr_group() -> list[Case]:
+    """Arrays without files, which zarr fills with one value: of many chunks, and of many voxels."""
+    from fuzzing.seeds import zarr_group as right
+
+    case = right()[0]
+    text = case.files["imgs/zarr.json"].decode()
+
+    def sized(shape: list[int], chunks: list[int]) -> bytes:
+        content = json.loads(text)
+        content["shape"], content["chunk_grid"]["configuration"]["chunk_shape"] = shape, chunks
+        return json.dumps(content).encode()
+
+    return [
+        case.with_file("imgs/zarr.json", sized([2, 32768, 4], [1, 3, 4]), "22,000 chunks"),
+        case.with_file("imgs/zarr.json", sized([500, 1000, 1000], [1, 1, 1]), "500,000,000 chunks"),
+        case.with_file("imgs/zarr.json", sized([500, 1000, 1000], [500, 1000, 1000]), "one chunk of 1 GB"),
+    ]
+
+
 def png() -> list[Case]:
     """Large claims, large texts."""
 
@@ -199,6 +225,7 @@ def png() -> list[Case]:
         _one("a.png", picture(13000, 13000, data), "169 megapixels"),
         _one("a.png", picture(2**31 - 1, 1, data), "one row of 2 G pixels"),
         _one("a.png", picture(3, 2, text, data), "spacing of 4 MB of brackets"),
+        _one("a.png", picture(3, 2, b"\x80\0\0\x12IDATx\x9c"), "pixels of 2 GB announced"),  # found here
     ]
 
 
@@ -270,6 +297,13 @@ def dcm() -> list[Case]:
     }
     cases.append(_one("a.dcm", rebuilt(twelve), "12 bits allocated"))
     cases.append(_one("a.dcm", data[:-20], "pixels that are cut off"))
+    # Found here: a length that pydicom believes, and frames that are counted one by one.
+    long = struct.pack("<HH", 0x0040, 0xA730) + b"UT\0\0\xf0\xff\xff\xff"
+    cases.append(_one("a.dcm", data[:132] + b"".join(map(_stored, elements)) + long, "4 GB of text announced"))
+    frames = struct.pack("<HH", 0x0028, 0x0008) + b"IS\x0a\x002147483647"
+    at = next(n for n, e in enumerate(elements) if e.tag > (0x28, 0x08))
+    parts = [*map(_stored, elements[:at]), frames, *map(_stored, elements[at:])]
+    cases.append(_one("a.dcm", data[:132] + b"".join(parts), "2147483647 frames"))
     return cases
 
 
@@ -310,6 +344,9 @@ def checkpoints() -> list[Case]:
         _one("a.pth", view.getvalue(), "one number seen as 4 TB"),
         _one("a.pth", integers.getvalue(), "names that are numbers"),
         _one("a.pth", bomb.getvalue(), "bomb"),
+        # Found here: a text that torch's unpickler believes, a name that its message takes long to look through.
+        _one("a.pth", b"}q\0X\xff\xff\xff\x7fy.c", "2 GB of text announced"),
+        _one("a.pth", b"\x80\2c" + b"]" * 14504 + b"." + b"]" * 5496, "long name"),
     ]
 
 

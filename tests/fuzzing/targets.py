@@ -132,12 +132,8 @@ def open_prompts(path: str) -> object:
 def open_request(path: str) -> object:
     """Read the JSON of a request for 2D and 3D."""
     from monailabel_app.wire.fields import ReplyFormat
+    from monailabel_app.wire.json_values import read_json
     from monailabel_app.wire.requests import read_request
-
-    try:
-        from monailabel_app.wire.json_values import read_json
-    except ImportError:  # where it lies until the server's branch is merged
-        from monailabel_app.server.uploads import read_json
 
     text = Path(path).read_bytes().decode("utf-8", "replace")
     params = read_json(text, "params")
@@ -231,7 +227,7 @@ def _table() -> dict[str, Target]:
         ("nii.gz", open_volume, seeds.nii_gz, known.nii_gz, {"": inside_gzip(mutate_nifti)}),
         ("npy", open_volume, seeds.npy, known.npy, {"": mutate_npy}),
         ("npz", open_volume, seeds.npz, known.npz, {"": inside_zip(_member_of_npz, npz_names)}),
-        ("zarr", open_volume, seeds.zarr_group, _none, {".json": _zarr_json(), "": mutate}),
+        ("zarr", open_volume, seeds.zarr_group, known.zarr_group, {".json": _zarr_json(), "": mutate}),
         ("png", open_volume, seeds.png, known.png, {"": mutate_png}),
         ("jpg", open_volume, seeds.jpg, known.jpg, {"": mutate_jpeg}),
         ("tif", open_volume, seeds.tif, known.tif, {"": mutate_tiff}),
