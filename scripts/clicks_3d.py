@@ -103,7 +103,7 @@ class Clicks:
 def main(argv: Sequence[str] | None = None) -> None:
     """Play what is missing and print the table."""
     options = _options(argv)
-    results = json.loads(options.results.read_text()) if options.results.exists() else []
+    results = json.loads(options.results.read_text(encoding="utf-8")) if options.results.exists() else []
     if not options.print:
         play(results, options)
     print(table_of(results).as_markdown())
