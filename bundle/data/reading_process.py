@@ -22,6 +22,7 @@ from typing import Any, BinaryIO
 import numpy as np
 
 import bundle.data.volume  # noqa: F401 - imported once for all children
+from bundle.data.headers.claims import damaged
 from bundle.errors import SeriesError, VolumeError
 
 logger = logging.getLogger(__name__)
@@ -122,7 +123,7 @@ def _complaint(error: Exception, path: Path) -> dict[str, Any]:
         return {"error": str(error)}
     # A fault of a library or of ours that this file brought to light: the server goes on, its log says where.
     logger.exception("Reading %s failed", path)
-    return {"error": f"cannot read {path.name}, it is damaged or not of that format ({type(error).__name__}: {error})"}
+    return {"error": str(damaged(Path(path.name), f"{type(error).__name__}: {error}"))}
 
 
 if __name__ == "__main__":

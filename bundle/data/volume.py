@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import os
 import tempfile
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -15,7 +14,7 @@ import numpy as np
 from bundle.data.formats import dicom
 from bundle.data.formats.choice import ENDINGS, ending_of, reader_of, segments_of, writer_of
 from bundle.data.formats.stored import Segment, Stored
-from bundle.data.headers import check_header
+from bundle.data.headers import check_header, damage_reported
 from bundle.data.modality import MODALITIES, guess_modality
 from bundle.data.palette import color_of
 from bundle.errors import VolumeError
@@ -158,7 +157,7 @@ def read_segments(path: str | Path) -> tuple[Segment, ...]:
     path = Path(path)
     if not path.exists():
         raise VolumeError(f"there is no file or folder {path}")
-    with _damage_reported(path):
+    with damage_reported(path):
         return segments_of(path)
 
 
@@ -266,25 +265,9 @@ def _read(path: Path, *, is_label: bool, series: str | None) -> Stored:
         raise VolumeError(f"there is no file or folder {path}")
     if series is not None and not path.is_dir() and not dicom.is_dicom(path):
         raise VolumeError(f"series chooses among DICOM series, {path} is none; leave it out")
-    with _damage_reported(path):
+    with damage_reported(path):
         check_header(path)
         return reader_of(path, is_label=is_label, series=series)(path)
-
-
-@contextmanager
-def _damage_reported(path: Path) -> Iterator[None]:
-    """Turn what a library raises on a bad file into a sentence; our own errors pass.
-
-    A parser may fail on a damaged file in any way (SyntaxError, IndexError, ZeroDivisionError, errors of its own), so
-    this takes every exception and keeps it as the cause. What only a mistake in the code raises passes.
-    """
-    try:
-        yield
-    except (VolumeError, NameError, ImportError):
-        raise
-    except Exception as error:
-        reason = (str(error).strip() or type(error).__name__).splitlines()[-1]
-        raise VolumeError(f"cannot read {path}, it is damaged or not of that format ({reason})") from error
 
 
 def _fill_gaps(array: np.ndarray, path: Path) -> np.ndarray:

@@ -12,16 +12,15 @@ from collections.abc import Callable
 from pathlib import Path
 
 from bundle.data.headers.archives import check_npy, check_npz, check_zarr
-from bundle.data.headers.claims import damaged, refusal
+from bundle.data.headers.claims import damage_reported, refusal
 from bundle.data.headers.dicom import check_dicom_file, check_dicom_folder
 from bundle.data.headers.metaimage import check_metaimage
 from bundle.data.headers.nifti import check_nifti
 from bundle.data.headers.nrrd import check_nrrd
 from bundle.data.headers.pictures import check_picture
 from bundle.data.limits import LIMITS, Limits
-from bundle.errors import VolumeError
 
-__all__ = ["check_header"]
+__all__ = ["check_header", "damage_reported"]
 
 _CHECKS: dict[tuple[str, ...], Callable[[Path, Limits], None]] = {
     (".nii.gz", ".nii"): check_nifti,
@@ -44,12 +43,8 @@ def check_header(path: Path, limits: Limits = LIMITS) -> None:
         VolumeError: the header is damaged, claims what the file does not hold or more than the limits, or names
             another file; the message says which.
     """
-    try:
+    with damage_reported(path):
         _check(path, limits)
-    except (VolumeError, NameError, ImportError):
-        raise
-    except Exception as error:  # gzip, zipfile, numpy, Pillow and tifffile fail on a damaged header in any way
-        raise damaged(path, str(error).strip() or type(error).__name__) from error
 
 
 def _check(path: Path, limits: Limits) -> None:

@@ -8,6 +8,7 @@ import os
 import re
 import zlib
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
@@ -80,6 +81,22 @@ def refusal(path: Path, reason: str) -> VolumeError:
 def damaged(path: Path, reason: str) -> VolumeError:
     """The sentence of ``read_volume`` about a file that breaks off or is something else."""
     return VolumeError(f"cannot read {path}, it is damaged or not of that format ({reason})")
+
+
+@contextmanager
+def damage_reported(path: Path) -> Iterator[None]:
+    """Turn what a library raises on a bad file into a sentence; our own errors pass.
+
+    A parser may fail on a damaged file in any way (SyntaxError, IndexError, ZeroDivisionError, errors of its own), so
+    this takes every exception and keeps it as the cause. What only a mistake in the code raises passes.
+    """
+    try:
+        yield
+    except (VolumeError, NameError, ImportError):
+        raise
+    except Exception as error:
+        reason = (str(error).strip() or type(error).__name__).splitlines()[-1]
+        raise damaged(path, reason) from error
 
 
 def too_large(path: Path, what: str, limit: str, limits: Limits) -> VolumeError:
