@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
@@ -139,7 +140,7 @@ class PromptableModel(Protocol):
         ...
 
 
-class PromptableNetwork(nn.Module):
+class PromptableNetwork(nn.Module, ABC):
     """What networks that take prompts share; a subclass has a ``spec``, ``prepare``, ``decoder_inputs``, ``tunable``.
 
     Its ``mask_decoder`` maps those inputs to logits (N, 1 + M, m, m) and predicted IoU (N, 1 + M) in ``predict_masks``:
@@ -149,6 +150,7 @@ class PromptableNetwork(nn.Module):
     spec: ModelSpec
     mask_decoder: nn.Module
 
+    @abstractmethod
     def prepare(self, images: Tensor) -> Prepared:
         """Do what is done once per image.
 
@@ -158,8 +160,8 @@ class PromptableNetwork(nn.Module):
         Raises:
             ValueError: images of another shape.
         """
-        raise NotImplementedError
 
+    @abstractmethod
     def decoder_inputs(
         self, features: Mapping[str, Tensor], tokens: tuple[Tensor, Tensor] | None, masks: Tensor | None
     ) -> dict[str, Tensor]:
@@ -170,8 +172,8 @@ class PromptableNetwork(nn.Module):
             tokens: points and box corners: coordinates (N, T, 2) and codes (N, T), see ``PromptBatch.tokens``; or None.
             masks: (N, 1, m, m) logits, NaN throughout for an object without a mask; None when no object has one.
         """
-        raise NotImplementedError
 
+    @abstractmethod
     def tunable(self, part: str) -> list[list[nn.Module]]:
         """The blocks that adapters and LoRA may tune, from the first to the last.
 
@@ -181,7 +183,6 @@ class PromptableNetwork(nn.Module):
         Returns:
             Groups of blocks; a group is what one index of ``blocks`` names in a tuning.
         """
-        raise NotImplementedError
 
     def answers_candidates(self, prompts: PromptBatch) -> bool:
         """Whether it was trained to answer these prompts with its candidate masks rather than with its single one."""

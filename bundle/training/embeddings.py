@@ -115,3 +115,7 @@ class PreparedOnce(PromptableNetwork):
     ) -> dict[str, Tensor]:
         """The network's."""
         return self.network.decoder_inputs(features, tokens, masks)
+
+    def tunable(self, part: str) -> list[list[nn.Module]]:
+        """The network's."""
+        return self.network.tunable(part)
