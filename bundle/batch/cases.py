@@ -10,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
+from bundle.data.formats.choice import ending_of
 from bundle.data.formats.dicom import is_dicom
 from bundle.data.grid import check_grid
 from bundle.data.image_files import images_or_series
@@ -152,8 +153,7 @@ def _partner(given: str | Path | None, image: Path, what: str, *, several: bool)
 
 def _stem(path: Path) -> str:
     name = path.resolve().name
-    ending = next((ending for ending in ENDINGS if name.lower().endswith(ending)), "")
-    return name[: len(name) - len(ending)]
+    return name[: len(name) - len(ending_of(Path(name)))]
 
 
 def _check_names(cases: Sequence[CaseFiles]) -> None:

@@ -11,6 +11,7 @@ import logging
 from collections.abc import Sequence
 from pathlib import Path
 
+from bundle.data.formats.choice import ending_of
 from bundle.data.formats.dicom import holds_dicom
 from bundle.data.volume import ENDINGS
 
@@ -31,7 +32,7 @@ def image_files(folder: Path, endings: Sequence[str] = ENDINGS) -> list[Path]:
     """
     files = [path for path in folder.iterdir() if path.is_file()]
     kept = (*_VOLUMES, ".dcm") if holds_dicom(folder) else ENDINGS
-    passed = [path for path in files if is_no_image(path) or (_is_known(path) and not _ends(path, kept))]
+    passed = [path for path in files if is_no_image(path) or (ending_of(path) and not _ends(path, kept))]
     report_passed_over(passed, folder)
     return sorted(path for path in files if path not in passed and _ends(path, endings))
 
@@ -57,10 +58,6 @@ def report_passed_over(files: Sequence[Path], folder: Path) -> None:
     if files:
         several = f"{len(files)} files" if len(files) > 1 else "1 file"
         _log.warning("%s of %s passed over as no images, first %s", several, folder, min(files).name)
-
-
-def _is_known(path: Path) -> bool:
-    return _ends(path, ENDINGS)
 
 
 def _ends(path: Path, endings: Sequence[str]) -> bool:
