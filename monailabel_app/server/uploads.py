@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import shutil
 import tempfile
 from collections.abc import Iterator
@@ -15,6 +14,7 @@ from fastapi import Request, UploadFile
 from bundle.data.grid import check_grid
 from bundle.data.guarded import read_label, read_volume
 from bundle.data.volume import VolumeError
+from bundle.files import sha256_of
 from monailabel_app.datastore.study_files import is_plain_name
 from monailabel_app.errors import RequestError, without_folders
 
@@ -67,15 +67,7 @@ def received_file(upload: UploadFile) -> Iterator[tuple[Path, str]]:
         path = Path(folder, name)
         with path.open("wb") as file:
             shutil.copyfileobj(upload.file, file)
-        yield path, f"{_digest(path)}{''.join(path.suffixes)}"
-
-
-def _digest(path: Path) -> str:
-    digest = hashlib.sha256()
-    with path.open("rb") as file:
-        while block := file.read(2**20):
-            digest.update(block)
-    return digest.hexdigest()
+        yield path, f"{sha256_of(path)}{''.join(path.suffixes)}"
 
 
 def check_label_fits(label: Path, image: Path) -> None:
