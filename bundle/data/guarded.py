@@ -37,7 +37,7 @@ from bundle.data.limits import LIMITS, Limits, variable_of
 from bundle.data.volume import Segment, Volume
 from bundle.errors import SeriesError, VolumeError
 
-__all__ = ["read_label", "read_volume", "start"]
+__all__ = ["read_label", "read_volume", "read_with", "start"]
 
 logger = logging.getLogger(__name__)
 
@@ -73,6 +73,21 @@ def read_label(path: str | Path, *, series: str | None = None, limits: Limits = 
         VolumeError: as there, or reading crashed, took too long or too much memory.
     """
     return _read("bundle.data.volume:read_label", Path(path), {"series": series}, limits)
+
+
+def read_with(reader: str, path: Path, *, limits: Limits = LIMITS, **options: Any) -> Volume:
+    """Call any reader of a file in another process.
+
+    Args:
+        reader: ``module:function``; it is called with the path and the options, which must be JSON, and gives a Volume.
+        path: of the file.
+        limits: its ``read_seconds`` and ``read_bytes`` hold for that process.
+        **options: of the reader.
+
+    Raises:
+        VolumeError: as the reader does, or it crashed, took too long or too much memory.
+    """
+    return _read(reader, path, options, limits)
 
 
 def start() -> None:
