@@ -127,14 +127,11 @@ class Leases:
                 raise LeaseLost
             return self._remaining(lease)
 
-    def release(self, token: str, user: str) -> bool:
-        """Give a place back; False where there was none, so that it may be said twice."""
+    def release(self, token: str, user: str) -> Lease | None:
+        """Give a place back; None where there was none, so that it may be said twice."""
         with self._lock:
             lease = self._leases.get(token)
-            if lease is None or lease.user != user:
-                return False
-            del self._leases[token]
-            return True
+            return self._leases.pop(token) if lease is not None and lease.user == user else None
 
     def __len__(self) -> int:
         self._drop_expired()

@@ -1,0 +1,210 @@
+"""What one client works on: its image, the object of its target buffer, and the answers that it has seen.
+
+A client sends an array and its spacing, nothing else. The axes are taken as SimpleITK gives them to nnInteractive's
+clients: (z, y, x) of a volume in LPS, so that axis 0 goes up, axis 1 to the back and axis 2 to the left. Slices are
+stacked along the axis that the first prompt of an object is flat along, else along the one of the widest spacing.
+
+The client has one target buffer, which it empties for the next object; here each object stays in the session, so that
+an expired lease or a restarted server loses nothing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from bundle.data.modality import guess_modality
+from bundle.data.volume import Volume
+from bundle.interactive.session import InteractiveSession
+from bundle.prompts.interactions import Box, Interaction, Lasso, Scribble
+from monailabel_app.errors import RequestError
+
+Opener = Callable[[Volume, str], InteractiveSession]
+"""Opens a volume for a user; the session of that image and user goes on where it was."""
+
+
+@dataclass(frozen=True, eq=False)
+class Change:
+    """What a client has to change in its target buffer.
+
+    Attributes:
+        ran: whether the answer was asked for, or something was taken back.
+        box: ((x0, x1), (y0, y1), (z0, z1)) half-open; None where nothing changed.
+        region: the values of that box in the buffer's type; None without one.
+    """
+
+    ran: bool
+    box: tuple[tuple[int, int], ...] | None = None
+    region: np.ndarray | None = None
+
+
+class Work:
+    """The work of one lease.
+
+    Args:
+        user: whose it is.
+        open_session: opens a session.
+    """
+
+    def __init__(self, user: str, open_session: Opener) -> None:
+        self._user, self._open = user, open_session
+        self._session: InteractiveSession | None = None
+        self._name = ""
+        self._axis: int | None = None
+        self._dtype = np.dtype(np.uint8)
+        self._shown = np.zeros((0, 0, 0), bool)
+
+    # ---- image and buffer -------------------------------------------------------------------------------------------
+
+    def set_image(self, array: np.ndarray, spacing: Sequence[float]) -> tuple[int, ...]:
+        """Take an image (X, Y, Z) with its spacing in mm along these axes; its shape as the client wants it back."""
+        affine = affine_of(spacing)
+        volume = Volume(array, affine, guess_modality(array))
+        self.close()
+        self._session = self._open(volume, self._user)
+        self._shown = np.zeros(array.shape, bool)
+        kept = [found.name for found in self._session.objects]
+        self._name = kept[-1] if kept else self._add_object()
+        self._axis = None
+        return (1, *array.shape)
+
+    def set_buffer(self, shape: Sequence[int], dtype: np.dtype) -> None:
+        """Take the client's new, empty target buffer."""
+        expected = self._opened.volume.shape
+        if tuple(shape) != tuple(expected):
+            raise RequestError(f"the target buffer must have the image's shape {tuple(expected)}, got {tuple(shape)}")
+        self._dtype = dtype
+        self._shown = np.zeros(expected, bool)
+
+    def reset(self) -> None:
+        """Begin the next object; the one before stays as it is."""
+        self._shown = np.zeros(self._opened.volume.shape, bool)
+        if self._object.interactions or self._opened.mask(self._name).any():
+            self._name = self._add_object()
+        self._axis = None
+
+    def close(self) -> None:
+        """End the work; what was done is kept."""
+        if self._session is not None:
+            self._session.close()
+            self._session = None
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """(X, Y, Z) of the image."""
+        return self._opened.volume.shape
+
+    # ---- prompts ----------------------------------------------------------------------------------------------------
+
+    def add(self, interactions: Sequence[Interaction], *, predict: bool) -> Change:
+        """Add a prompt, and answer unless more are to come."""
+        predict = predict and any(one.positive for one in (*self._object.interactions, *interactions))
+        update = self._opened.add(list(interactions), object=self._name, axis=self._walk(interactions), predict=predict)
+        return self._change(ran=update.predicted)
+
+    def predict(self) -> Change:
+        """Answer what was added."""
+        if not any(one.positive for one in self._object.interactions):
+            return Change(ran=False)
+        update = self._opened.predict(object=self._name, axis=self._walk(()))
+        return self._change(ran=update.predicted)
+
+    def start_from(self, mask: np.ndarray, *, predict: bool) -> Change:
+        """Start the object from a segmentation; what was prompted before is forgotten."""
+        if mask.shape != tuple(self._opened.volume.shape):
+            raise RequestError(f"the segmentation must have the shape {self._opened.volume.shape}, got {mask.shape}")
+        self._opened.set_mask(mask, object=self._name)
+        self._shown = mask.copy()  # the client writes it into its buffer itself
+        if not predict or not mask.any():
+            return Change(ran=False)
+        self._opened.predict(object=self._name, axis=self._walk(()))
+        return self._change(ran=True)
+
+    def undo(self) -> Change:
+        """Take back what was done last with this object; ``ran`` is False where nothing is left."""
+        update = self._opened.undo()
+        if update is None:
+            return Change(ran=False)
+        if self._name not in {found.name for found in self._opened.objects}:  # that was its beginning
+            self._opened.redo()
+            return Change(ran=False)
+        if not self._object.interactions:
+            self._axis = None
+        return self._change(ran=True)
+
+    # ---- inside -----------------------------------------------------------------------------------------------------
+
+    @property
+    def _opened(self) -> InteractiveSession:
+        if self._session is None:
+            raise RequestError("there is no image yet; call /set_image first")
+        return self._session
+
+    @property
+    def _object(self):  # noqa: ANN202 - the session's own type
+        return self._opened.object(self._name)
+
+    def _add_object(self) -> str:
+        name = f"object {len(self._opened.objects) + 1}"
+        self._opened.new_object(name)
+        return name
+
+    def _walk(self, interactions: Sequence[Interaction]) -> int:
+        """The axis that this object's slices are stacked along."""
+        if self._axis is None:
+            first = next(iter((*self._object.interactions, *interactions)), None)
+            flat = None if first is None else flat_axis(first)
+            spacing = np.asarray(self._opened.volume.spacing)
+            self._axis = int(spacing.argmax()) if flat is None else flat
+        return self._axis
+
+    def _change(self, *, ran: bool) -> Change:
+        """What differs from what the client has."""
+        mask = self._opened.mask(self._name)
+        box = bounds_of(mask != self._shown)
+        if box is None:
+            return Change(ran)
+        self._shown = mask
+        region = mask[tuple(slice(low, high) for low, high in box)]
+        return Change(ran, box, np.ascontiguousarray(region).astype(self._dtype))
+
+
+def affine_of(spacing: Sequence[float]) -> np.ndarray:
+    """(4, 4) voxel index to RAS+ mm of an array with axes (z, y, x) in LPS.
+
+    Raises:
+        RequestError: the spacing is not three numbers above 0.
+    """
+    try:
+        steps = np.asarray(spacing, dtype=float)
+    except (TypeError, ValueError) as error:
+        raise RequestError(f"spacing must be three numbers in mm, got {spacing!r:.80}") from error
+    if steps.shape != (3,) or not np.isfinite(steps).all() or (steps <= 0).any():
+        raise RequestError(f"spacing must be three numbers above 0 in mm, got {spacing!r:.80}")
+    affine = np.zeros((4, 4))
+    affine[2, 0], affine[1, 1], affine[0, 2], affine[3, 3] = steps[0], -steps[1], -steps[2], 1
+    return affine
+
+
+def bounds_of(changed: np.ndarray) -> tuple[tuple[int, int], ...] | None:
+    """The half-open box around what is set, ((x0, x1), (y0, y1), (z0, z1)); None of nothing."""
+    if not changed.any():
+        return None
+    box = []
+    for axis in range(3):
+        filled = np.flatnonzero(changed.any(axis=tuple(other for other in range(3) if other != axis)))
+        box.append((int(filled[0]), int(filled[-1]) + 1))
+    return tuple(box)
+
+
+def flat_axis(interaction: Interaction) -> int | None:
+    """The axis that a prompt is one voxel thick along; None where there is none or it could be any."""
+    if isinstance(interaction, Lasso):
+        return interaction.axis
+    if isinstance(interaction, (Box, Scribble)):
+        where = interaction.corners if isinstance(interaction, Box) else interaction.path
+        flat = np.flatnonzero(np.ptp(np.asarray(where, dtype=float), axis=0) == 0)
+        return int(flat[0]) if len(flat) == 1 else None
+    return None
