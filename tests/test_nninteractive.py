@@ -7,12 +7,9 @@ import re
 from concurrent.futures import ThreadPoolExecutor
 
 import httpx
+import nnInteractive.inference.remote as remote
 import numpy as np
 import pytest
-
-pytest.importorskip("blosc2")
-remote = pytest.importorskip("nnInteractive.inference.remote")
-
 from nninteractive_room import ball, balls, bright_opener, running
 
 from monailabel_app.nninteractive.app import META

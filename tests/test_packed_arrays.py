@@ -4,19 +4,16 @@ from __future__ import annotations
 
 import struct
 
+import nnInteractive.inference.remote.serialization as client
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-pytest.importorskip("blosc2")
-
 from bundle.data.limits import Limits
 from bundle.errors import VolumeError
 from monailabel_app.nninteractive.packed_arrays import pack_array, read_header, received_array, unpack_array
-
-client = pytest.importorskip("nnInteractive.inference.remote.serialization")
 
 DTYPES = ["bool", "uint8", "int16", "uint16", "int32", "int64", "float16", "float32", "float64"]
 ARRAYS = st.sampled_from(DTYPES).flatmap(

@@ -18,12 +18,12 @@ from monailabel_app.nninteractive.work import bounds_of
 
 def read_point(body: Mapping[str, Any], *, positive: bool) -> Point:
     """``coordinates`` are a voxel index (x, y, z) of the array."""
-    return Point(_numbers(body.get("coordinates"), "coordinates", (3,)), positive=positive)
+    return Point(numbers(body.get("coordinates"), "coordinates", (3,)), positive=positive)
 
 
 def read_box(body: Mapping[str, Any], *, positive: bool) -> Box:
     """``bbox_coords`` are [[x0, x1], [y0, y1], [z0, z1]], half-open."""
-    low, high = _numbers(body.get("bbox_coords"), "bbox_coords", (3, 2)).T
+    low, high = numbers(body.get("bbox_coords"), "bbox_coords", (3, 2)).T
     low, high = np.minimum(low, high), np.maximum(low, high)
     if (high - low < 1).any():
         raise RequestError(f"bbox_coords must span at least one voxel on each axis, got {body['bbox_coords']!r:.80}")
@@ -45,7 +45,7 @@ def whole_mask(mask: np.ndarray, box: Any, shape: Sequence[int]) -> tuple[np.nda
     if box is None:
         low, expected = np.zeros(3, dtype=int), tuple(shape)
     else:
-        low, high = _numbers(box, "interaction_bbox", (3, 2)).astype(int).T
+        low, high = numbers(box, "interaction_bbox", (3, 2)).astype(int).T
         expected = tuple((high - low).tolist())
         if (low < 0).any() or (high > shape).any():
             raise RequestError(f"interaction_bbox {box!r:.80} leaves the image of {tuple(shape)} voxels")
@@ -105,7 +105,12 @@ def _in_volume(places: np.ndarray, index: int, axis: int) -> np.ndarray:
     return np.insert(places, axis, index, axis=1)
 
 
-def _numbers(values: Any, name: str, shape: tuple[int, ...]) -> np.ndarray:
+def numbers(values: Any, name: str, shape: tuple[int, ...]) -> np.ndarray:
+    """Finite numbers of a shape.
+
+    Raises:
+        RequestError: naming ``name``.
+    """
     try:
         array = np.asarray(values, dtype=float)
     except (TypeError, ValueError, OverflowError) as error:

@@ -92,6 +92,16 @@ class Work:
             self._session = None
 
     @property
+    def has_image(self) -> bool:
+        """Whether there is an image."""
+        return self._session is not None
+
+    @property
+    def mask(self) -> np.ndarray:
+        """(X, Y, Z) bool, the object as it stands."""
+        return self._opened.mask(self._name)
+
+    @property
     def shape(self) -> tuple[int, int, int]:
         """(X, Y, Z) of the image."""
         return self._opened.volume.shape

@@ -1,0 +1,203 @@
+"""The dialect of ITK-SNAP (itksnap-dls 0.1.6): sessions by id, images as raw values, masks in base64.
+
+Indices are ITK's, (x, y, z) with x fastest; errors of a session are ``{"error": "Invalid session"}`` with status 200.
+"""
+
+from __future__ import annotations
+
+import base64
+import gzip
+import json
+import secrets
+import threading
+from collections import OrderedDict
+from collections.abc import Callable
+from typing import Annotated, Any
+
+import numpy as np
+from fastapi import APIRouter, FastAPI, File, Form, Request, UploadFile
+
+import bundle
+from bundle.data.limits import LIMITS
+from bundle.prompts.interactions import Interaction, Point
+from monailabel_app.errors import RequestError, install_error_replies
+from monailabel_app.nninteractive import prompts
+from monailabel_app.nninteractive.plain_arrays import gunzip, read_raw
+from monailabel_app.nninteractive.work import Opener, Work
+
+MODEL = "monai-sam"
+_INVALID = {"error": "Invalid session"}
+
+
+class Sessions:
+    """The sessions of a server; the one that was used longest ago is closed beyond a number of them."""
+
+    def __init__(self, open_session: Opener, *, most: int = 8) -> None:
+        """Args:
+        open_session: opens an image for a user.
+        most: sessions that are kept open.
+        """
+        self._open, self._most = open_session, most
+        self._sessions: OrderedDict[str, tuple[Work, threading.Lock]] = OrderedDict()
+        self._lock = threading.Lock()
+
+    def start(self, user: str) -> str:
+        """A new session's id."""
+        name = secrets.token_urlsafe(24)
+        with self._lock:
+            self._sessions[name] = Work(user, self._open), threading.Lock()
+            gone = [self._sessions.popitem(last=False)[1] for _ in range(len(self._sessions) - self._most)]
+        for work, lock in gone:
+            with lock:
+                work.close()
+        return name
+
+    def find(self, name: str) -> tuple[Work, threading.Lock] | None:
+        """A session and its lock, or None."""
+        with self._lock:
+            if name in self._sessions:
+                self._sessions.move_to_end(name)
+            return self._sessions.get(name)
+
+    def end(self, name: str) -> None:
+        """Close a session; what was done in it is kept."""
+        with self._lock:
+            found = self._sessions.pop(name, None)
+        if found is not None:
+            with found[1]:
+                found[0].close()
+
+
+def create_app(open_session: Opener, *, user_of: Callable[[Request], str] = lambda request: "local") -> FastAPI:
+    """The server.
+
+    Args:
+        open_session: opens an image for a user (``work.Opener``).
+        user_of: whose key a request has.
+    """
+    app = FastAPI(title="monai-sam for ITK-SNAP", redoc_url=None)
+    app.state.sessions, app.state.user_of = Sessions(open_session), user_of
+    install_error_replies(app)
+    app.include_router(router, prefix="/v2")
+    app.include_router(router)
+    return app
+
+
+router = APIRouter()
+
+
+@router.get("/status")
+def status() -> dict[str, str]:
+    """Whether the server runs."""
+    return {"status": "ok", "version": bundle.__version__}
+
+
+@router.get("/models")
+def models() -> dict[str, Any]:
+    """The one model."""
+    about = {"id": MODEL, "dimensions": 3, "channels": 1, "interactions": ["point", "scribble", "lasso"]}
+    return {"models": [about]}
+
+
+@router.get("/start_session")
+@router.get("/start_session/{model}")
+def start_session(request: Request, model: str = MODEL) -> dict[str, str]:
+    """Begin."""
+    if model != MODEL:
+        raise RequestError(f"there is no model {model!r:.80}; this server has {MODEL}", status=404)
+    return {"session_id": request.app.state.sessions.start(request.app.state.user_of(request))}
+
+
+@router.get("/end_session/{session}")
+def end_session(request: Request, session: str) -> dict[str, str]:
+    """End."""
+    request.app.state.sessions.end(session)
+    return {"status": "session ended"}
+
+
+@router.post("/upload_raw/{session}", max_body_size=LIMITS.body_bytes)
+def upload_raw(
+    request: Request, session: str, file: Annotated[UploadFile, File()], metadata: Annotated[str, Form()]
+) -> dict[str, str]:
+    """Take an image: gzip of float32, x fastest."""
+    found = request.app.state.sessions.find(session)
+    if found is None:
+        return _INVALID
+    shape = _dimensions(metadata)
+    array = read_raw(gunzip(file.file.read(), 4 * int(np.prod(shape))), shape)
+    with found[1]:
+        found[0].set_image(array, (1.0, 1.0, 1.0))
+    return {"status": "success"}
+
+
+@router.get("/process_point_interaction/{session}")
+def add_point(request: Request, session: str) -> dict[str, str]:
+    """A click: ``?point=x&point=y&point=z``, or ``?x=..&y=..&z=..``."""
+    query = request.query_params
+    values = query.getlist("point") or [query.get(axis) for axis in "xyz"]
+    voxel = prompts.numbers(values, "point", (3,))[::-1]
+    point = Point(voxel, positive=_flag(query.get("foreground", "true")))
+    return _answer(request, session, lambda work: [point])
+
+
+@router.post("/process_scribble_interaction/{session}", max_body_size=LIMITS.body_bytes)
+def add_scribble(request: Request, session: str, file: Annotated[UploadFile, File()]) -> dict[str, str]:
+    """Strokes, drawn as a mask like the image."""
+    return _answer(request, session, lambda work: _drawn(request, work, file, prompts.read_scribble))
+
+
+@router.post("/process_lasso_interaction/{session}", max_body_size=LIMITS.body_bytes)
+def add_lasso(request: Request, session: str, file: Annotated[UploadFile, File()]) -> dict[str, str]:
+    """A lasso, drawn as a mask like the image."""
+    return _answer(request, session, lambda work: _drawn(request, work, file, prompts.read_lasso))
+
+
+@router.get("/reset_interactions/{session}")
+def reset_interactions(request: Request, session: str) -> dict[str, str]:
+    """Begin the next object."""
+    found = request.app.state.sessions.find(session)
+    if found is None:
+        return _INVALID
+    with found[1]:
+        found[0].reset()
+    return {"status": "success"}
+
+
+def _drawn(request: Request, work: Work, file: UploadFile, read: Callable[..., list[Interaction]]) -> list[Interaction]:
+    x, y, z = work.shape[::-1]
+    drawn = read_raw(gunzip(file.file.read(), 4 * x * y * z), (x, y, z))
+    mask, first = prompts.whole_mask(drawn, None, work.shape)
+    return read(mask, first, positive=_flag(request.query_params.get("foreground", "true")))
+
+
+def _answer(request: Request, session: str, read: Callable[[Work], list[Interaction]]) -> dict[str, str]:
+    found = request.app.state.sessions.find(session)
+    if found is None:
+        return _INVALID
+    work, lock = found
+    with lock:
+        work.add(read(work), predict=True)
+        mask = np.ascontiguousarray(work.mask, dtype=np.int8)  # (z, y, x): x is fastest
+    packed = base64.b64encode(gzip.compress(mask.tobytes(), compresslevel=1)).decode()
+    return {"status": "success", "result": packed}
+
+
+def _dimensions(metadata: str) -> tuple[int, int, int]:
+    try:
+        about = json.loads(metadata[:4096])
+        sizes, channels = about["dimensions"], about.get("components_per_pixel", 1)
+    except (ValueError, TypeError, KeyError, RecursionError, AttributeError) as error:
+        raise RequestError('metadata must be JSON with "dimensions": [x, y, z]') from error
+    if not isinstance(sizes, list) or len(sizes) != 3 or not all(type(size) is int and size > 0 for size in sizes):
+        raise RequestError(f"dimensions must be three whole numbers above 0, got {sizes!r:.80}")
+    if channels != 1:
+        raise RequestError(f"the image must have one component per pixel, got {channels!r:.80}")
+    if sizes[0] * sizes[1] * sizes[2] > LIMITS.voxels:
+        raise RequestError(f"the image has more than {LIMITS.voxels} voxels", status=413)
+    return tuple(sizes)
+
+
+def _flag(text: str) -> bool:
+    if text.strip().lower() not in ("true", "false"):
+        raise RequestError(f"foreground must be true or false, got {text!r:.80}")
+    return text.strip().lower() == "true"
