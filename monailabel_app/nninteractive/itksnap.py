@@ -9,8 +9,6 @@ import base64
 import gzip
 import json
 import secrets
-import threading
-from collections import OrderedDict
 from collections.abc import Callable
 from typing import Annotated, Any
 
@@ -22,50 +20,12 @@ from bundle.data.limits import LIMITS
 from bundle.prompts.interactions import Interaction, Point
 from monailabel_app.errors import RequestError, install_error_replies
 from monailabel_app.nninteractive import prompts
+from monailabel_app.nninteractive.desks import Desks
 from monailabel_app.nninteractive.plain_arrays import gunzip, read_raw
 from monailabel_app.nninteractive.work import Opener, Work
 
 MODEL = "monai-sam"
 _INVALID = {"error": "Invalid session"}
-
-
-class Sessions:
-    """The sessions of a server; the one that was used longest ago is closed beyond a number of them."""
-
-    def __init__(self, open_session: Opener, *, most: int = 8) -> None:
-        """Args:
-        open_session: opens an image for a user.
-        most: sessions that are kept open.
-        """
-        self._open, self._most = open_session, most
-        self._sessions: OrderedDict[str, tuple[Work, threading.Lock]] = OrderedDict()
-        self._lock = threading.Lock()
-
-    def start(self, user: str) -> str:
-        """A new session's id."""
-        name = secrets.token_urlsafe(24)
-        with self._lock:
-            self._sessions[name] = Work(user, self._open), threading.Lock()
-            gone = [self._sessions.popitem(last=False)[1] for _ in range(len(self._sessions) - self._most)]
-        for work, lock in gone:
-            with lock:
-                work.close()
-        return name
-
-    def find(self, name: str) -> tuple[Work, threading.Lock] | None:
-        """A session and its lock, or None."""
-        with self._lock:
-            if name in self._sessions:
-                self._sessions.move_to_end(name)
-            return self._sessions.get(name)
-
-    def end(self, name: str) -> None:
-        """Close a session; what was done in it is kept."""
-        with self._lock:
-            found = self._sessions.pop(name, None)
-        if found is not None:
-            with found[1]:
-                found[0].close()
 
 
 def create_app(open_session: Opener, *, user_of: Callable[[Request], str] = lambda request: "local") -> FastAPI:
@@ -76,7 +36,7 @@ def create_app(open_session: Opener, *, user_of: Callable[[Request], str] = lamb
         user_of: whose key a request has.
     """
     app = FastAPI(title="monai-sam for ITK-SNAP", redoc_url=None)
-    app.state.sessions, app.state.user_of = Sessions(open_session), user_of
+    app.state.desks, app.state.user_of = Desks(open_session), user_of
     install_error_replies(app)
     app.include_router(router, prefix="/v2")
     app.include_router(router)
@@ -105,13 +65,15 @@ def start_session(request: Request, model: str = MODEL) -> dict[str, str]:
     """Begin."""
     if model != MODEL:
         raise RequestError(f"there is no model {model!r:.80}; this server has {MODEL}", status=404)
-    return {"session_id": request.app.state.sessions.start(request.app.state.user_of(request))}
+    session = secrets.token_urlsafe(24)
+    request.app.state.desks.begin(session, request.app.state.user_of(request))
+    return {"session_id": session}
 
 
 @router.get("/end_session/{session}")
 def end_session(request: Request, session: str) -> dict[str, str]:
     """End."""
-    request.app.state.sessions.end(session)
+    request.app.state.desks.end(session)
     return {"status": "session ended"}
 
 
@@ -120,13 +82,11 @@ def upload_raw(
     request: Request, session: str, file: Annotated[UploadFile, File()], metadata: Annotated[str, Form()]
 ) -> dict[str, str]:
     """Take an image: gzip of float32, x fastest."""
-    found = request.app.state.sessions.find(session)
-    if found is None:
-        return _INVALID
     shape = _dimensions(metadata)
-    array = read_raw(gunzip(file.file.read(), 4 * int(np.prod(shape))), shape)
-    with found[1]:
-        found[0].set_image(array, (1.0, 1.0, 1.0))
+    with request.app.state.desks.at(session) as work:
+        if work is None:
+            return _INVALID
+        work.set_image(read_raw(gunzip(file.file.read(), 4 * int(np.prod(shape))), shape), (1.0, 1.0, 1.0))
     return {"status": "success"}
 
 
@@ -155,11 +115,10 @@ def add_lasso(request: Request, session: str, file: Annotated[UploadFile, File()
 @router.get("/reset_interactions/{session}")
 def reset_interactions(request: Request, session: str) -> dict[str, str]:
     """Begin the next object."""
-    found = request.app.state.sessions.find(session)
-    if found is None:
-        return _INVALID
-    with found[1]:
-        found[0].reset()
+    with request.app.state.desks.at(session) as work:
+        if work is None:
+            return _INVALID
+        work.reset()
     return {"status": "success"}
 
 
@@ -171,11 +130,9 @@ def _drawn(request: Request, work: Work, file: UploadFile, read: Callable[..., l
 
 
 def _answer(request: Request, session: str, read: Callable[[Work], list[Interaction]]) -> dict[str, str]:
-    found = request.app.state.sessions.find(session)
-    if found is None:
-        return _INVALID
-    work, lock = found
-    with lock:
+    with request.app.state.desks.at(session) as work:
+        if work is None:
+            return _INVALID
         work.add(read(work), predict=True)
         mask = np.ascontiguousarray(work.mask, dtype=np.int8)  # (z, y, x): x is fastest
     packed = base64.b64encode(gzip.compress(mask.tobytes(), compresslevel=1)).decode()

@@ -8,9 +8,8 @@ and ``{"status": "error", "message": ...}``, since that is what the plug-in show
 from __future__ import annotations
 
 import re
-import threading
-from collections import OrderedDict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import Annotated, Any
 
 import numpy as np
@@ -22,42 +21,13 @@ from bundle.errors import MonaiSamError
 from bundle.prompts.interactions import Box, Interaction, Point
 from monailabel_app.errors import RequestError
 from monailabel_app.nninteractive import prompts
+from monailabel_app.nninteractive.desks import Desks
 from monailabel_app.nninteractive.plain_arrays import gunzip, packed_bits, read_npy
 from monailabel_app.nninteractive.work import Opener, Work
 
 _USER = re.compile(r"[\w.@-]{1,64}", re.ASCII)
 _NPY_HEADER = 2**16
 _TRUE = ("true", "1", "yes")
-
-
-class Desks:
-    """The work of each user; who worked longest ago is closed beyond a number of users."""
-
-    def __init__(self, open_session: Opener, *, most: int = 8) -> None:
-        """Args:
-        open_session: opens an image for a user.
-        most: users whose image is kept open.
-        """
-        self._open, self._most = open_session, most
-        self._desks: OrderedDict[str, tuple[Work, threading.Lock]] = OrderedDict()
-        self._lock = threading.Lock()
-
-    def of(self, user: str) -> tuple[Work, threading.Lock]:
-        """The work of a user, and the lock to hold while it is used.
-
-        Raises:
-            RequestError: no name.
-        """
-        if not _USER.fullmatch(user):
-            raise RequestError("a user's name has letters, digits and . _ @ - (at most 64)")
-        with self._lock:
-            desk = self._desks.pop(user, None) or (Work(user, self._open), threading.Lock())
-            self._desks[user] = desk
-            while len(self._desks) > self._most:
-                _, (work, lock) = self._desks.popitem(last=False)
-                with lock:
-                    work.close()
-            return desk
 
 
 def create_app(open_session: Opener) -> FastAPI:
@@ -85,9 +55,8 @@ Positive = Annotated[str, Form()]
 @router.post("/upload_image", max_body_size=LIMITS.body_bytes)
 def upload_image(request: Request, file: Mask) -> dict[str, str]:
     """Take an image: a ``.npy`` file (K, J, I)."""
-    work, lock = _desk(request)
     array = read_npy(file.file.read())
-    with lock:
+    with _work(request) as work:
         work.set_image(array.astype(np.float32, copy=False), (1.0, 1.0, 1.0))
     return {"status": "ok"}
 
@@ -95,8 +64,7 @@ def upload_image(request: Request, file: Mask) -> dict[str, str]:
 @router.post("/upload_segment", max_body_size=LIMITS.body_bytes)
 def upload_segment(request: Request, file: Mask) -> dict[str, str]:
     """Go on with a segment; an empty one begins the next object."""
-    work, lock = _desk(request)
-    with lock:
+    with _work(request) as work:
         mask = _mask(file, _shape(work)) != 0
         if mask.any():
             work.start_from(mask, predict=False)
@@ -140,15 +108,23 @@ def _drawn(
 
 def _answer(request: Request, read: Callable[[Sequence[int]], list[Interaction]]) -> Response:
     """Answer with the whole mask of the object."""
-    work, lock = _desk(request)
-    with lock:
+    with _work(request) as work:
         work.add(read(_shape(work)), predict=True)
         content = packed_bits(work.mask)
     return Response(content, media_type="application/octet-stream", headers={"Content-Encoding": "gzip"})
 
 
-def _desk(request: Request) -> tuple[Work, threading.Lock]:
-    return request.app.state.desks.of(request.path_params.get("user", "slicer"))
+@contextmanager
+def _work(request: Request) -> Iterator[Work]:
+    user = request.path_params.get("user", "slicer")
+    if not _USER.fullmatch(user):
+        raise RequestError("a user's name has letters, digits and . _ @ - (at most 64)")
+    desks: Desks = request.app.state.desks
+    desks.begin(user, user)
+    with desks.at(user) as work:
+        if work is None:  # closed for others in between
+            raise RequestError("No image uploaded")
+        yield work
 
 
 def _shape(work: Work) -> Sequence[int]:
