@@ -5,6 +5,8 @@
         SeriesError
       LimitError
       PromptError
+      SessionError
+        JournalError
       FrameError
       ContractError
       EmptyMaskError
@@ -80,6 +82,14 @@ class LimitError(MonaiSamError):
 
 class PromptError(MonaiSamError):
     """A prompt that cannot be used; the message says what to change."""
+
+
+class SessionError(MonaiSamError):
+    """Something that cannot be done to a session as it is: an object that is locked or not there, a name taken twice."""
+
+
+class JournalError(SessionError):
+    """The record of a session on disk cannot be used or continued."""
 
 
 class FrameError(MonaiSamError):

@@ -38,6 +38,7 @@ class Limits:
         json_bytes: bytes of a JSON text in a request.
         json_depth: brackets within brackets in it.
         body_bytes: bytes of a request with its files.
+        session_bytes: bytes of the record of one session: a click takes some thousands.
         read_seconds: seconds that a file from outside may take to read, by the clock and of the CPU.
         read_bytes: memory that the process which reads it may take.
     """
@@ -57,6 +58,7 @@ class Limits:
     json_bytes: int = 2**20
     json_depth: int = 32
     body_bytes: int = 2 * 2**30
+    session_bytes: int = 2**28
     read_seconds: int = 120
     read_bytes: int = 8 * 2**30
 

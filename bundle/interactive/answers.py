@@ -1,0 +1,175 @@
+"""What the model says to the interactions of an object in a session, put into a step."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from bundle.errors import PromptError
+from bundle.interactive import events as happened
+from bundle.interactive.doubts import Doubts
+from bundle.interactive.objects import Scope, SegmentedObject, on_slice, slices_of
+from bundle.interactive.prompted_volume import Memory, PromptedVolume
+from bundle.interactive.regions import Region, union
+from bundle.interactive.segmentation import Timer
+from bundle.interactive.steps import Draft
+from bundle.interactive.volume_model import Progress
+from bundle.prompts.interactions import Interaction
+
+
+@dataclass(frozen=True)
+class Asked:
+    """What asking the model took, and what it said; see ``Update``."""
+
+    predicted_iou: dict[str, dict[int, float]] = field(default_factory=dict)
+    warnings: tuple[str, ...] = ()
+    seconds: dict[str, float] = field(default_factory=dict)
+    encoded: int = 0
+    predicted: bool = False
+
+
+class Answers:
+    """Asks the model for the objects of a session.
+
+    Args:
+        image: before its model.
+    """
+
+    def __init__(self, image: PromptedVolume) -> None:
+        self._image, self._shape = image, image.volume.shape
+        self._doubts = Doubts(image.volume)
+
+    def through_volume(
+        self, draft: Draft, key: int, memory: Memory, *, axis: int, progress: Progress | None = None
+    ) -> Asked:
+        """Answer an object through the volume; its confirmed slices stay as they are.
+
+        Raises:
+            PromptError: its interactions cannot be used.
+        """
+        one, before = draft.of(key), draft.mask(key)
+        prompts = one.prompts((axis, None), self._shape)
+        found = self._image.segment_volume(key, prompts, memory, axis=axis, progress=progress)
+        mask = Region.of(found.mask)
+        for confirmed_axis, index in sorted(one.confirmed):
+            mask = _with_slice(mask, confirmed_axis, index, on_slice(before, confirmed_axis, index))
+        scores = {index: float(iou) for index, iou in found.scores.items() if (axis, index) not in one.confirmed}
+        return self._put(draft, one, mask, happened.Predict(key, axis, None, scores), found.seconds, found.encoded)
+
+    def on_slices(self, draft: Draft, key: int, memory: Memory, *, axis: int, slices: Sequence[int]) -> Asked:
+        """Answer an object on some slices; the others stay as they are.
+
+        Raises:
+            PromptError: its interactions on them cannot be used.
+        """
+        timer, mask, scores = Timer(), draft.mask(key), {}
+        one, frame = draft.of(key), self._image.frame(axis)
+        for index in slices:
+            chain = one.chain((axis, index), self._shape) or ((),)
+            prompts = [one.prompts((axis, index), self._shape, given) for given in chain]
+            answer = self._image.answer_chain(key, prompts, memory, axis=axis, index=index, timer=timer)
+            whole = np.zeros(self._shape, bool, order="F")  # only the pages of the slice are ever touched
+            frame.insert(whole, index, answer.mask)
+            at = np.array([0, 0, 0])
+            at[axis] = index
+            mask = _with_slice(mask, axis, index, Region.of(np.take(whole, [index], axis), at))
+            scores[index] = float(answer.iou)
+        event = happened.Predict(key, axis, tuple(slices), scores)
+        return self._put(draft, one, mask, event, timer.total(), timer.encoded)
+
+    def nothing(self, draft: Draft, key: int, scopes: Sequence[Scope]) -> Asked:
+        """Take an object off the scopes on which nothing is said of it any more."""
+        one, mask = draft.of(key), draft.mask(key)
+        slices = [index for _, index in scopes if index is not None]
+        axis = scopes[0][0]
+        for index in slices:
+            mask = _with_slice(mask, axis, index, Region.empty())
+        if not slices:
+            kept = [(a, i, on_slice(mask, a, i)) for a, i in sorted(one.confirmed)]
+            mask = Region.empty()
+            for confirmed_axis, index, part in kept:
+                mask = _with_slice(mask, confirmed_axis, index, part)
+        return self._put(draft, one, mask, happened.Predict(key, axis, tuple(slices) or None, {}), {}, 0, asked=False)
+
+    def _put(
+        self,
+        draft: Draft,
+        one: SegmentedObject,
+        mask: Region,
+        event: happened.Predict,
+        seconds: dict[str, float],
+        encoded: int,
+        *,
+        asked: bool = True,
+    ) -> Asked:
+        warnings = self._doubts.of(event.scores, mask, event.axis, one.interactions)
+        draft.set_mask(one.id, mask)
+        draft.add(happened.Predict(event.object, event.axis, event.slices, event.scores, warnings))
+        return Asked({one.name: dict(event.scores)}, warnings, dict(seconds), encoded, asked)
+
+
+def scopes_of(given: Sequence[Interaction], dimension: int, axis: int, shape: Sequence[int]) -> list[Scope]:
+    """What is to be answered after some interactions: the volume (``dimension`` 3), or the slices that they lie on (2).
+
+    Raises:
+        PromptError: another dimension or axis, or an interaction on several slices where one is asked.
+    """
+    if dimension not in (2, 3):
+        raise PromptError(f"dimension must be 2 (a slice) or 3 (the volume), got {dimension!r}")
+    if axis not in (0, 1, 2):
+        raise PromptError(f"axis must be 0, 1 or 2, got {axis!r}")
+    if dimension == 3:
+        return [(axis, None)]
+    slices = set()
+    for one in given:
+        low, high = slices_of(one, axis, shape)
+        if low != high:
+            raise PromptError(
+                f"the {one.kind} covers slices {low} to {high}; a 2D prompt needs one slice, so make it one voxel "
+                "thick along the slice axis, or segment in 3D"
+            )
+        slices.add(low)
+    return [(axis, index) for index in sorted(slices)]
+
+
+def edits(one: SegmentedObject, scope: Scope, wanted: Sequence[Interaction], shape: Sequence[int]) -> list:
+    """The events that make the interactions of a scope those of a list, in its order; no others are touched.
+
+    Args:
+        one: the object as it is.
+        scope: a slice or the volume.
+        wanted: all that lie on it.
+        shape: (I, J, K) of the volume.
+    """
+    now = one.of_scope(scope, shape)
+    where = [position for position, given in enumerate(one.interactions) if any(given is other for other in now)]
+    first = 0
+    while first < min(len(now), len(wanted)) and now[first].same(wanted[first]):
+        first += 1
+    last = 0
+    while last < min(len(now), len(wanted)) - first and now[-1 - last].same(wanted[-1 - last]):
+        last += 1
+    old, new = where[first : len(now) - last], list(wanted[first : len(wanted) - last])
+    both = min(len(old), len(new))
+    found: list[happened.Event] = [happened.Move(one.id, at, new[n]) for n, at in enumerate(old[:both])]
+    found += [happened.Remove(one.id, at) for at in reversed(old[both:])]
+    behind = where[len(now) - last] if last else len(one.interactions)
+    return found + [happened.Add(one.id, behind + n, given) for n, given in enumerate(new[both:])]
+
+
+def _with_slice(mask: Region, axis: int, index: int, part: Region) -> Region:
+    """A mask with another part on one slice."""
+    box = union([mask.box, part.box])
+    if box is None:
+        return mask
+    voxels = mask.within(box)
+    if box[0, axis] <= index < box[1, axis]:
+        at = tuple(
+            slice(index - box[0, axis], index - box[0, axis] + 1) if a == axis else slice(None) for a in range(3)
+        )
+        one = box.copy()
+        one[:, axis] = index, index + 1
+        voxels[at] = part.within(one)
+    return Region.of(voxels, box[0])

@@ -1,0 +1,323 @@
+"""What happens to a session: the objects after an event are a function of those before it and of the event alone.
+
+Masks are not in here: what an event changed of them is kept beside it, see ``steps.Step``.
+"""
+
+from __future__ import annotations
+
+import base64
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, fields, replace
+from typing import Any, ClassVar
+
+from bundle.errors import JournalError, MonaiSamError
+from bundle.interactive.objects import (
+    Objects,
+    Scope,
+    SegmentedObject,
+    emptied,
+    same_interactions,
+    slices_of,
+    with_object,
+)
+from bundle.prompts.interactions import Interaction, interaction_from_json
+
+
+@dataclass(frozen=True, eq=False)
+class Event(ABC):
+    """One thing that happened to an object.
+
+    Attributes:
+        object: its id.
+    """
+
+    kind: ClassVar[str]
+    object: int
+
+    def apply(self, objects: Objects, shape: Sequence[int]) -> Objects:
+        """The objects afterwards; ``shape`` is (I, J, K) of the volume."""
+        before = next((one for one in objects if one.id == self.object), None)
+        if before is None:
+            raise JournalError(f"an event names the object {self.object}, which is not there")
+        return with_object(objects, self.changed(before, shape))
+
+    @abstractmethod
+    def changed(self, before: SegmentedObject, shape: Sequence[int]) -> SegmentedObject:
+        """The object afterwards."""
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain JSON that ``event_from_json`` reads."""
+        written = {f.name: _CODECS[f.name][0](getattr(self, f.name)) for f in fields(self)}
+        return {"kind": self.kind, **written}
+
+
+@dataclass(frozen=True, eq=False)
+class NewObject(Event):
+    """An object begins."""
+
+    kind: ClassVar[str] = "new object"
+    name: str
+    label: int
+    color: tuple[float, float, float]
+
+    def apply(self, objects: Objects, shape: Sequence[int]) -> Objects:
+        """As ``Event``."""
+        return (*objects, SegmentedObject(self.object, self.name, self.label, self.color))
+
+    def changed(self, before: SegmentedObject, shape: Sequence[int]) -> SegmentedObject:
+        """As ``Event``: there was none."""
+        return before
+
+
+@dataclass(frozen=True, eq=False)
+class RemoveObject(Event):
+    """An object goes, with its mask."""
+
+    kind: ClassVar[str] = "remove object"
+
+    def apply(self, objects: Objects, shape: Sequence[int]) -> Objects:
+        """As ``Event``."""
+        return tuple(one for one in objects if one.id != self.object)
+
+    def changed(self, before: SegmentedObject, shape: Sequence[int]) -> SegmentedObject:
+        """As ``Event``: there is none any more."""
+        return before
+
+
+@dataclass(frozen=True, eq=False)
+class Rename(Event):
+    """An object gets another name."""
+
+    kind: ClassVar[str] = "rename"
+    name: str
+
+    def changed(self, before: SegmentedObject, shape: Sequence[int]) -> SegmentedObject:
+        """As ``Event``."""
+        return replace(before, name=self.name)
+
+
+@dataclass(frozen=True, eq=False)
+class Recolor(Event):
+    """An object gets another colour."""
+
+    kind: ClassVar[str] = "recolor"
+    color: tuple[float, float, float]
+
+    def changed(self, before: SegmentedObject, shape: Sequence[int]) -> SegmentedObject:
+        """As ``Event``."""
+        return replace(before, color=self.color)
+
+
+@dataclass(frozen=True, eq=False)
+class Lock(Event):
+    """An object stays as it is shown from now on, or may change again."""
+
+    kind: ClassVar[str] = "lock"
+    locked: bool
+
+    def changed(self, before: SegmentedObject, shape: Sequence[int]) -> SegmentedObject:
+        """As ``Event``. Its mask became what the label map showed of it, so no answer is shown any more as it was."""
+        return replace(before, locked=self.locked, shown=frozenset())
+
+
+@dataclass(frozen=True, eq=False)
+class Add(Event):
+    """An interaction comes, before that at ``position``."""
+
+    kind: ClassVar[str] = "add"
+    position: int
+    interaction: Interaction
+
+    def changed(self, before: SegmentedObject, shape: Sequence[int]) -> SegmentedObject:
+        """As ``Event``."""
+        given = list(before.interactions)
+        given.insert(self.position, self.interaction)
+        return _with_interactions(before, given, [self.interaction], shape)
+
+
+@dataclass(frozen=True, eq=False)
+class Move(Event):
+    """The interaction at ``position`` becomes another one."""
+
+    kind: ClassVar[str] = "move"
+    position: int
+    interaction: Interaction
+
+    def changed(self, before: SegmentedObject, shape: Sequence[int]) -> SegmentedObject:
+        """As ``Event``."""
+        given = list(before.interactions)
+        former, given[self.position] = given[self.position], self.interaction
+        return _with_interactions(before, given, [former, self.interaction], shape)
+
+
+@dataclass(frozen=True, eq=False)
+class Remove(Event):
+    """The interaction at ``position`` is taken back."""
+
+    kind: ClassVar[str] = "remove"
+    position: int
+
+    def changed(self, before: SegmentedObject, shape: Sequence[int]) -> SegmentedObject:
+        """As ``Event``."""
+        given = list(before.interactions)
+        former = given.pop(self.position)
+        return _with_interactions(before, given, [former], shape)
+
+
+@dataclass(frozen=True, eq=False)
+class SetMask(Event):
+    """The user gives the mask; earlier interactions are forgotten.
+
+    Attributes:
+        base: the mask, see ``Region.to_bytes``.
+        slices: that it lies on, along the last axis.
+    """
+
+    kind: ClassVar[str] = "set mask"
+    base: bytes
+    slices: tuple[int, ...]
+
+    def changed(self, before: SegmentedObject, shape: Sequence[int]) -> SegmentedObject:
+        """As ``Event``."""
+        return replace(emptied(before), base=self.base, scores={2: dict.fromkeys(self.slices)})
+
+
+@dataclass(frozen=True, eq=False)
+class Predict(Event):
+    """The model answers.
+
+    Attributes:
+        axis: stored axis of the slices.
+        slices: those that were asked; None for the volume.
+        scores: slice index -> predicted IoU.
+        warnings: a sentence each.
+    """
+
+    kind: ClassVar[str] = "predict"
+    axis: int
+    slices: tuple[int, ...] | None
+    scores: Mapping[int, float]
+    warnings: tuple[str, ...] = ()
+
+    def changed(self, before: SegmentedObject, shape: Sequence[int]) -> SegmentedObject:
+        """As ``Event``."""
+        scopes: list[Scope] = [(self.axis, index) for index in (self.slices or (None,))]
+        asked = {**before.asked, **{scope: before.chain(scope, shape) for scope in scopes}}
+        if self.slices is None:
+            shown, scores = frozenset(scopes), _kept(before)
+        else:
+            shown = {scope for scope in before.shown if scope[0] == self.axis and scope[1] is not None}
+            shown, scores = frozenset([*shown, *scopes]), {a: dict(found) for a, found in before.scores.items()}
+        scores[self.axis] = {**scores.get(self.axis, {}), **self.scores}
+        return replace(before, asked=asked, shown=shown, scores=scores, warnings=self.warnings)
+
+
+@dataclass(frozen=True, eq=False)
+class Confirm(Event):
+    """The user says that a slice is right, or that it may change again."""
+
+    kind: ClassVar[str] = "confirm"
+    axis: int
+    index: int
+    confirmed: bool
+
+    def changed(self, before: SegmentedObject, shape: Sequence[int]) -> SegmentedObject:
+        """As ``Event``."""
+        this = {(self.axis, self.index)}
+        return replace(before, confirmed=before.confirmed | this if self.confirmed else before.confirmed - this)
+
+
+@dataclass(frozen=True, eq=False)
+class Reset(Event):
+    """Interactions and mask go, the object stays."""
+
+    kind: ClassVar[str] = "reset"
+
+    def changed(self, before: SegmentedObject, shape: Sequence[int]) -> SegmentedObject:
+        """As ``Event``."""
+        return emptied(before)
+
+
+def event_from_json(entry: Any, most_voxels: int) -> Event:
+    """Read what ``Event.to_json`` wrote.
+
+    Raises:
+        JournalError: it is something else.
+    """
+    try:
+        made = _KINDS[entry["kind"]]
+        values = {f.name: _CODECS[f.name][1](entry[f.name]) for f in fields(made) if f.name != "interaction"}
+        if "interaction" in entry:
+            values["interaction"] = interaction_from_json(entry["interaction"], "an event", most_voxels=most_voxels)
+        return made(**values)
+    except (KeyError, TypeError, ValueError, AttributeError, MonaiSamError) as error:
+        raise JournalError(f"the record of a session holds what is no event ({error}): {entry!r:.120}") from error
+
+
+def _with_interactions(
+    before: SegmentedObject, given: list[Interaction], touched: list[Interaction], shape: Sequence[int]
+) -> SegmentedObject:
+    """The object with other interactions; a slice that is prompted again is confirmed no longer."""
+    confirmed = before.confirmed
+    for one in touched:
+        confirmed = frozenset(s for s in confirmed if slices_of(one, s[0], shape) != (s[1], s[1]))
+    asked = before.asked
+    if same_interactions(given, before.interactions):
+        return before
+    return replace(before, interactions=tuple(given), confirmed=confirmed, asked=asked)
+
+
+def _kept(before: SegmentedObject) -> dict[int, dict[int, float | None]]:
+    """The scores of confirmed slices, which an answer through the volume leaves as they are."""
+    kept: dict[int, dict[int, float | None]] = {}
+    for axis, index in before.confirmed:
+        if index in before.scores.get(axis, {}):
+            kept.setdefault(axis, {})[index] = before.scores[axis][index]
+    return kept
+
+
+_KINDS: dict[str, type[Event]] = {
+    made.kind: made
+    for made in (
+        *(NewObject, RemoveObject, Rename, Recolor, Lock),
+        *(Add, Move, Remove, SetMask, Predict, Confirm, Reset),
+    )
+}
+
+
+def _whole(value: Any) -> int:
+    if isinstance(value, bool) or not isinstance(value, int) or value < 0:
+        raise JournalError(f"expected a whole number, got {value!r:.40}")
+    return value
+
+
+def _of(kind: type) -> Any:
+    def read(value: Any) -> Any:
+        if not isinstance(value, kind):
+            raise JournalError(f"expected {kind.__name__}, got {value!r:.40}")
+        return value
+
+    return read
+
+
+# name of a field -> how it is written, how it is read
+_CODECS: dict[str, tuple[Any, Any]] = {
+    "object": (int, _whole),
+    "name": (str, _of(str)),
+    "label": (int, _whole),
+    "color": (list, lambda value: tuple(map(float, value))),
+    "locked": (bool, _of(bool)),
+    "confirmed": (bool, _of(bool)),
+    "position": (int, _whole),
+    "index": (int, _whole),
+    "axis": (int, _whole),
+    "interaction": (lambda value: value.to_json(), None),
+    "base": (lambda value: base64.b64encode(value).decode(), lambda value: base64.b64decode(value, validate=True)),
+    "slices": (lambda value: value and list(value), lambda value: value and tuple(map(_whole, value))),
+    "scores": (
+        lambda value: [[int(index), float(iou)] for index, iou in value.items()],
+        lambda value: {_whole(index): float(iou) for index, iou in value},
+    ),
+    "warnings": (list, lambda value: tuple(map(_of(str), value))),
+}

@@ -1,0 +1,265 @@
+"""The record of a session on disk: what a kill, a crash or a lost connection cannot take.
+
+One file for each image and user, to which one record is appended for each step before its answer leaves. A record is
+its length, the CRC-32 of its content, and the content. What a kill left of a record is cut off when the file is next
+opened. Processes that share a folder take turns: each takes the lock of the file, reads what others appended, and
+appends its own.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import logging
+import os
+import struct
+import time
+import uuid
+import zlib
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from bundle.data.digest import image_digest
+from bundle.data.limits import LIMITS, variable_of
+from bundle.data.volume import Volume
+from bundle.errors import JournalError
+
+try:
+    import fcntl
+except ImportError:  # Windows
+    fcntl = None
+
+_log = logging.getLogger(__name__)
+
+ENDING = ".session"
+DAYS = 30.0  # that a session is kept after its last step
+_FORMAT, _VERSION = "monai-sam session", 1
+_FRAME = struct.Struct("<II")  # length, CRC-32
+_PATIENCE = 60.0  # seconds that a process waits for another one that works on the same session
+_STEP = 0.01
+
+
+class Journal:
+    """The file of one session.
+
+    Args:
+        path: of the file; its folder is made, for this user alone.
+        header: says which session it is; another file of that name is refused.
+        max_bytes: of the file; by default ``LIMITS.session_bytes``.
+        patience: seconds to wait for another process that works on the session.
+    """
+
+    def __init__(
+        self, path: Path, header: dict[str, Any], *, max_bytes: int | None = None, patience: float = _PATIENCE
+    ) -> None:
+        self.path, self.header, self.patience = path, {"format": _FORMAT, "version": _VERSION, **header}, patience
+        self.max_bytes = LIMITS.session_bytes if max_bytes is None else max_bytes
+        self._file: int | None = None
+        self._head = b""  # the framed header of the file that was read; no two files have the same
+        self._end = 0
+
+    @classmethod
+    def of(cls, folder: str | Path, volume: Volume, user: str = "", *, digest: str | None = None) -> Journal:
+        """The journal of a user's session on an image.
+
+        Neither the image nor the user can be read from the file's name.
+
+        Args:
+            folder: of all sessions.
+            volume: the image.
+            user: whoever works on it; every user has a session of its own.
+            digest: of the image where it is known, see ``image_digest``.
+        """
+        digest = digest or image_digest(volume)
+        name = hashlib.sha256(f"{digest}\0{user}".encode()).hexdigest()
+        return cls(Path(folder, name + ENDING), {"image": digest, "shape": list(volume.shape)})
+
+    @contextlib.contextmanager
+    def held(self) -> Iterator[tuple[bool, list[bytes]]]:
+        """Hold the session while the block runs: no other process changes it.
+
+        Gives whether the records are all of the session, as at the first time and where the file was purged, or only
+        those that are new to this process.
+
+        Raises:
+            JournalError: another process holds it too long, or the file is of something else.
+        """
+        self._open()
+        try:
+            yield self._news()
+        finally:
+            os.close(self._file)  # gives the lock back, too
+            self._file = None
+
+    def append(self, content: bytes) -> None:
+        """Add a record, for good when this returns; the session must be held. A record that fails leaves nothing.
+
+        Raises:
+            JournalError: the file would become too large.
+            OSError: it cannot be written, as on a full disk.
+        """
+        head = b"" if self._end else _framed(json.dumps({**self.header, "id": uuid.uuid4().hex}).encode())
+        framed = head + _framed(content)
+        if self._end + len(framed) > self.max_bytes:
+            raise JournalError(
+                f"the record of this session would grow beyond {self.max_bytes} bytes; save the result and begin a new "
+                f"session (purge this one), or allow more ({variable_of('session_bytes')})"
+            )
+        try:
+            written = 0
+            while written < len(framed):
+                written += os.pwrite(self._file, framed[written:], self._end + written)
+            os.fsync(self._file)
+        except BaseException:
+            with contextlib.suppress(OSError):  # what cannot be cut off now is cut off when it is read
+                os.ftruncate(self._file, self._end)
+            raise
+        self._end, self._head = self._end + len(framed), head or self._head
+
+    def rewind(self) -> None:
+        """Let the next who holds the session read it from the beginning."""
+        self._end, self._head = 0, b""
+
+    # ---- the file ---------------------------------------------------------------------------------------------------
+
+    def _open(self) -> None:
+        private_folder(self.path.parent)
+        deadline = time.monotonic() + self.patience
+        while True:
+            file = os.open(self.path, os.O_RDWR | os.O_CREAT | getattr(os, "O_NOFOLLOW", 0), 0o600)
+            try:
+                while not _locked(file):
+                    if time.monotonic() >= deadline:
+                        raise JournalError(
+                            f"another process has been working on this session for {self.patience:g} s; try again"
+                        )
+                    time.sleep(_STEP)
+                if _identity(os.fstat(file)) == _identity_of(self.path):  # else it was purged before it was locked
+                    self._file = file
+                    return
+            except BaseException:
+                os.close(file)
+                raise
+            os.close(file)
+
+    def _news(self) -> tuple[bool, list[bytes]]:
+        begins_anew = not self._head or os.pread(self._file, len(self._head), 0) != self._head
+        if begins_anew:
+            self.rewind()
+        data = os.pread(self._file, os.fstat(self._file).st_size - self._end, self._end)
+        records, whole = _split(data)
+        if whole < len(data):
+            self._cut(data, whole, len(records))
+        if self._end == 0 and records:
+            head = records.pop(0)
+            self._check_header(head)
+            self._head = _framed(head)
+        self._end += whole
+        return begins_anew, records
+
+    def _cut(self, data: bytes, whole: int, records: int) -> None:
+        """Take away what a kill or a full disk left of the last record; anything else is kept beside the file."""
+        rest, at = data[whole:], self._end + whole
+        torn = len(rest) < _FRAME.size or len(rest) <= _FRAME.size + _FRAME.unpack_from(rest)[0]
+        kept = "" if torn else f", kept in {self._keep(rest).name}"
+        _log.warning(
+            "session %s: %d bytes behind its last whole record (%d read) were cut off%s; it goes on from there",
+            *(self.path.name[:12], len(rest), records, kept),
+        )
+        os.ftruncate(self._file, at)
+
+    def _keep(self, rest: bytes) -> Path:
+        beside = self.path.with_name(f"{self.path.stem}.{time.time_ns()}.damaged")
+        file = os.open(beside, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+        with os.fdopen(file, "wb") as stream:
+            stream.write(rest)
+        return beside
+
+    def _check_header(self, record: bytes) -> None:
+        try:
+            found = json.loads(record)
+        except ValueError as error:
+            raise JournalError(f"{self.path.name} is no record of a session; move it away") from error
+        if (
+            not isinstance(found, dict)
+            or not found.pop("id", None)
+            or found.get("format") != _FORMAT
+            or found.get("version") != _VERSION
+        ):
+            raise JournalError(f"{self.path.name} was written by another version; purge it, or use that version")
+        if found != self.header:
+            raise JournalError(f"{self.path.name} is the record of another image; move it away")
+
+
+def purge_sessions(folder: str | Path, *, days: float = 0.0) -> int:
+    """Remove the records of sessions on which nothing was done for some days; by default all of them.
+
+    A session that a process is working on at this moment is left. Returns how many files were removed.
+    """
+    removed, oldest = 0, time.time() - days * 86400
+    for path in [*Path(folder).glob(f"*{ENDING}"), *Path(folder).glob("*.damaged")]:
+        try:
+            file = os.open(path, os.O_RDWR | getattr(os, "O_NOFOLLOW", 0))
+        except OSError as error:
+            _log.warning("session %s cannot be purged: %s", path.name[:12], error.strerror)
+            continue
+        try:
+            if os.fstat(file).st_mtime <= oldest and _locked(file):
+                path.unlink()
+                removed += 1
+        finally:
+            os.close(file)
+    return removed
+
+
+def private_folder(folder: Path) -> Path:
+    """The folder, made for this user alone where it is not there.
+
+    Raises:
+        JournalError: it is there and others may look into it.
+    """
+    folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+    if os.name == "posix" and folder.stat().st_mode & 0o077:
+        raise JournalError(f"the folder of sessions must be this user's alone; chmod 700 {folder}")
+    return folder
+
+
+def _framed(content: bytes) -> bytes:
+    return _FRAME.pack(len(content), zlib.crc32(content)) + content
+
+
+def _split(data: bytes) -> tuple[list[bytes], int]:
+    """The whole records at the beginning of some bytes, and how many bytes they take."""
+    records, at = [], 0
+    while at + _FRAME.size <= len(data):
+        length, checksum = _FRAME.unpack_from(data, at)
+        content = data[at + _FRAME.size : at + _FRAME.size + length]
+        if len(content) < length or zlib.crc32(content) != checksum:
+            break
+        records.append(content)
+        at += _FRAME.size + length
+    return records, at
+
+
+def _locked(file: int) -> bool:
+    """Take the lock of an open file unless another holds it."""
+    if fcntl is None:
+        return True
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
+
+
+def _identity(status: os.stat_result) -> tuple[int, int]:
+    return status.st_dev, status.st_ino
+
+
+def _identity_of(path: Path) -> tuple[int, int] | None:
+    try:
+        return _identity(os.stat(path))
+    except FileNotFoundError:
+        return None

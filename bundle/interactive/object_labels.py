@@ -1,0 +1,68 @@
+"""The label map of a session's objects, or of a part of the volume."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+
+from bundle.data.volume import smallest_unsigned
+from bundle.interactive.label_map import LabelMap
+from bundle.interactive.objects import Objects, SegmentedObject
+from bundle.interactive.regions import Box, Region, union
+from bundle.prompts.interactions import Point
+from bundle.prompts.prompts import ObjectPrompts
+from bundle.transforms.frames import nearest_index
+
+
+def label_map(objects: Objects, masks: Mapping[int, Region], box: Box, shape: Sequence[int]) -> np.ndarray:
+    """The label map of a box by the overlap rule (``LabelMap``); which object a voxel goes to hangs on no other voxel.
+
+    Args:
+        objects: of the session.
+        masks: id -> what the object takes.
+        box: half-open.
+        shape: (I, J, K) of the volume.
+
+    Returns:
+        (A, B, C) of the smallest unsigned type that holds the labels.
+    """
+    highest = max((one.label for one in objects), default=0)
+    labels = np.zeros(box[1] - box[0], smallest_unsigned(highest), order="F")
+    around = union([_meet(masks[one.id].box, box) for one in objects if one.id in masks])
+    if around is None:
+        return labels
+    here = [(one, masks[one.id].within(around)) for one in objects if one.id in masks]
+    locked = np.zeros(around[1] - around[0], labels.dtype, order="F")
+    for one, mask in here:
+        if one.locked:
+            locked[mask] = one.label
+    gathered = LabelMap(locked.shape, highest, locked=locked)
+    for one, mask in here:
+        if not one.locked and mask.any():
+            _gather(gathered, one, mask, around[0], shape)
+    inner = tuple(slice(a, b) for a, b in zip(around[0] - box[0], around[1] - box[0], strict=True))
+    labels[inner] = gathered.labels
+    return labels
+
+
+def _gather(gathered: LabelMap, one: SegmentedObject, mask: np.ndarray, low: np.ndarray, shape: Sequence[int]) -> None:
+    parts = one.segmentations(mask, low)
+    for number, part in enumerate(parts, start=1):
+        prompts = _clicks_in(one, low, mask.shape, shape) if number == len(parts) else None
+        gathered.add(part, one.label, prompts)
+
+
+def _clicks_in(one: SegmentedObject, low: np.ndarray, sides: Sequence[int], shape: Sequence[int]) -> ObjectPrompts:
+    """The points on an object that lie in a box, as voxel indices of the box."""
+    points = [point for point in one.interactions if isinstance(point, Point) and point.positive]
+    where = nearest_index(np.reshape([point.voxel for point in points], (-1, 3)).astype(float), shape) - low
+    inside = ((where >= 0) & (where < sides)).all(axis=1)
+    return ObjectPrompts([Point(voxel) for voxel in where[inside]], name=one.name, label=one.label)
+
+
+def _meet(one: Box | None, other: Box) -> Box | None:
+    if one is None:
+        return None
+    low, high = np.maximum(one[0], other[0]), np.minimum(one[1], other[1])
+    return np.stack([low, high]) if (low < high).all() else None

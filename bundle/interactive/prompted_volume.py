@@ -1,0 +1,174 @@
+"""A volume before a model: what is prepared of both once, and what was answered in a session already."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field, fields, replace
+from typing import Any
+
+import numpy as np
+
+from bundle.data.volume import Volume
+from bundle.errors import PromptError
+from bundle.interactive.propagation import PropagationRule
+from bundle.interactive.segmentation import Segmentation, Timer
+from bundle.interactive.slice_following import SliceFollowing
+from bundle.interactive.slice_model import SliceMask, SlicePredictor, SlicePrompt
+from bundle.interactive.volume_model import Progress, VolumeModel, VolumePrediction
+from bundle.interactive.volume_slices import VolumeSlices, prompts_of_slices, slice_range
+from bundle.prompts.prompts import ObjectPrompts
+from bundle.transforms.frames import SliceFrame
+
+Key = str | int
+"""An object: its name where all prompts come each time, its id in a session of events."""
+
+
+@dataclass(eq=False)
+class Memory:
+    """What was answered already, so that it is not computed again. In a session of events no answer hangs on it.
+
+    Attributes:
+        slices: object, stored axis and slice -> the prompts that continue each other, and their answers.
+        volume: the last object that was segmented through the volume. Of one only: a model's memory may hold a mask
+            and logits of every slice.
+    """
+
+    slices: dict[tuple[Key, int, int], list[tuple[SlicePrompt, SliceMask]]] = field(default_factory=dict)
+    volume: tuple[Key, VolumePrediction] | None = None
+
+    def forget(self, key: Key | None = None) -> None:
+        """Forget one object, or all."""
+        self.slices = {at: found for at, found in self.slices.items() if key is not None and at[0] != key}
+        if self.volume is not None and key in (None, self.volume[0]):
+            self.volume = None
+
+
+class PromptedVolume:
+    """A volume before a model; any number of sessions share it.
+
+    Args:
+        volume: the image.
+        predictor: the model of slices.
+        volume_model: answers through the volume; by default the model of slices, which follows the object.
+        rule: of that following.
+    """
+
+    def __init__(
+        self,
+        volume: Volume,
+        predictor: SlicePredictor,
+        *,
+        volume_model: VolumeModel | None = None,
+        rule: PropagationRule | None = None,
+    ) -> None:
+        self.volume, self.predictor = volume, predictor
+        self._slices = VolumeSlices(volume, predictor)
+        self._volume_model = volume_model or SliceFollowing(predictor, rule=rule)
+        self._state = self._slices if volume_model is None else volume_model.start(volume)
+
+    def frame(self, axis: int) -> SliceFrame:
+        """The slices of the volume along a stored axis."""
+        return self._slices.frame(axis)
+
+    def validated(self, prompts: ObjectPrompts) -> ObjectPrompts:
+        """The prompts as they fit the volume.
+
+        Raises:
+            PromptError: they do not.
+        """
+        return prompts.validated(self.volume.shape, affine=self.volume.affine)
+
+    def segment_slice(self, key: Key, prompts: ObjectPrompts, memory: Memory, *, axis: int) -> Segmentation:
+        """Segment an object on the slices that its prompts lie on; see ``InteractiveSession.segment_slice``."""
+        timer, frame = Timer(), self.frame(axis)
+        asked = self._asked(self.validated(prompts), frame)
+        answers = {index: self._continue(key, frame, index, p, memory, timer) for index, p in asked.items()}
+        return self._slices.segmentation(answers, frame, timer)
+
+    def segment_volume(
+        self, key: Key, prompts: ObjectPrompts, memory: Memory, *, axis: int, progress: Progress | None = None
+    ) -> Segmentation:
+        """Segment an object through the volume; see ``InteractiveSession.segment_volume``."""
+        last, previous = memory.volume or (key, None)
+        previous = previous if last == key else None
+        found = self._volume_model.predict(self._state, self.validated(prompts), previous, axis=axis, progress=progress)
+        memory.volume = key, found
+        return found.segmentation
+
+    def answer_chain(
+        self, key: Key, chain: Sequence[ObjectPrompts], memory: Memory, *, axis: int, index: int, timer: Timer
+    ) -> SliceMask:
+        """The answer on one slice to prompts that continue each other: each goes along with the answer before it.
+
+        Args:
+            key: of the object.
+            chain: prompts on this slice alone, each with more interactions than those before it.
+            memory: of the session; what it does not hold, as after a restart, is asked again.
+            axis: stored axis of the slice.
+            index: of the slice.
+            timer: of the request.
+
+        Raises:
+            PromptError: prompts that cannot be used, or that leave nothing to ask on the slice.
+        """
+        frame, wanted = self.frame(axis), []
+        for prompts in chain:
+            prompt = self._asked(self.validated(prompts), frame).get(index)
+            if prompt is None:
+                raise PromptError(f"nothing on the object lies on slice {index}; add a foreground point or a box there")
+            if not wanted or not _same(prompt, wanted[-1]):
+                wanted.append(prompt)
+        history = memory.slices.setdefault((key, axis, index), [])
+        known = 0
+        while known < min(len(history), len(wanted)) and _same(wanted[known], history[known][0]):
+            known += 1
+        del history[known:]
+        for prompt in wanted[known:]:
+            previous = history[-1][1] if history else None
+            history.append((prompt, self._slices.ask(frame, index, replace(prompt, previous=previous), timer)))
+        return history[-1][1]
+
+    def _asked(self, prompts: ObjectPrompts, frame: SliceFrame) -> dict[int, SlicePrompt]:
+        asked = prompts_of_slices(prompts, frame)
+        if not asked:
+            low, high = slice_range(prompts, frame)
+            raise PromptError(
+                f"the box covers slices {low} to {high}; a 2D prompt needs one slice, so make the box one voxel "
+                "thick along the slice axis, add a point, or segment in 3D"
+            )
+        return asked
+
+    def _continue(
+        self, key: Key, frame: SliceFrame, index: int, prompt: SlicePrompt, memory: Memory, timer: Timer
+    ) -> SliceMask:
+        """Ask with the answer that these prompts continue, and remember this one."""
+        history = memory.slices.setdefault((key, frame.slice_axis, index), [])
+        while history and not _continues(prompt, history[-1][0]):
+            history.pop()
+        previous = history[-1][1] if history else None
+        if history and _same(prompt, history[-1][0]):
+            return previous
+        answer = self._slices.ask(frame, index, replace(prompt, previous=previous), timer)
+        history.append((prompt, answer))
+        return answer
+
+
+def _continues(prompt: SlicePrompt, earlier: SlicePrompt) -> bool:
+    """Whether ``prompt`` is ``earlier``, or that with more points behind it."""
+    count = len(earlier.points)
+    first = replace(prompt, points=prompt.points[:count], point_labels=prompt.point_labels[:count])
+    return _same(first, earlier)
+
+
+def _same(prompt: SlicePrompt, earlier: SlicePrompt) -> bool:
+    """Whether two prompts say the same, whatever was answered before."""
+    compared = [part.name for part in fields(prompt) if part.name != "previous"]
+    return all(_equal(getattr(prompt, name), getattr(earlier, name)) for name in compared)
+
+
+def _equal(one: Any, other: Any) -> bool:
+    if one is None or other is None:
+        return one is other
+    if isinstance(one, (tuple, list)):
+        return len(one) == len(other) and all(_equal(a, b) for a, b in zip(one, other, strict=True))
+    return bool(np.array_equal(one, other))
