@@ -30,7 +30,7 @@ def bright_opener(folder: Path | None = None):
         if folder is not None:
             from bundle.interactive.journal import Journal
 
-            journal = Journal.of(folder, volume, user=user, model="bright")
+            journal = Journal.of(folder, volume, user)
         return InteractiveSession(volume, predictor, journal=journal)
 
     return open_session

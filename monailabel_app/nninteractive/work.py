@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 
@@ -61,7 +62,7 @@ class Work:
     def set_image(self, array: np.ndarray, spacing: Sequence[float]) -> tuple[int, ...]:
         """Take an image (X, Y, Z) with its spacing in mm along these axes; its shape as the client wants it back."""
         affine = affine_of(spacing)
-        volume = Volume(array, affine, guess_modality(array))
+        volume = Volume(array, affine, guess_modality(array, None, Path("an image from a client")))
         self.close()
         self._session = self._open(volume, self._user)
         self._shown = np.zeros(array.shape, bool)
@@ -87,9 +88,7 @@ class Work:
 
     def close(self) -> None:
         """End the work; what was done is kept."""
-        if self._session is not None:
-            self._session.close()
-            self._session = None
+        self._session = None
 
     @property
     def has_image(self) -> bool:
