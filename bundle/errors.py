@@ -4,6 +4,7 @@
       VolumeError
         SeriesError
       LimitError
+      BusyError
       PromptError
       SessionError
         JournalError
@@ -74,6 +75,10 @@ class SeriesError(VolumeError):
         more = ["..."] * (len(listed) < len(self.choices))
         values = ", ".join([*list(self.choices)[: self._MOST_LISTED], *more])
         return f"{self.what}, choose one with {option}: {values} ({'; '.join([*listed, *more])})"
+
+
+class BusyError(MonaiSamError):
+    """Too much of the same is going on; the same request can succeed a little later."""
 
 
 class LimitError(MonaiSamError):

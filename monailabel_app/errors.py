@@ -16,10 +16,11 @@ from monailabel.interfaces.exception import (
 )
 from starlette.exceptions import HTTPException
 
-from bundle.errors import MonaiSamError
+from bundle.errors import BusyError, MonaiSamError
 from monailabel_app.server.body_limits import TOO_LARGE
 
 logger = logging.getLogger(__name__)
+_RETRY_AFTER = 5  # seconds; a click on another image waits for less
 
 
 class RequestError(MonaiSamError):
@@ -52,7 +53,8 @@ def without_folders(sentence: str) -> str:
 
 def _reply(status: int, sentence: str) -> JSONResponse:
     logger.info("Refused with %d: %s", status, sentence)
-    return JSONResponse({"detail": sentence}, status_code=status)
+    headers = {"Retry-After": str(_RETRY_AFTER)} if status == 503 else None
+    return JSONResponse({"detail": sentence}, status_code=status, headers=headers)
 
 
 def _request_error(_: Request, error: RequestError) -> JSONResponse:
@@ -61,7 +63,7 @@ def _request_error(_: Request, error: RequestError) -> JSONResponse:
 
 def _bad_input(_: Request, error: ValueError) -> JSONResponse:
     """Files are named without their folders: where the server keeps them is its own business."""
-    return _reply(400, without_folders(str(error)))
+    return _reply(503 if isinstance(error, BusyError) else 400, without_folders(str(error)))
 
 
 def _monailabel_error(_: Request, error: MONAILabelException) -> JSONResponse:

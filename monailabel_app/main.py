@@ -55,12 +55,17 @@ class MonaiSam(MONAILabelApp):
 
     def init_infers(self) -> dict[str, InferTask]:
         """The two tasks; they share their open images."""
-        sessions = ImageSessions(self._segmenter, modality=self._modality)
+        sessions = self._images = ImageSessions(self._segmenter, modality=self._modality)
         logger.info("Model family: %s", self._segmenter.family.name)
         return {
             "sam_2d": SamTask(sessions, dimension=2, names=self.labels),
             "sam_3d": SamTask(sessions, dimension=3, names=self.labels),
         }
+
+    def held(self) -> dict[str, int]:
+        """What is kept in memory: the number of open images, the bytes of their voxels and of prepared slices."""
+        prepared = self._segmenter.predictor.store.held_bytes
+        return {"open_images": len(self._images), "cache_bytes": self._images.nbytes + prepared}
 
     def init_datastore(self) -> Datastore:
         """A folder, or what MONAI Label makes of a DICOMweb address: a cache with an index like that of a folder."""

@@ -5,13 +5,18 @@ from __future__ import annotations
 import argparse
 import os
 import sys
+from collections.abc import MutableMapping
 from pathlib import Path
 
 from bundle.errors import explain_errors
-from monailabel_app.server.launch import APP, HOST, server_command, server_environment
+from monailabel_app.server.access import TOKENS, TOKENS_FILE
+from monailabel_app.server.launch import APP, server_command, server_environment
+from monailabel_app.server.logs import LOG_FORMAT
+from monailabel_app.server.reach import BEHIND_PROXY, HOST, HOSTS, check_reach, is_loopback
+from monailabel_app.server.watch import AUDIT_LOG
 
 HELP = """\
-monai-sam listens on {url} (this machine only; stop it with Ctrl+C).
+monai-sam listens on {url} ({reach}; stop it with Ctrl+C). Open it in a browser to see what it offers.
 
 3D Slicer   install the extension MONAILabel, open the module of that name, type
                 {url}
@@ -30,17 +35,34 @@ def main() -> None:
     """Check the arguments, print what to type where, and become the server."""
     explain_errors()
     args = parse_arguments()
+    choose(args, os.environ)
     environment = server_environment()
+    check_reach(args.host, has_tls=bool(args.tls_certificate and args.tls_key), environment=environment)
     is_dicomweb = args.studies.startswith(("http://", "https://"))
     if not is_dicomweb and not Path(args.studies).is_dir():
         sys.exit(f"there is no folder {args.studies}; give a folder of images or the address of a DICOMweb server")
     studies = args.studies if is_dicomweb else str(Path(args.studies).resolve())
-    url = f"http://{HOST}:{args.port}"
-    print(HELP.format(url=url, ohif=(OHIF_READY if is_dicomweb else OHIF_MISSING).format(url=url)), flush=True)
-    command = server_command(studies, port=args.port, conf=dict(args.conf))
+    tls = (args.tls_certificate, args.tls_key) if args.tls_certificate and args.tls_key else None
+    url = f"{'https' if tls else 'http'}://{args.host}:{args.port}"
+    ohif = (OHIF_READY if is_dicomweb else OHIF_MISSING).format(url=url)
+    reach = "this machine only" if is_loopback(args.host) else "for all who have a token"
+    print(HELP.format(url=url, ohif=ohif, reach=reach), flush=True)
+    command = server_command(studies, port=args.port, conf=dict(args.conf), host=args.host, tls=tls)
     # MONAI Label reads a file .env of the folder it starts in, and takes it for its own.
     os.chdir(APP)
     os.execvpe(command[0], command, environment)
+
+
+def choose(args: argparse.Namespace, environment: MutableMapping[str, str]) -> None:
+    """Set the server's variables that the command line has options for; files get their full path."""
+    given = {
+        TOKENS_FILE: args.tokens and str(Path(args.tokens).resolve()),
+        AUDIT_LOG: args.audit_log and str(Path(args.audit_log).resolve()),
+        HOSTS: args.names,
+        LOG_FORMAT: args.log_format,
+        BEHIND_PROXY: "true" if args.behind_proxy else None,
+    }
+    environment.update({name: value for name, value in given.items() if value})
 
 
 def parse_arguments() -> argparse.Namespace:
@@ -56,6 +78,15 @@ def parse_arguments() -> argparse.Namespace:
         metavar=("NAME", "VALUE"),
         help='family, checkpoint, device, labels ("liver,lesion")',
     )
+    reach = parser.add_argument_group("for others than this machine (docs/deploy.md)")
+    reach.add_argument("--host", default=HOST, help=f"address to listen on ({HOST}); others ask for --tokens and TLS")
+    reach.add_argument("--tokens", metavar="FILE", help=f"accounts, a line of name, role and token each (or {TOKENS})")
+    reach.add_argument("--tls-certificate", metavar="FILE", help="certificate in PEM")
+    reach.add_argument("--tls-key", metavar="FILE", help="its key in PEM")
+    reach.add_argument("--behind-proxy", action="store_true", help="a proxy in front speaks TLS")
+    reach.add_argument("--names", help="names that clients call the server by, with commas between them")
+    reach.add_argument("--log-format", choices=("text", "json"), help="one line of text, or a JSON object each")
+    reach.add_argument("--audit-log", metavar="FILE", help="who did what when, without patients' data")
     return parser.parse_args()
 
 

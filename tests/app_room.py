@@ -48,7 +48,8 @@ def client_of(studies: Path, sessions: Path, **options) -> Iterator[TestClient]:
     key = f"{settings.MONAI_LABEL_APP_DIR}{settings.MONAI_LABEL_STUDIES}"
     apps[key] = QuietApp(studies, sessions)
     try:
-        yield TestClient(create_app(), base_url="http://127.0.0.1:8000", raise_server_exceptions=False, **options)
+        address = {"base_url": "http://127.0.0.1:8000", "client": ("127.0.0.1", 50000)}
+        yield TestClient(create_app(), raise_server_exceptions=False, **address | options)
     finally:
         apps.pop(key, None)
 

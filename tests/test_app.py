@@ -16,13 +16,15 @@ from monailabel.interfaces.utils.app import get_class_of_subclass_from_file
 
 from bundle.data.volume import Volume, VolumeError, read_label, write_label, write_volume
 from monailabel_app.errors import RequestError, without_folders
+from monailabel_app.server.access import SettingsError
 from monailabel_app.server.app import create_app
-from monailabel_app.server.launch import APP, SettingsError, free_port, server_command, server_environment
+from monailabel_app.server.launch import APP, free_port, server_command, server_environment
 from monailabel_app.server.uploads import check_name
 from monailabel_app.tasks.interactive import SamTask
 from monailabel_app.tasks.open_images import ImageSessions, file_identity
 from monailabel_app.wire.dicom_seg import match_label_info
 from monailabel_app.wire.labels import read_label_names
+from monailabel_app.work import WorkQueue, doing
 
 AFFINE = np.array([[-2.0, 0, 0, 10], [0, 1.5, 0, -7], [0, 0, 4.0, 3], [0, 0, 0, 1]])
 
@@ -34,7 +36,9 @@ class BoxFiller:
     volume: Volume
     forgotten: list = field(default_factory=list)
 
-    def segment_volume(self, prompts, *, axis):
+    def segment_volume(self, prompts, *, axis, progress=None):
+        if progress is not None:
+            progress(0)
         mask = np.zeros(self.volume.shape, dtype=bool)
         low, high = prompts.box.astype(int)
         mask[tuple(slice(a, b + 1) for a, b in zip(low, high, strict=True))] = True
@@ -240,6 +244,15 @@ def test_an_empty_label_cannot_become_a_dicom_seg(tmp_path):
         match_label_info([{"name": "liver", "idx": 1}], path)
 
 
+def test_a_request_whose_client_left_ends_before_its_next_slice(ct):
+    queue, task = WorkQueue(), SamTask(ImageSessions(Opener()), dimension=3)
+    with queue.admitted("anna", "sam_3d") as work, doing(work):
+        work.cancel()
+        with pytest.raises(RequestError, match="client left"):
+            task({"image": str(ct), "roi": [1, 3, 1, 3, 1, 3]})
+    assert len(queue) == 0 and queue.waiting == 0
+
+
 # ---- start ----------------------------------------------------------------------------------------------------------
 
 
@@ -264,10 +277,10 @@ def test_the_server_is_started_for_this_machine_only_and_without_tracking():
 @pytest.mark.parametrize("wanted", ["true", "1", "TRUE", "yes", "on", "perhaps"])
 def test_a_login_that_would_protect_nothing_is_refused(wanted, monkeypatch):
     monkeypatch.setenv("MONAI_LABEL_AUTH_ENABLE", wanted)
-    with pytest.raises(SettingsError, match="does not have"):
+    with pytest.raises(SettingsError, match="does not use"):
         server_environment()
     monkeypatch.setattr("monailabel_app.server.app.settings.MONAI_LABEL_AUTH_ENABLE", True)
-    with pytest.raises(SettingsError, match="does not have"):
+    with pytest.raises(SettingsError, match="does not use"):
         create_app()
 
 
@@ -287,4 +300,4 @@ def test_the_refusal_of_a_login_is_one_sentence(repository, tmp_path, started_by
         [sys.executable, *command], cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=120
     )
     assert run.returncode == 1 and "Traceback" not in run.stderr
-    assert "error: MONAI_LABEL_AUTH_ENABLE asks for a login, which this server does not have" in run.stderr
+    assert "error: MONAI_LABEL_AUTH_ENABLE asks for MONAI Label's login, which this server does not use" in run.stderr

@@ -21,12 +21,14 @@ import logging
 import math
 import mmap
 import os
+import re
 import socket
 import subprocess
 import sys
 import tempfile
 import threading
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -35,7 +37,7 @@ import numpy as np
 import bundle
 from bundle.data.limits import LIMITS, Limits, variable_of
 from bundle.data.volume import Segment, Volume
-from bundle.errors import SeriesError, VolumeError
+from bundle.errors import BusyError, SeriesError, VolumeError
 
 __all__ = ["read_label", "read_volume", "read_with", "start"]
 
@@ -47,6 +49,9 @@ _ROOT = Path(bundle.__file__).resolve().parent.parent
 _GRACE = 5.0
 _LONGEST_REPLY = 2**20
 _HAS_FORK_SERVER = sys.platform == "linux"
+_readers = threading.BoundedSemaphore(LIMITS.readers)
+# A file could make its reader tell what that knows; it gets no variable whose name says that it holds a secret.
+_SECRET = re.compile(r"TOKEN|PASSWORD|SECRET|CREDENTIAL|API_KEY", re.IGNORECASE)
 
 
 def read_volume(
@@ -62,6 +67,7 @@ def read_volume(
 
     Raises:
         VolumeError: as there, or reading crashed, took too long or too much memory.
+        BusyError: too many other files are being read.
     """
     return _read("bundle.data.volume:read_volume", Path(path), {"modality": modality, "series": series}, limits)
 
@@ -71,6 +77,7 @@ def read_label(path: str | Path, *, series: str | None = None, limits: Limits = 
 
     Raises:
         VolumeError: as there, or reading crashed, took too long or too much memory.
+        BusyError: too many other files are being read.
     """
     return _read("bundle.data.volume:read_label", Path(path), {"series": series}, limits)
 
@@ -104,10 +111,12 @@ def _read(reader: str, path: Path, options: dict[str, Any], limits: Limits) -> V
         "seconds": limits.read_seconds,
         "bytes": limits.read_bytes,
     }
-    begin = time.monotonic()
-    reply, buffer = (_ask_forked if _HAS_FORK_SERVER else _ask_new_process)(request)
+    with _a_reader(path, limits):
+        begin = time.monotonic()
+        reply, buffer = (_ask_forked if _HAS_FORK_SERVER else _ask_new_process)(request)
+        seconds = time.monotonic() - begin
     if not reply:
-        is_late = time.monotonic() - begin >= limits.read_seconds
+        is_late = seconds >= limits.read_seconds
         raise _failure(path, f"takes longer than {_limit('read_seconds', limits)}" if is_late else "crashed")
     answer = json.loads(reply)
     if answer.get("is_out_of_memory"):
@@ -117,6 +126,20 @@ def _read(reader: str, path: Path, options: dict[str, Any], limits: Limits) -> V
     if "error" in answer:
         raise VolumeError(answer["error"])
     return _volume_of(answer, buffer, path)
+
+
+@contextlib.contextmanager
+def _a_reader(path: Path, limits: Limits) -> Iterator[None]:
+    """One of the ``LIMITS.readers`` processes that this server lets read at once: each may take ``read_bytes``."""
+    if not _readers.acquire(timeout=limits.wait_seconds):
+        raise BusyError(
+            f"cannot read {path.name} now: {LIMITS.readers} other files ({variable_of('readers')}) have been read for "
+            f"{limits.wait_seconds} s; try again"
+        )
+    try:
+        yield
+    finally:
+        _readers.release()
 
 
 def _limit(name: str, limits: Limits) -> str:
@@ -262,7 +285,7 @@ def _environment() -> dict[str, str]:
     """Ours, with the same modules to be found and one thread: a fork must not lose others."""
     threads = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "ITK_GLOBAL_DEFAULT_NUMBER_OF_THREADS")
     return {
-        **os.environ,
+        **{name: value for name, value in os.environ.items() if not _SECRET.search(name)},
         **dict.fromkeys(threads, "1"),
         "PYTHONPATH": os.pathsep.join([str(_ROOT), *filter(None, sys.path)]),
     }

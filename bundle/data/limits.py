@@ -41,6 +41,13 @@ class Limits:
         session_bytes: bytes of the record of one session: a click takes some thousands.
         read_seconds: seconds that a file from outside may take to read, by the clock and of the CPU.
         read_bytes: memory that the process which reads it may take.
+        readers: files from outside that are read at the same time.
+        requests: clicks that may be there at once, waiting and being computed; one user may take half of them.
+        wait_seconds: seconds that a click waits for its turn, and a file for its reader.
+        work_seconds: seconds that a click may compute.
+        uploads: other requests that bring or fetch whole files, at once.
+        sessions: volumes that clients have uploaded for a while.
+        label_versions: versions of one label that are kept.
     """
 
     voxels: int = 512 * 512 * 2048
@@ -61,6 +68,13 @@ class Limits:
     session_bytes: int = 2**28
     read_seconds: int = 120
     read_bytes: int = 8 * 2**30
+    readers: int = 4
+    requests: int = 32
+    wait_seconds: int = 120
+    work_seconds: int = 600
+    uploads: int = 16
+    sessions: int = 1000
+    label_versions: int = 50
 
     @classmethod
     def from_environment(cls, environment: Mapping[str, str] = os.environ) -> Limits:

@@ -81,6 +81,11 @@ class PreparedCache:
             self._write(key, prepared)
         return prepared, stored is None
 
+    @property
+    def held_bytes(self) -> int:
+        """Bytes that are kept in memory."""
+        return self._held
+
     def _remember(self, key: str, prepared: Prepared) -> None:
         size = prepared.nbytes
         with self._lock:

@@ -3,13 +3,15 @@
 Started by ``monailabel start_server --uvicorn_app monailabel_app.server.app:app`` (scripts/serve.py does). It differs
 from ``monailabel.app`` in what measuring and reading that server taught:
 
-- an inference runs in a thread, so that ``/info/`` answers meanwhile (upstream's routes block the event loop);
+- who may do what is decided before anything of a request is read (``gate``), for each route there is (``access``);
+- an inference runs in a thread, in its turn (``work``), so that ``/info/`` answers meanwhile (upstream's routes block
+  the event loop), and ends when its client leaves;
 - an error is a 4xx with one sentence instead of a bare 500;
 - an image is an id of the datastore, a session or an upload, never a path of the server;
 - absent are the routes that replace model weights, start training from a request's values, unpack archives, write
   through the DICOM proxy, show logs or reload the app;
-- only addresses of this machine are answered (a web page elsewhere could otherwise reach the server by its name), and
-  web pages of other origins change nothing;
+- only its own names are answered (a web page elsewhere could otherwise reach the server by its own), and web pages of
+  other origins change nothing;
 - every body and form has a limit of size.
 """
 
@@ -17,114 +19,54 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
-from enum import Enum
-from pathlib import Path
-from typing import Annotated, Any
+from typing import Protocol, runtime_checkable
 
-from fastapi import APIRouter, BackgroundTasks, Depends, FastAPI, File, Form, Request, Response, UploadFile
+from fastapi import APIRouter, Depends, FastAPI, Request, Response
 from fastapi.middleware.cors import CORSMiddleware
-from fastapi.staticfiles import StaticFiles
-from monailabel import endpoints
 from monailabel.config import settings
-from monailabel.datastore.dicom import DICOMWebDatastore
-from monailabel.datastore.utils.convert import nifti_to_dicom_seg
-from monailabel.endpoints import datastore, info, ohif, proxy, train
-from monailabel.endpoints.infer import send_response
-from monailabel.interfaces.app import MONAILabelApp
+from monailabel.endpoints import datastore, proxy
 from monailabel.interfaces.utils.app import app_instance
 from requests.exceptions import RequestException
 from starlette.middleware.trustedhost import TrustedHostMiddleware
 
 from bundle.data.limits import LIMITS
 from monailabel_app.errors import RequestError, install_error_replies
-from monailabel_app.server import datastore_routes, next_sample, session_routes
+from monailabel_app.server import (
+    datastore_routes,
+    home,
+    infer_routes,
+    login,
+    next_sample,
+    session_routes,
+    state_routes,
+    viewer,
+)
+from monailabel_app.server.access import Accounts
 from monailabel_app.server.body_limits import FORM_LIMITS, SmallBodies
 from monailabel_app.server.dicomweb_paths import checked_dicomweb_path
-from monailabel_app.server.images import find_image
-from monailabel_app.server.launch import check_login_is_off
+from monailabel_app.server.gate import Gate
+from monailabel_app.server.metrics import Metrics
 from monailabel_app.server.origins import OwnPagesOnly
-from monailabel_app.server.uploads import check_names_in_address, received_file
-from monailabel_app.wire import fields as wire
-from monailabel_app.wire.dicom_seg import match_label_info
-from monailabel_app.wire.json_values import read_json
+from monailabel_app.server.reach import answered_hosts, check_old_login_is_off
+from monailabel_app.server.safe_headers import SafeHeaders
+from monailabel_app.server.uploads import check_names_in_address
+from monailabel_app.server.watch import AuditLog, Watch
+from monailabel_app.work import WorkQueue
 
 logger = logging.getLogger(__name__)
 
-HOSTS = ("127.0.0.1", "localhost")
 
+@runtime_checkable
+class HoldsImages(Protocol):
+    """An app that can say what it keeps in memory."""
 
-class Output(str, Enum):
-    """What of a result a client wants; the default is both parts in one multipart reply."""
-
-    image = "image"
-    json = "json"
-    all = "all"
-    dicom_seg = "dicom_seg"
+    def held(self) -> Mapping[str, int]:
+        """``open_images`` and ``cache_bytes``."""
 
 
 router = APIRouter()
-
-
-# ---- inference ------------------------------------------------------------------------------------------------------
-
-
-@router.post("/infer/{model}", max_body_size=LIMITS.body_bytes, form_limits=FORM_LIMITS)
-def infer(
-    background: BackgroundTasks,
-    model: str,
-    image: str = "",
-    session_id: str = "",
-    params: Annotated[str, Form()] = "{}",
-    file: Annotated[UploadFile | None, File()] = None,
-    output: Output = Output.all,
-) -> Any:
-    """Answer a click. A plain function: it runs in a thread, beside the event loop."""
-    app = app_instance()
-    models = app.info()["models"]
-    if model not in models:
-        raise RequestError(f"there is no model {model!r}; this server has {', '.join(models)}", status=404)
-    request = {**read_json(params, "params"), "model": model}
-    request.pop(wire.IMAGE_KEY, None)
-    if output is Output.dicom_seg and (file or not _can_be_dicom_seg(app, request)):
-        raise RequestError("output=dicom_seg needs a series of a DICOMweb server and label_info in params")
-    if file is not None and file.filename:
-        with received_file(file) as (path, digest):
-            result = app.infer({**request, wire.IMAGE: str(path), wire.IMAGE_KEY: digest})
-    else:
-        path = find_image(app, image, session_id)
-        result = app.infer({**request, wire.IMAGE: str(path)})
-    background.add_task(_remove, result["file"])
-    try:
-        if output is Output.dicom_seg:
-            result["dicom_seg"] = _dicom_seg(path, result["file"], request["label_info"])
-            background.add_task(_remove, result["dicom_seg"])
-        return send_response(app.datastore(), result, output.value, background)
-    except BaseException:  # then nothing runs in the background
-        _remove(result["file"])
-        raise
-
-
-def _can_be_dicom_seg(app: MONAILabelApp, request: dict[str, Any]) -> bool:
-    return isinstance(app.datastore(), DICOMWebDatastore) and bool(request.get("label_info"))
-
-
-def _dicom_seg(image: Path, label: str, label_info: list[dict[str, Any]]) -> str:
-    return nifti_to_dicom_seg(str(image).removesuffix(".nii.gz"), label, match_label_info(label_info, Path(label)))
-
-
-def _remove(file: str) -> None:
-    Path(file).unlink(missing_ok=True)
-
-
-# ---- what is kept of the rest of MONAI Label ------------------------------------------------------------------------
-
-
-@router.get("/train/")
-def training_status(all: bool = False, check_if_running: bool = False) -> Any:
-    """Whether a training runs: Slicer asks when it connects."""
-    return train.status(all, check_if_running)
 
 
 @router.get("/proxy/dicom/{op}/{path:path}")
@@ -139,10 +81,12 @@ def read_dicomweb(request: Request, op: str, path: str) -> Response:
 
 
 @asynccontextmanager
-async def _lifespan(_: FastAPI) -> AsyncIterator[None]:
+async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
     instance = app_instance()
     instance.server_mode(True)
     instance.on_init_complete()
+    if app.state.accounts is None:
+        logger.info("No accounts are set: programs of this machine may do everything, others nothing")
     yield
 
 
@@ -150,25 +94,37 @@ def create_app() -> FastAPI:
     """The server; its first matching route answers, so ours stand before MONAI Label's of the same address.
 
     Raises:
-        SettingsError: a login was asked for.
+        SettingsError: accounts, names or logs that cannot be used, or MONAI Label's login was asked for.
     """
-    check_login_is_off(settings.MONAI_LABEL_AUTH_ENABLE)
-    app = FastAPI(title="monai-sam", docs_url="/", redoc_url=None, lifespan=_lifespan, form_limits=FORM_LIMITS)
+    check_old_login_is_off(settings.MONAI_LABEL_AUTH_ENABLE)
+    app = FastAPI(title="monai-sam", docs_url=None, redoc_url=None, lifespan=_lifespan, form_limits=FORM_LIMITS)
+    app.state.accounts = Accounts.from_environment()
+    app.state.queue = WorkQueue(
+        places=LIMITS.requests, wait_seconds=LIMITS.wait_seconds, work_seconds=LIMITS.work_seconds
+    )
+    app.state.metrics = Metrics(app.state.queue, _held)
     origins = [str(origin).rstrip("/") for origin in settings.MONAI_LABEL_CORS_ORIGINS]
+    # The last one that is added is the first that a request meets.
     app.add_middleware(SmallBodies)
+    app.add_middleware(Gate, accounts=app.state.accounts)
     app.add_middleware(OwnPagesOnly, origins=origins)
-    app.add_middleware(TrustedHostMiddleware, allowed_hosts=list(HOSTS))
+    app.add_middleware(TrustedHostMiddleware, allowed_hosts=answered_hosts())
+    app.add_middleware(SafeHeaders)
     if origins:
         app.add_middleware(CORSMiddleware, allow_origins=origins, allow_methods=["*"], allow_headers=["*"])
+    app.add_middleware(Watch, metrics=app.state.metrics, audit=AuditLog.from_environment())
     install_error_replies(app)
-    for ours in (router, datastore_routes.router, session_routes.router, next_sample.router):
-        app.include_router(ours)
-    app.include_router(info.router)
-    app.include_router(ohif.router)
+    ours = (state_routes, login, home, infer_routes, datastore_routes, session_routes, next_sample, viewer)
+    for module in ours:
+        app.include_router(module.router)
+    app.include_router(router)
     app.include_router(datastore.router, dependencies=[Depends(check_names_in_address)])
-    static = Path(endpoints.__file__).with_name("static")
-    app.mount("/static", StaticFiles(directory=static), name="static")
     return app
+
+
+def _held() -> Mapping[str, int]:
+    app = app_instance()
+    return app.held() if isinstance(app, HoldsImages) else {}
 
 
 app = create_app()

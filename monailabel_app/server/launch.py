@@ -15,13 +15,15 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
-from bundle.errors import MonaiSamError
 from bundle.waiting import PASSIVE
+from monailabel_app.server.access import Accounts, SettingsError
+from monailabel_app.server.reach import HOST, check_old_login_is_off
+
+__all__ = ["HOST", "ServerError", "SettingsError", "running_server", "server_command", "server_environment"]
 
 APP = Path(__file__).resolve().parent.parent
 START = "monailabel_app.server.start"
 SERVER = "monailabel_app.server.app:app"
-HOST = "127.0.0.1"  # there is no working login in MONAI Label 0.8.5: the server is for this machine only
 
 SETTINGS: Mapping[str, str] = {
     **PASSIVE,
@@ -36,36 +38,28 @@ class ServerError(RuntimeError):
     """The server did not start; its log says why (``log_tail``)."""
 
 
-class SettingsError(MonaiSamError):
-    """A setting of the server that cannot be kept."""
-
-
-def check_login_is_off(wanted: bool | str) -> None:
-    """Refuse a login: with MONAI Label 0.8.5's nobody could log in, and half of the routes would stay open.
-
-    Args:
-        wanted: the setting ``MONAI_LABEL_AUTH_ENABLE``.
-
-    Raises:
-        SettingsError: it asks for one.
-    """
-    if str(wanted).strip().lower() not in ("", "false", "0", "no", "off", "f", "n"):
-        raise SettingsError(
-            "MONAI_LABEL_AUTH_ENABLE asks for a login, which this server does not have; it would protect nothing. "
-            "Unset it: the server answers this machine only"
-        )
-
-
-def server_command(studies: str, *, port: int, conf: Mapping[str, str] | None = None) -> list[str]:
+def server_command(
+    studies: str,
+    *,
+    port: int,
+    conf: Mapping[str, str] | None = None,
+    host: str = HOST,
+    tls: tuple[str, str] | None = None,
+) -> list[str]:
     """The command line of the server.
 
     Args:
         studies: folder of images, or address of a DICOMweb server.
-        port: TCP port on 127.0.0.1.
+        port: TCP port.
         conf: options of the app (``monailabel_app.main.MonaiSam``).
+        host: address to listen on; any but this machine's own asks for accounts and TLS (``reach.check_reach``).
+        tls: files of a certificate and its key.
     """
     command = [sys.executable, "-m", START, "start_server", "--app", str(APP), "--studies", studies]
-    command += ["--host", HOST, "--port", str(port), "--uvicorn_app", SERVER]
+    command += ["--host", host, "--port", str(port), "--uvicorn_app", SERVER]
+    if tls is not None:
+        certificate, key = (str(Path(file).resolve()) for file in tls)
+        command += ["--ssl_certfile", certificate, "--ssl_keyfile", key]
     for name, value in (conf or {}).items():
         # The server starts in another folder: files that are named from this one get their full path.
         command += ["--conf", name, str(Path(value).resolve()) if Path(value).is_file() else value]
@@ -78,10 +72,11 @@ def server_environment(settings: Mapping[str, str] | None = None) -> dict[str, s
     The folder of dcmqi's programs is on PATH, else MONAI Label fetches them from the internet for a DICOMweb server.
 
     Raises:
-        SettingsError: a login is asked for.
+        SettingsError: MONAI Label's login is asked for, or accounts that cannot be used.
     """
     environment = {**SETTINGS, **os.environ, **(settings or {})}
-    check_login_is_off(environment.get("MONAI_LABEL_AUTH_ENABLE", ""))
+    check_old_login_is_off(environment.get("MONAI_LABEL_AUTH_ENABLE", ""))
+    Accounts.from_environment(environment)
     environment["PATH"] = os.pathsep.join([sysconfig.get_path("scripts"), os.environ.get("PATH", "")])
     return environment
 
@@ -145,7 +140,7 @@ def _wait_until_ready(url: str, process: subprocess.Popen, timeout: float) -> No
         if process.poll() is not None:
             raise ServerError(f"the server stopped with status {process.returncode}")
         try:
-            with urllib.request.urlopen(f"{url}/info/", timeout=5):
+            with urllib.request.urlopen(f"{url}/healthz", timeout=5):
                 return
         except (urllib.error.URLError, TimeoutError, ConnectionError):
             time.sleep(0.2)

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import signal
 import sys
+from collections.abc import Sequence
 from types import FrameType
 
 from monailabel.main import Main
 
 from bundle.errors import explain_errors
+from monailabel_app.server.logs import write_log_config
+from monailabel_app.server.reach import check_reach
 from monailabel_app.server.temporary import own_temporary_folder
 
 
@@ -17,8 +20,22 @@ def main() -> None:
     explain_errors()
     # uvicorn stops in peace and then raises the signal again, which would end the process before it has cleaned up.
     signal.signal(signal.SIGTERM, _leave)
-    with own_temporary_folder():
+    check_arguments(sys.argv[1:])
+    with own_temporary_folder() as folder:
+        if "--log_config" not in sys.argv:  # MONAI Label's own writes into the folder of the program
+            sys.argv += ["--log_config", str(write_log_config(folder))]
         Main().run()
+
+
+def check_arguments(arguments: Sequence[str]) -> None:
+    """Refuse a command line that would open the server to strangers.
+
+    Raises:
+        SettingsError: it would; see ``check_reach``.
+    """
+    parsed = Main().args_parser().parse_args(arguments)
+    if getattr(parsed, "action", "") == "start_server":
+        check_reach(parsed.host, has_tls=bool(parsed.ssl_certfile and parsed.ssl_keyfile))
 
 
 def _leave(number: int, _: FrameType | None) -> None:

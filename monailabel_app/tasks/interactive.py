@@ -6,6 +6,7 @@ import tempfile
 import time
 import uuid
 from collections.abc import Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ from bundle.interactive.label_map import LabelMap
 from monailabel_app.tasks.open_images import ImageSessions, OpenImage
 from monailabel_app.wire import fields as wire
 from monailabel_app.wire.requests import SLICE_AXIS, ClickRequest, read_request
+from monailabel_app.work import checkpoint, turn
 
 _DESCRIPTIONS = {
     2: "Segments an object on one slice from points or a box",
@@ -78,7 +80,8 @@ class SamTask(InferTask):
             dimension=self.dimension,
             names=self._names,
         )
-        labels, params = _segment(image, click)
+        with turn(id(image.session)):
+            labels, params = _segment(image, click)
         params[wire.MODALITY] = image.volume.modality
         before = time.perf_counter()
         file = Path(self._results.name, f"{uuid.uuid4().hex}{form.extension}")
@@ -98,8 +101,11 @@ def _segment(image: OpenImage, click: ClickRequest) -> tuple[np.ndarray, dict[st
     scores: dict[str, dict[int, float]] = {}
     seconds: dict[str, float] = {}
     encoded = 0
-    run = image.session.segment_volume if click.index is None else image.session.segment_slice
+    in_volume = partial(image.session.segment_volume, progress=checkpoint)
+    run = in_volume if click.index is None else image.session.segment_slice
     for prompts in click.objects:
+        if click.index is not None:
+            checkpoint()
         if click.reset:
             image.session.reset(prompts.name)
         found = run(prompts, axis=SLICE_AXIS)

@@ -81,6 +81,12 @@ class ImageSessions:
     def __len__(self) -> int:
         return len(self._images)
 
+    @property
+    def nbytes(self) -> int:
+        """Bytes of the voxels of all open images."""
+        with self._lock:
+            return self._nbytes()
+
     def _read(
         self, path: Path, key: Hashable, future: Future[OpenImage], modality: str | None, series: str | None
     ) -> None:
@@ -101,8 +107,10 @@ class ImageSessions:
                 logger.info("Closed the image used longest ago: %s", key)
 
     def _is_full(self) -> bool:
-        ready = [future.result().volume for future in self._images.values() if future.done()]
-        return len(self._images) > self._max_images or sum(volume.array.nbytes for volume in ready) > self._max_bytes
+        return len(self._images) > self._max_images or self._nbytes() > self._max_bytes
+
+    def _nbytes(self) -> int:
+        return sum(future.result().volume.array.nbytes for future in self._images.values() if future.done())
 
 
 def _read_image(path: Path, modality: str | None, series: str | None) -> Volume:

@@ -1,0 +1,147 @@
+"""The route of clicks: admitted to the queue, computed in a thread, given up when the client leaves."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+from enum import Enum
+from functools import partial
+from pathlib import Path
+from typing import Annotated, Any
+
+import anyio
+from anyio import to_thread
+from fastapi import APIRouter, BackgroundTasks, File, Form, Request, UploadFile
+from monailabel.datastore.dicom import DICOMWebDatastore
+from monailabel.datastore.utils.convert import nifti_to_dicom_seg
+from monailabel.endpoints.infer import send_response
+from monailabel.interfaces.app import MONAILabelApp
+from monailabel.interfaces.utils.app import app_instance
+
+from bundle.data.limits import LIMITS
+from monailabel_app.errors import RequestError
+from monailabel_app.server.body_limits import FORM_LIMITS
+from monailabel_app.server.gate import account_of
+from monailabel_app.server.images import find_image
+from monailabel_app.server.uploads import received_file
+from monailabel_app.wire import fields as wire
+from monailabel_app.wire.dicom_seg import match_label_info
+from monailabel_app.wire.json_values import read_json
+from monailabel_app.work import Work, WorkQueue, doing
+
+router = APIRouter(tags=["Infer"])
+_LONGEST_USER = 200  # letters of a client's own name
+
+
+class Output(str, Enum):
+    """What of a result a client wants; the default is both parts in one multipart reply."""
+
+    image = "image"
+    json = "json"
+    all = "all"
+    dicom_seg = "dicom_seg"
+
+
+@router.post("/infer/{model}", max_body_size=LIMITS.body_bytes, form_limits=FORM_LIMITS)
+async def infer(
+    http: Request,
+    background: BackgroundTasks,
+    model: str,
+    image: str = "",
+    session_id: str = "",
+    params: Annotated[str, Form()] = "{}",
+    file: Annotated[UploadFile | None, File()] = None,
+    output: Output = Output.all,
+) -> Any:
+    """Answer a click, in a thread beside those of the other routes."""
+    request = read_json(params, "params")
+    queue: WorkQueue = http.app.state.queue
+    with queue.admitted(_user(http, request), model) as work:
+        async with cancelled_when_left(http, work):
+            answer = partial(_answer, work, background, model, image, session_id, request, file, output)
+            return await to_thread.run_sync(answer, limiter=_threads(http))
+
+
+@asynccontextmanager
+async def cancelled_when_left(http: Request, work: Work) -> AsyncIterator[None]:
+    """Cancel a work when its client closes the connection while the block runs. The body must have been read."""
+
+    async def watch() -> None:
+        while (await http.receive())["type"] != "http.disconnect":
+            continue
+        work.cancel()
+
+    watching = asyncio.create_task(watch())
+    try:
+        yield
+    finally:
+        watching.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await watching
+
+
+def _user(http: Request, params: Mapping[str, Any]) -> str:
+    """Whose turn a request takes: its account's; on a server without accounts, its program's or machine's."""
+    if http.app.state.accounts is not None:
+        return account_of(http.scope).name
+    client = params.get(wire.CLIENT_ID)
+    machine = http.client.host if http.client else "local"
+    return client[:_LONGEST_USER] if isinstance(client, str) and client else machine
+
+
+def _threads(http: Request) -> anyio.CapacityLimiter:
+    """Threads for as many clicks as the queue admits, so that none of them takes one of the other routes'."""
+    state = http.app.state
+    if getattr(state, "threads", None) is None:
+        state.threads = anyio.CapacityLimiter(LIMITS.requests)
+    return state.threads
+
+
+def _answer(
+    work: Work,
+    background: BackgroundTasks,
+    model: str,
+    image: str,
+    session_id: str,
+    params: Mapping[str, Any],
+    file: UploadFile | None,
+    output: Output,
+) -> Any:
+    app = app_instance()
+    models = app.info()["models"]
+    if model not in models:
+        raise RequestError(f"there is no model {model!r}; this server has {', '.join(models)}", status=404)
+    request = {**params, "model": model}
+    request.pop(wire.IMAGE_KEY, None)
+    if output is Output.dicom_seg and (file or not _can_be_dicom_seg(app, request)):
+        raise RequestError("output=dicom_seg needs a series of a DICOMweb server and label_info in params")
+    with doing(work):
+        if file is not None and file.filename:
+            with received_file(file) as (path, digest):
+                result = app.infer({**request, wire.IMAGE: str(path), wire.IMAGE_KEY: digest})
+        else:
+            path = find_image(app, image, session_id)
+            result = app.infer({**request, wire.IMAGE: str(path)})
+    background.add_task(_remove, result["file"])
+    try:
+        if output is Output.dicom_seg:
+            result["dicom_seg"] = _dicom_seg(path, result["file"], request["label_info"])
+            background.add_task(_remove, result["dicom_seg"])
+        return send_response(app.datastore(), result, output.value, background)
+    except BaseException:  # then nothing runs in the background
+        _remove(result["file"])
+        raise
+
+
+def _can_be_dicom_seg(app: MONAILabelApp, request: dict[str, Any]) -> bool:
+    return isinstance(app.datastore(), DICOMWebDatastore) and bool(request.get("label_info"))
+
+
+def _dicom_seg(image: Path, label: str, label_info: list[dict[str, Any]]) -> str:
+    return nifti_to_dicom_seg(str(image).removesuffix(".nii.gz"), label, match_label_info(label_info, Path(label)))
+
+
+def _remove(file: str) -> None:
+    Path(file).unlink(missing_ok=True)

@@ -1,0 +1,258 @@
+"""Whose turn it is on the device that computes: a bounded queue, fair between users, that a client's leaving ends.
+
+A request is a ``Work``: it is admitted, or refused with 503 when too many are there already. What it computes stands in
+``with turn(image):``. There is one turn at a time on a device, and between slices (``checkpoint``, the ``progress`` of
+``InteractiveSession.segment_volume``) it goes to the next user who waits, so that a click waits for the slices that
+others are at, not for their volumes. Requests on one image follow each other whole: they share its session.
+
+The users take turns, whoever sends how much; so do the requests of one user. Where no server is (a test, a script), a
+turn is had at once.
+"""
+
+from __future__ import annotations
+
+import contextvars
+import logging
+import threading
+import time
+from collections import OrderedDict
+from collections.abc import Hashable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+
+from monailabel_app.errors import RequestError
+
+logger = logging.getLogger(__name__)
+
+LEFT = 499  # nginx's number for a client that left before its answer; it stands in metrics and logs only
+
+
+@dataclass(eq=False)
+class Work:
+    """One request, from its admission to its answer.
+
+    Attributes:
+        user: whose request it is; users share the device evenly.
+        what: what it is for people, as ``sam_3d``.
+        admitted: when, in seconds of ``time.monotonic``.
+        waited: seconds in the queue so far.
+        worked: seconds with the device so far.
+        has_begun: whether it had its first turn.
+    """
+
+    user: str
+    what: str
+    queue: WorkQueue
+    admitted: float = field(default_factory=time.monotonic)
+    waited: float = 0.0
+    worked: float = 0.0
+    has_begun: bool = False
+    image: Hashable = None
+    _taken: float = 0.0
+    _has_just_come: bool = False  # nothing was computed in this turn yet
+    _is_cancelled: bool = False
+
+    def cancel(self) -> None:
+        """Let it end at its next checkpoint: nobody waits for its answer any more."""
+        self.queue.cancel(self)
+
+
+_current: contextvars.ContextVar[Work | None] = contextvars.ContextVar("monai_sam_work", default=None)
+
+
+@contextmanager
+def doing(work: Work) -> Iterator[None]:
+    """Let ``turn`` and ``checkpoint`` of this thread mean a request."""
+    token = _current.set(work)
+    try:
+        yield
+    finally:
+        _current.reset(token)
+
+
+@contextmanager
+def turn(image: Hashable) -> Iterator[None]:
+    """Have the device while the block runs, once it is this request's turn.
+
+    Args:
+        image: what the request works on; another request on it waits until the block has ended.
+
+    Raises:
+        RequestError: 504 if the turn does not come in time, 499 if the client has left.
+    """
+    work = _current.get()
+    if work is None:
+        yield
+        return
+    with work.queue.turn(work, image):
+        yield
+
+
+def checkpoint(*_: object) -> None:
+    """Let others have the device for a while, within a ``turn``, before a slice is computed.
+
+    The arguments are those of a ``progress``, and not used.
+
+    Raises:
+        RequestError: 504 if the request has computed for too long, 499 if its client has left.
+    """
+    work = _current.get()
+    if work is not None:
+        work.queue.checkpoint(work)
+
+
+class WorkQueue:
+    """The requests of one device. Safe to use from many threads.
+
+    Attributes:
+        waited: seconds that all requests have waited so far.
+        worked: seconds that they have computed.
+    """
+
+    def __init__(self, *, places: int = 32, wait_seconds: float = 120.0, work_seconds: float = 600.0) -> None:
+        """Args:
+        places: requests that may be there at once, waiting and working; one user may take half of them.
+        wait_seconds: how long a request waits for its first turn.
+        work_seconds: how long a request may have the device in all.
+        """
+        self.waited = self.worked = 0.0
+        self._places = places
+        self._wait_seconds, self._work_seconds = wait_seconds, work_seconds
+        self._changed = threading.Condition()
+        self._admitted: list[Work] = []
+        self._waiting: OrderedDict[str, list[Work]] = OrderedDict()  # by user, whose turn is next first
+        self._working: Work | None = None
+        self._images: dict[Hashable, Work] = {}  # who has begun with which image
+
+    def __len__(self) -> int:
+        """How many requests are there, waiting and working."""
+        return len(self._admitted)
+
+    @property
+    def waiting(self) -> int:
+        """How many requests wait for the device."""
+        with self._changed:
+            return sum(map(len, self._waiting.values()))
+
+    def jobs(self) -> list[tuple[Work, bool]]:
+        """The requests, oldest first, and whether each has the device now."""
+        with self._changed:
+            return [(work, work is self._working) for work in self._admitted]
+
+    @contextmanager
+    def admitted(self, user: str, what: str) -> Iterator[Work]:
+        """A place for a request while the block runs.
+
+        Raises:
+            RequestError: 503, there is none.
+        """
+        work = Work(user, what, self)
+        with self._changed:
+            of_user = sum(other.user == user for other in self._admitted)
+            if len(self._admitted) >= self._places or of_user >= max(1, self._places // 2):
+                raise RequestError(
+                    f"the server is busy: {len(self._admitted)} requests are there, {of_user} of them yours; "
+                    "try again in a few seconds",
+                    status=503,
+                )
+            self._admitted.append(work)
+        try:
+            yield work
+        finally:
+            with self._changed:
+                self._admitted.remove(work)
+
+    @contextmanager
+    def turn(self, work: Work, image: Hashable) -> Iterator[None]:
+        """See ``turn``."""
+        work.image = image
+        with self._changed:
+            self._wait_for_turn(work, self._wait_seconds)
+            self._images[image] = work
+            work.has_begun = True
+        try:
+            yield
+        finally:
+            with self._changed:
+                if self._images.get(image) is work:
+                    del self._images[image]
+                self._give_up(work)
+
+    def checkpoint(self, work: Work) -> None:
+        """See ``checkpoint``."""
+        with self._changed:
+            if self._working is not work:
+                self._check_is_wanted(work)
+                return
+            self._count(work)
+            self._check_is_wanted(work)
+            if work.worked > self._work_seconds:
+                raise RequestError(
+                    f"the request computed for {work.worked:.0f} s, more than this server gives one; ask for less, as "
+                    "a box around the object",
+                    status=504,
+                )
+            if work._has_just_come:  # the checkpoint before its first slice: it would give up its turn for nothing
+                work._has_just_come = False
+            elif self._waiting:
+                self._give_up(work)
+                self._wait_for_turn(work, None)
+
+    def cancel(self, work: Work) -> None:
+        """See ``Work.cancel``."""
+        with self._changed:
+            work._is_cancelled = True
+            self._changed.notify_all()
+
+    # ---- all below with the lock held --------------------------------------------------------------------------------
+
+    def _wait_for_turn(self, work: Work, seconds: float | None) -> None:
+        begin = time.monotonic()
+        self._waiting.setdefault(work.user, []).append(work)
+        try:
+            while self._next() is not work:
+                self._check_is_wanted(work)
+                left = None if seconds is None else begin + seconds - time.monotonic()
+                if left is not None and left <= 0:
+                    raise RequestError(
+                        f"the server is busy: this request waited {seconds:.0f} s for its turn; try again", status=504
+                    )
+                self._changed.wait(left)
+            self._check_is_wanted(work)
+            self._working, work._taken, work._has_just_come = work, time.monotonic(), True
+        finally:
+            self._waiting[work.user].remove(work)
+            if not self._waiting[work.user]:
+                del self._waiting[work.user]
+            elif self._working is work:
+                self._waiting.move_to_end(work.user)
+            waited = time.monotonic() - begin
+            work.waited += waited
+            self.waited += waited
+            self._changed.notify_all()
+
+    def _next(self) -> Work | None:
+        """Who has the next turn: the first of the users who can go on, and the first such request of theirs."""
+        if self._working is not None:
+            return None
+        for works in self._waiting.values():
+            for work in works:
+                if self._images.get(work.image, work) is work:
+                    return work
+        return None
+
+    def _give_up(self, work: Work) -> None:
+        if self._working is work:
+            self._count(work)
+            self._working = None
+            self._changed.notify_all()
+
+    def _count(self, work: Work) -> None:
+        now = time.monotonic()
+        work.worked += now - work._taken
+        self.worked += now - work._taken
+        work._taken = now
+
+    def _check_is_wanted(self, work: Work) -> None:
+        if work._is_cancelled:
+            raise RequestError("the client left before its answer", status=LEFT)
