@@ -14,14 +14,14 @@ from typing import Annotated, Any
 
 import numpy as np
 from fastapi import APIRouter, Depends, FastAPI, Header, Request, Response
-from starlette.concurrency import run_in_threadpool
 
 from bundle.data.limits import LIMITS
 from monailabel_app.errors import RequestError, install_error_replies
 from monailabel_app.nninteractive import prompts
 from monailabel_app.nninteractive.leases import Lease, Leases
 from monailabel_app.nninteractive.packed_arrays import pack_array, received_array
-from monailabel_app.nninteractive.work import Change, Opener, Work
+from monailabel_app.nninteractive.serving import add_queue, answered
+from monailabel_app.nninteractive.workbench import Change, Opener, Workbench
 from monailabel_app.wire.json_values import read_json
 
 logger = logging.getLogger(__name__)
@@ -43,7 +43,7 @@ def create_app(
     """The server.
 
     Args:
-        open_session: opens an image for a user (``work.Opener``).
+        open_session: opens an image for a user (``workbench.Opener``).
         leases: its places; by default four.
         license: of the loaded weights, which clients show.
         user_of: whose key a request has.
@@ -51,6 +51,7 @@ def create_app(
     app = FastAPI(title="monai-sam for nnInteractive's clients", redoc_url=None)
     app.state.leases = leases if leases is not None else Leases(places=4, on_loss=_close)
     app.state.open_session, app.state.license, app.state.user_of = open_session, license, user_of
+    add_queue(app)
     install_error_replies(app)
     app.include_router(router)
     return app
@@ -74,7 +75,7 @@ def claim(request: Request) -> dict[str, Any]:
     state = request.app.state
     user = state.user_of(request)
     lease = state.leases.claim(user)
-    lease.holds = Work(user, state.open_session)
+    lease.holds = Workbench(user, state.open_session)
     return {
         "lease_token": lease.token,
         "idle_timeout_seconds": state.leases.idle_seconds,
@@ -146,12 +147,9 @@ async def set_image(request: Request, lease: Used) -> dict[str, Any]:
         raise RequestError("image_properties must be a JSON object")
     data = await request.body()
 
-    def work() -> dict[str, Any]:
-        with lease.lock:
-            shape = lease.holds.set_image(received_array(data), properties.get("spacing", (1.0, 1.0, 1.0)))
-            return {"original_image_shape": list(shape)}
-
-    return await run_in_threadpool(work)
+    spacing = properties.get("spacing", (1.0, 1.0, 1.0))
+    shape = await _locked(request, lease, lambda: lease.holds.set_image(received_array(data), spacing))
+    return {"original_image_shape": list(shape)}
 
 
 @router.post("/set_target_buffer")
@@ -163,14 +161,14 @@ async def set_target_buffer(request: Request, lease: Used) -> dict[str, Any]:
         raise RequestError(f"shape must be a list of whole numbers, got {shape!r:.80}")
     if dtype not in _BUFFERS:
         raise RequestError(f"dtype must be one of {', '.join(_BUFFERS)}, got {dtype!r:.80}")
-    await _locked(lease, lambda: lease.holds.set_buffer(shape, np.dtype(dtype)))
+    await _locked(request, lease, lambda: lease.holds.set_buffer(shape, np.dtype(dtype)))
     return {}
 
 
 @router.post("/reset_interactions")
-async def reset_interactions(lease: Used) -> dict[str, Any]:
+async def reset_interactions(request: Request, lease: Used) -> dict[str, Any]:
     """Begin the next object."""
-    await _locked(lease, lambda: lease.holds.reset())
+    await _locked(request, lease, lambda: lease.holds.reset())
     return {}
 
 
@@ -190,7 +188,7 @@ async def add_point(request: Request, lease: Used) -> Response:
     """A click."""
     body = await _json(request)
     point = prompts.read_point(body, positive=_flag(body, "include_interaction", None))
-    return await _added(lease, [point], body)
+    return await _added(request, lease, [point], body)
 
 
 @router.post("/add_bbox_interaction")
@@ -198,7 +196,7 @@ async def add_box(request: Request, lease: Used) -> Response:
     """A box, flat or not."""
     body = await _json(request)
     box = prompts.read_box(body, positive=_flag(body, "include_interaction", None))
-    return await _added(lease, [box], body)
+    return await _added(request, lease, [box], body)
 
 
 @router.post("/add_scribble_interaction", max_body_size=LIMITS.body_bytes)
@@ -218,19 +216,19 @@ async def add_initial_segmentation(request: Request, lease: Used) -> Response:
     """A segmentation to start from; prompts before it are forgotten."""
     meta, data = _meta(request), await request.body()
     predict = _flag(meta, "run_prediction", False)
-    return await _answer(lease, lambda: lease.holds.start_from(received_array(data) != 0, predict=predict))
+    return await _answer(request, lease, lambda: lease.holds.start_from(received_array(data) != 0, predict=predict))
 
 
 @router.post("/predict")
-async def predict(lease: Used) -> Response:
+async def predict(request: Request, lease: Used) -> Response:
     """Answer what was added without an answer."""
-    return await _answer(lease, lambda: lease.holds.predict())
+    return await _answer(request, lease, lambda: lease.holds.predict())
 
 
 @router.post("/undo")
-async def undo(lease: Used) -> Response:
+async def undo(request: Request, lease: Used) -> Response:
     """Take the last step back, as often as there are steps."""
-    return await _answer(lease, lambda: lease.holds.undo())
+    return await _answer(request, lease, lambda: lease.holds.undo())
 
 
 async def _add_drawn(request: Request, lease: Lease, kind: str) -> Response:
@@ -242,17 +240,17 @@ async def _add_drawn(request: Request, lease: Lease, kind: str) -> Response:
         mask, first = prompts.whole_mask(received_array(data), meta.get("interaction_bbox"), shape)
         return lease.holds.add(_DRAWN[kind](mask, first, positive=positive), predict=ask)
 
-    return await _answer(lease, work)
+    return await _answer(request, lease, work)
 
 
-async def _added(lease: Lease, interactions: list[Any], body: Mapping[str, Any]) -> Response:
+async def _added(request: Request, lease: Lease, interactions: list[Any], body: Mapping[str, Any]) -> Response:
     ask = _flag(body, "run_prediction", True)
-    return await _answer(lease, lambda: lease.holds.add(interactions, predict=ask))
+    return await _answer(request, lease, lambda: lease.holds.add(interactions, predict=ask))
 
 
-async def _answer(lease: Lease, work: Callable[[], Change]) -> Response:
+async def _answer(request: Request, lease: Lease, work: Callable[[], Change]) -> Response:
     """The reply of a call that may change the target buffer: the changed region, or nothing."""
-    change = await _locked(lease, work)
+    change = await _locked(request, lease, work)
     meta: dict[str, Any] = {"ran_prediction": change.ran, "bbox": change.box}
     if change.region is not None:
         meta |= {"dtype": change.region.dtype.name, "shape": list(change.region.shape)}
@@ -260,12 +258,15 @@ async def _answer(lease: Lease, work: Callable[[], Change]) -> Response:
     return Response(content, media_type="application/octet-stream", headers={META: json.dumps(meta)})
 
 
-async def _locked(lease: Lease, work: Callable[[], Any]) -> Any:
+async def _locked(request: Request, lease: Lease, work: Callable[[], Any]) -> Any:
+    """Do a work of a lease in its turn; the body of the request has been read."""
+    await request.body()
+
     def run() -> Any:
         with lease.lock:
             return work()
 
-    return await run_in_threadpool(run)
+    return await answered(request, lease.user, request.url.path.strip("/"), lease, run)
 
 
 # ---- what a request says --------------------------------------------------------------------------------------------

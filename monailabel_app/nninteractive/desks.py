@@ -8,12 +8,12 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
-from monailabel_app.nninteractive.work import Opener, Work
+from monailabel_app.nninteractive.workbench import Opener, Workbench
 
 
 @dataclass(eq=False)
 class _Desk:
-    work: Work
+    work: Workbench
     lock: threading.RLock = field(default_factory=threading.RLock)
 
 
@@ -34,14 +34,14 @@ class Desks:
         """Let there be a work of this name."""
         with self._lock:
             if name not in self._desks:
-                self._desks[name] = _Desk(Work(user, self._open))
+                self._desks[name] = _Desk(Workbench(user, self._open))
             self._desks.move_to_end(name)
             gone = [self._desks.popitem(last=False)[1] for _ in range(len(self._desks) - self._most)]
         for desk in gone:
             _close(desk)
 
     @contextmanager
-    def at(self, name: str) -> Iterator[Work | None]:
+    def at(self, name: str) -> Iterator[Workbench | None]:
         """The work of a name, which nobody else uses meanwhile; None where there is none."""
         with self._lock:
             desk = self._desks.get(name)

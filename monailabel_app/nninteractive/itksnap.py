@@ -22,7 +22,8 @@ from monailabel_app.errors import RequestError, install_error_replies
 from monailabel_app.nninteractive import prompts
 from monailabel_app.nninteractive.desks import Desks
 from monailabel_app.nninteractive.plain_arrays import gunzip, read_raw
-from monailabel_app.nninteractive.work import Opener, Work
+from monailabel_app.nninteractive.serving import add_queue, having_turn
+from monailabel_app.nninteractive.workbench import Opener, Workbench
 
 MODEL = "monai-sam"
 _INVALID = {"error": "Invalid session"}
@@ -32,11 +33,12 @@ def create_app(open_session: Opener, *, user_of: Callable[[Request], str] = lamb
     """The server.
 
     Args:
-        open_session: opens an image for a user (``work.Opener``).
+        open_session: opens an image for a user (``workbench.Opener``).
         user_of: whose key a request has.
     """
     app = FastAPI(title="monai-sam for ITK-SNAP", redoc_url=None)
     app.state.desks, app.state.user_of = Desks(open_session), user_of
+    add_queue(app)
     install_error_replies(app)
     app.include_router(router, prefix="/v2")
     app.include_router(router)
@@ -122,15 +124,17 @@ def reset_interactions(request: Request, session: str) -> dict[str, str]:
     return {"status": "success"}
 
 
-def _drawn(request: Request, work: Work, file: UploadFile, read: Callable[..., list[Interaction]]) -> list[Interaction]:
+def _drawn(
+    request: Request, work: Workbench, file: UploadFile, read: Callable[..., list[Interaction]]
+) -> list[Interaction]:
     x, y, z = work.shape[::-1]
     drawn = read_raw(gunzip(file.file.read(), 4 * x * y * z), (x, y, z))
     mask, first = prompts.whole_mask(drawn, None, work.shape)
     return read(mask, first, positive=_flag(request.query_params.get("foreground", "true")))
 
 
-def _answer(request: Request, session: str, read: Callable[[Work], list[Interaction]]) -> dict[str, str]:
-    with request.app.state.desks.at(session) as work:
+def _answer(request: Request, session: str, read: Callable[[Workbench], list[Interaction]]) -> dict[str, str]:
+    with having_turn(request, session, "itksnap"), request.app.state.desks.at(session) as work:
         if work is None:
             return _INVALID
         work.add(read(work), predict=True)

@@ -2,7 +2,7 @@
 
 A lease has two clocks. It goes when nothing was done with it for ``idle_seconds``, however alive its client is, and
 when nothing was heard of it for ``silent_seconds``, because then the client is gone. A heartbeat sets back the second
-clock alone. What was done under a lease that went is not lost: it is kept by image and user (``work.py``).
+clock alone. What was done under a lease that went is not lost: it is kept by image and user (``workbench.py``).
 """
 
 from __future__ import annotations

@@ -13,7 +13,7 @@ from skimage.morphology import skeletonize
 from bundle.data.limits import LIMITS
 from bundle.prompts.interactions import Box, Interaction, Lasso, Point, Scribble
 from monailabel_app.errors import RequestError
-from monailabel_app.nninteractive.work import bounds_of
+from monailabel_app.nninteractive.workbench import bounds_of
 
 
 def read_point(body: Mapping[str, Any], *, positive: bool) -> Point:

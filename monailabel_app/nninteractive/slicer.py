@@ -23,7 +23,8 @@ from monailabel_app.errors import RequestError
 from monailabel_app.nninteractive import prompts
 from monailabel_app.nninteractive.desks import Desks
 from monailabel_app.nninteractive.plain_arrays import gunzip, packed_bits, read_npy
-from monailabel_app.nninteractive.work import Opener, Work
+from monailabel_app.nninteractive.serving import add_queue, having_turn
+from monailabel_app.nninteractive.workbench import Opener, Workbench
 
 _USER = re.compile(r"[\w.@-]{1,64}", re.ASCII)
 _NPY_HEADER = 2**16
@@ -31,9 +32,10 @@ _TRUE = ("true", "1", "yes")
 
 
 def create_app(open_session: Opener) -> FastAPI:
-    """The server; ``open_session`` opens an image for a user (``work.Opener``)."""
+    """The server; ``open_session`` opens an image for a user (``workbench.Opener``)."""
     app = FastAPI(title="monai-sam for SlicerNNInteractive before 1.0", redoc_url=None)
     app.state.desks = Desks(open_session)
+    add_queue(app)
     app.add_exception_handler(MonaiSamError, _error)
     app.add_exception_handler(Exception, _error)
     app.include_router(router, prefix="/u/{user}")
@@ -115,19 +117,19 @@ def _answer(request: Request, read: Callable[[Sequence[int]], list[Interaction]]
 
 
 @contextmanager
-def _work(request: Request) -> Iterator[Work]:
+def _work(request: Request) -> Iterator[Workbench]:
     user = request.path_params.get("user", "slicer")
     if not _USER.fullmatch(user):
         raise RequestError("a user's name has letters, digits and . _ @ - (at most 64)")
     desks: Desks = request.app.state.desks
     desks.begin(user, user)
-    with desks.at(user) as work:
+    with having_turn(request, user, request.url.path), desks.at(user) as work:
         if work is None:  # closed for others in between
             raise RequestError("No image uploaded")
         yield work
 
 
-def _shape(work: Work) -> Sequence[int]:
+def _shape(work: Workbench) -> Sequence[int]:
     if not work.has_image:
         raise RequestError("No image uploaded")
     return work.shape

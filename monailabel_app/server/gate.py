@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import ipaddress
+from collections.abc import Callable
 
 from starlette.datastructures import Headers
 from starlette.responses import JSONResponse
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from monailabel_app.server.access import LOCAL, Account, Accounts, role_needed
+from monailabel_app.server.access import LOCAL, Account, Accounts, Role, role_needed
 
 ACCOUNT = "monai_sam_account"  # in the scope of a request: who sends it
 
@@ -19,11 +20,19 @@ class Gate:
     It stands before the routing, so that it holds for each address there is, and for those there are not.
     """
 
-    def __init__(self, app: ASGIApp, *, accounts: Accounts | None) -> None:
+    def __init__(
+        self,
+        app: ASGIApp,
+        *,
+        accounts: Accounts | None,
+        needed: Callable[[str, str], Role | None] = role_needed,
+    ) -> None:
         """Args:
         app: what answers the requests that pass.
         accounts: who may ask; None lets programs of this machine do everything, and nobody else anything.
+        needed: the role for a method and a path.
         """
+        self._needed = needed
         self._app = app
         self._accounts = accounts
 
@@ -39,7 +48,7 @@ class Gate:
             await self._app(scope, receive, send)
 
     def _check(self, scope: Scope) -> JSONResponse | None:
-        needed = role_needed(scope["method"], scope["path"])
+        needed = self._needed(scope["method"], scope["path"])
         account = self._account(scope)
         scope[ACCOUNT] = account
         if needed is None or (account is not None and account.role >= needed):

@@ -21,6 +21,7 @@ from bundle.data.volume import Volume
 from bundle.interactive.session import InteractiveSession
 from bundle.prompts.interactions import Box, Interaction, Lasso, Scribble
 from monailabel_app.errors import RequestError
+from monailabel_app.work import checkpoint
 
 Opener = Callable[[Volume, str], InteractiveSession]
 """Opens a volume for a user; the session of that image and user goes on where it was."""
@@ -41,7 +42,7 @@ class Change:
     region: np.ndarray | None = None
 
 
-class Work:
+class Workbench:
     """The work of one lease.
 
     Args:
@@ -110,14 +111,17 @@ class Work:
     def add(self, interactions: Sequence[Interaction], *, predict: bool) -> Change:
         """Add a prompt, and answer unless more are to come."""
         predict = predict and any(one.positive for one in (*self._object.interactions, *interactions))
-        update = self._opened.add(list(interactions), object=self._name, axis=self._walk(interactions), predict=predict)
+        axis = self._walk(interactions)
+        update = self._opened.add(
+            list(interactions), object=self._name, axis=axis, predict=predict, progress=checkpoint
+        )
         return self._change(ran=update.predicted)
 
     def predict(self) -> Change:
         """Answer what was added."""
         if not any(one.positive for one in self._object.interactions):
             return Change(ran=False)
-        update = self._opened.predict(object=self._name, axis=self._walk(()))
+        update = self._opened.predict(object=self._name, axis=self._walk(()), progress=checkpoint)
         return self._change(ran=update.predicted)
 
     def start_from(self, mask: np.ndarray, *, predict: bool) -> Change:
@@ -128,7 +132,7 @@ class Work:
         self._shown = mask.copy()  # the client writes it into its buffer itself
         if not predict or not mask.any():
             return Change(ran=False)
-        self._opened.predict(object=self._name, axis=self._walk(()))
+        self._opened.predict(object=self._name, axis=self._walk(()), progress=checkpoint)
         return self._change(ran=True)
 
     def undo(self) -> Change:

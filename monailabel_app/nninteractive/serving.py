@@ -1,0 +1,162 @@
+"""What the dialects share as servers: who may ask, whose turn it is, and how they are started.
+
+    python -m monailabel_app.nninteractive.serving --dialect nninteractive --port 1527
+
+``scripts/serve.py --dialect`` does that. The dialect of nnInteractive 2 has keys, so it may serve others than this
+machine under the same conditions as the MONAI Label server (docs/deploy.md). The clients of the other two can send no
+key: they are served on this machine alone, for others through a tunnel.
+"""
+
+from __future__ import annotations
+
+import argparse
+import logging
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import TypeVar
+
+import uvicorn
+from anyio import CapacityLimiter, to_thread
+from fastapi import FastAPI, Request
+from starlette.middleware.trustedhost import TrustedHostMiddleware
+
+from bundle.data import guarded
+from bundle.data.limits import LIMITS
+from bundle.data.volume import Volume
+from bundle.errors import explain_errors
+from bundle.interactive.journal import Journal
+from bundle.interactive.segmenter import Segmenter
+from bundle.interactive.session import InteractiveSession
+from monailabel_app.nninteractive.workbench import Opener
+from monailabel_app.server.access import Accounts, Role, SettingsError
+from monailabel_app.server.body_limits import SmallBodies
+from monailabel_app.server.gate import Gate, account_of
+from monailabel_app.server.infer_routes import cancelled_when_left
+from monailabel_app.server.origins import OwnPagesOnly
+from monailabel_app.server.reach import HOST, answered_hosts, check_reach, is_loopback
+from monailabel_app.server.safe_headers import SafeHeaders
+from monailabel_app.tasks.open_images import Keeper
+from monailabel_app.work import WorkQueue, doing, turn
+
+logger = logging.getLogger(__name__)
+
+PORTS = {"nninteractive": 1527, "slicer": 1527, "itksnap": 8911}
+OPTIONS = ("family", "checkpoint", "device", "sessions", "session_days")
+Answer = TypeVar("Answer")
+
+
+def add_queue(app: FastAPI) -> None:
+    """Give a server its queue, and bound the bodies that it takes."""
+    app.state.queue = WorkQueue(
+        places=LIMITS.requests, wait_seconds=LIMITS.wait_seconds, work_seconds=LIMITS.work_seconds
+    )
+    app.state.threads = CapacityLimiter(LIMITS.requests)
+    app.add_middleware(SmallBodies)
+
+
+async def answered(request: Request, user: str, what: str, image: object, work: Callable[[], Answer]) -> Answer:
+    """Do a work in a thread once it is its turn, and give it up when the client leaves; its body has been read."""
+    with request.app.state.queue.admitted(user, what) as job:
+
+        def run() -> Answer:
+            with doing(job), turn(id(image)):
+                return work()
+
+        async with cancelled_when_left(request, job):
+            return await to_thread.run_sync(run, limiter=request.app.state.threads)
+
+
+@contextmanager
+def having_turn(request: Request, user: str, what: str) -> Iterator[None]:
+    """Have the device while the block runs, in the thread of a route."""
+    with request.app.state.queue.admitted(user, what) as job, doing(job), turn(user):
+        yield
+
+
+def needed_role(method: str, path: str) -> Role | None:
+    """Who may annotate may do all there is; everybody may ask whether the server runs."""
+    return None if (method, path) == ("GET", "/healthz") else Role.annotate
+
+
+def user_of(request: Request) -> str:
+    """The account of a request that has passed the gate."""
+    account = account_of(request.scope)
+    return "local" if account is None else account.name
+
+
+def protected(app: FastAPI, accounts: Accounts | None) -> FastAPI:
+    """Let in who may come, before anything of a request is read."""
+    app.add_middleware(Gate, accounts=accounts, needed=needed_role)
+    app.add_middleware(OwnPagesOnly)
+    app.add_middleware(TrustedHostMiddleware, allowed_hosts=answered_hosts())
+    app.add_middleware(SafeHeaders)
+    return app
+
+
+def opener(segmenter: Segmenter, keeper: Keeper | None) -> Opener:
+    """Opens images with a model; a user's session of an image goes on where it was."""
+
+    def open_session(volume: Volume, user: str) -> InteractiveSession:
+        journal = None if keeper is None else Journal.of(keeper.folder, volume, user)
+        return segmenter.open(volume, journal=journal)
+
+    return open_session
+
+
+def make_app(dialect: str, open_session: Opener, accounts: Accounts | None, license: str) -> FastAPI:
+    """The server of a dialect."""
+    from monailabel_app.nninteractive import app, itksnap, slicer
+
+    if dialect == "nninteractive":
+        made = app.create_app(open_session, user_of=user_of, license=license)
+    else:
+        made = slicer.create_app(open_session) if dialect == "slicer" else itksnap.create_app(open_session)
+    return protected(made, accounts)
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Load the model, then listen."""
+    explain_errors()
+    args = parse_arguments(arguments)
+    has_tls = bool(args.tls_certificate and args.tls_key)
+    check_reach(args.host, has_tls=has_tls)
+    if args.dialect != "nninteractive" and not is_loopback(args.host):
+        raise SettingsError(
+            f"clients of the dialect {args.dialect} send no key, so it is served on this machine only; leave --host "
+            "out, and let others come through an SSH tunnel"
+        )
+    conf = dict(args.conf)
+    if unknown := sorted(set(conf) - set(OPTIONS)):
+        raise SettingsError(f"unknown option {unknown[0]!r} in --conf; known are {', '.join(OPTIONS)}")
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+    keeper = Keeper.of(conf)
+    segmenter = Segmenter.from_family(
+        conf.get("family", "default"), checkpoint=conf.get("checkpoint"), device=conf.get("device")
+    )
+    guarded.start()
+    if keeper is not None:
+        keeper.purge()
+        logger.info("Work is kept in %s for %g days", keeper.folder, keeper.days)
+    license = segmenter.family.license if segmenter.family.name != "default" else "Apache-2.0"
+    made = make_app(args.dialect, opener(segmenter, keeper), Accounts.from_environment(), license)
+    tls = {"ssl_certfile": args.tls_certificate, "ssl_keyfile": args.tls_key} if has_tls else {}
+    logger.info("%s's clients find %s at port %d", args.dialect, segmenter.family.name, args.port)
+    uvicorn.run(made, host=args.host, port=args.port, log_level="info", **tls)
+
+
+def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
+    """The command line; ``scripts/serve.py`` has the same words."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--dialect", choices=sorted(PORTS), default="nninteractive")
+    parser.add_argument("--host", default=HOST)
+    parser.add_argument("--port", type=int)
+    parser.add_argument("--tls-certificate")
+    parser.add_argument("--tls-key")
+    parser.add_argument("--conf", nargs=2, action="append", default=[], metavar=("NAME", "VALUE"))
+    args = parser.parse_args(arguments)
+    args.port = PORTS[args.dialect] if args.port is None else args.port
+    return args
+
+
+if __name__ == "__main__":
+    main()
