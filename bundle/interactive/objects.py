@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 
 import numpy as np
 
@@ -218,4 +218,4 @@ def with_object(objects: Objects, changed: SegmentedObject) -> Objects:
 
 def emptied(one: SegmentedObject) -> SegmentedObject:
     """An object of which nothing was said or answered yet."""
-    return SegmentedObject(one.id, one.name, one.label, one.color)
+    return SegmentedObject(one.id, one.name, one.label, one.color, one.locked)
