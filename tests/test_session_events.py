@@ -350,7 +350,9 @@ def test_the_same_request_again_is_no_step_and_asks_nothing():
 def test_a_request_is_one_step():
     session = open_session()
     session.set_prompts(ObjectPrompts([point(LEFT), point((5, 9, 8), False)], name="left"))
-    session.set_prompts(ObjectPrompts([point((6, 6, 5)), point((5, 9, 3), False), point(LEFT)], name="left"), reset=True)
+    session.set_prompts(
+        ObjectPrompts([point((6, 6, 5)), point((5, 9, 3), False), point(LEFT)], name="left"), reset=True
+    )
     assert session.undo_depth == 2
     session.undo()
     assert len(session.object("left").interactions) == 2

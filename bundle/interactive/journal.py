@@ -41,6 +41,19 @@ _PATIENCE = 60.0  # seconds that a process waits for another one that works on t
 _STEP = 0.01
 
 
+def sessions_folder() -> Path:
+    """Where sessions are kept if nothing else is said: the state folder of this user.
+
+    Not beside the images: a folder of studies may be read-only, is handed on to others, and may be an address. Sessions
+    are found by what an image holds, not by where it lies.
+    """
+    if os.name == "nt":
+        state = os.environ.get("LOCALAPPDATA") or Path.home() / "AppData" / "Local"
+    else:
+        state = os.environ.get("XDG_STATE_HOME") or Path.home() / ".local" / "state"
+    return Path(state, "monai-sam", "sessions")
+
+
 class Journal:
     """The file of one session.
 
