@@ -24,6 +24,7 @@ __version__ = "0.1.0"
 _PUBLIC = {
     "Box": "bundle.prompts.interactions",
     "InteractiveSession": "bundle.interactive.session",
+    "Journal": "bundle.interactive.journal",
     "Lasso": "bundle.prompts.interactions",
     "Mask": "bundle.prompts.interactions",
     "MonaiSamError": "bundle.errors",
@@ -32,6 +33,7 @@ _PUBLIC = {
     "Scribble": "bundle.prompts.interactions",
     "Segmentation": "bundle.interactive.segmentation",
     "Segmenter": "bundle.interactive.segmenter",
+    "Update": "bundle.interactive.update",
     "Volume": "bundle.data.volume",
     "build_network": "bundle.families.family",
     "list_families": "bundle.families.family",
@@ -56,6 +58,8 @@ def open(
     device: str | None = None,
     modality: str | None = None,
     series: str | None = None,
+    sessions: str | Path | None = None,
+    user: str = "",
 ) -> InteractiveSession:
     """Open an image with a model: prompts in voxel indices in, masks on the image's own grid out.
 
@@ -66,15 +70,20 @@ def open(
         device: such as "cuda"; by default a GPU where there is one.
         modality: "CT", "other" or "windowed" where the file does not say it right.
         series: which of several DICOM series and scans, see ``read_volume``.
+        sessions: a folder that keeps what is done to the image; what it holds already of this image is restored.
+        user: whose session that is, where several work on one image.
 
     Raises:
-        MonaiSamError: the image, the family or the weights cannot be used; the message says what would be right.
+        MonaiSamError: the image, the family, the weights or the session cannot be used; the message says what would be
+            right.
     """
     from bundle.data.volume import read_volume
+    from bundle.interactive.journal import Journal
     from bundle.interactive.segmenter import Segmenter
 
     volume = read_volume(image, modality=modality, series=series)
-    return Segmenter.from_family(family, checkpoint=checkpoint, device=device).open(volume)
+    journal = None if sessions is None else Journal.of(sessions, volume, user)
+    return Segmenter.from_family(family, checkpoint=checkpoint, device=device).open(volume, journal=journal)
 
 
 def __getattr__(name: str) -> Any:

@@ -90,7 +90,7 @@ class PromptError(MonaiSamError):
 
 
 class SessionError(MonaiSamError):
-    """Something that cannot be done to a session as it is: an object that is locked or not there, a name taken twice."""
+    """Something that cannot be done to a session as it is: an object that is locked or absent, a name taken twice."""
 
 
 class JournalError(SessionError):

@@ -18,17 +18,18 @@ from monailabel_app.datastore.study_folder import StudyFolder
 from monailabel_app.datastore.study_index import repair_indexes
 from monailabel_app.server.next_sample import RandomUnlabelled
 from monailabel_app.tasks.interactive import SamTask
-from monailabel_app.tasks.open_images import ImageSessions
+from monailabel_app.tasks.open_images import ImageSessions, Keeper
 from monailabel_app.wire.fields import read_modality
 from monailabel_app.wire.labels import read_label_names
 
 logger = logging.getLogger(__name__)
 
-OPTIONS = {"family", "checkpoint", "device", "labels", "modality"}
+OPTIONS = {"family", "checkpoint", "device", "labels", "modality", "sessions", "session_days"}
 
 
 class MonaiSam(MONAILabelApp):
-    """Options (``--conf name value``): family, checkpoint, device, labels (names with commas between them), modality.
+    """Options (``--conf name value``): family, checkpoint, device, labels (names with commas between them), modality,
+    sessions (the folder that keeps them, or "off"), session_days.
 
     Raises:
         ValueError: an unknown option or modality, a family or checkpoint that cannot be loaded.
@@ -39,6 +40,7 @@ class MonaiSam(MONAILabelApp):
         if unknown := sorted(set(conf) - OPTIONS):
             raise ValueError(f"unknown option {unknown[0]!r} in --conf; this app knows {', '.join(sorted(OPTIONS))}")
         self._modality = read_modality(conf)
+        self._keeper = Keeper.of(conf)
         self._segmenter = Segmenter.from_family(
             conf.get("family", "default"), checkpoint=conf.get("checkpoint"), device=conf.get("device")
         )
@@ -55,7 +57,10 @@ class MonaiSam(MONAILabelApp):
 
     def init_infers(self) -> dict[str, InferTask]:
         """The two tasks; they share their open images."""
-        sessions = self._images = ImageSessions(self._segmenter, modality=self._modality)
+        sessions = self._images = ImageSessions(self._segmenter, modality=self._modality, keeper=self._keeper)
+        if self._keeper is not None:
+            self._keeper.purge()
+            logger.info("Sessions are kept in %s for %g days", self._keeper.folder, self._keeper.days)
         logger.info("Model family: %s", self._segmenter.family.name)
         return {
             "sam_2d": SamTask(sessions, dimension=2, names=self.labels),

@@ -6,12 +6,19 @@ import bundle  # noqa: F401, chooses how threads wait, before PyTorch is loaded
 
 # isort: split
 
+import atexit
 import os
+import shutil
+import tempfile
 from pathlib import Path
 
 import pytest
 import torch
 from hypothesis import settings
+
+# Servers that tests start keep their sessions here, not in the folder of whoever runs the tests.
+os.environ["XDG_STATE_HOME"] = tempfile.mkdtemp(prefix="monai-sam-state-")
+atexit.register(shutil.rmtree, os.environ["XDG_STATE_HOME"], ignore_errors=True)
 
 ROOT = Path(__file__).resolve().parent.parent
 

@@ -7,56 +7,33 @@ import subprocess
 import sys
 import threading
 import time
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import pytest
+from fakes import BrightRegionSam, bright_contract
 from monailabel.interfaces.utils.app import get_class_of_subclass_from_file
 
 from bundle.data.volume import Volume, VolumeError, read_label, write_label, write_volume
+from bundle.engines.cache import PreparedCache
+from bundle.errors import SessionError
+from bundle.interactive import doubts
+from bundle.interactive.session import InteractiveSession
+from bundle.interactive.slice_model import SlicePredictor
 from monailabel_app.errors import RequestError, without_folders
 from monailabel_app.server.access import SettingsError
 from monailabel_app.server.app import create_app
 from monailabel_app.server.launch import APP, free_port, server_command, server_environment
 from monailabel_app.server.uploads import check_name
+from monailabel_app.tasks import open_images
 from monailabel_app.tasks.interactive import SamTask
-from monailabel_app.tasks.open_images import ImageSessions, file_identity
+from monailabel_app.tasks.open_images import ImageSessions, Keeper, file_identity
 from monailabel_app.wire.dicom_seg import match_label_info
 from monailabel_app.wire.labels import read_label_names
 from monailabel_app.work import WorkQueue, doing
 
 AFFINE = np.array([[-2.0, 0, 0, 10], [0, 1.5, 0, -7], [0, 0, 4.0, 3], [0, 0, 0, 1]])
-
-
-@dataclass
-class BoxFiller:
-    """Stands in for a model: every voxel of the box is the object."""
-
-    volume: Volume
-    forgotten: list = field(default_factory=list)
-
-    def segment_volume(self, prompts, *, axis, progress=None):
-        if progress is not None:
-            progress(0)
-        mask = np.zeros(self.volume.shape, dtype=bool)
-        low, high = prompts.box.astype(int)
-        mask[tuple(slice(a, b + 1) for a, b in zip(low, high, strict=True))] = True
-        return _Answer(mask)
-
-    segment_slice = segment_volume
-
-    def reset(self, name):
-        self.forgotten.append(name)
-
-
-@dataclass
-class _Answer:
-    mask: np.ndarray
-    scores: dict = field(default_factory=lambda: dict.fromkeys(range(6), 0.9))
-    seconds: dict = field(default_factory=lambda: {"encode": 0.5, "decode": 0.1})
-    encoded: int = 1
-    axis: int = 2
 
 
 @dataclass
@@ -66,15 +43,16 @@ class Opener:
     opened: int = 0
     delay: float = 0.0
 
-    def open(self, volume: Volume) -> BoxFiller:
+    def open(self, volume: Volume) -> InteractiveSession:
         time.sleep(self.delay)
         self.opened += 1
-        return BoxFiller(volume)
+        return InteractiveSession(volume, SlicePredictor(BrightRegionSam(), bright_contract(), store=PreparedCache()))
 
 
 @pytest.fixture
 def ct(tmp_path) -> Path:
-    return write_volume(Volume(np.zeros((8, 7, 6), np.int16), AFFINE), tmp_path / "ct.nii.gz")
+    """All of it is bright: what lies in a box is the object."""
+    return write_volume(Volume(np.full((8, 7, 6), 100, np.int16), AFFINE), tmp_path / "ct.nii.gz")
 
 
 def another(ct: Path, name: str) -> Path:
@@ -160,7 +138,7 @@ def test_the_reply_lies_on_the_grid_of_the_image_and_its_object_is_1(ct, extensi
     assert np.allclose(label.affine, AFFINE, atol=1e-4)
     assert label.array[1:4, 2:6, 0:5].all() and label.array.sum() == 3 * 4 * 5
     assert params["label_names"] == {"spleen": 1}
-    assert params["predicted_iou"] == {"spleen": {str(index): 0.9 for index in range(6)}}
+    assert params["predicted_iou"] == {"spleen": {str(index): 0.9 for index in range(5)}}
     assert {"encode", "decode", "open", "write", "total"} <= set(params["latencies"])
 
 
@@ -183,13 +161,115 @@ def test_a_2d_task_answers_on_one_slice(ct):
     assert np.unique(np.nonzero(read_label(file).array)[2]).tolist() == [4]
 
 
-def test_reset_state_forgets_the_segment_that_is_named(ct):
+def test_reset_state_starts_the_segment_that_is_named_anew(ct):
     sessions = ImageSessions(Opener())
     request = {"image": str(ct), "roi": [1, 3, 5, 2, 4, 4], "label": "liver"}
     task = SamTask(sessions, dimension=2)
     task(request)
-    task(request | {"reset_state": True})
-    assert sessions.open(ct).session.forgotten == ["liver"]
+    task(request | {"label": "spleen", "roi": [4, 5, 5, 2, 4, 4]})
+    _, params = task(request | {"roi": [1, 3, 5, 2, 3, 3], "reset_state": True})
+    assert params["session"]["undo"] == 3
+    session = sessions.open(ct).session()
+    assert np.flatnonzero(session.mask("liver").any(axis=(0, 1))).tolist() == [3]
+    assert np.flatnonzero(session.mask("spleen").any(axis=(0, 1))).tolist() == [4]
+
+
+# ---- sessions -------------------------------------------------------------------------------------------------------
+
+LIVER = {"roi": [1, 3, 5, 2, 0, 4], "label": "liver"}
+SPLEEN = {"roi": [3, 5, 5, 2, 0, 4], "label": "spleen"}
+
+
+def kept(ct: Path, folder: Path, dimension: int = 3) -> SamTask:
+    """A server's task with sessions on disk; each call is another server."""
+    return SamTask(ImageSessions(Opener(), keeper=Keeper(folder)), dimension=dimension)
+
+
+def test_a_restarted_server_goes_on_where_it_was(ct, tmp_path):
+    folder = tmp_path / "sessions"
+    one, other = kept(ct, folder), kept(ct, folder)
+    file, before = one({"image": str(ct), **LIVER})
+    again, after = other({"image": str(ct), **LIVER})
+    assert np.array_equal(read_label(again).array, read_label(file).array)
+    assert after["encoded_slices"] == 0 and after["predicted_iou"] == before["predicted_iou"]
+    _, params = kept(ct, folder)({"image": str(ct), "session": True})
+    assert params["label_names"] == {"liver": 1} and params["session"]["undo"] == 1
+    assert params["session"]["objects"][0]["interactions"][0]["kind"] == "box"
+
+
+def test_a_request_may_undo_and_redo_and_gets_all_of_the_session(ct, tmp_path):
+    task = kept(ct, tmp_path / "sessions")
+    task({"image": str(ct), **LIVER})
+    task({"image": str(ct), **SPLEEN})
+    file, params = task({"image": str(ct), "undo": True, **SPLEEN})  # the prompts come along, and are not read
+    assert params["label_names"] == {"liver": 1} and np.unique(read_label(file).array).tolist() == [0, 1]
+    assert (params["session"]["undo"], params["session"]["redo"]) == (1, 1)
+    file, params = task({"image": str(ct), "redo": "true"})
+    assert params["label_names"] == {"liver": 1, "spleen": 2} and read_label(file).array.max() == 2
+
+
+def test_nothing_is_painted_over_a_segment_that_is_locked(ct, tmp_path):
+    task = kept(ct, tmp_path / "sessions")
+    file, _ = task({"image": str(ct), **LIVER})
+    liver = read_label(file).array > 0
+    _, params = task({"image": str(ct), "lock": "liver"})
+    assert params["session"]["objects"][0]["locked"]
+    file, _ = task({"image": str(ct), **SPLEEN})
+    assert read_label(file).array.sum() == 2 * 4 * 5 and not (read_label(file).array[liver]).any()
+    with pytest.raises(SessionError, match="'liver' is locked"):
+        task({"image": str(ct), "roi": [0, 1, 0, 1, 0, 1], "label": "liver"})
+    _, params = task({"image": str(ct), "unlock": ["liver"], "new_object": ["a", "b"]})
+    assert [one["locked"] for one in params["session"]["objects"]] == [False] * 4
+
+
+@pytest.mark.parametrize("key", ["client_id", "user"])
+def test_two_users_of_an_image_have_two_sessions(ct, tmp_path, key):
+    folder = tmp_path / "sessions"
+    task = kept(ct, folder)
+    task({"image": str(ct), **LIVER, key: "anna"})
+    task({"image": str(ct), **SPLEEN, key: "ben"})
+    for user, name in (("anna", "liver"), ("ben", "spleen")):
+        _, params = kept(ct, folder)({"image": str(ct), "session": True, key: user})
+        assert list(params["label_names"]) == [name]
+    assert len(list(folder.iterdir())) == 2
+
+
+def test_a_doubtful_answer_says_so(ct, monkeypatch):
+    monkeypatch.setattr(doubts, "RELIABLE_IOU", 0.95)
+    _, params = SamTask(ImageSessions(Opener()), dimension=3)({"image": str(ct), **LIVER})
+    assert "below 0.95 on 5 of 5 slices" in params["warnings"]["liver"][0]
+
+
+def test_the_session_of_a_user_who_was_away_for_long_is_closed_and_found_again_on_disk(ct, tmp_path, monkeypatch):
+    monkeypatch.setattr(open_images, "_MOST_USERS", 1)
+    task = kept(ct, tmp_path / "sessions")
+    task({"image": str(ct), **LIVER, "client_id": "anna"})
+    task({"image": str(ct), **SPLEEN, "client_id": "ben"})
+    assert task({"image": str(ct), "session": True, "client_id": "anna"})[1]["label_names"] == {"liver": 1}
+
+
+def test_old_sessions_go_when_an_image_is_opened(ct, tmp_path):
+    folder = tmp_path / "sessions"
+    kept(ct, folder)({"image": str(ct), **LIVER})
+    (file,) = folder.iterdir()
+    os.utime(file, (0, 0))
+    assert kept(ct, folder)({"image": str(ct), "session": True})[1]["label_names"] == {}
+
+
+@pytest.mark.parametrize("params", [{"lock": 5}, {"lock": [""]}, {"new_object": [1]}, {"undo": "perhaps"}])
+def test_a_command_that_is_none_is_refused(ct, params):
+    with pytest.raises(RequestError):
+        SamTask(ImageSessions(Opener()), dimension=3)({"image": str(ct), **LIVER, **params})
+
+
+def test_where_sessions_are_kept_is_an_option(monkeypatch, tmp_path):
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path))
+    assert Keeper.of({}) == Keeper(tmp_path / "monai-sam" / "sessions", 30)
+    assert Keeper.of({"sessions": "/data/s", "session_days": "7"}) == Keeper(Path("/data/s"), 7)
+    assert Keeper.of({"sessions": "off"}) is None
+    for days in ("0", "-1", "nan", "soon", "inf"):
+        with pytest.raises(RequestError, match="session_days must be a number above 0"):
+            Keeper.of({"session_days": days})
 
 
 # ---- errors ---------------------------------------------------------------------------------------------------------

@@ -1,53 +1,62 @@
-"""Pseudo-objects from pictures without labels."""
+"""Masks as a box and the voxels in it."""
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 import numpy as np
-from training_room import make_pool, make_slice
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as hnp
 
-from bundle.data.synthetic.regions import grey_regions, region_pool
+from bundle.errors import SessionError
+from bundle.interactive.regions import Region, union
 
-
-def picture() -> np.ndarray:
-    """Two bright structures, a frame, a large and a small block on black."""
-    grey = np.zeros((96, 96), np.float32)
-    grey[10:30, 10:30] = 200
-    grey[40:60, 10:40] = 120
-    grey[62:92, 50:90] = 160
-    grey[66:88, 54:86] = 0  # only a frame is left
-    grey[5:9, 80:84] = 255
-    return grey
+SHAPE = (5, 4, 3)
+MASKS = hnp.arrays(bool, SHAPE) | st.just(np.zeros(SHAPE, bool))
 
 
-def test_structures_become_regions():
-    regions = grey_regions(picture(), scale=60.0)
-    first, second = regions[20, 20], regions[50, 25]
-    assert first and second and first != second
-    assert 200 < (regions == first).sum() <= 400 + 80  # a smooth edge is a region of its own
+@given(MASKS)
+def test_a_region_gives_its_mask_back_also_from_bytes(mask):
+    region = Region.of(mask)
+    assert np.array_equal(region.mask(SHAPE), mask)
+    again = Region.from_bytes(region.to_bytes(), SHAPE)
+    assert np.array_equal(again.mask(SHAPE), mask) and again.to_bytes() == region.to_bytes()
 
 
-def test_what_cannot_be_a_structure_is_left_out():
-    regions = grey_regions(picture(), scale=60.0)
-    assert regions[2, 2] == 0  # the background: large and dark
-    assert regions[76, 70] == 0  # dark
-    assert regions[64, 52] == 0  # a frame fills little of its box
-    assert not regions[5:9, 80:84].all()  # 16 pixels are too few
+@given(MASKS, MASKS)
+def test_the_change_between_two_masks_leads_from_each_to_the_other(one, other):
+    change = Region.of(one).xor(Region.of(other))
+    assert np.array_equal(change.mask(SHAPE), one ^ other)
+    assert Region.of(other).xor(change).to_bytes() == Region.of(one).to_bytes()
 
 
-def test_large_regions_are_left_out():
-    grey = np.full((64, 64), 100.0, np.float32)
-    assert not grey_regions(grey, scale=60.0).any()
+@given(MASKS, st.integers(0, 4), st.integers(0, 3))
+def test_a_part_of_the_volume_shows_what_lies_in_it(mask, i, j):
+    box = np.array([[i, j, 1], [5, 4, 3]])
+    assert np.array_equal(Region.of(mask).within(box), mask[i:, j:, 1:])
 
 
-def test_a_pool_of_regions_names_what_it_shows():
-    for part in region_pool(make_pool((3,)), step=1):
-        assert part.ids == tuple(int(i) for i in np.unique(part.labels) if i)
-        assert part.key.endswith("-regions") and part.patient == "p0"
+def test_the_box_is_tight_and_that_of_nothing_is_none():
+    mask = np.zeros(SHAPE, bool)
+    assert Region.of(mask).box is None and Region.empty().to_bytes() == b""
+    mask[1, 2, 0] = mask[3, 2, 1] = True
+    assert Region.of(mask).box.tolist() == [[1, 2, 0], [4, 3, 2]]
+    assert union([None, Region.of(mask).box, np.array([[0, 0, 0], [1, 1, 1]])]).tolist() == [[0, 0, 0], [4, 3, 2]]
 
 
-def test_every_second_slice_and_no_colour():
-    colour = replace(make_slice(0), picture=np.zeros((48, 48, 3), np.uint8))
-    assert region_pool([colour]) == []
-    assert len(region_pool(make_pool((4,)), step=2)) <= 2
+def test_a_region_is_a_copy():
+    mask = np.ones(SHAPE, bool)
+    region = Region.of(mask)
+    mask[:] = False
+    assert region.voxels.all()
+
+
+@pytest.mark.parametrize("damage", [lambda d: d[:10], lambda d: d[:-4], lambda d: d[:24] + b"\0" + d[25:]])
+def test_damaged_bytes_are_refused(damage):
+    with pytest.raises(SessionError, match="damaged"):
+        Region.from_bytes(damage(Region.of(np.ones((50, 40, 30), bool)).to_bytes()), (50, 40, 30))
+
+
+def test_a_region_outside_of_the_volume_is_refused():
+    with pytest.raises(SessionError, match="must lie in"):
+        Region.from_bytes(Region.of(np.ones((9, 1, 1), bool)).to_bytes(), SHAPE)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
@@ -16,7 +16,7 @@ from bundle.interactive.regions import Region, union
 from bundle.interactive.segmentation import Timer
 from bundle.interactive.steps import Draft
 from bundle.interactive.volume_model import Progress
-from bundle.prompts.interactions import Interaction
+from bundle.prompts.interactions import Interaction, Mask
 
 
 @dataclass(frozen=True)
@@ -44,19 +44,23 @@ class Answers:
     def through_volume(
         self, draft: Draft, key: int, memory: Memory, *, axis: int, progress: Progress | None = None
     ) -> Asked:
-        """Answer an object through the volume; its confirmed slices stay as they are.
+        """Answer an object through the volume; its confirmed slices stay as they are, and are prompts for the others.
 
         Raises:
             PromptError: its interactions cannot be used.
         """
         one, before = draft.of(key), draft.mask(key)
         prompts = one.prompts((axis, None), self._shape)
+        kept = [(*at, on_slice(before, *at)) for at in sorted(one.confirmed)]
+        right = [Mask(part.mask(self._shape)) for _, _, part in kept if not part.is_empty]
+        prompts = prompts.with_interactions((*prompts.interactions, *right))
         found = self._image.segment_volume(key, prompts, memory, axis=axis, progress=progress)
         mask = Region.of(found.mask)
-        for confirmed_axis, index in sorted(one.confirmed):
-            mask = _with_slice(mask, confirmed_axis, index, on_slice(before, confirmed_axis, index))
+        for confirmed_axis, index, part in kept:
+            mask = _with_slice(mask, confirmed_axis, index, part)
         scores = {index: float(iou) for index, iou in found.scores.items() if (axis, index) not in one.confirmed}
-        return self._put(draft, one, mask, happened.Predict(key, axis, None, scores), found.seconds, found.encoded)
+        event = happened.Predict(key, axis, None, scores, self._image.identity)
+        return self._put(draft, one, mask, event, found.seconds, found.encoded)
 
     def on_slices(self, draft: Draft, key: int, memory: Memory, *, axis: int, slices: Sequence[int]) -> Asked:
         """Answer an object on some slices; the others stay as they are.
@@ -76,7 +80,7 @@ class Answers:
             at[axis] = index
             mask = _with_slice(mask, axis, index, Region.of(np.take(whole, [index], axis), at))
             scores[index] = float(answer.iou)
-        event = happened.Predict(key, axis, tuple(slices), scores)
+        event = happened.Predict(key, axis, tuple(slices), scores, self._image.identity)
         return self._put(draft, one, mask, event, timer.total(), timer.encoded)
 
     def nothing(self, draft: Draft, key: int, scopes: Sequence[Scope]) -> Asked:
@@ -91,7 +95,8 @@ class Answers:
             mask = Region.empty()
             for confirmed_axis, index, part in kept:
                 mask = _with_slice(mask, confirmed_axis, index, part)
-        return self._put(draft, one, mask, happened.Predict(key, axis, tuple(slices) or None, {}), {}, 0, asked=False)
+        event = happened.Predict(key, axis, tuple(slices) or None, {}, self._image.identity)
+        return self._put(draft, one, mask, event, {}, 0, asked=False)
 
     def _put(
         self,
@@ -106,7 +111,7 @@ class Answers:
     ) -> Asked:
         warnings = self._doubts.of(event.scores, mask, event.axis, one.interactions)
         draft.set_mask(one.id, mask)
-        draft.add(happened.Predict(event.object, event.axis, event.slices, event.scores, warnings))
+        draft.add(replace(event, warnings=warnings))
         return Asked({one.name: dict(event.scores)}, warnings, dict(seconds), encoded, asked)
 
 

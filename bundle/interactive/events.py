@@ -118,7 +118,7 @@ class Lock(Event):
 
     def changed(self, before: SegmentedObject, shape: Sequence[int]) -> SegmentedObject:
         """As ``Event``. Its mask became what the label map showed of it, so no answer is shown any more as it was."""
-        return replace(before, locked=self.locked, shown=frozenset())
+        return replace(before, locked=self.locked, shown={})
 
 
 @dataclass(frozen=True, eq=False)
@@ -191,6 +191,7 @@ class Predict(Event):
         axis: stored axis of the slices.
         slices: those that were asked; None for the volume.
         scores: slice index -> predicted IoU.
+        model: that answered, see ``PromptedVolume.identity``.
         warnings: a sentence each.
     """
 
@@ -198,17 +199,19 @@ class Predict(Event):
     axis: int
     slices: tuple[int, ...] | None
     scores: Mapping[int, float]
+    model: str
     warnings: tuple[str, ...] = ()
 
     def changed(self, before: SegmentedObject, shape: Sequence[int]) -> SegmentedObject:
         """As ``Event``."""
         scopes: list[Scope] = [(self.axis, index) for index in (self.slices or (None,))]
         asked = {**before.asked, **{scope: before.chain(scope, shape) for scope in scopes}}
+        shown = dict.fromkeys(scopes, self.model)
         if self.slices is None:
-            shown, scores = frozenset(scopes), _kept(before)
+            scores = _kept(before)
         else:
-            shown = {scope for scope in before.shown if scope[0] == self.axis and scope[1] is not None}
-            shown, scores = frozenset([*shown, *scopes]), {a: dict(found) for a, found in before.scores.items()}
+            scores = {a: dict(found) for a, found in before.scores.items()}
+            shown = {s: by for s, by in before.shown.items() if s[0] == self.axis and s[1] is not None} | shown
         scores[self.axis] = {**scores.get(self.axis, {}), **self.scores}
         return replace(before, asked=asked, shown=shown, scores=scores, warnings=self.warnings)
 
@@ -306,6 +309,7 @@ _CODECS: dict[str, tuple[Any, Any]] = {
     "object": (int, _whole),
     "name": (str, _of(str)),
     "label": (int, _whole),
+    "model": (str, _of(str)),
     "color": (list, lambda value: tuple(map(float, value))),
     "locked": (bool, _of(bool)),
     "confirmed": (bool, _of(bool)),

@@ -41,6 +41,19 @@ _PATIENCE = 60.0  # seconds that a process waits for another one that works on t
 _STEP = 0.01
 
 
+def sessions_folder() -> Path:
+    """Where sessions are kept if nothing else is said: the state folder of this user.
+
+    Not beside the images: a folder of studies may be read-only, is handed on to others, and may be an address. Sessions
+    are found by what an image holds, not by where it lies.
+    """
+    if os.name == "nt":
+        state = os.environ.get("LOCALAPPDATA") or Path.home() / "AppData" / "Local"
+    else:
+        state = os.environ.get("XDG_STATE_HOME") or Path.home() / ".local" / "state"
+    return Path(state, "monai-sam", "sessions")
+
+
 class Journal:
     """The file of one session.
 
@@ -54,7 +67,8 @@ class Journal:
     def __init__(
         self, path: Path, header: dict[str, Any], *, max_bytes: int | None = None, patience: float = _PATIENCE
     ) -> None:
-        self.path, self.header, self.patience = path, {"format": _FORMAT, "version": _VERSION, **header}, patience
+        self.path, self.extra, self.patience = path, dict(header), patience
+        self._header = {"format": _FORMAT, "version": _VERSION, **header}
         self.max_bytes = LIMITS.session_bytes if max_bytes is None else max_bytes
         self._file: int | None = None
         self._head = b""  # the framed header of the file that was read; no two files have the same
@@ -100,7 +114,7 @@ class Journal:
             JournalError: the file would become too large.
             OSError: it cannot be written, as on a full disk.
         """
-        head = b"" if self._end else _framed(json.dumps({**self.header, "id": uuid.uuid4().hex}).encode())
+        head = b"" if self._end else _framed(json.dumps({**self._header, "id": uuid.uuid4().hex}).encode())
         framed = head + _framed(content)
         if self._end + len(framed) > self.max_bytes:
             raise JournalError(
@@ -189,7 +203,7 @@ class Journal:
             or found.get("version") != _VERSION
         ):
             raise JournalError(f"{self.path.name} was written by another version; purge it, or use that version")
-        if found != self.header:
+        if found != self._header:
             raise JournalError(f"{self.path.name} is the record of another image; move it away")
 
 

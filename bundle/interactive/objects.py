@@ -36,7 +36,7 @@ class SegmentedObject:
         confirmed: slices (axis, index) that the user said are right.
         warnings: why its answer is doubtful, a sentence each.
         asked: what it was asked, the interactions of each time that one after the other continued.
-        shown: which of these answers the mask is made of.
+        shown: which of these answers the mask is made of, and the model of each.
     """
 
     id: int
@@ -50,7 +50,7 @@ class SegmentedObject:
     confirmed: frozenset[tuple[int, int]] = frozenset()
     warnings: tuple[str, ...] = ()
     asked: Mapping[Scope, tuple[tuple[Interaction, ...], ...]] = field(default_factory=dict)
-    shown: frozenset[Scope] = frozenset()
+    shown: Mapping[Scope, str] = field(default_factory=dict)
 
     @property
     def predicted_iou(self) -> dict[int, dict[int, float]]:
@@ -91,10 +91,12 @@ class SegmentedObject:
             chain.append(now)
         return tuple(chain)
 
-    def answered(self, scope: Scope, shape: Sequence[int]) -> bool:
-        """Whether the mask shows the answer to the interactions of a scope as they are now."""
+    def answered(self, scope: Scope, shape: Sequence[int], model: str) -> bool:
+        """Whether the mask shows what a model answers to the interactions of a scope as they are now."""
         asked = self.asked.get(scope, ())
-        return scope in self.shown and bool(asked) and same_interactions(asked[-1], self.of_scope(scope, shape))
+        return (
+            self.shown.get(scope) == model and bool(asked) and same_interactions(asked[-1], self.of_scope(scope, shape))
+        )
 
     def segmentations(self, mask: np.ndarray, low: np.ndarray) -> list[Segmentation]:
         """Its mask in a box as the overlap rule takes it, a part for each axis that it was answered along.
@@ -218,4 +220,4 @@ def with_object(objects: Objects, changed: SegmentedObject) -> Objects:
 
 def emptied(one: SegmentedObject) -> SegmentedObject:
     """An object of which nothing was said or answered yet."""
-    return SegmentedObject(one.id, one.name, one.label, one.color)
+    return SegmentedObject(one.id, one.name, one.label, one.color, one.locked)

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass, field, fields, replace
 from typing import Any
 
 import numpy as np
 
+import bundle
 from bundle.data.volume import Volume
 from bundle.errors import PromptError
 from bundle.interactive.propagation import PropagationRule
@@ -46,6 +48,9 @@ class Memory:
 class PromptedVolume:
     """A volume before a model; any number of sessions share it.
 
+    Attributes:
+        identity: tells this model from one that may answer otherwise.
+
     Args:
         volume: the image.
         predictor: the model of slices.
@@ -65,6 +70,8 @@ class PromptedVolume:
         self._slices = VolumeSlices(volume, predictor)
         self._volume_model = volume_model or SliceFollowing(predictor, rule=rule)
         self._state = self._slices if volume_model is None else volume_model.start(volume)
+        about = f"{bundle.__version__} {predictor.identity} {predictor.contract} {type(self._volume_model)} {rule}"
+        self.identity = hashlib.sha256(about.encode()).hexdigest()[:16]
 
     def frame(self, axis: int) -> SliceFrame:
         """The slices of the volume along a stored axis."""

@@ -100,12 +100,13 @@ class Region:
                     f"a region must lie in {tuple(shape)} voxels, got {sides.tolist()} at {low.tolist()}"
                 )
             count = int(sides.prod())
-            bits = zlib.decompressobj().decompress(data[_HEAD.size :], -(-count // 8))
-            flat = np.unpackbits(np.frombuffer(bits, np.uint8), count=count).view(bool)
+            size, unpack = -(-count // 8), zlib.decompressobj()
+            bits = unpack.decompress(data[_HEAD.size :], size + 1)  # no more, whatever the bytes would become
         except (struct.error, zlib.error) as error:
             raise SessionError(f"a region of a session is damaged ({error})") from error
-        if len(bits) != -(-count // 8):
+        if len(bits) != size or not unpack.eof:
             raise SessionError(f"a region of a session is damaged: {len(bits)} bytes for {count} voxels")
+        flat = np.unpackbits(np.frombuffer(bits, np.uint8), count=count).view(bool)
         return cls(low, flat.reshape(sides, order="F"))
 
 

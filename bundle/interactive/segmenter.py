@@ -9,6 +9,7 @@ import torch
 from bundle.data.volume import Volume
 from bundle.engines.cache import PreparedCache
 from bundle.families.family import Family, build_network, load_family
+from bundle.interactive.journal import Journal
 from bundle.interactive.session import InteractiveSession
 from bundle.interactive.slice_model import SlicePredictor
 from bundle.networks.interface import PromptableNetwork
@@ -54,6 +55,10 @@ class Segmenter:
         family = load_family(name)
         return cls(family, build_network(family, checkpoint=checkpoint), store=store, device=device)
 
-    def open(self, volume: Volume) -> InteractiveSession:
-        """Start working on a volume."""
-        return InteractiveSession(volume, self.predictor)
+    def open(self, volume: Volume, *, journal: Journal | None = None) -> InteractiveSession:
+        """Start working on a volume, or go on where a journal ends.
+
+        Raises:
+            JournalError: the journal cannot be used.
+        """
+        return InteractiveSession(volume, self.predictor, journal=journal)

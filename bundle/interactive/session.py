@@ -256,7 +256,7 @@ class InteractiveSession(RecordedSession):
                 wanted = [one for one in prompts.interactions if scope[1] is None or lies_on(one, *scope, shape)]
                 for event in edits(draft.of(key), scope, wanted, shape):
                     draft.add(event)
-            scopes = [scope for scope in scopes if not draft.of(key).answered(scope, shape)]
+            scopes = [scope for scope in scopes if not draft.of(key).answered(scope, shape, self._image.identity)]
             if draft.events or scopes:
                 self._unlocked(draft, prompts.name)
             return self._finish(draft, key, scopes, progress)
@@ -274,7 +274,7 @@ class InteractiveSession(RecordedSession):
     ) -> Update:
         """Answer the scopes that are not answered as they are now, and make it a step."""
         one, shape = draft.of(key), self.volume.shape
-        wanted = [scope for scope in scopes if not one.answered(scope, shape)]
+        wanted = [scope for scope in scopes if not one.answered(scope, shape, self._image.identity)]
         if not wanted:
             return self._commit(draft)
         empty = [scope for scope in wanted if not (one.base or any(i.positive for i in one.of_scope(scope, shape)))]

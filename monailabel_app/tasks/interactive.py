@@ -6,7 +6,6 @@ import tempfile
 import time
 import uuid
 from collections.abc import Mapping, Sequence
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -15,8 +14,10 @@ from monailabel.interfaces.tasks.infer_v2 import InferTask, InferType
 
 from bundle.data.volume import write_label
 from bundle.interactive.label_map import LabelMap
-from monailabel_app.tasks.open_images import ImageSessions, OpenImage
+from bundle.interactive.session import InteractiveSession
+from monailabel_app.tasks.open_images import ImageSessions
 from monailabel_app.wire import fields as wire
+from monailabel_app.wire.commands import Commands, read_commands, session_params
 from monailabel_app.wire.requests import SLICE_AXIS, ClickRequest, read_request
 from monailabel_app.work import checkpoint, turn
 
@@ -72,16 +73,19 @@ class SamTask(InferTask):
             modality=wire.read_modality(request),
             series=series and str(series),
         )
+        session = image.session(wire.read_user(request))
         opened = time.perf_counter() - started
-        click = read_request(
-            request,
-            shape=image.volume.shape,
-            affine=image.volume.affine,
-            dimension=self.dimension,
-            names=self._names,
-        )
-        with turn(id(image.session)):
-            labels, params = _segment(image, click)
+        commands = read_commands(request)
+        if commands is None:
+            click = read_request(
+                request,
+                shape=image.volume.shape,
+                affine=image.volume.affine,
+                dimension=self.dimension,
+                names=self._names,
+            )
+        with turn(id(session)):
+            labels, params = _segment(session, click) if commands is None else _commanded(session, commands)
         params[wire.MODALITY] = image.volume.modality
         before = time.perf_counter()
         file = Path(self._results.name, f"{uuid.uuid4().hex}{form.extension}")
@@ -95,24 +99,37 @@ class SamTask(InferTask):
         return str(file), params
 
 
-def _segment(image: OpenImage, click: ClickRequest) -> tuple[np.ndarray, dict[str, Any]]:
-    """Gather the objects of a request in one label map."""
-    gathered = LabelMap(image.volume.shape, max(prompts.label for prompts in click.objects))
+def _segment(session: InteractiveSession, click: ClickRequest) -> tuple[np.ndarray, dict[str, Any]]:
+    """Make the prompts of a request those of the session, and gather its objects in one label map."""
+    gathered = LabelMap(session.volume.shape, max(prompts.label for prompts in click.objects))
     scores: dict[str, dict[int, float]] = {}
+    warnings: dict[str, Sequence[str]] = {}
     seconds: dict[str, float] = {}
     encoded = 0
-    in_volume = partial(image.session.segment_volume, progress=checkpoint)
-    run = in_volume if click.index is None else image.session.segment_slice
+    dimension = 3 if click.index is None else 2
     for prompts in click.objects:
-        if click.index is not None:
+        if dimension == 2:
             checkpoint()
-        if click.reset:
-            image.session.reset(prompts.name)
-        found = run(prompts, axis=SLICE_AXIS)
+        update = session.set_prompts(
+            prompts, dimension=dimension, axis=SLICE_AXIS, reset=click.reset, progress=checkpoint
+        )
+        found = session.segmentation(prompts.name, axis=SLICE_AXIS, index=click.index)
         gathered.add(found, prompts.label, prompts)
         scores[prompts.name] = found.scores
-        encoded += found.encoded
-        for stage, value in found.seconds.items():
+        warnings[prompts.name] = session.object(prompts.name).warnings
+        encoded += update.encoded
+        for stage, value in update.seconds.items():
             seconds[stage] = seconds.get(stage, 0.0) + value
     names = {prompts.name: prompts.label for prompts in click.objects}
-    return gathered.labels, wire.reply_params(names, scores=scores, seconds=seconds, encoded=encoded)
+    params = wire.reply_params(names, scores=scores, seconds=seconds, encoded=encoded, warnings=warnings)
+    return gathered.labels, params | {wire.SESSION: session_params(session)}
+
+
+def _commanded(session: InteractiveSession, commands: Commands) -> tuple[np.ndarray, dict[str, Any]]:
+    """Do what a request asks of its session, and show all of it."""
+    commands.run(session)
+    names = {one.name: one.label for one in session.objects}
+    scores = {one.name: one.predicted_iou.get(SLICE_AXIS, {}) for one in session.objects}
+    warnings = {one.name: one.warnings for one in session.objects}
+    params = wire.reply_params(names, scores=scores, seconds={}, encoded=0, warnings=warnings)
+    return session.labels, params | {wire.SESSION: session_params(session, interactions=True)}

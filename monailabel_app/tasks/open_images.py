@@ -5,27 +5,88 @@ from __future__ import annotations
 import logging
 import threading
 from collections import OrderedDict
-from collections.abc import Hashable
+from collections.abc import Hashable, Mapping
 from concurrent.futures import Future
 from dataclasses import dataclass
 from pathlib import Path
 
 from bundle.data import guarded
+from bundle.data.digest import image_digest
 from bundle.data.volume import Volume
 from bundle.errors import SeriesError
+from bundle.interactive.journal import DAYS, Journal, purge_sessions, sessions_folder
 from bundle.interactive.segmenter import Segmenter
 from bundle.interactive.session import InteractiveSession
 from monailabel_app.errors import RequestError, without_folders
 
 logger = logging.getLogger(__name__)
 
+_MOST_USERS = 16  # of one image whose sessions stay in memory
 
-@dataclass(frozen=True, eq=False)
+
 class OpenImage:
-    """A volume and the session that remembers its slices' embeddings."""
+    """A volume before the model, and the session of each user who works on it.
 
-    volume: Volume
-    session: InteractiveSession
+    Args:
+        volume: the image.
+        opened: what was prepared of it; the users' sessions share that and nothing else.
+        keeper: of sessions on disk; None keeps them in memory.
+    """
+
+    def __init__(self, volume: Volume, opened: InteractiveSession, keeper: Keeper | None = None) -> None:
+        self.volume, self._opened, self._keeper = volume, opened, keeper
+        self._sessions: OrderedDict[str, InteractiveSession] = OrderedDict()
+        self._digest: str | None = None
+        self._lock = threading.Lock()
+
+    def session(self, user: str = "") -> InteractiveSession:
+        """The session of a user, where it was left. The ones used longest ago are closed; on disk they are kept.
+
+        Raises:
+            JournalError: what is on disk of it cannot be used.
+        """
+        with self._lock:
+            if user not in self._sessions:
+                self._sessions[user] = self._opened.for_user(self._journal(user))
+            self._sessions.move_to_end(user)
+            if len(self._sessions) > _MOST_USERS:
+                self._sessions.popitem(last=False)
+            return self._sessions[user]
+
+    def _journal(self, user: str) -> Journal | None:
+        if self._keeper is None:
+            return None
+        self._digest = self._digest or image_digest(self.volume)
+        return Journal.of(self._keeper.folder, self.volume, user, digest=self._digest)
+
+
+@dataclass(frozen=True)
+class Keeper:
+    """Where sessions are kept on disk, and for how many days after their last step."""
+
+    folder: Path
+    days: float = DAYS
+
+    @classmethod
+    def of(cls, conf: Mapping[str, str]) -> Keeper | None:
+        """As the options of the app say (``sessions``, ``session_days``); None with ``sessions`` "off".
+
+        Raises:
+            RequestError: days that are no number above 0.
+        """
+        folder, days = conf.get("sessions") or str(sessions_folder()), conf.get("session_days", "")
+        try:
+            number = float(days or DAYS)
+        except ValueError:
+            number = 0.0
+        if not 0 < number < float("inf"):
+            raise RequestError(f"session_days must be a number above 0, got {days!r}")
+        return None if folder == "off" else cls(Path(folder).expanduser(), number)
+
+    def purge(self) -> None:
+        """Remove what is older."""
+        if self.folder.is_dir() and (count := purge_sessions(self.folder, days=self.days)):
+            logger.info("Removed %d sessions on which nothing was done for %g days", count, self.days)
 
 
 class ImageSessions:
@@ -36,18 +97,26 @@ class ImageSessions:
     """
 
     def __init__(
-        self, segmenter: Segmenter, *, max_images: int = 8, max_bytes: int = 4 * 2**30, modality: str | None = None
+        self,
+        segmenter: Segmenter,
+        *,
+        max_images: int = 8,
+        max_bytes: int = 4 * 2**30,
+        modality: str | None = None,
+        keeper: Keeper | None = None,
     ) -> None:
         """Args:
         segmenter: opens the sessions.
         max_images: images kept open.
         max_bytes: memory of their voxels; the newest image stays open even if it is larger.
         modality: of every image of which a request says nothing else; None is what its file says.
+        keeper: of the sessions on disk; None keeps them in memory, as long as their image is open.
         """
         self._segmenter = segmenter
         self._max_images = max_images
         self._max_bytes = max_bytes
         self._modality = modality
+        self._keeper = keeper
         self._images: OrderedDict[Hashable, Future[OpenImage]] = OrderedDict()
         self._lock = threading.Lock()
         guarded.start()
@@ -92,13 +161,15 @@ class ImageSessions:
     ) -> None:
         try:
             volume = _read_image(path, modality, series)
-            future.set_result(OpenImage(volume, self._segmenter.open(volume)))
+            future.set_result(OpenImage(volume, self._segmenter.open(volume), self._keeper))
         except BaseException as error:
             with self._lock:
                 self._images.pop(key, None)
             future.set_exception(error)
         else:
             self._close_oldest()
+            if self._keeper is not None:
+                self._keeper.purge()
 
     def _close_oldest(self) -> None:
         with self._lock:

@@ -7,7 +7,7 @@ integer being a voxel's centre; nothing is in millimetres, except what Slicer se
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -28,6 +28,14 @@ LABEL = "label"  # Slicer, OHIF: name of the segment
 CLIENT_ID = "client_id"  # Slicer's interface always fills it; a script usually leaves it null
 MODALITY = "modality"  # "CT", "other" or "windowed": overrules what the image's file says
 RESET_STATE = "reset_state"  # forget what earlier clicks on this segment left behind
+SESSION = (
+    "session"  # answer with what the session of this image and user shows; prompts are not read, as with all below
+)
+UNDO = "undo"  # take the last step back
+REDO = "redo"  # do it again
+LOCK = "lock"  # a segment's name or several: it stays as it is, nothing is painted over it
+UNLOCK = "unlock"  # the same: it may change again
+NEW_OBJECT = "new_object"  # the same: begin a segment without prompts
 OWN_KEYS = (FOREGROUND, BACKGROUND, POINTS, POINT_LABELS, ROI)  # no segment's own key in the deepedit dialect
 
 # ---- request: which image --------------------------------------------------------------------------------------------
@@ -45,12 +53,14 @@ _PICTURES = (".png", ".jpg", ".jpeg", ".tif", ".tiff")
 # ---- put into the request by the server, never by a client ----------------------------------------------------------
 IMAGE = "image"  # path of the image
 IMAGE_KEY = "image_key"  # identity of an uploaded image: a digest of its content
+USER = "user"  # who is logged in
 
 # ---- reply ----------------------------------------------------------------------------------------------------------
 LABEL_NAMES = "label_names"  # name -> value in the file
 LATENCIES = "latencies"  # seconds of each stage
 PREDICTED_IOU = "predicted_iou"  # name -> {slice index: the model's own estimate, 0..1}
 ENCODED_SLICES = "encoded_slices"  # how many slices ran the encoder; 0 when all were remembered
+WARNINGS = "warnings"  # name -> [sentence]: why the answer is doubtful
 
 
 @dataclass(frozen=True)
@@ -99,6 +109,11 @@ def read_modality(params: Mapping[str, Any]) -> str | None:
     return value
 
 
+def read_user(params: Mapping[str, Any]) -> str:
+    """Whose session a request works on: who is logged in, else the client by its own name; a script's has none."""
+    return str(params.get(USER) or params.get(CLIENT_ID) or "")
+
+
 def read_flag(params: Mapping[str, Any], name: str) -> bool:
     """A switch as bool, number or the text that Slicer's option table makes of it; absent and null are False.
 
@@ -120,6 +135,7 @@ def reply_params(
     scores: Mapping[str, Mapping[int, float]],
     seconds: Mapping[str, float],
     encoded: int,
+    warnings: Mapping[str, Sequence[str]] | None = None,
 ) -> dict[str, Any]:
     """The JSON part of a reply.
 
@@ -128,6 +144,7 @@ def reply_params(
         scores: name -> {slice index: predicted IoU}.
         seconds: stage -> seconds.
         encoded: slices that ran the encoder.
+        warnings: name -> sentences; names without any are left out.
     """
     return {
         LABEL_NAMES: dict(label_names),
@@ -137,4 +154,5 @@ def reply_params(
             for name, by_slice in scores.items()
         },
         ENCODED_SLICES: int(encoded),
+        WARNINGS: {name: list(sentences) for name, sentences in (warnings or {}).items() if sentences},
     }

@@ -1,0 +1,358 @@
+"""A session of events: what is on the screen is a function of image, model and events."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from session_room import LEFT, RIGHT, SHAPE, open_session, organs, point, state, volume
+
+from bundle.errors import PromptError, SessionError
+from bundle.interactive.journal import Journal
+from bundle.prompts.interactions import Box
+from bundle.prompts.prompts import ObjectPrompts
+
+
+def test_a_point_begins_an_object_that_is_followed_through_the_volume():
+    session = open_session()
+    update = session.add(point(LEFT), "left")
+    assert update.objects == ("left",) and update.predicted and update.encoded
+    assert session.mask("left").sum() == organs()[:9].sum()
+    assert update.box.tolist() == [[2, 4, 2], [9, 14, 10]]
+    assert set(update.predicted_iou["left"]) == set(range(2, 10))
+    assert session.object("left").label == 1 and (session.labels == session.mask("left")).all()
+
+
+def test_in_2d_a_point_changes_its_slice_alone():
+    session = open_session()
+    session.add(point(LEFT), "left", dimension=2)
+    session.add(point((5, 9, 7)), "left", dimension=2)
+    assert np.flatnonzero(session.mask("left").any(axis=(0, 1))).tolist() == [5, 7]
+    session.add(point((5, 9, 3)), "left", dimension=2, axis=1)
+    assert session.mask("left")[:, 9].sum() == 7 * 8 and session.mask("left")[:, 8, 7].sum() == 7
+
+
+def test_interactions_may_wait_for_the_model():
+    session = open_session()
+    update = session.add([point(LEFT), point((13, 9, 5), False)], "left", predict=False)
+    assert not update.predicted and update.box is None and not session.mask("left").any()
+    assert session.predict("left").predicted and session.mask("left").any()
+    assert not session.predict("left").predicted  # nothing new
+
+
+def test_undo_goes_back_to_the_first_click_and_redo_to_the_last_without_the_model():
+    session = open_session()
+    seen = [state(session)]
+    for voxel, positive in ((LEFT, True), ((5, 9, 8), False), ((13, 9, 5), True)):
+        session.add(point(voxel, positive), "left")
+        seen.append(state(session))
+    asked = len(session.predictor.network.masks_seen)
+    for expected in reversed(seen[:-1]):
+        assert session.undo() is not None
+        assert state(session)["objects"] == expected["objects"] and state(session)["labels"] == expected["labels"]
+    assert session.undo() is None
+    for expected in seen[1:]:
+        session.redo()
+        assert state(session)["objects"] == expected["objects"]
+    assert session.redo() is None and len(session.predictor.network.masks_seen) == asked
+
+
+def test_an_update_says_where_something_changed_also_when_it_is_undone():
+    session = open_session()
+    session.add(point(LEFT), "left")
+    before, labels = session.mask("left"), session.labels
+    done = session.add(point((5, 9, 8), False), "left")
+    inside = tuple(slice(*sides) for sides in done.box.T)
+    changed = session.mask("left") ^ before
+    assert changed.any() and not np.delete(changed, np.arange(done.box[0, 2], done.box[1, 2]), axis=2).any()
+    undone = session.undo()
+    assert undone.box.tolist() == done.box.tolist()
+    assert np.array_equal(session.labels_in(undone.box), labels[inside])
+
+
+def test_a_new_step_forgets_what_was_undone():
+    session = open_session()
+    session.add(point(LEFT), "left")
+    session.undo()
+    session.add(point(RIGHT), "right")
+    assert session.redo() is None and [one.name for one in session.objects] == ["right"]
+
+
+# ---- several objects ------------------------------------------------------------------------------------------------
+
+
+def test_no_voxel_of_a_locked_organ_changes_when_its_neighbour_is_prompted_and_undo_restores_both():
+    session = open_session(volume(organs(apart=False)))
+    session.add(Box([[2, 4, 2], [9, 13, 9]]), "left")  # one layer too far
+    session.lock("left")
+    left, before = session.mask("left"), state(session)
+    session.add(Box([[7, 4, 2], [16, 13, 9]]), "right")
+    assert (session.mask("right") & left).any()
+    assert np.array_equal(session.labels == 1, left) and np.array_equal(session.mask("left"), left)
+    assert (session.labels == 2).sum() == (session.mask("right") & ~left).sum()
+    assert not (session.segmentation("right").mask & left).any()
+    session.undo()
+    assert state(session)["objects"] == before["objects"] and state(session)["labels"] == before["labels"]
+
+
+def test_without_a_lock_a_click_takes_its_voxel_and_undo_gives_it_back():
+    session = open_session(volume(organs(apart=False)))
+    session.add(Box([[2, 4, 2], [9, 13, 9]]), "left")
+    before = session.labels
+    session.add([Box([[9, 4, 2], [16, 13, 9]]), point((9, 9, 5))], "right")
+    assert before[9, 9, 5] == 1 and session.labels[9, 9, 5] == 2
+    session.undo()
+    assert np.array_equal(session.labels, before)
+
+
+def test_a_locked_object_keeps_what_the_label_map_showed_of_it():
+    session = open_session(volume(organs(apart=False)))
+    session.add(Box([[2, 4, 2], [9, 13, 9]]), "left")
+    session.add([Box([[9, 4, 2], [16, 13, 9]]), point((9, 9, 5))], "right")
+    labels = session.labels
+    session.lock("left")
+    session.lock("right")
+    assert np.array_equal(session.labels, labels)
+    session.unlock("right")
+    session.remove_object("right")
+    assert np.array_equal(session.labels == 1, labels == 1)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda s: s.add(point(LEFT), "left"),
+        lambda s: s.remove(0, "left"),
+        lambda s: s.move(0, point(RIGHT), "left"),
+        lambda s: s.set_mask(organs(), "left"),
+        lambda s: s.reset("left"),
+        lambda s: s.remove_object("left"),
+        lambda s: s.confirm(3, "left"),
+        lambda s: s.set_prompts(ObjectPrompts([point(RIGHT)], name="left")),
+    ],
+)
+def test_a_locked_object_refuses_to_be_changed(change):
+    session = open_session()
+    session.add(point(LEFT), "left")
+    session.lock("left")
+    before = state(session)
+    with pytest.raises(SessionError, match="'left' is locked"):
+        change(session)
+    assert state(session) == before
+
+
+def test_an_object_can_be_renamed_coloured_and_removed_and_all_of_it_undone():
+    session = open_session()
+    session.new_object("lesion", label=7, color=(1, 0, 0))
+    session.add(point(LEFT), "lesion")
+    session.rename("lesion", "cyst")
+    session.recolor("cyst", (0, 1, 0))
+    assert session.object("cyst").color == (0, 1, 0) and session.labels.max() == 7
+    assert session.remove_object("cyst").objects == ("cyst",)
+    assert session.objects == () and not session.labels.any()
+    session.undo()
+    assert session.labels.max() == 7
+    session.undo(), session.undo()
+    assert (session.object("lesion").name, session.object("lesion").color) == ("lesion", (1, 0, 0))
+
+
+def test_names_and_labels_are_unique_and_an_unknown_object_is_named():
+    session = open_session()
+    session.new_object("a", label=3)
+    for call, said in (
+        (lambda: session.new_object("a"), "an object 'a' already"),
+        (lambda: session.new_object("b", label=3), "label 3 belongs to another"),
+        (lambda: session.new_object("b", label=0), "whole number from 1"),
+        (lambda: session.new_object(" "), "1 to 200 characters"),
+        (lambda: session.new_object("b", color=(2, 0, 0)), "from 0 to 1"),
+        (lambda: session.lock("z"), "no object 'z' in this session; it has 'a'"),
+    ):
+        with pytest.raises(SessionError, match=said):
+            call()
+    session.new_object("b")
+    assert session.object("b").label == 4 and session.undo_depth == 2
+
+
+# ---- masks and slices that the user gives ---------------------------------------------------------------------------
+
+
+def test_a_given_mask_is_shown_as_it_is_and_goes_along_with_the_next_prompt():
+    session = open_session()
+    session.add(point(RIGHT), "left")
+    mask = np.zeros(SHAPE, bool)
+    mask[3:6, 5:8, 4:6] = True
+    session.set_mask(mask, "left")
+    assert np.array_equal(session.mask("left"), mask) and session.object("left").interactions == ()
+    assert np.array_equal(session.labels == 1, mask) and session.object("left").predicted_iou == {2: {}}
+    prompts = session.object("left").prompts((2, None), SHAPE)
+    assert [one.kind for one in prompts.interactions] == ["mask"]
+    assert np.array_equal(prompts.interactions[0].voxels, mask)
+    session.undo()
+    assert session.mask("left")[RIGHT]
+
+
+def test_a_confirmed_slice_stays_until_it_is_prompted_itself():
+    session = open_session()
+    session.set_mask(np.zeros(SHAPE), "left")
+    session.add(point(LEFT), "left", dimension=2)
+    session.confirm(6, "left")  # nothing of it there, the user says
+    session.add(point((5, 9, 4)), "left")
+    assert not session.mask("left")[..., 6].any() and session.mask("left")[..., 7].any()
+    assert 6 not in session.object("left").predicted_iou[2]
+    session.add(point((5, 9, 6)), "left")
+    assert session.mask("left")[..., 6].any() and session.object("left").confirmed == frozenset()
+
+
+def test_a_reset_takes_prompts_and_masks_but_not_those_of_locked_objects():
+    session = open_session()
+    session.add(point(LEFT), "left")
+    session.add(point(RIGHT), "right")
+    session.lock("right")
+    session.reset()
+    assert not session.mask("left").any() and session.mask("right").any()
+    session.undo()
+    assert session.mask("left").any()
+
+
+# ---- interactions that move and go ----------------------------------------------------------------------------------
+
+
+def test_an_interaction_that_is_moved_or_removed_is_as_if_it_had_always_been_so():
+    session = open_session()
+    session.add([point(LEFT), point((5, 9, 8), False)], "left")
+    session.move(1, point((5, 9, 3), False), "left")
+    other = open_session()
+    other.add([point(LEFT), point((5, 9, 3), False)], "left")
+    assert np.array_equal(session.mask("left"), other.mask("left"))
+    session.remove(1, "left")
+    assert session.mask("left").sum() == organs()[:9].sum()
+    session.remove(0, "left")
+    assert not session.mask("left").any() and session.object("left").interactions == ()
+
+
+def test_the_last_point_of_a_slice_takes_the_object_off_it():
+    session = open_session()
+    session.add(point(LEFT), "left", dimension=2)
+    session.add(point((5, 9, 7)), "left", dimension=2)
+    session.remove(0, "left", dimension=2)
+    assert np.flatnonzero(session.mask("left").any(axis=(0, 1))).tolist() == [7]
+
+
+def test_what_cannot_be_answered_changes_nothing():
+    session = open_session()
+    session.add(point(LEFT), "left")
+    before = state(session)
+    for wrong in (
+        lambda: session.add(point((99, 0, 0)), "left"),
+        lambda: session.add(point(LEFT, False), "new"),
+        lambda: session.add(Box([[2, 4, 2], [9, 13, 9]]), "left", dimension=2),
+        lambda: session.add(point(LEFT), "left", dimension=4),
+        lambda: session.add(point(LEFT), "left", axis=5),
+        lambda: session.set_prompts(ObjectPrompts(name="left")),
+    ):
+        with pytest.raises(PromptError):
+            wrong()
+    with pytest.raises(SessionError, match="has 1 interactions, there is none at 3"):
+        session.remove(3, "left")
+    assert state(session) == before
+
+
+def test_a_step_that_is_stopped_changes_nothing():
+    session = open_session()
+    session.add(point(LEFT), "left")
+    before = state(session)
+
+    def stop(_: int) -> None:
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        session.add(point(RIGHT), "right", progress=stop)
+    assert state(session) == before
+    session.add(point(RIGHT), "right")
+    assert session.mask("right").any()
+
+
+# ---- users ----------------------------------------------------------------------------------------------------------
+
+
+def test_two_users_of_an_image_have_a_session_each_and_share_what_was_prepared():
+    one = open_session()
+    one.add(point(LEFT), "left")
+    encoded = one.predictor.network.encoded
+    other = one.for_user()
+    other.add(point(LEFT), "mine")
+    assert other.predictor.network.encoded == encoded
+    assert [o.name for o in one.objects] == ["left"] and [o.name for o in other.objects] == ["mine"]
+
+
+# ---- clients that send all prompts each time ------------------------------------------------------------------------
+
+VOXELS = st.sampled_from([LEFT, (6, 6, 5), (7, 12, 5), (5, 9, 7), (13, 9, 5), (3, 5, 7)])
+LISTS = st.lists(st.tuples(VOXELS, st.booleans()), max_size=3)
+REQUESTS = st.lists(
+    st.tuples(st.sampled_from(["left", "right"]), st.sampled_from([2, 3]), LISTS, st.sampled_from("....ru")),
+    min_size=1,
+    max_size=6,
+)
+
+
+def prompts_of(name: str, clicks, slice_: int | None = None) -> ObjectPrompts:
+    first = (5, 9, 5) if name == "left" else RIGHT
+    chosen = [(first, True), *clicks]
+    chosen = [click for click in chosen if slice_ is None or click[0][2] == slice_]
+    return ObjectPrompts([point(voxel, positive) for voxel, positive in chosen], name=name)
+
+
+@settings(max_examples=25)
+@given(REQUESTS)
+def test_requests_become_events_and_get_the_stateless_answers(tmp_path_factory, requests):
+    """Also where the session is opened again from its journal between them."""
+    folder = tmp_path_factory.mktemp("sessions")
+    folder.chmod(0o700)
+    image = volume()
+    session, stateless = open_session(image, Journal.of(folder, image)), open_session(image)
+    for name, dimension, clicks, then in requests:
+        prompts = prompts_of(name, clicks, 5 if dimension == 2 else None)
+        if then == "r":
+            stateless.reset(name)
+        session.set_prompts(prompts, dimension=dimension, reset=then == "r")
+        expected = (stateless.segment_slice if dimension == 2 else stateless.segment_volume)(prompts)
+        shown = session.segmentation(name, index=5 if dimension == 2 else None)
+        assert np.array_equal(shown.mask, expected.mask) and shown.scores == expected.scores
+        if then == "u":
+            before = state(session)
+            session = open_session(image, Journal.of(folder, image))
+            assert state(session) == before
+
+
+def test_a_client_in_2d_sends_one_slice_and_takes_nothing_from_the_others():
+    session = open_session()
+    session.set_prompts(ObjectPrompts([point(LEFT), point((6, 6, 5))], name="left"), dimension=2)
+    session.set_prompts(ObjectPrompts([point((5, 9, 7))], name="left"), dimension=2)
+    assert [one.voxel.tolist() for one in session.object("left").interactions] == [[5, 9, 5], [6, 6, 5], [5, 9, 7]]
+    session.set_prompts(ObjectPrompts([point((6, 6, 5))], name="left"), dimension=2)
+    assert [one.voxel.tolist() for one in session.object("left").interactions] == [[6, 6, 5], [5, 9, 7]]
+    assert np.flatnonzero(session.mask("left").any(axis=(0, 1))).tolist() == [5, 7]
+
+
+def test_the_same_request_again_is_no_step_and_asks_nothing():
+    session = open_session()
+    prompts = ObjectPrompts([point(LEFT), point((5, 9, 8), False)], name="left")
+    session.set_prompts(prompts)
+    asked, depth = len(session.predictor.network.masks_seen), session.undo_depth
+    assert not session.set_prompts(prompts).predicted
+    assert (len(session.predictor.network.masks_seen), session.undo_depth) == (asked, depth)
+    session.lock("left")
+    assert not session.segmentation("left").mask[RIGHT]
+
+
+def test_a_request_is_one_step():
+    session = open_session()
+    session.set_prompts(ObjectPrompts([point(LEFT), point((5, 9, 8), False)], name="left"))
+    session.set_prompts(
+        ObjectPrompts([point((6, 6, 5)), point((5, 9, 3), False), point(LEFT)], name="left"), reset=True
+    )
+    assert session.undo_depth == 2
+    session.undo()
+    assert len(session.object("left").interactions) == 2
