@@ -13,7 +13,8 @@ from bundle.interactive.propagation import PropagationRule
 from bundle.interactive.segmentation import Timer
 from bundle.interactive.slice_model import SliceMask, SlicePredictor, SlicePrompt
 from bundle.interactive.volume_model import Progress, VolumePrediction
-from bundle.interactive.volume_slices import VolumeSlices, box_on_slice, slice_range
+from bundle.interactive.volume_slices import VolumeSlices
+from bundle.prompts.on_slices import box_on_slice, slice_range
 from bundle.prompts.prompts import ObjectPrompts
 from bundle.transforms.frames import SliceFrame
 
