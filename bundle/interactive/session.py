@@ -111,30 +111,11 @@ class InteractiveSession:
     def _ask_again(self, name: str, frame: SliceFrame, index: int, prompt: SlicePrompt, timer: Timer) -> SliceMask:
         """Ask with the answer that these prompts continue, and remember this one."""
         history = self._history.setdefault((name, frame.slice_axis, index), [])
-        while history and not _continues(prompt, history[-1][0]):
+        while history and not prompt.continues(history[-1][0]):
             history.pop()
         previous = history[-1][1] if history else None
-        if history and _same(prompt, history[-1][0]):
+        if history and history[-1][0].continues(prompt):
             return previous
         answer = self._slices.ask(frame, index, replace(prompt, previous=previous), timer)
         history.append((prompt, answer))
         return answer
-
-
-def _continues(prompt: SlicePrompt, earlier: SlicePrompt) -> bool:
-    """Whether ``prompt`` is ``earlier``, or that with more points behind it."""
-    count = len(earlier.points)
-    same_points = np.array_equal(prompt.points[:count], earlier.points)
-    same_points = same_points and np.array_equal(prompt.point_labels[:count], earlier.point_labels)
-    return same_points and _same_box(prompt, earlier)
-
-
-def _same(prompt: SlicePrompt, earlier: SlicePrompt) -> bool:
-    """Whether two prompts say the same."""
-    return len(prompt.points) == len(earlier.points) and _continues(prompt, earlier)
-
-
-def _same_box(prompt: SlicePrompt, earlier: SlicePrompt) -> bool:
-    if prompt.box is None or earlier.box is None:
-        return prompt.box is earlier.box
-    return np.array_equal(prompt.box, earlier.box)

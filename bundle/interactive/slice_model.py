@@ -74,11 +74,9 @@ class SlicePredictor:
             self.network.to(memory_format=torch.channels_last)
 
     def predict(self, view: SliceView, prompt: SlicePrompt) -> SliceMask:
-        """Answer the prompts of one object on a slice: what the network says, and every interaction where it lies."""
-        return prompt.honoured(self.answer(view, prompt))
-
-    def answer(self, view: SliceView, prompt: SlicePrompt) -> SliceMask:
         """What the network says to the prompts of one object on a slice, even where it overlooks one of them.
+
+        ``SlicePrompt.honoured`` makes of it the answer in which each of them holds where it lies.
 
         The network answers as it was trained to (``PromptableSam.decode``): SAM an ambiguous prompt (one point) with
         three candidates, of which the one of highest predicted IoU is taken, and any other with its single mask. Kinds

@@ -39,9 +39,9 @@ class VolumeSlices:
         started = time.perf_counter()
         picture = frame.extract(self.volume.array, index)
         view = SliceView(picture, self.intensity, frame.pixel_spacing(self.volume.spacing))
-        answer = (self.predictor.predict if honoured else self.predictor.answer)(view, prompt)
+        answer = self.predictor.predict(view, prompt)
         timer.add(answer, time.perf_counter() - started)
-        return answer
+        return prompt.honoured(answer) if honoured else answer
 
     def segmentation(self, answers: Mapping[int, SliceMask], frame: SliceFrame, timer: Timer) -> Segmentation:
         """The answers on some slices, put into the volume."""

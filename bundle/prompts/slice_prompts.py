@@ -54,6 +54,12 @@ class SliceInteraction:
         drawn[y0 : y1 + 1, x0 : x1 + 1] = True
         return drawn
 
+    def corners(self) -> np.ndarray:
+        """(2, 2) pixels (x, y), the lowest and the highest that it has."""
+        if self.kind == "mask":
+            return self.xy + tight_box(self.area).reshape(2, 2)
+        return np.stack([self.xy.min(axis=0), self.xy.max(axis=0)])
+
     @property
     def encloses(self) -> bool:
         """Whether it has an area rather than a line."""
@@ -191,15 +197,16 @@ class SlicePrompt:
 
         None where nothing says how large the object is: points and scribbles alone do not.
         """
-        on_it = [one for one in self.interactions if one.positive]
-        corners = [one.xy for one in on_it if one.kind in ("point", "scribble", "box")]
         drawn = [one for one in self.unanswered if one.positive and one.kind in ("lasso", "mask")]
-        corners += [one.xy if one.kind == "lasso" else one.xy + tight_box(one.area).reshape(2, 2) for one in drawn]
         shows = self.previous is not None and self.previous.mask.any()
-        if shows and self.box is None:
-            corners.append(tight_box(self.previous.mask).reshape(2, 2))
         if not (shows or drawn or self.box is not None):
             return None
+        on_it = [one for one in self.interactions if one.positive and one.kind in ("point", "scribble")]
+        corners = [one.corners() for one in (*on_it, *drawn)]
+        if self.box is not None:
+            corners.append(self.box.reshape(2, 2))
+        elif shows:
+            corners.append(tight_box(self.previous.mask).reshape(2, 2))
         corners = np.concatenate(corners)
         return np.concatenate([corners.min(axis=0), corners.max(axis=0)])
 
@@ -220,7 +227,10 @@ class SlicePrompt:
             if one.kind == "lasso" and one.positive and np.mean(mask[under]) >= _CIRCLED:
                 continue
             mask[under] = one.positive
-        return answer if np.array_equal(mask, answer.mask) else replace(answer, mask=mask)
+        if np.array_equal(mask, answer.mask):
+            return answer
+        drawn = any(one.encloses for one in self.interactions)
+        return answer.with_mask(mask) if drawn else replace(answer, mask=mask)
 
     def given(self, height: int, width: int) -> SliceMask | None:
         """The answer, (H, W), where the last interaction is a mask of the object, which stands as somebody drew it."""
