@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from bundle.prompts.interactions import Box
+from bundle.prompts.interactions import Box, Interaction, Lasso, Mask, Point, Scribble
 from bundle.prompts.prompts import ObjectPrompts
 from bundle.prompts.slice_prompts import SliceInteraction, SlicePrompt
 from bundle.transforms.frames import SliceFrame
@@ -51,6 +51,23 @@ def prompts_of_slices(prompts: ObjectPrompts, frame: SliceFrame) -> dict[int, Sl
     }
     found = prompts_on_slices(prompts, frame)
     return {index: found[index] for index in sorted(wanted)}
+
+
+def flattened(interaction: Interaction, frame: SliceFrame, index: int) -> list[Interaction]:
+    """What one slice sees of an interaction, as interactions of that slice alone; empty where it sees nothing."""
+    return [_back(one, frame, index) for one in interaction.on_slices(frame).get(index, ())]
+
+
+def _back(one: SliceInteraction, frame: SliceFrame, index: int) -> Interaction:
+    where = frame.to_voxels(one.xy, index)
+    if one.kind == "point":
+        return Point(where[0], positive=one.positive)
+    if one.kind != "mask":
+        made = {"box": Box, "scribble": Scribble, "lasso": Lasso}[one.kind]
+        return made(where, positive=one.positive)
+    voxels = np.zeros(frame.shape, dtype=bool)
+    frame.insert(voxels, index, one.pixels(frame.height, frame.width))
+    return Mask(voxels, positive=one.positive)
 
 
 def slice_range(prompts: ObjectPrompts, frame: SliceFrame) -> tuple[int, int]:

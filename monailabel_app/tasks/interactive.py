@@ -109,4 +109,5 @@ def _segment(image: OpenImage, click: ClickRequest) -> tuple[np.ndarray, dict[st
         for stage, value in found.seconds.items():
             seconds[stage] = seconds.get(stage, 0.0) + value
     names = {prompts.name: prompts.label for prompts in click.objects}
-    return gathered.labels, wire.reply_params(names, scores=scores, seconds=seconds, encoded=encoded)
+    used = {prompts.name: prompts.count_kinds() for prompts in click.objects}
+    return gathered.labels, wire.reply_params(names, scores=scores, seconds=seconds, encoded=encoded, used=used)

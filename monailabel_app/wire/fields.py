@@ -23,12 +23,13 @@ BACKGROUND = "background"  # the same, off the object
 POINTS = "points"  # vista3d dialect of OHIF: [[i, j, k], ...]
 POINT_LABELS = "point_labels"  # one number for each of POINTS: 1 object, 0 background, -1 padding
 ROI = "roi"  # Slicer: [i0, i1, j0, j1, k0, k1], pairs in either order; CVAT: [x0, y0, x1, y1]
+INTERACTIONS = "interactions"  # our own: what bundle.prompts.interactions writes as JSON, in its order
 SLICE = "slice"  # Slicer, 2D: index k of the slice that is shown
 LABEL = "label"  # Slicer, OHIF: name of the segment
 CLIENT_ID = "client_id"  # Slicer's interface always fills it; a script usually leaves it null
 MODALITY = "modality"  # "CT", "other" or "windowed": overrules what the image's file says
 RESET_STATE = "reset_state"  # forget what earlier clicks on this segment left behind
-OWN_KEYS = (FOREGROUND, BACKGROUND, POINTS, POINT_LABELS, ROI)  # no segment's own key in the deepedit dialect
+OWN_KEYS = (FOREGROUND, BACKGROUND, POINTS, POINT_LABELS, ROI, INTERACTIONS)  # no segment's own key in the deepedit dialect
 
 # ---- request: which image --------------------------------------------------------------------------------------------
 SERIES = "series"  # of several DICOM series or scans: UID, UID:N or :N
@@ -50,6 +51,7 @@ IMAGE_KEY = "image_key"  # identity of an uploaded image: a digest of its conten
 LABEL_NAMES = "label_names"  # name -> value in the file
 LATENCIES = "latencies"  # seconds of each stage
 PREDICTED_IOU = "predicted_iou"  # name -> {slice index: the model's own estimate, 0..1}
+USED = "used"  # name -> {kind of interaction: how many of them the answer was asked with}
 ENCODED_SLICES = "encoded_slices"  # how many slices ran the encoder; 0 when all were remembered
 
 
@@ -120,6 +122,7 @@ def reply_params(
     scores: Mapping[str, Mapping[int, float]],
     seconds: Mapping[str, float],
     encoded: int,
+    used: Mapping[str, Mapping[str, int]] | None = None,
 ) -> dict[str, Any]:
     """The JSON part of a reply.
 
@@ -128,6 +131,7 @@ def reply_params(
         scores: name -> {slice index: predicted IoU}.
         seconds: stage -> seconds.
         encoded: slices that ran the encoder.
+        used: name -> {kind of interaction: how many}.
     """
     return {
         LABEL_NAMES: dict(label_names),
@@ -137,4 +141,5 @@ def reply_params(
             for name, by_slice in scores.items()
         },
         ENCODED_SLICES: int(encoded),
+        USED: {name: dict(kinds) for name, kinds in (used or {}).items()},
     }
