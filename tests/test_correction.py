@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from bundle.interactive.correction import corrected, pixel_of, taken_over, touching
+from bundle.interactive.correction import corrected, taken_over, touching
 from bundle.interactive.slice_model import SliceMask, SlicePrompt
 from bundle.transforms.placement import Placement
 
@@ -113,9 +113,3 @@ def test_what_is_taken_over_is_taken_over_as_logits_too(size):
     assert np.array_equal(result.mask, wanted) and result.iou == 0.6
     logits = result.placement.logits_to_slice(result.logits[None, None])[0, 0]
     assert np.array_equal(logits.numpy() > 0, wanted)
-
-
-def test_a_half_index_is_rounded_up_like_that_of_a_slice():
-    mask = np.zeros((4, 6), bool)
-    assert pixel_of(np.array([2.5, 0.5]), mask) == (1, 3)
-    assert pixel_of(np.array([5.6, 3.9]), mask) == (3, 5)

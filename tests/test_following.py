@@ -9,9 +9,11 @@ import pytest
 import torch
 
 from bundle.data.synthetic.phantom import PHANTOM_LABELS, make_phantom
-from bundle.interactive.following import Click, Followed, Follower, Start
+from bundle.interactive.following import Followed, Follower
 from bundle.interactive.propagation import PropagationRule
-from bundle.interactive.slice_model import SliceMask, SlicePrompt
+from bundle.interactive.slice_model import SliceInteraction, SliceMask, SlicePrompt
+from bundle.interactive.sliced import SlicedInteraction
+from bundle.prompts.interactions import Box, Point
 from bundle.prompts.simulation import error_voxel, tight_box
 
 SIDE, DEPTH = 32, 24
@@ -52,21 +54,30 @@ class Scene:
 
 TUBE = {index: disc(7) for index in range(4, 20)}
 BESIDE = {index: disc(3, centre=(27, 16)) for index in range(4, 20)}
-ON_SLICE = Start(10, 10, box=np.array([9.0, 9, 23, 23]))
-POINT = Start(10, 10, point=Click(10, np.array([16.0, 16]), 1))
-IN_BOX = Start(4, 19, box=np.array([9.0, 9, 30, 23]))
+
+
+def box(first: int, last: int, x0: float, y0: float, x1: float, y1: float) -> SlicedInteraction:
+    seen = SliceInteraction("box", np.array([[x0, y0], [x1, y1]], float))
+    corners = np.array([[y0, x0, first], [y1, x1, last]], float)
+    return SlicedInteraction(Box(corners), {index: (seen,) for index in range(first, last + 1)})
+
+
+def click(index: int, label: int, xy=(16, 16)) -> SlicedInteraction:
+    seen = SliceInteraction("point", np.array([xy], float), bool(label))
+    return SlicedInteraction(Point(np.array([xy[1], xy[0], index], float), positive=bool(label)), {index: (seen,)})
+
+
+ON_SLICE = box(10, 10, 9, 9, 23, 23)
+POINT = click(10, 1)
+IN_BOX = box(4, 19, 9, 9, 30, 23)
 STARTS = {"2D box": ON_SLICE, "point": POINT, "3D box": IN_BOX}
 
 
-def follower(scene: Scene, start: Start, shade=lambda index: 100.0) -> Follower:
+def follower(scene: Scene, start: SlicedInteraction, shade=lambda index: 100.0) -> Follower:
     def picture(index: int) -> np.ndarray:
         return np.random.default_rng(index).normal(shade(index), 5, (SIDE, SIDE))
 
     return Follower(scene, start, depth=DEPTH, rule=PropagationRule(), picture=picture)
-
-
-def click(index: int, label: int, xy=(16, 16)) -> Click:
-    return Click(index, np.array(xy, float), label)
 
 
 def shown(found: Followed) -> set[int]:
@@ -148,7 +159,7 @@ def test_an_object_ends_where_a_correction_that_is_carried_on_empties_a_slice():
     masks = {index: body.get(index, False) | tail.get(index, np.zeros((SIDE, SIDE), bool)) for index in range(4, 20)}
     followed = {index: SliceMask(mask, torch.zeros(8, 8), 0.9) for index, mask in masks.items()}
     work = follower(Scene(body, tail), IN_BOX)
-    found = work.correct(Followed(followed, origin=6), click(12, 0, xy=(28, 16)))
+    found = work.correct(Followed(followed, 6, (IN_BOX,)), click(12, 0, xy=(28, 16)))
     assert shown(found) == set(body) and found.answers.keys() == body.keys()
 
 
@@ -166,21 +177,21 @@ def test_in_a_3d_box_the_walk_begins_where_the_network_is_surest():
     scene = Scene(TUBE, iou=lambda index: 0.9 if index == 8 else 0.6)
     found = follower(scene, IN_BOX).begin()
     assert found.origin == 8
-    looked = [index for index, prompt in scene.asked if np.array_equal(prompt.box, IN_BOX.box)]
+    looked = [index for index, prompt in scene.asked if np.array_equal(prompt.box, IN_BOX.box())]
     assert len(looked) == 5 and min(looked) >= 8 and max(looked) <= 15  # of its middle half
 
 
 def test_the_other_slices_of_a_3d_box_are_asked_with_boxes_that_fit():
     cone = {index: disc(abs(index - 12) / 2 + 2) for index in range(4, 21)}
     scene = Scene(cone, iou=lambda index: 0.9 if index == 8 else 0.6)
-    follower(scene, Start(4, 20, box=np.array([10.0, 10, 22, 22]))).begin()
+    follower(scene, box(4, 20, 10, 10, 22, 22)).begin()
     (middle,) = [prompt for index, prompt in scene.asked if index == 12 and prompt.previous is not None]
     assert np.ptp(middle.box[[0, 2]]) < 8  # 4 pixels of object, and what the slice before was larger
 
 
 def test_a_walk_in_a_3d_box_may_grow_up_to_the_box():
     cone = {index: disc(abs(index - 12) / 2 + 2) for index in range(4, 21)}
-    found = follower(Scene(cone), Start(4, 20, box=np.array([10.0, 10, 22, 22]))).begin()
+    found = follower(Scene(cone), box(4, 20, 10, 10, 22, 22)).begin()
     assert all(np.array_equal(found.answers[index].mask, cone[index]) for index in cone)
 
 
@@ -190,13 +201,13 @@ def test_what_was_answered_before_a_click_is_left_as_it_was(start):
     found = work.begin()
     before = {index: answer.mask.copy() for index, answer in found.answers.items()}
     work.correct(work.correct(found, click(6, 0)), click(8, 1, xy=(27, 16)))
-    assert found.answers.keys() == before.keys() and found.clicks == ()
+    assert found.answers.keys() == before.keys() and found.given == (start,)
     assert all(np.array_equal(found.answers[index].mask, before[index]) for index in before)
 
 
 def test_a_3d_box_in_which_nothing_is_found_can_still_be_clicked_into():
     scene = Scene({12: disc(3)})
-    work = follower(scene, Start(2, 17, box=np.array([9.0, 9, 23, 23])))
+    work = follower(scene, box(2, 17, 9, 9, 23, 23))
     found = work.begin()
     assert shown(found) <= {12}
     assert shown(work.correct(found, click(12, 1))) == {12}
@@ -220,17 +231,17 @@ def volume_of(slices: dict[int, np.ndarray]) -> np.ndarray:
     return volume
 
 
-def started(kind: str, truth: np.ndarray) -> Start:
+def started(kind: str, truth: np.ndarray) -> SlicedInteraction:
     """The starts of the challenge: rows are i, columns j."""
     areas = truth.sum(axis=(0, 1))
     largest = int(areas.argmax())
     if kind == "point":
         i, j, k, _ = error_voxel(truth, np.zeros_like(truth))
-        return Start(int(k), int(k), point=Click(int(k), np.array([j, i]), 1))
+        return click(int(k), 1, (j, i))
     if kind == "2D box":
-        return Start(largest, largest, box=tight_box(truth[:, :, largest]))
+        return box(largest, largest, *tight_box(truth[:, :, largest]))
     i0, j0, k0, i1, j1, k1 = tight_box(truth)
-    return Start(int(k0), int(k1), box=np.array([j0, i0, j1, i1]))
+    return box(int(k0), int(k1), j0, i0, j1, i1)
 
 
 @pytest.mark.parametrize("kind", STARTS)
@@ -246,6 +257,6 @@ def test_five_clicks_into_a_generated_anatomy_have_effect_and_do_no_harm(anatomy
         if wrong is None:
             break
         i, j, k, label = wrong
-        found = work.correct(found, Click(int(k), np.array([j, i]), label))
+        found = work.correct(found, click(int(k), label, (j, i)))
     assert dsc[-1] >= dsc[0] and dsc[-1] > 0.8
     assert not any(np.array_equal(one, other) for one, other in pairwise(masks))

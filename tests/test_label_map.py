@@ -6,6 +6,7 @@ import numpy as np
 
 from bundle.interactive.label_map import LabelMap
 from bundle.interactive.segmentation import Segmentation
+from bundle.prompts.interactions import Point, Scribble
 from bundle.prompts.prompts import ObjectPrompts
 
 
@@ -67,3 +68,11 @@ def test_a_click_off_an_object_keeps_nothing_for_it():
         found(columns(0, 3), {0: 0.5}), 2, ObjectPrompts(points=np.array([[1, 1, 0]]), point_labels=np.array([0]))
     )
     assert (gathered.labels[:, :, 0] == 1).all()
+
+
+def test_what_was_drawn_on_an_object_belongs_to_it_whatever_the_predicted_iou():
+    gathered = LabelMap((4, 4, 2), 2)
+    gathered.add(found(columns(0, 3), {0: 0.9, 1: 0.9}), 1)
+    scribble = ObjectPrompts([Scribble([[1, 1, 0], [1, 3, 0]]), Point([3, 3, 0], positive=False)])
+    gathered.add(found(columns(0, 3), {0: 0.5, 1: 0.5}), 2, scribble)
+    assert np.argwhere(gathered.labels == 2).tolist() == [[1, 1, 0], [1, 2, 0], [1, 3, 0]]

@@ -141,3 +141,30 @@ def test_a_file_of_any_editor_is_read(encoding, tmp_path):
     path = tmp_path / "p.json"
     path.write_bytes('{"objects": [{"name": "Bäll", "points": [[1, 2, 3]]}]}'.encode(encoding))
     assert read_prompts(path)[0].name == "Bäll"
+
+
+def test_a_prompts_file_takes_any_interaction_behind_box_and_points(tmp_path):
+    entry = {
+        "points": [[1, 2, 3]],
+        "interactions": [{"kind": "scribble", "path": [[1, 2, 3], [4, 2, 3]], "positive": False}],
+    }
+    (prompts,) = read_prompts(write(tmp_path, {"objects": [entry]}))
+    assert [(one.kind, one.positive) for one in prompts.interactions] == [("point", True), ("scribble", False)]
+
+
+def test_interactions_on_a_picture_may_be_pairs(tmp_path):
+    entries = [{"kind": "point", "voxel": [1, 2]}, {"kind": "lasso", "outline": [[1, 1], [5, 1], [5, 5]]}]
+    path = write(tmp_path, {"objects": [{"interactions": entries}]})
+    point, lasso = read_prompts(path, picture=True)[0].interactions
+    assert point.voxel.tolist() == [1, 2, 0] and lasso.outline[:, 2].tolist() == [0, 0, 0]
+    with pytest.raises(PromptError, match="interaction 1 of object 1 must be rows of 3 indices"):
+        read_prompts(path)
+
+
+@pytest.mark.parametrize(
+    ("entries", "message"),
+    [({}, "must be a list"), ([3], "interaction 1 of object 1 must be a JSON object"), ([{"kind": "x"}], "kind")],
+)
+def test_wrong_interactions_of_a_prompts_file_are_named(tmp_path, entries, message):
+    with pytest.raises(PromptError, match=message):
+        read_prompts(write(tmp_path, {"objects": [{"interactions": entries}]}))

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -10,6 +12,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from bundle.data.limits import LIMITS
+from bundle.prompts.interactions import Mask
 from bundle.prompts.prompts import PromptError
 from monailabel_app.errors import RequestError
 from monailabel_app.wire import fields as wire
@@ -279,3 +282,61 @@ def test_the_protocol_page_names_every_parameter_and_field(repository):
     names = [value for name, value in vars(wire).items() if name.isupper() and isinstance(value, str)]
     inner = {wire.IMAGE_KEY}
     assert [name for name in {*names, *wire.EXTENSIONS, *wire.DTYPES} - inner if f"`{name}`" not in page] == []
+
+
+# ---- interactions ---------------------------------------------------------------------------------------------------
+
+SCRIBBLE = {"kind": "scribble", "path": [[3, 4, 5], [6, 4, 5], [6, 4, 8]]}
+LASSO = {"kind": "lasso", "outline": [[1, 1, 5], [9, 1, 5], [9, 9, 5]], "positive": False}
+
+
+@pytest.mark.parametrize("as_text", [False, True])
+def test_interactions_come_in_their_order_behind_points_and_roi(as_text):
+    entries = [SCRIBBLE, LASSO]
+    params = {"interactions": json.dumps(entries) if as_text else entries, "foreground": [[1, 2, 3]], "label": "liver"}
+    prompts = only(read(params | {"roi": [0, 9, 0, 9, 3, 8]}))
+    assert [one.kind for one in prompts.interactions] == ["box", "point", "scribble", "lasso"]
+    assert prompts.name == "liver" and not prompts.interactions[-1].positive
+    assert prompts.count_kinds() == {"box": 1, "point": 1, "scribble": 1, "lasso": 1}
+
+
+def test_in_2d_a_slice_takes_of_each_interaction_what_lies_on_it():
+    request = read({"interactions": [SCRIBBLE, LASSO], "slice": 7}, dimension=2)
+    (line,) = only(request).interactions
+    assert request.index == 7 and line.kind == "scribble" and (line.path == [6, 4, 7]).all()
+    first = read({"interactions": [SCRIBBLE, LASSO], "slice": 5}, dimension=2)
+    assert first.index == 5 and [one.kind for one in only(first).interactions] == ["scribble", "lasso"]
+
+
+def test_a_mask_of_several_slices_asks_in_2d_for_the_one_shown():
+    mask = Mask(np.ones(SHAPE, bool)).to_json()
+    request = read({"interactions": [mask], "slice": 4}, dimension=2)
+    (only_here,) = only(request).interactions
+    assert request.index == 4 and np.unique(only_here.named_voxels(SHAPE)[:, 2]).tolist() == [4]
+
+
+@pytest.mark.parametrize(
+    ("entries", "message"),
+    [
+        ("[", "must be JSON"),
+        ({"kind": "point"}, "must be a list of interactions"),
+        ([{"kind": "point", "voxel": [1, 2]}], "rows of 3 numbers"),
+        ([{"kind": "oval"}], 'interactions 1 needs a "kind"'),
+        ([SCRIBBLE | {"path": [[1, 2, 3]] * (LIMITS.positions + 1)}], "20001 positions, this server takes 20000"),
+        ([SCRIBBLE, SCRIBBLE] * LIMITS.points, "1000 points, this server takes 500"),
+        ([{"kind": "mask", "shape": [4000, 4000, 4000], "bits": ""}], "at most 268435456 are taken"),
+        ([SCRIBBLE | {"path": [[1, 2, 99]]}], "outside the volume"),
+        ([LASSO], "nothing on the object"),
+    ],
+)
+def test_interactions_that_cannot_be_used_are_refused(entries, message):
+    with pytest.raises((RequestError, PromptError), match=message):
+        read({"interactions": entries})
+
+
+def test_all_masks_of_a_request_share_one_limit(monkeypatch):
+    monkeypatch.setattr("monailabel_app.wire.requests.LIMITS", replace(LIMITS, mask_voxels=30_000))
+    mask = Mask(np.ones(SHAPE, bool)).to_json()  # 24,000 voxels
+    assert only(read({"interactions": [mask]})).interactions
+    with pytest.raises(PromptError, match="interactions 2 has 24000 voxels, at most 6000 are taken"):
+        read({"interactions": [mask, mask]})

@@ -111,7 +111,7 @@ def test_one_point_finds_one_connected_piece_unless_it_lies_beside_all(point, pi
 
 def test_several_points_correct_what_the_first_one_on_the_object_found(zooming):
     points = SlicePrompt(np.array([[30.0, 15.0], [10.0, 30.0], [12.0, 28.0]]), np.array([0, 1, 1]))
-    assert points.first_point().points.tolist() == [[10, 30]]
+    assert points.first_on_object().points.tolist() == [[10, 30]]
     answer = zooming.predict(view(), points)
     assert zooming.network.masks_seen == [False, True, True]
     assert answer.encoded >= 2 and answer.placement.window is not None
@@ -120,7 +120,7 @@ def test_several_points_correct_what_the_first_one_on_the_object_found(zooming):
 
 def test_points_off_the_object_alone_find_nothing_to_look_around(zooming):
     prompt = SlicePrompt(np.array([[30.0, 15.0]]), np.array([0]))
-    assert prompt.first_point() is None
+    assert not prompt.on_object
     assert zooming.predict(view(), prompt).placement.window is None
 
 

@@ -35,6 +35,8 @@ class Limits:
         chunks: chunks of one zarr array; the default is a chunk for each slice of those voxels.
         points: points of one object in a request (half a megabyte each while the mask is computed).
         objects: objects in one request.
+        positions: positions of all scribbles and lassos of one object in a request.
+        mask_voxels: voxels of all masks of one object in a request.
         json_bytes: bytes of a JSON text in a request.
         json_depth: brackets within brackets in it.
         body_bytes: bytes of a request with its files.
@@ -62,6 +64,8 @@ class Limits:
     chunks: int = 2048
     points: int = 500
     objects: int = 64
+    positions: int = 20_000
+    mask_voxels: int = 512 * 512 * 1024
     json_bytes: int = 2**20
     json_depth: int = 32
     body_bytes: int = 2 * 2**30

@@ -1,4 +1,4 @@
-"""What a click changes on its slice, and what a neighbour takes over of that."""
+"""What an interaction changes on its slice, and what a neighbour takes over of that."""
 
 from __future__ import annotations
 
@@ -8,7 +8,6 @@ from dataclasses import replace
 import cv2
 import numpy as np
 import torch
-from torch import Tensor
 
 from bundle.interactive.slice_model import SliceMask, SlicePrompt
 
@@ -16,40 +15,41 @@ AskSlice = Callable[[SlicePrompt], SliceMask]
 """Answers a prompt on one slice."""
 _DEEP = 0.4  # of the way from the edge to the innermost pixel of an answer
 _LEFT = 0.5  # of the pixels of an answer
+_SHOWN = 0.5  # of the pixels under an interaction, all of a point
 
 
 def corrected(
     ask: AskSlice, prompt: SlicePrompt, before: SliceMask | None, *, fits: Callable[[SliceMask], bool], may_empty: bool
 ) -> SliceMask:
-    """The answer on a slice after the last point of a prompt.
+    """The answer on a slice after the last interaction of a prompt, in which all of them hold.
 
     Args:
-        ask: answers a prompt on the slice.
-        prompt: all points on the slice, the answer so far as a mask prompt, and the box around both.
+        ask: answers a prompt on the slice as the network does.
+        prompt: all interactions on the slice, the answer so far as a mask prompt, and the box around both.
         before: the answer so far; None where the object was not found on the slice.
         fits: whether an answer is of a size that the object may have.
-        may_empty: whether a point off the object may take all of it off the slice.
+        may_empty: whether a point or scribble off the object may take all of it off the slice.
     """
-    wanted = bool(prompt.point_labels[-1])
+    last = prompt.interactions[-1]
+    if last.positive and last.kind in ("box", "mask"):  # says what the object is, whatever was answered before
+        return prompt.honoured(ask(prompt.after(None)))
+    if last.encloses and not last.positive and before is not None:
+        left = before.mask & ~last.pixels(*before.mask.shape)
+        if not left.any() or np.array_equal(left, before.mask):
+            return before.with_mask(left)
     after = ask(prompt)
-    point = pixel_of(prompt.points[-1], after.mask)
-    if before is not None and before.mask[point] == wanted:  # right already: the surer answer counts
-        return after if after.iou > before.iou else before
-    if wanted:
-        after = _or_piece(ask(SlicePrompt(prompt.points[-1:], prompt.point_labels[-1:])), after, before, point, fits)
-    else:
-        boxless = ask(replace(prompt, box=None))
-        if may_empty and _denies(point, boxless, before):
+    under = last.pixels(*after.mask.shape)
+    if before is not None and (before.mask[under] == last.positive).all():  # right already: the surer answer counts
+        return prompt.honoured(after) if after.iou > before.iou else before
+    if last.positive:
+        after = _or_piece(ask(SlicePrompt(interactions=[last])), after, before, under, fits)
+    elif not last.encloses:
+        boxless = ask(prompt.with_box(None))
+        if may_empty and before is not None and _denies(under, boxless, before):
             return replace(boxless, mask=np.zeros_like(before.mask))
-        if after.mask[point]:
+        if after.mask[under].any():
             after = boxless
-    return _with_pixel(after, point, wanted)
-
-
-def pixel_of(xy: np.ndarray, mask: np.ndarray) -> tuple[int, int]:
-    """(row, column) of the pixel of a mask that a point (x, y) lies on."""
-    column, row = np.clip(np.floor(np.asarray(xy) + 0.5).astype(int), 0, np.array(mask.shape[::-1]) - 1)
-    return int(row), int(column)
+    return prompt.honoured(after)
 
 
 def touching(changed: np.ndarray, where: np.ndarray) -> np.ndarray:
@@ -62,9 +62,9 @@ def touching(changed: np.ndarray, where: np.ndarray) -> np.ndarray:
 def taken_over(before: SliceMask, after: SliceMask, where: np.ndarray) -> SliceMask:
     """``before`` with ``after`` in some pixels, mask and logits; ``where`` is (H, W) bool."""
     mask = np.where(where, after.mask, before.mask)
-    if np.array_equal(mask, after.mask) or after.placement is None or before.placement is None:
+    if np.array_equal(mask, after.mask) or after.placement is None:
         return replace(after, mask=mask)
-    logits, new, changed = _on_slice(before), _on_slice(after), torch.from_numpy(where)
+    logits, new, changed = before.slice_logits(), after.slice_logits(), torch.from_numpy(where)
     logits[..., changed] = new[..., changed]
     return replace(after, mask=mask, logits=after.placement.logits_to_square(logits, after.logits.shape[-1])[0, 0])
 
@@ -73,22 +73,22 @@ def _or_piece(
     piece: SliceMask,
     after: SliceMask,
     before: SliceMask | None,
-    point: tuple[int, int],
+    under: np.ndarray,
     fits: Callable[[SliceMask], bool],
 ) -> SliceMask:
-    """What the click shows by itself, beside the answer so far, where the network is surer of that than of both.
+    """What the interaction shows by itself, beside the answer so far, where the network is surer of that than of both.
 
     A mask prompt on the wrong place would hold the answer there.
     """
     apart = before is None or not (piece.mask & before.mask).any()
-    surer = piece.iou > after.iou or not after.mask[point]
-    if not (piece.mask[point] and apart and surer and fits(piece)):
+    surer = piece.iou > after.iou or after.mask[under].mean() < _SHOWN
+    if not (piece.mask[under].mean() >= _SHOWN and apart and surer and fits(piece)):
         return after
     return piece if before is None else taken_over(before, piece, piece.mask)
 
 
-def _denies(point: tuple[int, int], boxless: SliceMask, before: SliceMask) -> bool:
-    """Whether a click off the object says that there is nothing of it on the slice.
+def _denies(under: np.ndarray, boxless: SliceMask, before: SliceMask) -> bool:
+    """Whether a point or scribble off the object says that there is nothing of it on the slice.
 
     It does where it lies well inside of the answer, not at its edge, and the network, when no box tells it that there
     is something, finds less than half of what was there.
@@ -96,18 +96,4 @@ def _denies(point: tuple[int, int], boxless: SliceMask, before: SliceMask) -> bo
     padded = np.pad(before.mask, 1).astype(np.uint8)
     depth = cv2.distanceTransform(padded, cv2.DIST_L2, cv2.DIST_MASK_PRECISE)[1:-1, 1:-1]
     left = np.count_nonzero(boxless.mask) / np.count_nonzero(before.mask)
-    return bool(left < _LEFT and depth[point] >= _DEEP * depth.max())
-
-
-def _with_pixel(answer: SliceMask, point: tuple[int, int], wanted: bool) -> SliceMask:
-    """The answer with what the user said of one pixel, where the network has overlooked it."""
-    if answer.mask[point] == wanted:
-        return answer
-    answer = replace(answer, mask=answer.mask.copy())
-    answer.mask[point] = wanted
-    return answer
-
-
-def _on_slice(answer: SliceMask) -> Tensor:
-    """(1, 1, H, W) logits; its own memory."""
-    return answer.placement.logits_to_slice(answer.logits[None, None]).clone()
+    return bool(left < _LEFT and depth[under].max() >= _DEEP * depth.max())

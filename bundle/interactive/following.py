@@ -1,8 +1,9 @@
-"""An object that is followed through a volume: where the walk starts, and what each further click changes."""
+"""An object that is followed through a volume: where the walk starts, and what each further interaction changes."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from collections.abc import Sequence
+from dataclasses import dataclass
 from functools import partial
 
 import numpy as np
@@ -10,6 +11,7 @@ import numpy as np
 from bundle.interactive.correction import corrected, taken_over, touching
 from bundle.interactive.propagation import Ask, Picture, PropagationRule, largest_sides, propagate, within
 from bundle.interactive.slice_model import SliceMask, SlicePrompt
+from bundle.interactive.sliced import SlicedInteraction, bounded, limit_of, on_slice, reach_of
 from bundle.prompts.simulation import tight_box
 
 _LOOKS = 5  # slices of a 3D box's middle half that are asked for the start
@@ -18,93 +20,72 @@ _FILLED = 0.8  # of a 3D box, by the box around what was found in it: it is the 
 
 
 @dataclass(frozen=True, eq=False)
-class Click:
-    """A point on one slice: its index, (2,) float pixel (x, y), and 1 on the object or 0 off it."""
-
-    index: int
-    xy: np.ndarray
-    label: int
-
-    def same(self, other: Click) -> bool:
-        """Whether both say the same."""
-        return (self.index, self.label) == (other.index, other.label) and np.array_equal(self.xy, other.xy)
-
-
-@dataclass(frozen=True, eq=False)
-class Start:
-    """What an object is started by.
-
-    Attributes:
-        first, last: slices of the box; both the slice of the point where there is no box.
-        box: (4,) pixels (x0, y0, x1, y1), or None.
-        point: on the object, where there is no box.
-    """
-
-    first: int
-    last: int
-    box: np.ndarray | None = None
-    point: Click | None = None
-
-    @property
-    def bounded(self) -> bool:
-        """Whether it is a box of several slices, which says where the object ends."""
-        return self.box is not None and self.last > self.first
-
-    def same(self, other: Start) -> bool:
-        """Whether both say the same."""
-        if self.point is not None and other.point is not None:
-            return self.point.same(other.point)
-        slices = (self.first, self.last) == (other.first, other.last)
-        return slices and self.box is not None and other.box is not None and np.array_equal(self.box, other.box)
-
-
-@dataclass(frozen=True, eq=False)
 class Followed:
-    """An object as it was answered after some clicks.
+    """An object as it was answered after some interactions.
 
     Attributes:
-        answers: slice index -> answer; an empty one where a click took the object off its slice.
+        answers: slice index -> answer; an empty one where an interaction took the object off its slice.
         origin: the slice that the walk through the volume began on.
-        clicks: those that were answered, in their order.
+        given: the interactions that were answered, in their order, the one that started the object first.
     """
 
     answers: dict[int, SliceMask]
     origin: int
-    clicks: tuple[Click, ...] = ()
+    given: tuple[SlicedInteraction, ...]
 
     def shows(self, index: int) -> bool:
         """Whether the object was found on a slice."""
         return index in self.answers and bool(self.answers[index].mask.any())
 
     def stops(self, index: int) -> bool:
-        """Whether a walk ends before this slice: the object was started there, or clicked on or off."""
-        return index == self.origin or any(click.index == index for click in self.clicks)
+        """Whether a walk ends before this slice: the object was started there, or something was drawn there."""
+        return index == self.origin or any(index in one.slices and not one.thick for one in self.given)
 
 
 class Follower:
     """Follows one object through a volume, and corrects what was found.
 
-    A click corrects its slice, and its neighbours as far as the correction changes something there. Slices that the
-    object was started on or that were clicked on are changed by clicks on themselves alone.
+    An interaction corrects the slices that it lies on, and their neighbours as far as the correction changes something
+    there. Slices that the object was started on or that something was drawn on are changed by interactions on
+    themselves alone. Of a box or segmentation of several slices, see ``SlicedInteraction.thick``, the first says where
+    the object ends, the second what it is.
 
     Args:
-        ask: answers a prompt on a slice.
+        ask: answers a prompt on a slice as the network does.
         start: what the object is started by.
         depth: slices of the volume.
         rule: how a slice's answer travels.
         picture: gives the intensities of a slice.
+        limits: first and last slice that the object may be followed to.
     """
 
-    def __init__(self, ask: Ask, start: Start, *, depth: int, rule: PropagationRule, picture: Picture) -> None:
-        self._ask, self._start, self._depth, self._rule = ask, start, depth, rule
-        self._picture = None if start.bounded else picture  # of a 3D box the user has said where the object ends
+    def __init__(
+        self,
+        ask: Ask,
+        start: SlicedInteraction,
+        *,
+        depth: int,
+        rule: PropagationRule,
+        picture: Picture,
+        limits: tuple[int, int] | None = None,
+    ) -> None:
+        self._ask, self._start, self._rule, self._picture = ask, start, rule, picture
+        self._limits = limits or (0, depth - 1)
+
+    # ---- the start --------------------------------------------------------------------------------------------------
 
     def begin(self) -> Followed:
         """The object as its start alone shows it."""
-        if self._start.bounded:
+        if self._start.thick and self._start.kind == "box":
             return self._begin_in_box()
-        origin = self._start.first
-        return self._begin_at(origin, self._ask(origin, self._on_slice(origin, (), None)))
+        if self._start.thick and self._start.kind == "mask":
+            return self._begin_as_given()
+        origin = self._start.where_most()
+        prompt = SlicePrompt(interactions=self._start.slices[origin])
+        found = self._begin_at(origin, prompt.honoured(self._ask(origin, prompt)))
+        if len(self._start.slices) > 1:
+            self._correct_slices(found, self._start)
+        return found
 
     def _begin_in_box(self) -> Followed:
         """The object in a 3D box.
@@ -114,8 +95,8 @@ class Follower:
         of: every other slice is asked with a box that fits the object there. Where what was found does not fill the
         box, it is another object, and the next sure slice is tried.
         """
-        box = self._start.box
-        tried = np.linspace(self._start.first, self._start.last, 2 * _LOOKS - 1)[_LOOKS // 2 : -(_LOOKS // 2)]
+        box = self._start.box()
+        tried = np.linspace(*self._start.ends, 2 * _LOOKS - 1)[_LOOKS // 2 : -(_LOOKS // 2)]
         looks = {int(index): self._ask(int(index), SlicePrompt(box=box)) for index in np.unique(np.rint(tried))}
         surest = sorted(looks, key=lambda index: (looks[index].mask.any(), looks[index].iou), reverse=True)
         best, fill = None, -1.0
@@ -127,9 +108,17 @@ class Follower:
                 break
         return best
 
+    def _begin_as_given(self) -> Followed:
+        """A segmentation of several slices as it is; what lies between two of its slices is found."""
+        prompts = {index: SlicePrompt(interactions=seen) for index, seen in self._start.slices.items()}
+        seeds = {index: self._ask(index, prompt) for index, prompt in prompts.items()}
+        origin = max(sorted(seeds), key=lambda index: np.count_nonzero(seeds[index].mask))
+        given = (self._start,)
+        return Followed(self._walked(seeds, given, *self._start.ends), origin, given)
+
     def _begin_at(self, origin: int, seed: SliceMask) -> Followed:
-        first, last = self._reach(())
-        return Followed(self._walked({origin: seed}, (), first, last), origin)
+        given = (self._start,)
+        return Followed(self._walked({origin: seed}, given, *self._reach(given)), origin, given)
 
     def _filled(self, found: Followed) -> float:
         """Share of the 3D box that the box around what was found in it has."""
@@ -137,25 +126,69 @@ class Follower:
         if not shown:
             return 0.0
         low, high = np.split(tight_box(np.any([found.answers[index].mask for index in shown], axis=0)), 2)
-        given = np.reshape(self._start.box, (2, 2))
+        corners = self._start.box().reshape(2, 2)
+        first, last = self._start.ends
         inside = np.append(high - low + 1, max(shown) - min(shown) + 1)
-        whole = np.append(given[1] - given[0] + 1, self._start.last - self._start.first + 1)
+        whole = np.append(corners[1] - corners[0] + 1, last - first + 1)
         return float(np.prod(inside) / np.prod(whole))
 
-    def correct(self, before: Followed, click: Click) -> Followed:
-        """The object after one more click, which changes it where the click lies and as far as that carries."""
-        now = Followed(dict(before.answers), before.origin, (*before.clicks, click))
-        if before.shows(click.index):
-            self._change(now, click)
-        elif click.label == 1:
-            self._extend(now, click)
+    # ---- corrections ------------------------------------------------------------------------------------------------
+
+    def correct(self, before: Followed, interaction: SlicedInteraction) -> Followed:
+        """The object after one more interaction, which changes it where it lies and as far as that carries."""
+        now = Followed(dict(before.answers), before.origin, (*before.given, interaction))
+        if not interaction.thick:
+            self._correct_slices(now, interaction)
+        elif interaction.kind == "box" and interaction.positive:
+            return self._confine(now, interaction)
+        else:
+            self._replace(now, interaction)
         return now
 
-    def _change(self, now: Followed, click: Click) -> None:
+    def _correct_slices(self, now: Followed, interaction: SlicedInteraction) -> None:
+        """Correct every slice that an interaction lies on, from the origin outward.
+
+        Of one that crosses several slices, those are left as they are that say already what it says.
+        """
+        for index in sorted(interaction.slices, key=lambda index: (abs(index - now.origin), index)):
+            if len(interaction.slices) > 1 and index in now.answers:
+                mask = now.answers[index].mask
+                if (mask[interaction.covered(index, *mask.shape)] == interaction.positive).all():
+                    continue
+            if now.shows(index):
+                self._change(now, index)
+            elif interaction.positive:
+                self._extend(now, index)
+
+    def _replace(self, now: Followed, interaction: SlicedInteraction) -> None:
+        """Put a segmentation of several slices where it lies, or take off the object what lies in a box or in it."""
+        for index, seen in interaction.slices.items():
+            if interaction.positive:
+                now.answers[index] = self._ask(index, SlicePrompt(interactions=seen))
+            elif now.shows(index):
+                mask = now.answers[index].mask
+                now.answers[index] = now.answers[index].with_mask(mask & ~interaction.covered(index, *mask.shape))
+                if not now.shows(index):
+                    self._end_at(now, index)
+
+    def _confine(self, now: Followed, box: SlicedInteraction) -> Followed:
+        """Leave of the object what lies in a 3D box; where that is nothing, find it there."""
+        limit = limit_of(now.given)
+        for index in list(now.answers):
+            if index in box.slices:
+                now.answers[index] = within(now.answers[index], limit)
+            elif not now.stops(index):
+                del now.answers[index]
+        if any(now.shows(index) for index in box.slices):
+            return now
+        middle = sum(box.ends) // 2
+        seed = within(self._ask(middle, SlicePrompt(box=box.box())), limit)
+        return Followed(self._walked({middle: seed}, now.given, *self._reach(now.given)), middle, now.given)
+
+    def _change(self, now: Followed, index: int) -> None:
         """Correct a slice that shows the object, and its neighbours as far as the correction changes them."""
-        index, before = click.index, now.answers[click.index]
-        prompt = self._on_slice(index, now.clicks, before)
-        after = self._corrected(now, index, prompt, before)
+        before = now.answers[index]
+        after = self._corrected(now, index, before, before)
         now.answers[index] = after
         if not after.mask.any():
             self._end_at(now, index)
@@ -164,18 +197,26 @@ class Follower:
         for step in (-1, 1):
             self._spread(now, index, step, changed)
 
-    def _corrected(self, now: Followed, index: int, prompt: SlicePrompt, before: SliceMask | None) -> SliceMask:
-        """The answer on a slice after a click, which may take the object off it unless it is known to be there."""
-        started = index == now.origin and not self._start.bounded
-        known = started or bool((prompt.point_labels == 1).any())
+    def _corrected(self, now: Followed, index: int, prior: SliceMask | None, before: SliceMask | None) -> SliceMask:
+        """The answer on a slice after an interaction, which may take the object off it unless it is known to be there.
+
+        Args:
+            now: with that interaction.
+            index: of the slice.
+            prior: the answer that goes along, of this slice or of a neighbour.
+            before: the answer on this slice, None where it does not show the object.
+        """
+        known = any(one.positive for one in on_slice((one for one in now.given if not one.thick), index))
+        known = known or (index == now.origin and not self._start.thick)
         fits = partial(_fits, known=largest_sides(now.answers.values()), rule=self._rule)
+        prompt = self._on_slice(index, now.given, prior)
         after = corrected(partial(self._ask, index), prompt, before, fits=fits, may_empty=not known)
-        return within(after, self._limit(now.clicks))
+        return within(after, limit_of(now.given))
 
     def _spread(self, now: Followed, index: int, step: int, changed: np.ndarray) -> None:
         """Carry on what changed on a slice: each next one takes over what hangs together with the change before."""
-        first, last = self._reach(now.clicks)
-        limit = self._limit(now.clicks)
+        first, last = self._reach(now.given)
+        limit = limit_of(now.given)
         while changed.any() and first <= index + step <= last and not now.stops(index + step):
             if not now.shows(index + step):
                 self._walk_on(now, index, step)
@@ -185,7 +226,7 @@ class Follower:
                 return
             index += step
             before = now.answers[index]
-            after = within(self._ask(index, prompt), limit)
+            after = within(self._carry(now.given, index, prompt), limit)
             changed = touching(before.mask ^ after.mask, changed)
             if changed.any():
                 now.answers[index] = after if after.iou > before.iou else taken_over(before, after, changed)
@@ -194,33 +235,32 @@ class Follower:
                 del now.answers[index]
                 return
 
-    def _extend(self, now: Followed, click: Click) -> None:
+    def _extend(self, now: Followed, index: int) -> None:
         """Find the object on a slice that did not show it, then between there and where it was known, and beyond."""
-        index = click.index
         known = [other for other in now.answers if now.shows(other)]
         nearest = min(known, key=lambda other: abs(other - index), default=None)
         prior = None if nearest is None else now.answers[nearest]
-        now.answers[index] = self._corrected(now, index, self._on_slice(index, now.clicks, prior), None)
+        now.answers[index] = self._corrected(now, index, prior, None)
         for step in (-1, 1):
             between = nearest is not None and (nearest - index) * step > 0
             gap = range(index + step, nearest, step) if between else ()
             if between and not any(now.stops(other) for other in gap):
                 seeds = {other: now.answers[other] for other in (index, nearest)}
-                now.answers.update(self._walked(seeds, now.clicks, min(seeds), max(seeds)))
+                now.answers.update(self._walked(seeds, now.given, min(seeds), max(seeds)))
             else:
                 self._walk_on(now, index, step)
 
     def _walk_on(self, now: Followed, index: int, step: int) -> None:
         """Follow the object from a slice in one direction, until it ends or the next slice is known."""
-        first, last = self._reach(now.clicks)
+        first, last = self._reach(now.given)
         end = index
         while first <= end + step <= last and end + step not in now.answers and not now.stops(end + step):
             end += step
         seeds = {index: now.answers[index]}
-        now.answers.update(self._walked(seeds, now.clicks, min(index, end), max(index, end)))
+        now.answers.update(self._walked(seeds, now.given, min(index, end), max(index, end)))
 
     def _end_at(self, now: Followed, index: int) -> None:
-        """Drop what was followed beyond an emptied slice, seen from the origin, up to the next that was clicked on."""
+        """Drop what was followed beyond an emptied slice, seen from the origin, up to the next that was drawn on."""
         for step in (-1, 1):
             if (index - now.origin) * step < 0:
                 continue
@@ -229,46 +269,47 @@ class Follower:
                 del now.answers[beyond]
                 beyond += step
 
+    # ---- what is asked ----------------------------------------------------------------------------------------------
+
     def _walked(
-        self, seeds: dict[int, SliceMask], clicks: tuple[Click, ...], first: int, last: int
+        self, seeds: dict[int, SliceMask], given: Sequence[SlicedInteraction], first: int, last: int
     ) -> dict[int, SliceMask]:
-        options = {"limit": self._limit(clicks), "rule": self._rule, "picture": self._picture}
-        return propagate(seeds, self._ask, first=first, last=last, **options)
+        picture = None if bounded(given) else self._picture  # of a 3D box the user has said where the object ends
+        options = {"limit": limit_of(given), "rule": self._rule, "picture": picture}
+        return propagate(seeds, partial(self._carry, given), first=first, last=last, **options)
 
-    def _on_slice(self, index: int, clicks: tuple[Click, ...], before: SliceMask | None) -> SlicePrompt:
-        """All that is known of a slice: its points, the answer so far, and the box around both."""
-        points = [click for click in (self._start.point, *clicks) if click is not None and click.index == index]
-        boxed = self._start.first <= index <= self._start.last and (before is None or not self._start.bounded)
-        prompt = SlicePrompt(
-            np.reshape([click.xy for click in points], (-1, 2)).astype(float),
-            np.array([click.label for click in points], dtype=int),
-            self._start.box if boxed else None,
-            before,
-        )
+    def _carry(self, given: Sequence[SlicedInteraction], index: int, prompt: SlicePrompt) -> SliceMask:
+        """The answer on a slice that nothing was drawn on, without what a box or mask of several slices takes off."""
+        off = on_slice((one for one in given if one.thick and not one.positive), index)
+        answer = self._ask(index, prompt)
+        return SlicePrompt(interactions=off).honoured(answer) if off else answer
+
+    def _on_slice(self, index: int, given: Sequence[SlicedInteraction], before: SliceMask | None) -> SlicePrompt:
+        """All that is known of a slice: what was drawn there, the answer so far, and the box around both."""
+        box = next(iter(bounded(given)), None)
+        seen = on_slice((one for one in given if one is not box), index)
+        prompt = SlicePrompt(interactions=seen, previous=before)
+        if seen[-1].positive and seen[-1].kind in ("box", "mask"):
+            return prompt.after(None)
         if before is None:
-            return prompt
+            return prompt.with_box(box.box() if box is not None and index in box.slices else prompt.box)
         kept = before if "mask" in self._rule.carried else None
-        return replace(prompt, previous=kept, box=prompt.around() if "box" in self._rule.carried else None)
+        return prompt.with_box(prompt.around() if "box" in self._rule.carried else None).after(kept)
 
-    def _reach(self, clicks: tuple[Click, ...]) -> tuple[int, int]:
-        """First and last slice that the object may be on: those of a 3D box, and of clicks on the object beside it."""
-        if not self._start.bounded:
-            return 0, self._depth - 1
-        known = [self._start.first, self._start.last, *(click.index for click in clicks if click.label == 1)]
-        return min(known), max(known)
+    def _reach(self, given: Sequence[SlicedInteraction]) -> tuple[int, int]:
+        """First and last slice that the object may be on: those of a 3D box, and of what lies on the object beside it.
 
-    def _limit(self, clicks: tuple[Click, ...]) -> np.ndarray | None:
-        """(4,) pixels that a 3D box, widened to the clicks on the object, leaves; None without such a box."""
-        if not self._start.bounded:
-            return None
-        corners = np.concatenate(
-            [self._start.box.reshape(2, 2), *(click.xy[None] for click in clicks if click.label == 1)]
-        )
-        return np.concatenate([corners.min(axis=0), corners.max(axis=0)])
+        A segmentation of several slices ends where it ends.
+        """
+        bounds = bounded(given) or (given if self._start.thick else ())
+        if not bounds:
+            return self._limits
+        first, last = reach_of(bounds)
+        return max(first, self._limits[0]), min(last, self._limits[1])
 
     def _largest(self, now: Followed) -> np.ndarray | None:
         """(2,) sides that the object may grow to; None where a 3D box says it."""
-        if self._start.bounded:
+        if bounded(now.given):
             return None
         return largest_sides(now.answers[index] for index in now.answers if now.stops(index))
 

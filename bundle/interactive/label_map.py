@@ -9,14 +9,13 @@ import numpy as np
 from bundle.data.volume import smallest_unsigned
 from bundle.interactive.segmentation import Segmentation
 from bundle.prompts.prompts import ObjectPrompts
-from bundle.transforms.frames import nearest_index
 
 
 class LabelMap:
     """Gathers objects that may overlap.
 
-    A voxel of a locked object is never painted over. A voxel that a click on an object names belongs to that object,
-    that of the last click where several name it. Any other voxel goes to the object of higher predicted IoU on its
+    A voxel of a locked object is never painted over. A voxel that was drawn on an object, by a click, scribble, lasso
+    or mask, belongs to that object, the last one where several were drawn there. Any other voxel goes to the object of higher predicted IoU on its
     slice, between equal ones to the one that came first.
 
     Args:
@@ -42,7 +41,7 @@ class LabelMap:
         Args:
             segmentation: of the object.
             label: its value.
-            prompts: what it was asked with, valid for the volume; its clicks on the object are kept.
+            prompts: what it was asked with, valid for the volume; what was drawn on the object stays with it.
         """
         for index, iou in segmentation.scores.items():
             at = tuple(index if axis == segmentation.axis else slice(None) for axis in range(3))
@@ -52,13 +51,15 @@ class LabelMap:
             won = mask & (~taken | (iou > best))
             labels[won], best[won] = label, iou
         if prompts is not None:
-            self._keep_clicks(segmentation, label, prompts)
+            self._keep_drawn(segmentation, label, prompts)
 
-    def _keep_clicks(self, segmentation: Segmentation, label: int, prompts: ObjectPrompts) -> None:
-        points = np.asarray(prompts.points, dtype=float).reshape(-1, 3)[np.asarray(prompts.point_labels) == 1]
-        for voxel in map(tuple, nearest_index(points, self.labels.shape)):
-            if segmentation.mask[voxel] and (self._locked is None or not self._locked[voxel]):
-                self.labels[voxel], self._best[voxel] = label, np.inf
+    def _keep_drawn(self, segmentation: Segmentation, label: int, prompts: ObjectPrompts) -> None:
+        for interaction in prompts.interactions:
+            if interaction.positive:
+                drawn = tuple(interaction.named_voxels(self.labels.shape).T)
+                free = segmentation.mask[drawn] & (True if self._locked is None else ~self._locked[drawn])
+                kept = tuple(indices[free] for indices in drawn)
+                self.labels[kept], self._best[kept] = label, np.inf
 
     @property
     def contested_voxels(self) -> int:

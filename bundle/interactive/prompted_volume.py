@@ -4,10 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Sequence
-from dataclasses import dataclass, field, fields, replace
-from typing import Any
-
-import numpy as np
+from dataclasses import dataclass, field, replace
 
 import bundle
 from bundle.data.volume import Volume
@@ -150,7 +147,7 @@ class PromptedVolume:
     ) -> SliceMask:
         """Ask with the answer that these prompts continue, and remember this one."""
         history = memory.slices.setdefault((key, frame.slice_axis, index), [])
-        while history and not _continues(prompt, history[-1][0]):
+        while history and not prompt.continues(history[-1][0]):
             history.pop()
         previous = history[-1][1] if history else None
         if history and _same(prompt, history[-1][0]):
@@ -160,22 +157,6 @@ class PromptedVolume:
         return answer
 
 
-def _continues(prompt: SlicePrompt, earlier: SlicePrompt) -> bool:
-    """Whether ``prompt`` is ``earlier``, or that with more points behind it."""
-    count = len(earlier.points)
-    first = replace(prompt, points=prompt.points[:count], point_labels=prompt.point_labels[:count])
-    return _same(first, earlier)
-
-
-def _same(prompt: SlicePrompt, earlier: SlicePrompt) -> bool:
+def _same(prompt: SlicePrompt, other: SlicePrompt) -> bool:
     """Whether two prompts say the same, whatever was answered before."""
-    compared = [part.name for part in fields(prompt) if part.name != "previous"]
-    return all(_equal(getattr(prompt, name), getattr(earlier, name)) for name in compared)
-
-
-def _equal(one: Any, other: Any) -> bool:
-    if one is None or other is None:
-        return one is other
-    if isinstance(one, (tuple, list)):
-        return len(one) == len(other) and all(_equal(a, b) for a, b in zip(one, other, strict=True))
-    return bool(np.array_equal(one, other))
+    return prompt.continues(other) and other.continues(prompt)

@@ -2,48 +2,58 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
 from itertools import takewhile
 
 from bundle.data.volume import Volume
-from bundle.interactive.following import Click, Followed, Follower, Start
+from bundle.errors import PromptError
+from bundle.interactive.following import Followed, Follower
 from bundle.interactive.propagation import PropagationRule
 from bundle.interactive.segmentation import Timer
 from bundle.interactive.slice_model import SliceMask, SlicePredictor, SlicePrompt
+from bundle.interactive.sliced import SlicedInteraction
 from bundle.interactive.volume_model import Progress, VolumePrediction
-from bundle.interactive.volume_slices import VolumeSlices, box_on_slice, slice_range
+from bundle.interactive.volume_slices import VolumeSlices
+from bundle.prompts.crossings import crossings_of_area
+from bundle.prompts.interactions import Box
 from bundle.prompts.prompts import ObjectPrompts
 from bundle.transforms.frames import SliceFrame
+
+_log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, eq=False)
 class _Steps:
-    """One object as it was followed through the volume: after its start, and after each click.
+    """One object as it was followed through the volume: after its start, and after each further interaction.
 
     Attributes:
         axis: that it was followed along.
-        start: of the object.
-        states: the first without a click, each with one more than that before.
+        limits: first and last slice that it was followed to, or None.
+        states: each was given one interaction more than that before.
     """
 
     axis: int
-    start: Start
+    limits: tuple[int, int] | None
     states: tuple[Followed, ...]
 
-    def known(self, clicks: Sequence[Click]) -> int:
-        """How many of these clicks, from the first on, were answered."""
-        answered = zip(self.states[-1].clicks, clicks, strict=False)
+    def known(self, given: Sequence[SlicedInteraction]) -> int:
+        """How many of these interactions, from the first on, were answered."""
+        answered = zip(self.states[-1].given, given, strict=False)
         return sum(takewhile(bool, (one.same(other) for one, other in answered)))
 
 
 class SliceFollowing:
     """Follows an object with any model of slices.
 
-    The object starts from its box or, without one, from its first foreground point. A box that covers a range of slices
-    bounds it; otherwise it is followed until it ends. Every other point corrects the answer so far, on whatever slice
-    it lies: see ``following.Follower``. A further click costs only the slices that it changes.
+    The first interaction on the object starts it. A box or a segmentation that covers a range of slices bounds it;
+    otherwise it is followed until it ends. Every other interaction corrects the answer so far, on whatever slices it
+    lies: see ``following.Follower``. A further interaction costs only the slices that it changes.
+
+    A slice that the user has confirmed is a ``Mask`` of that slice: the object is exactly that there, and no walk changes
+    it.
 
     Args:
         predictor: the model of slices.
@@ -66,39 +76,103 @@ class SliceFollowing:
         *,
         axis: int = 2,
         progress: Progress | None = None,
+        limits: tuple[int, int] | None = None,
     ) -> VolumePrediction:
         """As ``VolumeModel``."""
         timer, frame = Timer(), state.frame(axis)
-        start, clicks = _started_by(prompts, frame)
+        before: _Steps | None = None if previous is None else previous.memory
+        if before is not None and (before.axis, before.limits) != (axis, limits):
+            before = None
 
         def ask(index: int, prompt: SlicePrompt) -> SliceMask:
             if progress is not None:
                 progress(index)
-            return state.ask(frame, index, prompt, timer)
+            return state.ask(frame, index, prompt, timer, honoured=False)
 
+        earlier = () if before is None else before.states[-1].given
+        sliced = [_sliced(one, state, frame, timer, earlier) for one in prompts.interactions]
+        given = _started_first(_limited(sliced, limits, prompts.name))
         picture = partial(frame.extract, state.volume.array)
-        follower = Follower(ask, start, depth=frame.depth, rule=self.rule, picture=picture)
-        steps = _followed(follower, axis, start, clicks, None if previous is None else previous.memory)
-        found = steps.states[len(clicks)]
-        return VolumePrediction(state.segmentation(found.answers, frame, timer), steps)
+        follower = Follower(ask, given[0], depth=frame.depth, rule=self.rule, picture=picture, limits=limits)
+        states = _followed(follower, given, before)
+        found = states[len(given) - 1]
+        return VolumePrediction(state.segmentation(found.answers, frame, timer), _Steps(axis, limits, states))
 
 
-def _followed(follower: Follower, axis: int, start: Start, clicks: Sequence[Click], before: _Steps | None) -> _Steps:
-    """The object after its start and after each click; those that were answered before are not answered again."""
-    if before is None or before.axis != axis or not before.start.same(start):
-        before = _Steps(axis, start, (follower.begin(),))
-    known = before.known(clicks)
-    states = list(before.states if known == len(clicks) else before.states[: known + 1])
-    for click in clicks[known:]:
-        states.append(follower.correct(states[-1], click))
-    return _Steps(axis, start, tuple(states))
+def _followed(follower: Follower, given: Sequence[SlicedInteraction], before: _Steps | None) -> tuple[Followed, ...]:
+    """The object after its start and after each interaction; those answered before are not answered again."""
+    known = 0 if before is None else before.known(given)
+    if not known:
+        states = [follower.begin()]
+    else:
+        states = list(before.states if known == len(given) else before.states[:known])
+    for interaction in given[max(known, 1) :]:
+        states.append(follower.correct(states[-1], interaction))
+    return tuple(states)
 
 
-def _started_by(prompts: ObjectPrompts, frame: SliceFrame) -> tuple[Start, list[Click]]:
-    """What starts an object, its box or else its first point on it, and the other points in their order."""
-    xy, indices = frame.to_pixels(prompts.points)
-    clicks = [Click(int(i), at, int(label)) for at, i, label in zip(xy, indices, prompts.point_labels, strict=True)]
-    if prompts.box is not None:
-        return Start(*slice_range(prompts, frame), box=box_on_slice(prompts, frame)), clicks
-    point = clicks.pop(next(position for position, click in enumerate(clicks) if click.label == 1))
-    return Start(point.index, point.index, point=point), clicks
+def _started_first(given: Sequence[SlicedInteraction]) -> list[SlicedInteraction]:
+    """The first interaction on the object, and the others in their order."""
+    first = next(position for position, one in enumerate(given) if one.positive)
+    return [given[first], *given[:first], *given[first + 1 :]]
+
+
+def _limited(
+    given: Sequence[SlicedInteraction], limits: tuple[int, int] | None, name: str
+) -> Sequence[SlicedInteraction]:
+    """What lies on the slices that an object may be followed to.
+
+    Raises:
+        PromptError: nothing on the object does.
+    """
+    if limits is None:
+        return given
+    inside = [one.within(limits) for one in given]
+    kept = [one for one in inside if one.slices]
+    if not any(one.positive for one in kept):
+        ends = [one.ends for one in given if one.positive]
+        raise PromptError(
+            f"{name!r} may lie on slices {limits[0]} to {limits[1]}, but its prompts lie on slices {min(ends)[0]} to "
+            f"{max(last for _, last in ends)}; widen the limits or prompt the object between them"
+        )
+    if any(len(one.slices) < len(whole.slices) for one, whole in zip(inside, given, strict=True)):
+        _log.warning("what was drawn for %r outside of slices %d to %d is left out", name, *limits)
+    return kept
+
+
+def _sliced(
+    interaction: object, state: VolumeSlices, frame: SliceFrame, timer: Timer, earlier: Sequence[SlicedInteraction]
+) -> SlicedInteraction:
+    """An interaction as the slices of the walk see it.
+
+    A box that is flat on another plane is answered there, and the slices that cross the answer see where they do.
+    """
+    seen = SlicedInteraction.of(interaction, frame)
+    flat = _flat_axis(interaction, seen, frame)
+    if flat is None:
+        return seen
+    if (known := next((one for one in earlier if one.interaction.same(interaction)), None)) is not None:
+        return known
+    own = state.frame(flat)
+    ((index, prompt),) = SlicedInteraction.of(interaction, own).slices.items()
+    mask = state.ask(own, index, SlicePrompt(interactions=prompt), timer).mask
+    if not mask.any():
+        return seen
+    rows, columns = mask.nonzero()
+    voxels = own.to_voxels([*zip(columns, rows, strict=True)], index)
+    crossings = crossings_of_area(voxels, frame, True, share=_SURE)
+    return SlicedInteraction(interaction, {place: tuple(lines) for place, lines in crossings.items()})
+
+
+_SURE = 0.5  # the middle share of a crossing: the edge of an answer on another plane may be wrong
+
+
+def _flat_axis(interaction: object, seen: SlicedInteraction, frame: SliceFrame) -> int | None:
+    """The other axis that a box around the object is one voxel thick along; None of anything else."""
+    if not isinstance(interaction, Box) or not interaction.positive or not seen.thick:
+        return None
+    for axis in (frame.row_axis, frame.col_axis):
+        low, high = interaction.corners[:, axis]
+        if frame.shape[axis] > 1 and abs(high - low) < 1:
+            return axis
+    return None

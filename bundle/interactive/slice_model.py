@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import time
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 
 import cv2
 import numpy as np
@@ -14,14 +14,13 @@ from torch import Tensor
 from bundle.engines.cache import PreparedCache, network_identity
 from bundle.networks.interface import Prepared, PromptableNetwork
 from bundle.prompts.batch import PromptBatch
-from bundle.prompts.simulation import tight_box
+from bundle.prompts.slice_prompts import SliceInteraction, SliceMask, SlicePrompt
+from bundle.prompts.translation import translated
 from bundle.transforms.contract import Contract, Intensity
 from bundle.transforms.frames import nearest_index
 from bundle.transforms.placement import Placement
 
-
-def _no_points() -> np.ndarray:
-    return np.zeros((0, 2))
+__all__ = ["SliceInteraction", "SliceMask", "SlicePredictor", "SlicePrompt", "SliceView"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -37,72 +36,6 @@ class SliceView:
     picture: np.ndarray
     intensity: Intensity
     pixel_spacing: tuple[float, float] = (1.0, 1.0)
-
-
-@dataclass(frozen=True, eq=False)
-class SliceMask:
-    """The answer for one object on one slice.
-
-    Attributes:
-        mask: (H, W) bool.
-        logits: (4g, 4g) low-resolution logits over the square that the network saw.
-        iou: the network's own estimate of the mask's IoU.
-        placement: where the slice lay in that square.
-        encoded: how many times the encoder had to run for it.
-        encode_seconds: what that took.
-    """
-
-    mask: np.ndarray
-    logits: Tensor
-    iou: float
-    placement: Placement | None = None
-    encoded: int = 0
-    encode_seconds: float = 0.0
-
-
-@dataclass(frozen=True, eq=False)
-class SlicePrompt:
-    """The prompts of one object on one slice, in pixels of the slice.
-
-    Attributes:
-        points: (P, 2) float (x, y).
-        point_labels: (P,) int, 1 on the object, 0 off it.
-        box: (4,) float (x0, y0, x1, y1), or None.
-        previous: an earlier answer, on this slice or a neighbour of the same size, as a mask prompt; or None.
-    """
-
-    points: np.ndarray = field(default_factory=_no_points)
-    point_labels: np.ndarray = field(default_factory=lambda: np.zeros(0, dtype=int))
-    box: np.ndarray | None = None
-    previous: SliceMask | None = None
-
-    def with_points(self, points: np.ndarray, labels: np.ndarray) -> SlicePrompt:
-        """The same prompt with more points (P, 2) behind its own."""
-        return replace(
-            self,
-            points=np.concatenate([self.points, np.reshape(points, (-1, 2))]),
-            point_labels=np.concatenate([self.point_labels, labels]),
-        )
-
-    def first_point(self) -> SlicePrompt | None:
-        """The first point on the object alone, where there are points and nothing else; None where there is more."""
-        on_it = np.flatnonzero(np.asarray(self.point_labels) == 1)
-        if self.box is not None or self.previous is not None or not len(on_it):
-            return None
-        chosen = on_it[:1]
-        return replace(self, points=np.asarray(self.points)[chosen], point_labels=np.asarray(self.point_labels)[chosen])
-
-    def around(self) -> np.ndarray | None:
-        """(4,) box around all that the prompt says of the object: its box or its earlier mask, and points on it."""
-        corners = [self.points[self.point_labels == 1]]
-        if self.box is not None:
-            corners.append(np.reshape(self.box, (2, 2)))
-        elif self.previous is not None and self.previous.mask.any():
-            corners.append(tight_box(self.previous.mask).reshape(2, 2))
-        else:  # points alone do not say how large the object is
-            return None
-        corners = np.concatenate(corners)
-        return np.concatenate([corners.min(axis=0), corners.max(axis=0)])
 
 
 @dataclass(frozen=True, eq=False)
@@ -141,26 +74,38 @@ class SlicePredictor:
             self.network.to(memory_format=torch.channels_last)
 
     def predict(self, view: SliceView, prompt: SlicePrompt) -> SliceMask:
-        """Answer the prompts of one object on a slice.
+        """What the network says to the prompts of one object on a slice, even where it overlooks one of them.
+
+        ``SlicePrompt.honoured`` makes of it the answer in which each of them holds where it lies.
 
         The network answers as it was trained to (``PromptableSam.decode``): SAM an ambiguous prompt (one point) with
-        three candidates, of which the one of highest predicted IoU is taken, and any other with its single mask. A
-        family whose contract zooms looks at the window around the object. Points alone do not say where that is: the
-        first one finds the object on the whole slice and is asked again in the window around that answer, which the
-        other points then correct. What one point finds is one connected piece.
+        three candidates, of which the one of highest predicted IoU is taken, and any other with its single mask. Kinds
+        that it does not understand are translated. A family whose contract zooms looks at the window around the object.
+        Points and scribbles alone do not say where that is: the first one finds the object on the whole slice and is
+        asked again in the window around that answer, which the others then correct. What the first one finds is one
+        connected piece. A mask of the object is its own answer.
         """
-        first = prompt.first_point() if self.contract.zoom is not None else None
-        if first is None:
-            return self._look(view, prompt, prompt.around())
-        looks = [_pointed_at(self._look(view, first, None), first)]
-        for points in (first, prompt) if len(prompt.points) > 1 else (first,):
-            again = replace(points, previous=looks[-1] if looks[-1].mask.any() else None)
-            look = self._look(view, again, again.around())
-            looks.append(_pointed_at(look, first) if points is first else look)
-        encoded, seconds = sum(look.encoded for look in looks), sum(look.encode_seconds for look in looks)
-        return replace(looks[-1], encoded=encoded, encode_seconds=seconds)
+        height, width = view.picture.shape[:2]
+        if (given := prompt.given(height, width)) is not None:
+            return given
+        asked = self._translated(prompt, height, width)
+        if self.contract.zoom is None or asked.box is not None or asked.previous is not None or not asked.on_object:
+            return self._predict_in(view, asked, asked.around())
+        first = self._translated(prompt.first_on_object(), height, width)
+        passes = [_pointed_at(self._predict_in(view, first, None), first)]
+        for points in (first, asked) if len(asked.points) > len(first.points) else (first,):
+            again = points.after(passes[-1] if passes[-1].mask.any() else None)
+            answer = self._predict_in(view, again, again.around())
+            passes.append(_pointed_at(answer, first) if points is first else answer)
+        encoded = sum(answer.encoded for answer in passes)
+        seconds = sum(answer.encode_seconds for answer in passes)
+        return replace(passes[-1], encoded=encoded, encode_seconds=seconds)
 
-    def _look(self, view: SliceView, prompt: SlicePrompt, around: np.ndarray | None) -> SliceMask:
+    def _translated(self, prompt: SlicePrompt, height: int, width: int) -> SlicePrompt:
+        spec = self.network.spec
+        return translated(prompt, height, width, understood=spec.prompts, scribble_points=spec.scribble_points)
+
+    def _predict_in(self, view: SliceView, prompt: SlicePrompt, around: np.ndarray | None) -> SliceMask:
         seen = self._prepare(view, around)
         batch = self._batch(prompt, seen.placement)
         with torch.inference_mode(), torch.autocast(self.device.type, torch.bfloat16, enabled=self.bfloat16):
@@ -191,12 +136,12 @@ class SlicePredictor:
         return _Seen(prepared, placement, computed, time.perf_counter() - started if computed else 0.0)
 
     def _batch(self, prompt: SlicePrompt, placement: Placement) -> PromptBatch:
-        where, labels = self._points_in_sight(prompt, placement)
-        points = torch.as_tensor(where, dtype=torch.float32, device=self.device)[None]
+        xy, labels = self._points_in_sight(prompt, placement)
+        points = torch.as_tensor(xy, dtype=torch.float32, device=self.device)[None]
         box = None if prompt.box is None else placement.box_to_square(prompt.box)
         return PromptBatch(
-            points=points if len(where) else None,
-            point_labels=torch.as_tensor(labels, dtype=torch.long, device=self.device)[None] if len(where) else None,
+            points=points if len(xy) else None,
+            point_labels=torch.as_tensor(labels, dtype=torch.long, device=self.device)[None] if len(xy) else None,
             boxes=None if box is None else torch.as_tensor(box, dtype=torch.float32, device=self.device)[None],
             masks=None if prompt.previous is None else self._mask_prompt(prompt.previous, placement),
         )
@@ -205,16 +150,16 @@ class SlicePredictor:
     def _points_in_sight(prompt: SlicePrompt, placement: Placement) -> tuple[np.ndarray, np.ndarray]:
         """Points (P, 2) in the square and their labels. A point off the object that lies outside of the window says
         nothing about what is seen there; points on the object widen the window."""
-        where, labels = placement.to_square(prompt.points), np.asarray(prompt.point_labels)
-        seen = (labels == 1) | ((where > -1) & (where < placement.size)).all(axis=1)
-        return where[seen], labels[seen]
+        xy, labels = placement.to_square(prompt.points), np.asarray(prompt.point_labels)
+        seen = (labels == 1) | ((xy > -1) & (xy < placement.size)).all(axis=1)
+        return xy[seen], labels[seen]
 
     def _mask_prompt(self, previous: SliceMask, placement: Placement) -> Tensor:
         """(1, 1, 4g, 4g) logits of an earlier answer, over the square that is looked at now."""
-        logits = previous.logits[None, None].to(self.device)
-        if previous.placement in (None, placement):
-            return logits
-        return placement.logits_to_square(previous.placement.logits_to_slice(logits), logits.shape[-1])
+        if previous.logits is not None and previous.placement in (None, placement):
+            return previous.logits[None, None].to(self.device)
+        logits = previous.slice_logits().to(self.device)
+        return placement.logits_to_square(logits, self.network.spec.mask_size)
 
     def _key(self, view: SliceView, placement: Placement) -> str:
         about = f"{self.identity} {self.contract} {view.intensity} {placement} {view.picture.dtype}"
@@ -229,9 +174,9 @@ def computes_in_bfloat16(device: torch.device) -> bool:
 
 
 def _pointed_at(answer: SliceMask, prompt: SlicePrompt) -> SliceMask:
-    """The connected piece of an answer that the first point lies on; the whole answer where it lies beside it."""
+    """The connected pieces of an answer that a prompt's points lie on; the whole answer where they lie beside it."""
     _, pieces = cv2.connectedComponents(answer.mask.astype(np.uint8), connectivity=8)
     height, width = answer.mask.shape
-    column, row = np.clip(nearest_index(prompt.points[0], (width, height)), 0, (width - 1, height - 1))
-    piece = pieces[row, column]
-    return replace(answer, mask=pieces == piece) if piece else answer
+    columns, rows = np.clip(nearest_index(prompt.points, (width, height)), 0, (width - 1, height - 1)).T
+    found = np.setdiff1d(pieces[rows, columns], [0])
+    return replace(answer, mask=np.isin(pieces, found)) if len(found) else answer

@@ -42,6 +42,7 @@ class VolumeModel(Protocol):
         *,
         axis: int = 2,
         progress: Progress | None = None,
+        limits: tuple[int, int] | None = None,
     ) -> VolumePrediction:
         """Segment an object through the volume.
 
@@ -52,6 +53,7 @@ class VolumeModel(Protocol):
                 must not depend on it, only the time that it takes.
             axis: stored axis that slices are stacked along.
             progress: of the slices.
+            limits: first and last slice that the object may lie on, both included; None for all.
 
         Raises:
             PromptError: prompts that cannot be used.

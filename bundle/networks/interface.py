@@ -25,7 +25,9 @@ class ModelSpec:
     Attributes:
         input_shape: of one image without the batch: (3, S, S), or (3, D, S, S) for a network of volumes.
         mask_size: m, the side of mask prompts and of answers, in pixels; 0 for a network without prompts.
-        prompts: kinds that it understands, of "point", "box" and "mask"; empty for a network that is not asked.
+        prompts: kinds that it understands, of "point", "box" and "mask"; empty for a network that is not asked. Other
+            kinds are translated (``bundle.prompts.translation``).
+        scribble_points: how many points a scribble becomes for it.
         classes: channels of an automatic network, background included; None for a network that is asked.
         keeps_prepared: whether preparing an image costs so much that its result is worth keeping. Only then is it
             stored, and counted and reported as an encoded slice.
@@ -43,6 +45,7 @@ class ModelSpec:
     input_shape: tuple[int, ...]
     mask_size: int = 0
     prompts: tuple[str, ...] = ("point", "box", "mask")
+    scribble_points: int = 3
     classes: int | None = None
     keeps_prepared: bool = True
     bfloat16: bool = False

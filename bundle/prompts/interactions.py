@@ -8,7 +8,6 @@ model of slices or volumes that answers it decides what it makes of that. All of
 from __future__ import annotations
 
 import base64
-import logging
 import zlib
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
@@ -18,9 +17,12 @@ from typing import Any, ClassVar
 import numpy as np
 
 from bundle.errors import PromptError
-from bundle.transforms.frames import nearest_index
-
-_log = logging.getLogger(__name__)
+from bundle.prompts.crossings import Slices, crossings_of_area, pieces_of_line, section_of_box
+from bundle.prompts.drawing import densely_along, draw_area
+from bundle.prompts.positions import as_rows, check_inside, checked_line, ordered_box
+from bundle.prompts.simulation import tight_box
+from bundle.prompts.slice_prompts import SliceInteraction
+from bundle.transforms.frames import SliceFrame, nearest_index
 
 
 @dataclass(frozen=True, eq=False)
@@ -55,9 +57,17 @@ class Interaction(ABC):
     @abstractmethod
     def _values(self) -> dict[str, Any]: ...
 
+    @abstractmethod
+    def on_slices(self, frame: SliceFrame) -> Slices:
+        """What the slices along an axis see of it, whatever plane it was drawn on; valid for the frame's volume."""
+
+    def named_voxels(self, shape: Sequence[int]) -> np.ndarray:
+        """(N, 3) int indices of the voxels that it names; none of a box, which says where to look."""
+        return np.zeros((0, 3), dtype=np.int64)
+
     def same(self, other: Interaction) -> bool:
         """Whether both say the same."""
-        return type(self) is type(other) and self.to_json() == other.to_json()
+        return self is other or (type(self) is type(other) and self.to_json() == other.to_json())
 
 
 @dataclass(frozen=True, eq=False)
@@ -70,8 +80,17 @@ class Point(Interaction):
     def validated(self, shape: Sequence[int], *, affine: np.ndarray | None = None, name: str = "object") -> Point:
         """As ``Interaction``."""
         voxel = as_rows(self.voxel, "points", 3)
-        _check_inside(voxel, shape, affine)
+        check_inside(voxel, shape, affine)
         return replace(self, voxel=voxel[0])
+
+    def on_slices(self, frame: SliceFrame) -> Slices:
+        """As ``Interaction``: a point on its slice."""
+        xy, (index,) = frame.to_pixels(self.voxel)
+        return {int(index): [SliceInteraction("point", xy, self.positive)]}
+
+    def named_voxels(self, shape: Sequence[int]) -> np.ndarray:
+        """As ``Interaction``."""
+        return nearest_index(np.reshape(self.voxel, (1, 3)), shape)
 
     def _values(self) -> dict[str, Any]:
         return {"voxel": np.asarray(self.voxel, dtype=float).tolist()}
@@ -90,7 +109,12 @@ class Box(Interaction):
 
     def validated(self, shape: Sequence[int], *, affine: np.ndarray | None = None, name: str = "object") -> Box:
         """As ``Interaction``."""
-        return replace(self, corners=_ordered_box(self.corners, shape, affine, name))
+        return replace(self, corners=ordered_box(self.corners, shape, affine, name))
+
+    def on_slices(self, frame: SliceFrame) -> Slices:
+        """As ``Interaction``: its cross-section on every slice that it covers."""
+        xy, (first, last) = section_of_box(self.corners, frame)
+        return {index: [SliceInteraction("box", xy, self.positive)] for index in range(first, last + 1)}
 
     def _values(self) -> dict[str, Any]:
         return {"corners": np.asarray(self.corners, dtype=float).tolist()}
@@ -105,7 +129,15 @@ class Scribble(Interaction):
 
     def validated(self, shape: Sequence[int], *, affine: np.ndarray | None = None, name: str = "object") -> Scribble:
         """As ``Interaction``."""
-        return replace(self, path=_line(self.path, "scribble", 1, shape, affine))
+        return replace(self, path=checked_line(self.path, "scribble", 1, shape, affine))
+
+    def on_slices(self, frame: SliceFrame) -> Slices:
+        """As ``Interaction``: the pieces of the line that lie on each slice."""
+        return pieces_of_line(self.path, frame, self.positive)
+
+    def named_voxels(self, shape: Sequence[int]) -> np.ndarray:
+        """As ``Interaction``: those that the line passes."""
+        return np.unique(nearest_index(densely_along(self.path), shape), axis=0)
 
     def _values(self) -> dict[str, Any]:
         return {"path": np.asarray(self.path, dtype=float).tolist()}
@@ -129,7 +161,7 @@ class Lasso(Interaction):
 
     def validated(self, shape: Sequence[int], *, affine: np.ndarray | None = None, name: str = "object") -> Lasso:
         """As ``Interaction``; PromptError also for a line that does not lie on one slice."""
-        outline = _line(self.outline, "lasso", 3, shape, affine)
+        outline = checked_line(self.outline, "lasso", 3, shape, affine)
         indices = nearest_index(outline, shape)
         flat = np.flatnonzero(np.ptp(indices, axis=0) == 0)
         if not len(flat):
@@ -139,29 +171,91 @@ class Lasso(Interaction):
             outline[:, flat[-1]] = indices[0, flat[-1]]
         return replace(self, outline=outline)
 
+    def on_slices(self, frame: SliceFrame) -> Slices:
+        """As ``Interaction``: the line on its own slice; slices that cross it see where they do, as scribbles.
+
+        A lasso is drawn roughly: of one around the object they see the middle half of each crossing.
+        """
+        outline = np.asarray(self.outline, dtype=float)
+        if np.ptp(outline[:, frame.slice_axis]) == 0:
+            xy, indices = frame.to_pixels(outline)
+            return {int(indices[0]): [SliceInteraction("lasso", xy, self.positive)]}
+        return crossings_of_area(
+            self.named_voxels(frame.shape), frame, self.positive, share=0.5 if self.positive else 1.0
+        )
+
+    def named_voxels(self, shape: Sequence[int]) -> np.ndarray:
+        """As ``Interaction``: those inside, and those that the line passes."""
+        across = self.axis
+        first, second = (axis for axis in range(3) if axis != across)
+        outline = np.asarray(self.outline, dtype=float)
+        rows, columns = np.nonzero(draw_area(outline[:, [second, first]], shape[first], shape[second]))
+        found = np.empty((len(rows), 3), dtype=np.int64)
+        found[:, first], found[:, second] = rows, columns
+        found[:, across] = nearest_index(outline[0, across], shape[across])
+        return found
+
     def _values(self) -> dict[str, Any]:
         return {"outline": np.asarray(self.outline, dtype=float).tolist()}
 
 
 @dataclass(frozen=True, eq=False)
 class Mask(Interaction):
-    """A segmentation as it is, to start from or to refine; ``voxels`` is (I, J, K) bool on the grid of the volume."""
+    """A segmentation as it is, to start from or to refine: on the slices that it covers, the object is this.
+
+    Attributes:
+        voxels: (i, j, k) bool, on the grid of the volume, or on the part of it from ``corner`` on; once it is valid, on
+            the smallest part that holds it, so that many masks of single slices need little memory.
+        corner: (i, j, k) of the part's first voxel; None for the whole grid.
+    """
 
     kind: ClassVar[str] = "mask"
     voxels: np.ndarray
+    corner: tuple[int, int, int] | None = field(default=None, kw_only=True)
 
     def validated(self, shape: Sequence[int], *, affine: np.ndarray | None = None, name: str = "object") -> Mask:
         """As ``Interaction``; PromptError for another grid, or where nothing is set."""
-        voxels = np.asarray(self.voxels) != 0
-        if voxels.shape != tuple(shape):
+        voxels, corner = np.asarray(self.voxels) != 0, np.asarray(self.corner or (0, 0, 0))
+        whole = self.corner is None
+        if voxels.ndim != 3 or (voxels.shape != tuple(shape) if whole else (corner + voxels.shape > shape).any()):
             raise PromptError(f"the mask of {name!r} must have {tuple(shape)} voxels, got {voxels.shape}")
         if not voxels.any():
             raise PromptError(f"the mask of {name!r} is empty; leave it out")
-        return replace(self, voxels=voxels)
+        low, high = np.split(tight_box(voxels).astype(int), 2)
+        part = tuple(slice(first, last + 1) for first, last in zip(low, high, strict=True))
+        return replace(self, voxels=voxels[part].copy(), corner=tuple((corner + low).tolist()))
+
+    def on_slices(self, frame: SliceFrame) -> Slices:
+        """As ``Interaction``: its part on each slice; where it is a single slice of another plane, as a scribble."""
+        corner = np.asarray(self.corner or (0, 0, 0))
+        others = [axis for axis in range(3) if axis != frame.slice_axis and frame.shape[axis] > 1]
+        if self.voxels.shape[frame.slice_axis] > 1 and any(self.voxels.shape[axis] == 1 for axis in others):
+            return crossings_of_area(self.named_voxels(frame.shape), frame, self.positive)
+        part = replace(frame, shape=self.voxels.shape)
+        ends, _ = frame.to_pixels(np.stack([corner, corner + self.voxels.shape - 1]))
+        found = {}
+        for index, area in enumerate(part.stack(self.voxels)):
+            if area.any():
+                first = ends.min(axis=0)[None]
+                found[int(corner[frame.slice_axis]) + index] = [SliceInteraction("mask", first, self.positive, area)]
+        return found
+
+    def named_voxels(self, shape: Sequence[int]) -> np.ndarray:
+        """As ``Interaction``."""
+        return np.argwhere(self.voxels) + (self.corner or (0, 0, 0))
+
+    def same(self, other: Interaction) -> bool:
+        """Whether both say the same."""
+        if self is other or not isinstance(other, Mask):
+            return self is other
+        alike = (self.positive, self.corner) == (other.positive, other.corner)
+        return alike and np.array_equal(np.asarray(self.voxels) != 0, np.asarray(other.voxels) != 0)
 
     def _values(self) -> dict[str, Any]:
-        packed = np.packbits(np.asarray(self.voxels) != 0)
-        return {"shape": list(self.voxels.shape), "bits": base64.b64encode(zlib.compress(packed, 1)).decode()}
+        voxels = np.asarray(self.voxels) != 0
+        bits = base64.b64encode(zlib.compress(np.packbits(voxels), 1)).decode()
+        corner = {} if self.corner is None else {"corner": list(self.corner)}
+        return {"shape": list(voxels.shape), "bits": bits, **corner}
 
 
 def interaction_from_json(entry: Any, what: str, *, most_voxels: int = 2**31) -> Interaction:
@@ -183,12 +277,14 @@ def interaction_from_json(entry: Any, what: str, *, most_voxels: int = 2**31) ->
     if not isinstance(positive, bool):
         raise PromptError(f'"positive" of {what} must be true or false, got {positive!r:.80}')
     made, fields = _FIELDS[kind]
-    if unknown := sorted(map(str, set(entry) - {"kind", "positive", *fields})):
+    optional = {"corner"} if made is Mask else set()
+    if unknown := sorted(map(str, set(entry) - {"kind", "positive", *fields, *optional})):
         raise PromptError(f"{what} has an unknown key {unknown[0]!r:.80}; a {kind} has {', '.join(fields)}")
     if missing := [name for name in fields if name not in entry]:
         raise PromptError(f"{what} needs {missing[0]!r}; a {kind} has {', '.join(fields)}")
     if made is Mask:
-        return Mask(_unpacked(entry["shape"], entry["bits"], what, most_voxels), positive=positive)
+        voxels = _unpacked(entry["shape"], entry["bits"], what, most_voxels)
+        return Mask(voxels, positive=positive, corner=_corner(entry.get("corner"), what))
     values = as_rows(entry[fields[0]], f'"{fields[0]}" of {what}', 3)
     return made(values[0] if made is Point else values, positive=positive)
 
@@ -220,68 +316,10 @@ def _unpacked(shape: Any, bits: Any, what: str, most_voxels: int) -> np.ndarray:
     return np.unpackbits(np.frombuffer(data, np.uint8), count=count).astype(bool).reshape(sizes)
 
 
-# ---- positions in a volume ------------------------------------------------------------------------------------------
-
-
-def as_rows(values: object, what: str, width: int) -> np.ndarray:
-    """(N, ``width``) float64, finite.
-
-    Raises:
-        PromptError: naming ``what``.
-    """
-    try:
-        array = np.asarray(values, dtype=np.float64).reshape(-1, width)
-    except (TypeError, ValueError, OverflowError) as error:
-        raise PromptError(f"{what} must be rows of {width} numbers, got {values!r}") from error
-    if not np.isfinite(array).all():
-        raise PromptError(f"{what} must be finite numbers, got {array.tolist()}")
-    return array
-
-
-def _line(values: object, what: str, fewest: int, shape: Sequence[int], affine: np.ndarray | None) -> np.ndarray:
-    line = as_rows(values, what, 3).copy()
-    if len(line) < fewest:
-        raise PromptError(f"a {what} needs at least {fewest} positions, got {len(line)}")
-    _check_inside(line, shape, affine)
-    return line
-
-
-def _check_inside(points: np.ndarray, shape: Sequence[int], affine: np.ndarray | None) -> None:
-    indices = nearest_index(points, shape)
-    outside = ((indices < 0) | (indices >= np.asarray(shape))).any(axis=1)
-    if outside.any():
-        point = points[outside][0].tolist()
-        advice = _as_millimetres(points[outside], shape, affine) or "move it inside"
-        raise PromptError(f"point {point} lies outside the volume of {tuple(shape)} voxels; {advice}")
-
-
-def _as_millimetres(points: np.ndarray, shape: Sequence[int], affine: np.ndarray | None) -> str | None:
-    """What to say of (N, 3) coordinates that would all lie in the volume, were they millimetres; None of others."""
-    if affine is None:
+def _corner(value: Any, what: str) -> tuple[int, int, int] | None:
+    if value is None:
         return None
-    for system, signs in (("RAS", (1, 1, 1)), ("LPS", (-1, -1, 1))):  # 3D Slicer and NIfTI; DICOM and ITK
-        inverse = np.linalg.inv(affine)
-        voxels = (points * signs) @ inverse[:3, :3].T + inverse[:3, 3]
-        if ((voxels > -0.5) & (voxels < np.asarray(shape) - 0.5)).all():
-            first = [round(float(value), 1) for value in voxels[0]]
-            return f"as millimetres ({system}) it would lie inside; give voxel indices, here {first}"
-    return None
-
-
-def _ordered_box(box: object, shape: Sequence[int], affine: np.ndarray | None, name: str) -> np.ndarray:
-    corners = as_rows(box, "box", 3)
-    if corners.shape != (2, 3):
-        raise PromptError(f"box must be two corners of three indices, got {corners.tolist()}")
-    low, high = corners.min(axis=0), corners.max(axis=0)
-    last = np.asarray(shape) - 1
-    if (nearest_index(high, shape) < 0).any() or (nearest_index(low, shape) > last).any():
-        advice = _as_millimetres(corners, shape, affine) or "move it inside"
-        raise PromptError(f"box {corners.tolist()} does not meet the volume of {tuple(shape)} voxels; {advice}")
-    clipped = np.stack([low.clip(0, last), high.clip(0, last)])
-    if (clipped != (low, high)).any():
-        _log.warning(
-            "the box of %r leaves the volume of %s voxels: %s was clipped to %s; boxes are given in voxel indices%s",
-            *(name, tuple(shape), [low.tolist(), high.tolist()], clipped.tolist()),
-            f", and {advice}" if (advice := _as_millimetres(corners, shape, affine)) else "",
-        )
-    return clipped
+    given = value if isinstance(value, list) and len(value) == 3 else [None]
+    if not all(isinstance(index, int) and not isinstance(index, bool) and index >= 0 for index in given):
+        raise PromptError(f'"corner" of {what} must be three whole numbers of at least 0, got {value!r:.80}')
+    return tuple(given)

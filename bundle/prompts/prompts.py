@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -11,7 +12,8 @@ import numpy as np
 
 from bundle.errors import PromptError
 from bundle.files import read_json
-from bundle.prompts.interactions import Box, Interaction, Point, as_rows
+from bundle.prompts.interactions import Box, Interaction, Point, interaction_from_json
+from bundle.prompts.positions import as_rows
 
 
 @dataclass(frozen=True, eq=False, init=False)
@@ -72,6 +74,10 @@ class ObjectPrompts:
         """(2, 3) corners of the first box around the object, lowest first once it is valid; None without one."""
         return next((box.corners for box in self.of(Box) if box.positive), None)
 
+    def count_kinds(self) -> dict[str, int]:
+        """How many interactions there are of each kind that there is."""
+        return dict(Counter(one.kind for one in self.interactions))
+
     def with_points(self, points: Sequence[Sequence[float]] | np.ndarray, labels: Sequence[int]) -> ObjectPrompts:
         """The same prompts with more points behind them."""
         return self.with_interactions((*self.interactions, *_clicks(points, labels)))
@@ -97,10 +103,13 @@ class ObjectPrompts:
                 of the volume, or a box that does not meet it.
         """
         if not self.interactions:
-            raise PromptError(f"no prompt for {self.name!r}; give at least one foreground point or a box")
+            raise PromptError(
+                f"no prompt for {self.name!r}; give at least one foreground point or a box, scribble, lasso or mask"
+            )
         valid = [one.validated(shape, affine=affine, name=self.name) for one in self.interactions]
         if not any(one.positive for one in valid):
-            raise PromptError(f"only background points for {self.name!r}; add a foreground point or a box")
+            given = "only background points" if all(one.kind == "point" for one in valid) else "nothing on the object"
+            raise PromptError(f"{given} for {self.name!r}; add a foreground point or a box")
         return self.with_interactions(valid)
 
 
@@ -117,8 +126,10 @@ def read_prompts(path: str | Path, *, picture: bool = False) -> list[ObjectPromp
     """Read a prompts file.
 
     The file is JSON: ``{"objects": [{"name": "liver", "label": 1, "box": [[i, j, k], [i, j, k]],
-    "points": [[i, j, k], ...], "point_labels": [1, ...]}, ...]}`` with voxel indices of the image; ``label``
-    defaults to the position in the list plus 1, ``point_labels`` to 1.
+    "points": [[i, j, k], ...], "point_labels": [1, ...], "interactions": [...]}, ...]}`` with voxel indices of the
+    image; ``label`` defaults to the position in the list plus 1, ``point_labels`` to 1. Interactions are what
+    ``interaction_from_json`` reads, in their order, such as ``{"kind": "scribble", "path": [[i, j, k], ...]}``; box and
+    points come before them.
 
     Args:
         path: of the file, in UTF-8 or UTF-16.
@@ -145,7 +156,7 @@ def read_prompts(path: str | Path, *, picture: bool = False) -> list[ObjectPromp
 
 
 def _parse_object(entry: Any, position: int, picture: bool) -> ObjectPrompts:
-    known = {"name", "label", "box", "points", "point_labels"}
+    known = {"name", "label", "box", "points", "point_labels", "interactions"}
     if not isinstance(entry, Mapping):
         raise PromptError(f"object {position} must be a JSON object, got {entry!r}")
     if unknown := sorted(set(entry) - known):
@@ -154,13 +165,35 @@ def _parse_object(entry: Any, position: int, picture: bool) -> ObjectPrompts:
     if isinstance(label, bool) or not isinstance(label, int) or label < 1:
         raise PromptError(f"label of object {position} must be a whole number of at least 1, got {label!r}")
     points = _indices(entry.get("points", []), f"points of object {position}", picture)
-    return ObjectPrompts(
+    prompts = ObjectPrompts(
         points=points,
         point_labels=entry.get("point_labels"),
         box=None if entry.get("box") is None else _indices(entry["box"], f"box of object {position}", picture),
         name=str(entry.get("name", f"object {position}")),
         label=label,
     )
+    others = _read_interactions(entry.get("interactions", []), position, picture)
+    return prompts.with_interactions((*prompts.interactions, *others))
+
+
+def _read_interactions(entries: Any, position: int, picture: bool) -> list[Interaction]:
+    if not isinstance(entries, list):
+        raise PromptError(f"interactions of object {position} must be a list, got {entries!r:.80}")
+    found = []
+    for number, entry in enumerate(entries, start=1):
+        what = f"interaction {number} of object {position}"
+        if isinstance(entry, Mapping):
+            entry = {key: _on_picture(value, what, picture) for key, value in entry.items()}
+        found.append(interaction_from_json(entry, what))
+    return found
+
+
+def _on_picture(value: Any, what: str, picture: bool) -> Any:
+    """Positions (i, j) of a picture as voxel indices; anything else as it is."""
+    if isinstance(value, list) and len(value) == 2 and all(isinstance(index, int | float) for index in value):
+        return _indices([value], what, picture)[0].tolist()
+    pairs = isinstance(value, list) and value and all(isinstance(row, list) and len(row) == 2 for row in value)
+    return _indices(value, what, picture).tolist() if pairs else value
 
 
 def _indices(rows: Any, what: str, picture: bool) -> np.ndarray:

@@ -98,7 +98,7 @@ def interior_point(mask: np.ndarray, rng: np.random.Generator | None = None, *, 
         EmptyMaskError: the mask has no object.
     """
     region = _bounds(mask)
-    depth = _depth(mask[region])
+    depth = object_depth(mask[region])
     if rng is None:
         flat = int(depth.argmax())
     else:
@@ -192,7 +192,7 @@ def _locate_error(truth: np.ndarray, prediction: np.ndarray, rng: np.random.Gene
         return None
     region = _bounds(wrong)
     wrong = wrong[region]
-    flat = int(rng.choice(np.flatnonzero(wrong))) if rng else int(_depth(_largest_component(wrong)).argmax())
+    flat = int(rng.choice(np.flatnonzero(wrong))) if rng else int(object_depth(largest_component(wrong)).argmax())
     return _place(flat, region)
 
 
@@ -223,7 +223,7 @@ def _place(flat: int, region: tuple[slice, ...]) -> tuple[int, ...]:
     return tuple(int(index) + part.start for index, part in zip(inside, region, strict=True))
 
 
-def _depth(mask: np.ndarray) -> np.ndarray:
+def object_depth(mask: np.ndarray) -> np.ndarray:
     """Euclidean distance of each object pixel from the nearest pixel outside; outside the array is outside."""
     padded = np.pad(mask != 0, 1)
     if mask.ndim == 2:  # OpenCV is some ten times as fast as SciPy, but has no 3D
@@ -241,7 +241,7 @@ def _components(mask: np.ndarray) -> tuple[np.ndarray, int]:
     return ndimage.label(mask, structure=np.ones((3,) * mask.ndim))
 
 
-def _largest_component(mask: np.ndarray) -> np.ndarray:
+def largest_component(mask: np.ndarray) -> np.ndarray:
     components, _ = _components(mask)
     sizes = np.bincount(components.ravel())
     sizes[0] = 0

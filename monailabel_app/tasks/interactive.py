@@ -121,7 +121,14 @@ def _segment(session: InteractiveSession, click: ClickRequest) -> tuple[np.ndarr
         for stage, value in update.seconds.items():
             seconds[stage] = seconds.get(stage, 0.0) + value
     names = {prompts.name: prompts.label for prompts in click.objects}
-    params = wire.reply_params(names, scores=scores, seconds=seconds, encoded=encoded, warnings=warnings)
+    params = wire.reply_params(
+        names,
+        scores=scores,
+        seconds=seconds,
+        encoded=encoded,
+        warnings=warnings,
+        used={prompts.name: prompts.count_kinds() for prompts in click.objects},
+    )
     return gathered.labels, params | {wire.SESSION: session_params(session)}
 
 

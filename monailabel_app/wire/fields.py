@@ -23,20 +23,21 @@ BACKGROUND = "background"  # the same, off the object
 POINTS = "points"  # vista3d dialect of OHIF: [[i, j, k], ...]
 POINT_LABELS = "point_labels"  # one number for each of POINTS: 1 object, 0 background, -1 padding
 ROI = "roi"  # Slicer: [i0, i1, j0, j1, k0, k1], pairs in either order; CVAT: [x0, y0, x1, y1]
+INTERACTIONS = "interactions"  # our own: what bundle.prompts.interactions writes as JSON, in its order
 SLICE = "slice"  # Slicer, 2D: index k of the slice that is shown
 LABEL = "label"  # Slicer, OHIF: name of the segment
 CLIENT_ID = "client_id"  # Slicer's interface always fills it; a script usually leaves it null
 MODALITY = "modality"  # "CT", "other" or "windowed": overrules what the image's file says
 RESET_STATE = "reset_state"  # forget what earlier clicks on this segment left behind
-SESSION = (
-    "session"  # answer with what the session of this image and user shows; prompts are not read, as with all below
-)
+# Answer with what the session of this image and user shows; prompts are not read, as with all below.
+SESSION = "session"
 UNDO = "undo"  # take the last step back
 REDO = "redo"  # do it again
 LOCK = "lock"  # a segment's name or several: it stays as it is, nothing is painted over it
 UNLOCK = "unlock"  # the same: it may change again
 NEW_OBJECT = "new_object"  # the same: begin a segment without prompts
-OWN_KEYS = (FOREGROUND, BACKGROUND, POINTS, POINT_LABELS, ROI)  # no segment's own key in the deepedit dialect
+# No segment's own key in the deepedit dialect.
+OWN_KEYS = (FOREGROUND, BACKGROUND, POINTS, POINT_LABELS, ROI, INTERACTIONS)
 
 # ---- request: which image --------------------------------------------------------------------------------------------
 SERIES = "series"  # of several DICOM series or scans: UID, UID:N or :N
@@ -59,6 +60,7 @@ USER = "user"  # who is logged in
 LABEL_NAMES = "label_names"  # name -> value in the file
 LATENCIES = "latencies"  # seconds of each stage
 PREDICTED_IOU = "predicted_iou"  # name -> {slice index: the model's own estimate, 0..1}
+USED = "used"  # name -> {kind of interaction: how many of them the answer was asked with}
 ENCODED_SLICES = "encoded_slices"  # how many slices ran the encoder; 0 when all were remembered
 WARNINGS = "warnings"  # name -> [sentence]: why the answer is doubtful
 
@@ -136,6 +138,7 @@ def reply_params(
     seconds: Mapping[str, float],
     encoded: int,
     warnings: Mapping[str, Sequence[str]] | None = None,
+    used: Mapping[str, Mapping[str, int]] | None = None,
 ) -> dict[str, Any]:
     """The JSON part of a reply.
 
@@ -145,6 +148,7 @@ def reply_params(
         seconds: stage -> seconds.
         encoded: slices that ran the encoder.
         warnings: name -> sentences; names without any are left out.
+        used: name -> {kind of interaction: how many}.
     """
     return {
         LABEL_NAMES: dict(label_names),
@@ -155,4 +159,5 @@ def reply_params(
         },
         ENCODED_SLICES: int(encoded),
         WARNINGS: {name: list(sentences) for name, sentences in (warnings or {}).items() if sentences},
+        USED: {name: dict(kinds) for name, kinds in (used or {}).items()},
     }

@@ -10,8 +10,10 @@ from typing import Any
 import numpy as np
 
 from bundle.data.limits import LIMITS, variable_of
+from bundle.prompts.interactions import Box, Interaction, Mask, Point, interaction_from_json
+from bundle.prompts.on_slices import flattened
 from bundle.prompts.prompts import ObjectPrompts
-from bundle.transforms.frames import nearest_index
+from bundle.transforms.frames import SliceFrame, nearest_index
 from monailabel_app.errors import RequestError
 from monailabel_app.wire import fields as wire
 
@@ -73,7 +75,7 @@ def read_request(
     index = None
     if dimension == 2:
         index = _choose_slice(found, grid)
-        found = [_onto_slice(prompts, index).validated(grid.shape) for prompts in found]
+        found = [_onto_slice(prompts, index, grid).validated(grid.shape) for prompts in found]
     return ClickRequest(tuple(found), index, wire.read_flag(params, wire.RESET_STATE))
 
 
@@ -94,12 +96,13 @@ def _read_objects(
     points, off_object = _read_labelled_points(params, grid)
     name = str(params.get(wire.LABEL) or "object")
     foreground, background = np.concatenate([foreground, points]), np.concatenate([background, off_object])
-    return [(_prompts(foreground, background, name, 1), roi)]
+    prompts = _prompts(foreground, background, name, 1)
+    return [(prompts.with_interactions((*prompts.interactions, *_read_interactions(params))), roi)]
 
 
 def _is_single(params: Mapping[str, Any]) -> bool:
     """Whether the request names its foreground; deepedit's requests name their labels instead."""
-    return any(params.get(key) for key in (wire.FOREGROUND, wire.POINTS))
+    return any(params.get(key) for key in (wire.FOREGROUND, wire.POINTS, wire.INTERACTIONS))
 
 
 def _read_label_keys(params: Mapping[str, Any], names: Iterable[str], grid: _Grid) -> dict[str, np.ndarray]:
@@ -118,6 +121,25 @@ def _prompts(foreground: np.ndarray, background: np.ndarray, name: str, label: i
     return ObjectPrompts(points=points, point_labels=marks, name=name, label=label)
 
 
+def _read_interactions(params: Mapping[str, Any]) -> list[Interaction]:
+    """Points, boxes, scribbles, lassos and masks as ``Interaction.to_json`` writes them, in their order."""
+    entries = _parsed(params.get(wire.INTERACTIONS), wire.INTERACTIONS)
+    if entries is None:
+        return []
+    if not isinstance(entries, list):
+        raise RequestError(f"{wire.INTERACTIONS} must be a list of interactions, got {_short(entries)}")
+    _check_count(len(entries), "points")
+    positions, voxels, found = 0, 0, []
+    for number, entry in enumerate(entries, start=1):
+        if isinstance(entry, Mapping):  # counted before anything is made of it
+            positions += sum(len(entry[key]) for key in ("path", "outline") if isinstance(entry.get(key), list))
+            _check_count(positions, "positions")
+        one = interaction_from_json(entry, f"{wire.INTERACTIONS} {number}", most_voxels=LIMITS.mask_voxels - voxels)
+        voxels += one.voxels.size if isinstance(one, Mask) else 0
+        found.append(one)
+    return found
+
+
 # ---- numbers --------------------------------------------------------------------------------------------------------
 
 
@@ -132,6 +154,16 @@ def _read_array(params: Mapping[str, Any], key: str) -> np.ndarray | None:
     if not np.isfinite(array).all():
         raise RequestError(f"{key} must hold finite numbers, got {_short(value)}; leave the prompt out instead")
     return array if array.size else None
+
+
+def _parsed(value: Any, key: str) -> Any:
+    """JSON, or text that is JSON; None where there is nothing."""
+    if not isinstance(value, str):
+        return value or None
+    try:
+        return json.loads(value) if value.strip() else None
+    except (ValueError, RecursionError) as error:
+        raise RequestError(f"{key} must be JSON, got {_short(value)}") from error
 
 
 def _read_points(params: Mapping[str, Any], key: str, grid: _Grid) -> np.ndarray:
@@ -220,26 +252,42 @@ def _shown_slice(grid: _Grid, key: str) -> int:
 
 
 def _choose_slice(objects: Sequence[ObjectPrompts], grid: _Grid) -> int:
-    """The slice of a 2D request: the one shown if a point lies on it, else the last point's, else the ROI's."""
-    marks = np.concatenate([prompts.point_labels for prompts in objects])
-    points = np.concatenate([prompts.points for prompts in objects])
-    if grid.shown is not None and _lie_on(points, grid.shown).any():
+    """The slice of a 2D request: the one shown if anything lies on it, else the last one's, else the ROI's."""
+    drawn = [one for prompts in objects for one in prompts.interactions if not _is_roi(one)]
+    if grid.shown is not None and any(_lies_on(one, grid.shown, grid) for one in drawn):
         return grid.shown
-    if (marks == 1).any():
-        return _slice_of(points[marks == 1][-1, SLICE_AXIS], grid)
+    on_object = [one for one in drawn if one.positive]
+    if on_object:
+        return _slice_of_drawn(on_object[-1], grid)
     boxes = [prompts.box for prompts in objects if prompts.box is not None]
     if boxes:
         return _slice_of_box(boxes[0], grid)
-    return _slice_of(points[-1, SLICE_AXIS], grid) if len(points) else (grid.shown or 0)
+    return _slice_of_drawn(drawn[-1], grid) if drawn else (grid.shown or 0)
+
+
+def _is_roi(one: Interaction) -> bool:
+    return isinstance(one, Box) and one.positive
+
+
+def _lies_on(one: Interaction, index: int, grid: _Grid) -> bool:
+    """Whether an interaction lies on a slice; a point between two slices on the one that the request is about."""
+    if isinstance(one, Point):
+        return bool(abs(one.voxel[SLICE_AXIS] - index) <= 0.5)
+    return index in one.on_slices(_frame(grid))
+
+
+def _slice_of_drawn(one: Interaction, grid: _Grid) -> int:
+    """The slice of an interaction, the middle one of several."""
+    indices = sorted(one.on_slices(_frame(grid)))
+    return indices[(len(indices) - 1) // 2]
+
+
+def _frame(grid: _Grid) -> SliceFrame:
+    return SliceFrame.along(grid.shape, grid.affine, SLICE_AXIS)
 
 
 def _slice_of(height: float, grid: _Grid) -> int:
     return int(nearest_index(height, grid.shape[SLICE_AXIS]))
-
-
-def _lie_on(points: np.ndarray, index: int) -> np.ndarray:
-    """Which points lie on a slice: between two slices, on the one that the request is about."""
-    return np.abs(points[:, SLICE_AXIS] - index) <= 0.5
 
 
 def _slice_of_box(box: np.ndarray, grid: _Grid) -> int:
@@ -272,15 +320,24 @@ def _slice_at_height(height: int, low: int, high: int, centre: np.ndarray, affin
     return None if step == 0 else int(slices[distance.argmin()])
 
 
-def _onto_slice(prompts: ObjectPrompts, index: int) -> ObjectPrompts:
+def _onto_slice(prompts: ObjectPrompts, index: int, grid: _Grid) -> ObjectPrompts:
     """The part of an object's prompts that lies on a slice; a ROI of other slices says nothing about this one."""
-    here = _lie_on(prompts.points, index)
-    points, box = prompts.points[here], prompts.box
-    points[:, SLICE_AXIS] = index
-    if box is not None and here.any() and not box[0, SLICE_AXIS] - 0.5 <= index <= box[1, SLICE_AXIS] + 0.5:
-        box = None
-    if box is not None:
-        box = box.copy()
-        box[:, SLICE_AXIS] = index
-    labels = prompts.point_labels[here]
-    return ObjectPrompts(points=points, point_labels=labels, box=box, name=prompts.name, label=prompts.label)
+    here: list[Interaction] = []
+    drawn = any(_lies_on(one, index, grid) for one in prompts.interactions if not _is_roi(one))
+    for one in prompts.interactions:
+        if isinstance(one, Point) and _lies_on(one, index, grid):
+            here.append(Point(_at(one.voxel, index), positive=one.positive))
+        elif _is_roi(one):
+            low, high = one.corners[:, SLICE_AXIS]
+            if not drawn or low - 0.5 <= index <= high + 0.5:
+                here.append(Box(_at(one.corners, index)))
+        elif not isinstance(one, Point):
+            here += flattened(one, _frame(grid), index)
+    return prompts.with_interactions(here)
+
+
+def _at(positions: np.ndarray, index: int) -> np.ndarray:
+    """Positions, (..., 3), moved to a slice."""
+    moved = np.array(positions, dtype=float)
+    moved[..., SLICE_AXIS] = index
+    return moved

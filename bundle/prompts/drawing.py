@@ -1,0 +1,58 @@
+"""Lines and areas as pixels: how a stroke and an outline are drawn, on a slice and through a volume."""
+
+from __future__ import annotations
+
+import numpy as np
+from skimage.draw import polygon
+
+from bundle.transforms.frames import nearest_index
+
+_STEP = 0.5  # of a pixel between two samples of a line: none is jumped over
+
+
+def along(path: np.ndarray, places: np.ndarray) -> np.ndarray:
+    """Positions on a line.
+
+    Args:
+        path: (N, D) positions that it passes through in straight pieces, at least one.
+        places: (M,) shares of its length, 0 its first position and 1 its last.
+
+    Returns:
+        (M, D) float.
+    """
+    path = np.asarray(path, dtype=float)
+    lengths = np.concatenate([[0.0], np.cumsum(np.linalg.norm(np.diff(path, axis=0), axis=1))])
+    at = np.asarray(places, dtype=float) * lengths[-1]
+    return np.stack([np.interp(at, lengths, coordinate) for coordinate in path.T], axis=1)
+
+
+def evenly_along(path: np.ndarray, count: int) -> np.ndarray:
+    """(count, D) positions spread evenly along a line, each in the middle of its share; one where it has no length."""
+    path = np.asarray(path, dtype=float)
+    if (path == path[0]).all():
+        return path[:1]
+    return along(path, (np.arange(count) + 0.5) / count)
+
+
+def densely_along(path: np.ndarray) -> np.ndarray:
+    """(M, D) positions along a line with at most half a pixel (or voxel) between two of them, its ends among them."""
+    path = np.asarray(path, dtype=float)
+    length = np.linalg.norm(np.diff(path, axis=0), axis=1).sum()
+    return along(path, np.linspace(0, 1, 1 + int(np.ceil(length / _STEP))))
+
+
+def draw_line(path: np.ndarray, height: int, width: int) -> np.ndarray:
+    """(H, W) bool: the pixels that an (N, 2) line of positions (x, y) passes; what lies outside is left out."""
+    drawn = np.zeros((height, width), dtype=bool)
+    x, y = nearest_index(densely_along(path), (width, height)).T
+    inside = (x >= 0) & (x < width) & (y >= 0) & (y < height)
+    drawn[y[inside], x[inside]] = True
+    return drawn
+
+
+def draw_area(outline: np.ndarray, height: int, width: int) -> np.ndarray:
+    """(H, W) bool: the pixels inside of an (N, 2) polygon of positions (x, y), with those that its line passes."""
+    outline = np.asarray(outline, dtype=float)
+    drawn = draw_line(np.concatenate([outline, outline[:1]]), height, width)
+    drawn[polygon(outline[:, 1], outline[:, 0], (height, width))] = True
+    return drawn
