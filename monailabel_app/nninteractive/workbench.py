@@ -18,6 +18,7 @@ import numpy as np
 
 from bundle.data.modality import guess_modality
 from bundle.data.volume import Volume
+from bundle.interactive.objects import SegmentedObject
 from bundle.interactive.session import InteractiveSession
 from bundle.prompts.interactions import Box, Interaction, Lasso, Scribble
 from monailabel_app.errors import RequestError
@@ -110,7 +111,7 @@ class Workbench:
 
     def add(self, interactions: Sequence[Interaction], *, predict: bool) -> Change:
         """Add a prompt, and answer unless more are to come."""
-        predict = predict and any(one.positive for one in (*self._object.interactions, *interactions))
+        predict = predict and self._begins(interactions)
         axis = self._walk(interactions)
         update = self._opened.add(
             list(interactions), object=self._name, axis=axis, predict=predict, progress=checkpoint
@@ -119,7 +120,7 @@ class Workbench:
 
     def predict(self) -> Change:
         """Answer what was added."""
-        if not any(one.positive for one in self._object.interactions):
+        if not self._begins(()):
             return Change(ran=False)
         update = self._opened.predict(object=self._name, axis=self._walk(()), progress=checkpoint)
         return self._change(ran=update.predicted)
@@ -156,8 +157,12 @@ class Workbench:
         return self._session
 
     @property
-    def _object(self):  # noqa: ANN202 - the session's own type
+    def _object(self) -> SegmentedObject:
         return self._opened.object(self._name)
+
+    def _begins(self, more: Sequence[Interaction]) -> bool:
+        """Whether anything says where the object is: a prompt on it, or a segmentation to start from."""
+        return bool(self._object.base) or any(one.positive for one in (*self._object.interactions, *more))
 
     def _add_object(self) -> str:
         name = f"object {len(self._opened.objects) + 1}"
