@@ -1,4 +1,8 @@
-"""Start the MONAI Label server with this app: ``python scripts/serve.py STUDIES [--port 8000] [--conf NAME VALUE]``."""
+"""Start the server: ``python scripts/serve.py STUDIES [--port 8000] [--conf NAME VALUE]``.
+
+With ``--dialect nninteractive`` (or ``slicer``, ``itksnap``) it is the one that nnInteractive's clients find, which
+bring their images themselves (docs/nninteractive.md).
+"""
 
 from __future__ import annotations
 
@@ -9,6 +13,7 @@ from collections.abc import MutableMapping
 from pathlib import Path
 
 from bundle.errors import explain_errors
+from monailabel_app.nninteractive.serving import PORTS, serving_command
 from monailabel_app.server.access import TOKENS, TOKENS_FILE
 from monailabel_app.server.launch import APP, server_command, server_environment
 from monailabel_app.server.logs import LOG_FORMAT
@@ -28,6 +33,11 @@ OHIF        {ohif}
 OHIF_READY = """open {url}/ohif/ in a browser, open a study with MONAI Label, connect to
                 {url}/
             then Point Prompts: choose sam_2d or sam_3d and an organ, click into the picture, run."""
+DIALECTS = {
+    "nninteractive": "napari, MITK and 3D Slicer's nnInteractive plug-in from 1.0 on: type {url} as server",
+    "slicer": "3D Slicer's nnInteractive plug-in before 1.0: type {url}/u/YOUR-NAME as server",
+    "itksnap": "ITK-SNAP: Tools, Deep Learning Segmentation, add the server {url}",
+}
 OHIF_MISSING = "needs a DICOMweb address instead of a folder: make serve STUDIES=http://127.0.0.1:8042/dicom-web"
 
 
@@ -38,18 +48,34 @@ def main() -> None:
     choose(args, os.environ)
     environment = server_environment()
     check_reach(args.host, has_tls=bool(args.tls_certificate and args.tls_key), environment=environment)
+    if args.dialect != "monailabel":
+        serve_dialect(args, environment)
+    if args.studies is None:
+        sys.exit("say which images: a folder, or the address of a DICOMweb server")
     is_dicomweb = args.studies.startswith(("http://", "https://"))
     if not is_dicomweb and not Path(args.studies).is_dir():
         sys.exit(f"there is no folder {args.studies}; give a folder of images or the address of a DICOMweb server")
     studies = args.studies if is_dicomweb else str(Path(args.studies).resolve())
     tls = (args.tls_certificate, args.tls_key) if args.tls_certificate and args.tls_key else None
-    url = f"{'https' if tls else 'http'}://{args.host}:{args.port}"
+    url = f"{'https' if tls else 'http'}://{args.host}:{args.port or 8000}"
     ohif = (OHIF_READY if is_dicomweb else OHIF_MISSING).format(url=url)
     reach = "this machine only" if is_loopback(args.host) else "for all who have a token"
     print(HELP.format(url=url, ohif=ohif, reach=reach), flush=True)
-    command = server_command(studies, port=args.port, conf=dict(args.conf), host=args.host, tls=tls)
+    command = server_command(studies, port=args.port or 8000, conf=dict(args.conf), host=args.host, tls=tls)
     # MONAI Label reads a file .env of the folder it starts in, and takes it for its own.
     os.chdir(APP)
+    os.execvpe(command[0], command, environment)
+
+
+def serve_dialect(args: argparse.Namespace, environment: MutableMapping[str, str]) -> None:
+    """Become the server of nnInteractive's clients."""
+    if args.studies is not None:
+        print(f"clients of the dialect {args.dialect} bring their images; {args.studies} is not read", file=sys.stderr)
+    port = args.port or PORTS[args.dialect]
+    tls = (args.tls_certificate, args.tls_key) if args.tls_certificate and args.tls_key else None
+    url = f"{'https' if tls else 'http'}://{args.host}:{port}"
+    print(f"monai-sam listens on {url} (stop it with Ctrl+C).\n\n{DIALECTS[args.dialect].format(url=url)}", flush=True)
+    command = serving_command(args.dialect, port=port, conf=dict(args.conf), host=args.host, tls=tls)
     os.execvpe(command[0], command, environment)
 
 
@@ -68,8 +94,10 @@ def choose(args: argparse.Namespace, environment: MutableMapping[str, str]) -> N
 def parse_arguments() -> argparse.Namespace:
     """The command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("studies", help="folder of images, or address of a DICOMweb server")
-    parser.add_argument("--port", type=int, default=8000)
+    parser.add_argument("studies", nargs="?", help="folder of images, or address of a DICOMweb server")
+    parser.add_argument("--port", type=int, help="8000; of nnInteractive's dialects 1527, of ITK-SNAP's 8911")
+    dialects = ("monailabel", *DIALECTS)
+    parser.add_argument("--dialect", choices=dialects, default=dialects[0], help="whose clients are served")
     parser.add_argument(
         "--conf",
         nargs=2,

@@ -25,12 +25,12 @@ def bright_opener(folder: Path | None = None):
     """Opens sessions with the network that finds what is bright; with a folder they are journalled there."""
     predictor = SlicePredictor(BrightRegionSam(), bright_contract(), store=PreparedCache())
 
-    def open_session(volume: Volume, user: str) -> InteractiveSession:
+    def open_session(volume: Volume, user: str, digest: str) -> InteractiveSession:
         journal = None
         if folder is not None:
             from bundle.interactive.journal import Journal
 
-            journal = Journal.of(folder, volume, user)
+            journal = Journal.of(folder, volume, user, digest=digest)
         return InteractiveSession(volume, predictor, journal=journal)
 
     return open_session

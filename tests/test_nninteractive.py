@@ -139,6 +139,14 @@ def test_a_segmentation_is_taken_as_it_is_and_corrected(client):
     np.testing.assert_array_equal(client.target_buffer, start)
 
 
+def test_two_clients_of_one_user_do_not_undo_each_other(tmp_path):
+    with running(bright_opener(tmp_path)) as url, connected(url) as one, connected(url) as other:
+        one.add_point_interaction((15, 12, 12), True)
+        other.add_point_interaction((15, 24, 28), True)
+        assert one.undo() and not one.target_buffer.any() and not one.undo()
+        assert dice(other.target_buffer, ball(1)) > 0.9
+
+
 def test_two_clients_at_once_get_what_each_gets_alone(url):
     def segment(number):
         with connected(url) as client:

@@ -21,7 +21,7 @@ from monailabel_app.nninteractive import prompts
 from monailabel_app.nninteractive.leases import Lease, Leases
 from monailabel_app.nninteractive.packed_arrays import pack_array, received_array
 from monailabel_app.nninteractive.serving import add_queue, answered
-from monailabel_app.nninteractive.workbench import Change, Opener, Workbench
+from monailabel_app.nninteractive.workbench import Change, Opener, Seats, Workbench
 from monailabel_app.wire.json_values import read_json
 
 logger = logging.getLogger(__name__)
@@ -51,6 +51,7 @@ def create_app(
     app = FastAPI(title="monai-sam for nnInteractive's clients", redoc_url=None)
     app.state.leases = leases if leases is not None else Leases(places=4, on_loss=_close)
     app.state.open_session, app.state.license, app.state.user_of = open_session, license, user_of
+    app.state.seats = Seats()
     add_queue(app)
     install_error_replies(app)
     app.include_router(router)
@@ -75,7 +76,7 @@ def claim(request: Request) -> dict[str, Any]:
     state = request.app.state
     user = state.user_of(request)
     lease = state.leases.claim(user)
-    lease.holds = Workbench(user, state.open_session)
+    lease.holds = Workbench(user, state.open_session, state.seats)
     return {
         "lease_token": lease.token,
         "idle_timeout_seconds": state.leases.idle_seconds,

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
-from monailabel_app.nninteractive.workbench import Opener, Workbench
+from monailabel_app.nninteractive.workbench import Opener, Seats, Workbench
 
 
 @dataclass(eq=False)
@@ -26,7 +26,7 @@ class Desks:
     """
 
     def __init__(self, open_session: Opener, *, most: int = 8) -> None:
-        self._open, self._most = open_session, most
+        self._open, self._most, self._seats = open_session, most, Seats()
         self._desks: OrderedDict[str, _Desk] = OrderedDict()
         self._lock = threading.Lock()
 
@@ -34,7 +34,7 @@ class Desks:
         """Let there be a work of this name."""
         with self._lock:
             if name not in self._desks:
-                self._desks[name] = _Desk(Workbench(user, self._open))
+                self._desks[name] = _Desk(Workbench(user, self._open, self._seats))
             self._desks.move_to_end(name)
             gone = [self._desks.popitem(last=False)[1] for _ in range(len(self._desks) - self._most)]
         for desk in gone:

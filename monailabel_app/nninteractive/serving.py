@@ -11,7 +11,8 @@ from __future__ import annotations
 
 import argparse
 import logging
-from collections.abc import Callable, Iterator
+import sys
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import TypeVar
 
@@ -43,6 +44,24 @@ logger = logging.getLogger(__name__)
 PORTS = {"nninteractive": 1527, "slicer": 1527, "itksnap": 8911}
 OPTIONS = ("family", "checkpoint", "device", "sessions", "session_days")
 Answer = TypeVar("Answer")
+
+
+def serving_command(
+    dialect: str,
+    *,
+    port: int,
+    conf: Mapping[str, str] | None = None,
+    host: str = HOST,
+    tls: tuple[str, str] | None = None,
+) -> list[str]:
+    """The command line of a server; ``tls`` are the files of a certificate and its key."""
+    command = [sys.executable, "-m", "monailabel_app.nninteractive.serving", "--dialect", dialect]
+    command += ["--host", host, "--port", str(port)]
+    if tls is not None:
+        command += ["--tls-certificate", tls[0], "--tls-key", tls[1]]
+    for name, value in (conf or {}).items():
+        command += ["--conf", name, value]
+    return command
 
 
 def add_queue(app: FastAPI) -> None:
@@ -96,8 +115,8 @@ def protected(app: FastAPI, accounts: Accounts | None) -> FastAPI:
 def opener(segmenter: Segmenter, keeper: Keeper | None) -> Opener:
     """Opens images with a model; a user's session of an image goes on where it was."""
 
-    def open_session(volume: Volume, user: str) -> InteractiveSession:
-        journal = None if keeper is None else Journal.of(keeper.folder, volume, user)
+    def open_session(volume: Volume, user: str, digest: str) -> InteractiveSession:
+        journal = None if keeper is None else Journal.of(keeper.folder, volume, user, digest=digest)
         return segmenter.open(volume, journal=journal)
 
     return open_session
@@ -137,7 +156,7 @@ def main(arguments: list[str] | None = None) -> None:
     if keeper is not None:
         keeper.purge()
         logger.info("Work is kept in %s for %g days", keeper.folder, keeper.days)
-    license = segmenter.family.license if segmenter.family.name != "default" else "Apache-2.0"
+    license = (segmenter.family.checkpoint or {}).get("licence") or "not said by those who published the weights"
     made = make_app(args.dialect, opener(segmenter, keeper), Accounts.from_environment(), license)
     tls = {"ssl_certfile": args.tls_certificate, "ssl_keyfile": args.tls_key} if has_tls else {}
     logger.info("%s's clients find %s at port %d", args.dialect, segmenter.family.name, args.port)

@@ -5,17 +5,21 @@ clients: (z, y, x) of a volume in LPS, so that axis 0 goes up, axis 1 to the bac
 stacked along the axis that the first prompt of an object is flat along, else along the one of the widest spacing.
 
 The client has one target buffer, which it empties for the next object; here each object stays in the session, so that
-an expired lease or a restarted server loses nothing.
+an expired lease or a restarted server loses nothing. Two clients of one user on one image at once have a session each:
+the second sits on the next seat, and each finds its own again.
 """
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from itertools import count
 from pathlib import Path
 
 import numpy as np
 
+from bundle.data.digest import image_digest
 from bundle.data.modality import guess_modality
 from bundle.data.volume import Volume
 from bundle.interactive.objects import SegmentedObject
@@ -24,8 +28,28 @@ from bundle.prompts.interactions import Box, Interaction, Lasso, Scribble
 from monailabel_app.errors import RequestError
 from monailabel_app.work import checkpoint
 
-Opener = Callable[[Volume, str], InteractiveSession]
-"""Opens a volume for a user; the session of that image and user goes on where it was."""
+Opener = Callable[[Volume, str, str], InteractiveSession]
+"""Opens a volume, with its digest, for a user; the session of that image and user goes on where it was."""
+
+
+class Seats:
+    """Who works on which image now; safe to use from many threads."""
+
+    def __init__(self) -> None:
+        self._taken: set[tuple[str, str, int]] = set()
+        self._lock = threading.Lock()
+
+    def take(self, user: str, digest: str) -> tuple[str, str, int]:
+        """The first free seat of a user on an image."""
+        with self._lock:
+            seat = next(seat for number in count() if (seat := (user, digest, number)) not in self._taken)
+            self._taken.add(seat)
+            return seat
+
+    def leave(self, seat: tuple[str, str, int]) -> None:
+        """Free a seat."""
+        with self._lock:
+            self._taken.discard(seat)
 
 
 @dataclass(frozen=True, eq=False)
@@ -49,10 +73,12 @@ class Workbench:
     Args:
         user: whose it is.
         open_session: opens a session.
+        seats: of this server.
     """
 
-    def __init__(self, user: str, open_session: Opener) -> None:
-        self._user, self._open = user, open_session
+    def __init__(self, user: str, open_session: Opener, seats: Seats) -> None:
+        self._user, self._open, self._seats = user, open_session, seats
+        self._seat: tuple[str, str, int] | None = None
         self._session: InteractiveSession | None = None
         self._name = ""
         self._axis: int | None = None
@@ -66,7 +92,10 @@ class Workbench:
         affine = affine_of(spacing)
         volume = Volume(array, affine, guess_modality(array, None, Path("an image from a client")))
         self.close()
-        self._session = self._open(volume, self._user)
+        digest = image_digest(volume)
+        self._seat = self._seats.take(self._user, digest)
+        number = self._seat[-1]
+        self._session = self._open(volume, f"{self._user}#{number + 1}" if number else self._user, digest)
         self._shown = np.zeros(array.shape, bool)
         kept = [found.name for found in self._session.objects]
         self._name = kept[-1] if kept else self._add_object()
@@ -91,6 +120,9 @@ class Workbench:
     def close(self) -> None:
         """End the work; what was done is kept."""
         self._session = None
+        if self._seat is not None:
+            self._seats.leave(self._seat)
+            self._seat = None
 
     @property
     def has_image(self) -> bool:
