@@ -21,7 +21,6 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
-from itertools import repeat
 from pathlib import Path
 from typing import Any
 
@@ -152,7 +151,14 @@ def connect(url: str, image: np.ndarray, spacing: Sequence[float]) -> nnInteract
     return client
 
 
-def play(image: np.ndarray, spacing: Sequence[float], truth: np.ndarray, start: str, at: Iterator[str]) -> dict:
+def play(
+    image: np.ndarray,
+    spacing: Sequence[float],
+    truth: np.ndarray,
+    start: str,
+    url: str,
+    crash: Callable[[], str] | None = None,
+) -> dict[str, Any]:
     """One object: its start and the clicks.
 
     Args:
@@ -160,17 +166,19 @@ def play(image: np.ndarray, spacing: Sequence[float], truth: np.ndarray, start: 
         spacing: in mm, in that order.
         truth: (z, y, x) bool.
         start: of ``STARTS``.
-        at: the server's address before each interaction; another process may answer there.
+        url: of the server.
+        crash: kills the server before the second click and starts another; its address.
     """
-    client = connect(next(at), image, spacing)
+    client = connect(url, image, spacing)
     client.reset_interactions()
     seconds, scores = [], []
     shown = client.target_buffer != 0
     for number in range(CLICKS + 1):
-        if number == 2:  # for a server that has not changed this is a client that was closed and opened again
+        if number == 2 and crash is not None:
+            url = crash()
             with suppress(SessionExpiredError, httpx.HTTPError):
                 client.close()
-            client = connect(next(at), image, spacing)
+            client = connect(url, image, spacing)
         click = error_voxel(truth, shown) if number else None
         if number and click is None:
             break
@@ -225,16 +233,15 @@ def play_all(options: argparse.Namespace) -> dict[str, Any]:
     rows = []
     with server() as (running, url):
 
-        def crashing() -> Iterator[str]:
-            yield url
+        def crash() -> str:
             running.kill()
-            yield running.start()
+            return running.start()
 
         todo = [(organ, start) for organ in options.organs for start in options.starts]
         for organ, start in tqdm(todo, desc="organs and starts"):
             truth = labels == ORGANS[organ]
-            plain = play(image, spacing, truth, start, repeat(url))
-            crashed = play(image, spacing, truth, start, crashing())
+            plain = play(image, spacing, truth, start, url)
+            crashed = play(image, spacing, truth, start, url, crash)
             rows.append({"organ": organ, "start": start, **plain, "after_crash": crashed["dsc"]})
     return {"forward_seconds": round(forward_pass(image), 4), "rows": rows}
 

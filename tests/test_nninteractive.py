@@ -194,6 +194,15 @@ def test_a_restarted_server_has_the_work(tmp_path):
         np.testing.assert_array_equal(again.target_buffer, done)
 
 
+def test_work_that_was_finished_is_not_in_the_way_of_the_next(tmp_path):
+    with running(bright_opener(tmp_path)) as url:
+        with connected(url) as client:
+            client.add_point_interaction((15, 12, 12), True)
+        with connected(url) as client:
+            client.add_point_interaction((15, 24, 28), True)
+            assert dice(client.target_buffer, ball(1)) > 0.9
+
+
 def test_a_full_server_says_when_to_come_again():
     with running(bright_opener(), leases=Leases(places=1)) as url, connected(url):
         with pytest.raises(remote.ServerAtCapacityError, match="all 1 places"):

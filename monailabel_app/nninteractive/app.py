@@ -114,7 +114,8 @@ def release(request: Request, token: Annotated[str, Header(alias=LEASE)] = "") -
     """Give a place back; may be said twice."""
     lease = request.app.state.leases.release(token, request.app.state.user_of(request))
     if lease is not None:
-        _close(lease)
+        with lease.lock:
+            lease.holds.finish()
     return {"released": lease is not None}
 
 
@@ -296,4 +297,4 @@ def _close(lease: Lease) -> None:
     with lease.lock:
         if lease.holds is not None:
             lease.holds.close()
-    logger.info("A place is free again; the work done there is kept")
+    logger.info("A lease has expired; the work done under it is kept")

@@ -117,8 +117,14 @@ class Workbench:
             self._name = self._add_object()
         self._axis = None
 
+    def finish(self) -> None:
+        """End the work as the user says: with this image the next time begins with the next object."""
+        if self._session is not None:
+            self.reset()
+        self.close()
+
     def close(self) -> None:
-        """End the work; what was done is kept."""
+        """End the work; what was done is kept, and gone on with the next time."""
         self._session = None
         if self._seat is not None:
             self._seats.leave(self._seat)
