@@ -49,7 +49,8 @@ def create_app(
         user_of: whose key a request has.
     """
     app = FastAPI(title="monai-sam for nnInteractive's clients", redoc_url=None)
-    app.state.leases = leases if leases is not None else Leases(places=4, on_loss=_close)
+    app.state.leases = leases if leases is not None else Leases(places=4)
+    app.state.leases.on_loss = _close
     app.state.open_session, app.state.license, app.state.user_of = open_session, license, user_of
     app.state.seats = Seats()
     add_queue(app)

@@ -74,7 +74,7 @@ class Leases:
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self.places, self.idle_seconds, self.silent_seconds = places, idle_seconds, silent_seconds
-        self._on_loss, self._clock = on_loss, clock
+        self.on_loss, self._clock = on_loss, clock
         self._leases: dict[str, Lease] = {}
         self._lock = threading.Lock()
 
@@ -157,4 +157,4 @@ class Leases:
                 del self._leases[lease.token]
                 lease.lock.release()
         for lease in gone:
-            self._on_loss(lease)
+            self.on_loss(lease)
