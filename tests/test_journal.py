@@ -13,14 +13,20 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from fakes import BrightRegionSam
 from hypothesis import given
 from hypothesis import strategies as st
 from session_room import LEFT, RIGHT, open_session, organs, point, state, volume
 
-from bundle.data.volume import Volume
+import bundle
+from bundle.data.volume import Volume, write_volume
 from bundle.errors import JournalError
+from bundle.families.family import load_family
 from bundle.interactive import journal as journal_module
 from bundle.interactive.journal import Journal, purge_sessions
+from bundle.interactive.propagation import PropagationRule
+from bundle.interactive.segmenter import Segmenter
+from bundle.prompts.prompts import ObjectPrompts
 
 IMAGE = volume()
 
@@ -228,7 +234,7 @@ def test_a_full_disk_changes_nothing_and_the_session_goes_on_when_there_is_room(
 def test_a_session_that_grows_too_large_says_what_to_do(folder):
     session = opened(folder, max_bytes=2000)
     session.add(point(LEFT), "left")
-    with pytest.raises(JournalError, match="beyond 2000 bytes; save the result .*MONAI_SAM_MAX_SESSION_BYTES"):
+    with pytest.raises(JournalError, match=r"beyond 2000 bytes; save the result .*MONAI_SAM_MAX_SESSION_BYTES"):
         for _ in range(20):
             session.add(point(LEFT), "left", predict=False)
     assert of(folder).path.stat().st_size <= 2000 and session.mask("left").any()
@@ -309,3 +315,22 @@ def test_a_session_that_is_purged_while_it_is_open_begins_anew(folder):
     session.add(point(RIGHT), "right")
     assert [one.name for one in session.objects] == ["right"]
     assert state(opened(folder)) == state(session)
+
+
+def test_another_model_is_asked_what_the_first_one_was_and_shows_its_own_answer(folder):
+    prompts = ObjectPrompts([point(LEFT)], name="left")
+    opened(folder).set_prompts(prompts)
+    again = opened(folder)
+    assert not again.set_prompts(prompts).predicted
+    other = open_session(IMAGE, of(folder), rule=PropagationRule(growth=1.25))
+    assert other.mask("left").any() and other.set_prompts(prompts).predicted
+
+
+def test_an_image_that_is_opened_with_a_folder_goes_on_where_it_was(tmp_path, folder, monkeypatch):
+    light = Segmenter(load_family("default"), BrightRegionSam(), device="cpu")
+    monkeypatch.setattr(Segmenter, "from_family", lambda *_, **__: light)
+    file = write_volume(IMAGE, tmp_path / "ct.nii.gz")
+    session = bundle.open(file, sessions=folder, user="anna")
+    session.set_mask(organs(), "left")
+    assert np.array_equal(bundle.open(file, sessions=folder, user="anna").labels, session.labels)
+    assert bundle.open(file, sessions=folder, user="ben").objects == ()

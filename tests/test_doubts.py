@@ -1,0 +1,64 @@
+"""An answer that may be wrong says so."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from bundle.data.volume import Volume
+from bundle.interactive.doubts import Doubts
+from bundle.interactive.regions import Region
+from bundle.prompts.interactions import Box, Point
+
+SHAPE = (20, 20, 6)
+
+
+def doubts(modality: str = "CT", value: float = 50.0) -> Doubts:
+    array = np.full(SHAPE, -1000.0, np.float32)
+    array[4:16, 4:16] = value
+    return Doubts(Volume(array, np.eye(4), modality))
+
+
+def mask(*sides: int) -> Region:
+    """A square of these sides on each slice from the first on."""
+    found = np.zeros(SHAPE, bool)
+    for index, side in enumerate(sides):
+        found[:side, :side, index] = True
+    return Region.of(found)
+
+
+def test_a_good_answer_is_not_doubted():
+    assert doubts().of({0: 0.71, 1: 0.9}, mask(10, 11, 12), 2, [Point((8, 8, 3)), Box([[0, 0, 0], [3, 3, 3]])]) == ()
+
+
+def test_a_low_predicted_iou_is_named_with_its_slices():
+    (said,) = doubts().of({3: 0.9, 7: 0.4, 5: 0.69}, mask(10), 2, [])
+    assert "below 0.7 on 2 of 3 slices (5, 7), lowest 0.40 on slice 7" in said
+    (said,) = doubts().of(dict.fromkeys(range(9), -0.5), mask(10), 2, [])
+    assert "on 9 of 9 slices (0, 1, 2, 3, 4, 5, ...), lowest 0.00 on slice 0" in said
+
+
+def test_a_jump_of_the_area_is_named_but_not_where_the_object_is_small_or_ends():
+    (said,) = doubts().of({}, mask(10, 10, 15, 15), 2, [])
+    assert "from 100 to 225 pixels between slices 1 and 2" in said
+    assert doubts().of({}, mask(2, 7, 9, 11, 9), 2, []) == ()
+
+
+def test_a_point_in_air_is_named_but_not_one_off_the_object_or_in_lung():
+    (said,) = doubts().of({}, mask(10), 2, [Point((1, 1, 2)), Point((0, 0, 0), positive=False)])
+    assert "[1.0, 1.0, 2.0] lies in air (-1000 HU" in said
+    assert doubts(value=-830).of({}, mask(10), 2, [Point((8, 8, 2))]) == ()
+    assert doubts().of({}, mask(10), 2, [Point((3, 3, 2))]) == ()  # beside the body: a hand is not that steady
+
+
+@pytest.mark.parametrize("modality", ["other", "windowed"])
+def test_a_point_in_the_background_of_another_image_is_named(modality):
+    (said,) = doubts(modality, 200).of({}, mask(10), 2, [Point((1, 1, 2)), Point((8, 8, 2))])
+    assert "[1.0, 1.0, 2.0] lies in the dark background" in said
+
+
+def test_a_colour_picture_has_a_background_too():
+    array = np.zeros((20, 20, 1, 3), np.uint8)
+    array[5:15, 5:15] = (200, 0, 0)
+    judge = Doubts(Volume(array, np.eye(4), "windowed"))
+    assert len(judge.of({}, Region.empty(), 2, [Point((1, 1, 0)), Point((9, 9, 0))])) == 1

@@ -1,0 +1,62 @@
+"""The label map of a session's objects."""
+
+from __future__ import annotations
+
+import numpy as np
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as hnp
+
+from bundle.interactive.object_labels import label_map
+from bundle.interactive.objects import SegmentedObject
+from bundle.interactive.regions import Region
+from bundle.prompts.interactions import Point
+
+SHAPE = (5, 4, 3)
+WHOLE = np.array([(0, 0, 0), SHAPE])
+MASKS = st.lists(hnp.arrays(bool, SHAPE), min_size=1, max_size=3)
+IOU = st.sampled_from([0.5, 0.7, None])
+
+
+def one(key: int, scores, *, locked: bool = False, points=()) -> SegmentedObject:
+    return SegmentedObject(
+        key, f"{key}", key, (0, 0, 0), locked=locked, scores=scores, interactions=tuple(map(Point, points))
+    )
+
+
+@settings(max_examples=20)
+@given(MASKS, st.data())
+def test_a_part_of_the_label_map_is_cut_out_of_the_whole(masks, data):
+    objects, regions = [], {}
+    for key, mask in enumerate(masks, start=1):
+        axis = data.draw(st.sampled_from([0, 1, 2]))
+        scores = {axis: {index: data.draw(IOU) for index in range(SHAPE[axis])}}
+        inside = np.argwhere(mask)
+        points = [inside[data.draw(st.integers(0, len(inside) - 1))]] if len(inside) else []
+        objects.append(one(key, scores, points=points))
+        regions[key] = Region.of(mask)
+    low = [data.draw(st.integers(0, size - 1)) for size in SHAPE]
+    high = [data.draw(st.integers(first + 1, size)) for first, size in zip(low, SHAPE, strict=True)]
+    whole = label_map(tuple(objects), regions, WHOLE, SHAPE)
+    part = label_map(tuple(objects), regions, np.array([low, high]), SHAPE)
+    assert np.array_equal(part, whole[tuple(map(slice, low, high))])
+    assert np.array_equal(whole > 0, np.any(masks, axis=0))
+
+
+def test_a_locked_object_comes_before_all_others():
+    everywhere = Region.of(np.ones(SHAPE, bool))
+    corner = Region.of(np.arange(60).reshape(SHAPE) < 7)
+    objects = (one(1, {2: {k: 0.99 for k in range(3)}}, points=[(0, 0, 0)]), one(2, {}, locked=True))
+    labels = label_map(objects, {1: everywhere, 2: corner}, WHOLE, SHAPE)
+    assert np.array_equal(labels == 2, corner.mask(SHAPE)) and (labels == 1).sum() == 60 - 7
+
+
+def test_what_the_user_gave_comes_before_what_the_model_guesses():
+    everywhere = Region.of(np.ones(SHAPE, bool))
+    objects = (one(1, {2: {k: 0.99 for k in range(3)}}), one(300, {2: {1: None}}))
+    labels = label_map(objects, {1: everywhere, 300: everywhere}, WHOLE, SHAPE)
+    assert labels.dtype == np.uint16 and np.unique(labels[..., 1]) == [300] and (labels[..., ::2] == 1).all()
+
+
+def test_no_object_is_an_empty_map():
+    assert not label_map((), {}, WHOLE, SHAPE).any()

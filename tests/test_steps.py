@@ -1,0 +1,116 @@
+"""Events and steps as they are written, read and done."""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pytest
+
+from bundle.errors import JournalError, SessionError
+from bundle.interactive import events as happened
+from bundle.interactive.events import event_from_json
+from bundle.interactive.regions import Region
+from bundle.interactive.steps import REDO, UNDO, Draft, History, Step, record_from_bytes, record_to_bytes
+from bundle.prompts.interactions import Box, Lasso, Mask, Point, Scribble
+
+SHAPE = (4, 3, 2)
+CORNER = Region.of(np.arange(24).reshape(SHAPE) < 5)
+EVENTS = [
+    happened.NewObject(1, "Leber, groß", 7, (0.1, 1.0, 0.0)),
+    *(
+        happened.Add(1, position, one)
+        for position, one in enumerate(
+            [
+                Point(np.array([1 / 3, 0, 1]), positive=False),
+                Box(np.array([[0, 0, 0], [1, 2, 0.5]])),
+                Scribble(np.array([[0, 0, 0], [1, 1, 0]])),
+                Lasso(np.array([[0, 0, 0], [1, 1, 0], [2, 0, 0]])),
+                Mask(CORNER.mask(SHAPE)),
+            ]
+        )
+    ),
+    happened.Move(1, 0, Point(np.array([1.0, 1, 1]))),
+    happened.Remove(1, 2),
+    happened.Predict(1, 2, None, {0: 0.75, 1: 1 / 3}, "m", ("doubtful",)),
+    happened.Predict(1, 0, (1, 3), {1: 0.5, 3: 0.25}, "m"),
+    happened.Confirm(1, 2, 1, True),
+    happened.Rename(1, "liver"),
+    happened.Recolor(1, (0.0, 0.0, 0.5)),
+    happened.Lock(1, True),
+    happened.Lock(1, False),
+    happened.SetMask(1, CORNER.to_bytes(), (0, 1)),
+    happened.Reset(1),
+    happened.RemoveObject(1),
+]
+
+
+def test_every_kind_of_event_is_in_the_list_above():
+    assert {type(event) for event in EVENTS} == set(happened.Event.__subclasses__())
+
+
+@pytest.mark.parametrize("event", EVENTS, ids=lambda event: event.kind)
+def test_an_event_is_written_and_read_as_it_was(event):
+    written = json.loads(json.dumps(event.to_json()))
+    again = event_from_json(written, 24)
+    assert type(again) is type(event) and again.to_json() == event.to_json()
+
+
+def test_a_step_is_written_and_read_as_it_was():
+    step = Step(tuple(EVENTS), {1: CORNER.to_bytes(), 5: b""})
+    again = record_from_bytes(record_to_bytes(step), SHAPE)
+    assert record_to_bytes(again) == record_to_bytes(step) and dict(again.changes) == dict(step.changes)
+    assert [record_from_bytes(record_to_bytes(record), SHAPE) for record in (UNDO, REDO)] == [UNDO, REDO]
+
+
+@pytest.mark.parametrize(
+    "entry",
+    [
+        None,
+        {},
+        {"kind": "explode", "object": 1},
+        {"kind": "reset"},
+        {"kind": "reset", "object": "1"},
+        {"kind": "reset", "object": -1},
+        {"kind": "lock", "object": 1, "locked": 1},
+        {"kind": "rename", "object": 1, "name": 5},
+        {"kind": "add", "object": 1, "position": 0},
+        {"kind": "add", "object": 1, "position": 0, "interaction": {"kind": "point"}},
+        {"kind": "set mask", "object": 1, "base": "?", "slices": []},
+        {"kind": "predict", "object": 1, "axis": 2, "slices": 5, "scores": [], "model": "m", "warnings": []},
+    ],
+)
+def test_what_is_no_event_is_refused(entry):
+    with pytest.raises(JournalError, match="what is no event"):
+        event_from_json(entry, 24)
+
+
+@pytest.mark.parametrize(
+    "events",
+    [
+        [happened.Reset(9)],
+        [happened.NewObject(1, "a", 1, (0, 0, 0)), happened.Remove(1, 0)],
+        [happened.NewObject(1, "a", 1, (0, 0, 0)), happened.Move(1, 3, Point((0, 0, 0)))],
+    ],
+)
+def test_a_step_that_does_not_belong_here_changes_nothing(events):
+    history = History(SHAPE)
+    with pytest.raises(JournalError):
+        history.take(Step(tuple(events)))
+    assert history.objects == () and history.undo_depth == 0
+    with pytest.raises(SessionError, match="must lie in"):
+        history.take(
+            Step((happened.NewObject(1, "a", 1, (0, 0, 0)),), {1: Region.of(np.ones((9, 1, 1), bool)).to_bytes()})
+        )
+    assert history.objects == () and history.undo_depth == 0
+
+
+def test_an_id_is_never_given_again():
+    history = History(SHAPE)
+    for expected in (1, 2):
+        draft = Draft(history)
+        draft.add(happened.NewObject(history.next_id(), "a", 1, (0, 0, 0)))
+        history.take(draft.step())
+        assert history.objects[-1].id == expected
+        history.take(UNDO)
+    assert history.take(UNDO) is None and history.take(REDO) is not None
