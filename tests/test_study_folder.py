@@ -389,10 +389,13 @@ def test_a_kill_while_a_label_is_saved_leaves_the_one_or_the_other(folder, first
     store = StudyFolder(folder)
     kept = Path(store.get_label_uri("ct", "final"))
     assert kept.read_bytes() == (second if saved else first).read_bytes()
-    assert names(folder) == [".lock", "ct.nii.gz", "datastore_v2.json", "labels/final/ct.nii.gz"]
+    versions = [".versions/final/ct/000001.json", ".versions/final/ct/000001.nii.gz"]
+    assert names(folder) == [".lock", *versions, "ct.nii.gz", "datastore_v2.json", "labels/final/ct.nii.gz"]
+    assert (folder / versions[1]).read_bytes() == first.read_bytes()
     third = a_label(folder.parent / "third.nii.gz", 3)
     store.save_label("ct", str(third), "final", {})
     assert kept.read_bytes() == third.read_bytes()
+    assert len(store.label_versions("ct", "final")) == (2 if saved else 1)
 
 
 def test_the_label_that_an_earlier_version_kept_is_named_and_stays(folder, caplog):

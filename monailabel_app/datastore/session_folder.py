@@ -78,4 +78,4 @@ class SessionFolder(Sessions):
 
     def _write_meta_info(self, session_id: str, session_info: SessionInfo) -> None:
         notes = Path(self.store_path, session_id, _META)
-        write_text(notes, session_info.to_str())
+        write_text(notes, session_info.to_str(), mode=0o600)
