@@ -39,6 +39,7 @@ class IndexedFolder:
         root: of the studies.
         labels: the folder of the tags.
         versions: the labels from before.
+        unclear: ids that several files have -> their names; none of them is listed.
     """
 
     def __init__(self, root: Path, *, patterns: Sequence[str], read_only: bool) -> None:
@@ -51,6 +52,7 @@ class IndexedFolder:
         self.root = root
         self.labels = root / "labels"
         self.versions = LabelVersions(root, most=LIMITS.label_versions)
+        self.unclear: dict[str, list[str]] = {}
         self._patterns = patterns
         self._read_only = read_only or not os.access(root, os.W_OK)
         self._lock = threading.RLock()
@@ -165,7 +167,8 @@ class IndexedFolder:
     def _listed(self, index: LocalDatastoreModel) -> LocalDatastoreModel:
         """An index of the files there are, with what ``index`` says about them."""
         before = {name: image.image for name, image in index.objects.items()}
-        images = _described(find_images(self.root, self._patterns, _endings(before)), before)
+        found, self.unclear = find_images(self.root, self._patterns, _endings(before))
+        images = _described(found, before)
         objects = {name: ImageLabelModel(image=image) for name, image in images.items()}
         for tag in self._tags():
             before = {name: image.labels[tag] for name, image in index.objects.items() if tag in image.labels}

@@ -63,8 +63,15 @@ class StudyFolder(Datastore):
         return io.BytesIO(Path(path).read_bytes()) if path else None
 
     def get_image_uri(self, image_id: str) -> str:
-        """The path of an image, empty if there is no such image."""
+        """The path of an image, empty if there is no such image.
+
+        Raises:
+            RequestError: several files have that id (409).
+        """
         image = self._folder.current().objects.get(image_id)
+        if image is None and image_id in self._folder.unclear:
+            files = ", ".join(self._folder.unclear[image_id])
+            raise RequestError(f"{files} have one id, {image_id!r}; rename all but one of them", status=409)
         return str(self._folder.root / f"{image_id}{image.image.ext}") if image else ""
 
     def get_image_info(self, image_id: str) -> dict[str, Any]:
