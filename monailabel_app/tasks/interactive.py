@@ -83,6 +83,8 @@ class SamTask(InferTask):
         with turn(id(image.session)):
             labels, params = _segment(image, click)
         params[wire.MODALITY] = image.volume.modality
+        params[wire.PLANE] = wire.plane_of(image.volume, SLICE_AXIS)
+        params[wire.SLICE_INDEX] = click.index
         before = time.perf_counter()
         file = Path(self._results.name, f"{uuid.uuid4().hex}{form.extension}")
         write_label(labels, image.volume, file, dtype=form.dtype, compress=form.compress)
