@@ -31,12 +31,12 @@ def read_json(path: Path) -> Any:
     return json.loads(path.read_bytes())  # bytes: the encoding is JSON's, not that of this computer's locale
 
 
-def write_text(path: Path, text: str) -> Path:
+def write_text(path: Path, text: str, *, mode: int = 0o644) -> Path:
     """Write a text in UTF-8, whatever the locale, as `write_atomically` does."""
-    return write_atomically(path, lambda partial: Path(partial).write_text(text, encoding="utf-8"))
+    return write_atomically(path, lambda partial: Path(partial).write_text(text, encoding="utf-8"), mode=mode)
 
 
-def write_atomically(path: Path, write: Callable[[str], object]) -> Path:
+def write_atomically(path: Path, write: Callable[[str], object], *, mode: int = 0o644) -> Path:
     """Let a file appear under its name only when it is complete and on the disk; until then the one from before stays.
 
     A process that is killed leaves a hidden file ``.….part`` behind and nothing else.
@@ -44,13 +44,14 @@ def write_atomically(path: Path, write: Callable[[str], object]) -> Path:
     Args:
         path: the file; its folder is made. A symbolic link is replaced, not followed.
         write: is given the name of a temporary file in the same folder and fills it.
+        mode: who may read the file; 0o600 is its owner alone.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     handle, partial = tempfile.mkstemp(dir=path.parent, prefix=".", suffix=".part")
     os.close(handle)
     try:
         write(partial)
-        os.chmod(partial, 0o644)  # mkstemp's files are private
+        os.chmod(partial, mode)  # mkstemp's files are private
         _flush(partial)  # else a power cut could leave the new name on an empty file
         os.replace(partial, path)
     except BaseException:

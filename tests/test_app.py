@@ -14,8 +14,9 @@ import numpy as np
 import pytest
 from fakes import BrightRegionSam, bright_contract
 from monailabel.interfaces.utils.app import get_class_of_subclass_from_file
+from PIL import Image
 
-from bundle.data.volume import Volume, VolumeError, read_label, write_label, write_volume
+from bundle.data.volume import Volume, VolumeError, read_label, read_volume, write_label, write_volume
 from bundle.engines.cache import PreparedCache
 from bundle.errors import SessionError
 from bundle.interactive import doubts
@@ -30,6 +31,7 @@ from monailabel_app.tasks import open_images
 from monailabel_app.tasks.interactive import SamTask
 from monailabel_app.tasks.open_images import ImageSessions, Keeper, file_identity
 from monailabel_app.wire.dicom_seg import match_label_info
+from monailabel_app.wire.fields import plane_of
 from monailabel_app.wire.labels import read_label_names
 from monailabel_app.work import WorkQueue, doing
 
@@ -331,6 +333,27 @@ def test_a_request_whose_client_left_ends_before_its_next_slice(ct):
         with pytest.raises(RequestError, match="client left"):
             task({"image": str(ct), "roi": [1, 3, 1, 3, 1, 3]})
     assert len(queue) == 0 and queue.waiting == 0
+
+
+@pytest.mark.parametrize(
+    ("axes", "plane"),
+    [((0, 1, 2), "axial"), ((1, 2, 0), "sagittal"), ((2, 0, 1), "coronal")],
+)
+def test_a_reply_says_on_which_plane_and_slice_it_answers(tmp_path, axes, plane):
+    affine = np.eye(4)
+    affine[:3, :3] = np.diag([-1.5, -1.5, 3.0])[:, axes]
+    path = write_volume(Volume(np.zeros((8, 7, 6), np.int16), affine), tmp_path / "ct.nii.gz")
+    sessions = ImageSessions(Opener())
+    for dimension, index in ((2, 3), (3, None)):
+        roi = [1, 3, 1, 3, 3, 3]
+        _, params = SamTask(sessions, dimension=dimension)({"image": str(path), "roi": roi})
+        assert params["plane"] == plane and params["slice"] == index
+
+
+def test_a_picture_has_no_plane(tmp_path):
+    photo = tmp_path / "photo.png"
+    Image.fromarray(np.zeros((8, 7, 3), np.uint8)).save(photo)
+    assert plane_of(read_volume(photo), 2) is None
 
 
 # ---- start ----------------------------------------------------------------------------------------------------------

@@ -14,6 +14,7 @@ import pytest
 from bundle.data import guarded, volume
 from bundle.data.limits import Limits
 from bundle.data.volume import Volume, VolumeError, write_label, write_volume
+from bundle.errors import BusyError
 
 ROADS = (guarded._ask_forked, guarded._ask_new_process)
 linux = pytest.mark.skipif(sys.platform != "linux", reason="other systems start a process for each file")
@@ -135,3 +136,21 @@ def test_nothing_is_left_behind(tmp_path):
         with pytest.raises(VolumeError):
             read("crash")
     assert len(os.listdir("/proc/self/fd")) <= before
+
+
+def test_the_process_that_reads_knows_no_secret_of_the_server(monkeypatch):
+    secrets = ("MONAI_SAM_TOKENS", "MONAI_LABEL_DICOMWEB_PASSWORD", "AWS_SECRET_ACCESS_KEY", "an_api_key")
+    for name in secrets:
+        monkeypatch.setenv(name, "x")
+    monkeypatch.setenv("MONAI_SAM_MAX_VOXELS", "1000")
+    given = guarded._environment()
+    assert not set(secrets) & set(given) and given["MONAI_SAM_MAX_VOXELS"] == "1000"
+
+
+def test_a_file_that_finds_all_readers_busy_is_refused_and_the_next_one_is_read(tmp_path, monkeypatch):
+    path = some_file(tmp_path)
+    monkeypatch.setattr(guarded, "_readers", threading.BoundedSemaphore(1))
+    with guarded._a_reader(path, Limits()), pytest.raises(BusyError, match="MONAI_SAM_MAX_READERS"):
+        guarded._read("bundle.data.volume:read_volume", path, {}, Limits(wait_seconds=0))
+    for _ in range(2):
+        assert guarded.read_volume(path).shape == (4, 5, 6)

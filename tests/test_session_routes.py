@@ -11,6 +11,7 @@ import pytest
 from app_room import a_volume, client_of
 from monailabel.interfaces.utils.app import app_instance
 
+from bundle.data.limits import Limits
 from monailabel_app.datastore.session_folder import SessionFolder
 from monailabel_app.server.images import find_image
 
@@ -96,3 +97,13 @@ def test_a_session_goes_when_nobody_used_it_for_as_long_as_it_said(tmp_path, mon
     assert json.loads(Path(found.path, "meta.info").read_text())["last_access_ts"] == int(now + 90)
     monkeypatch.setattr("monailabel_app.datastore.session_folder.time.time", lambda: now + 300)
     assert store.remove_expired() == 1 and store.get_session(session_id) is None
+
+
+def test_only_so_many_sessions_are_kept(client, monkeypatch):
+    monkeypatch.setattr("monailabel_app.server.session_routes.LIMITS", Limits(sessions=2))
+    first = upload(client, ("a.nii.gz", b"x")).json()["session_id"]
+    assert upload(client, ("a.nii.gz", b"x")).status_code == 200
+    reply = upload(client, ("a.nii.gz", b"x"))
+    assert reply.status_code == 503 and "MONAI_SAM_MAX_SESSIONS" in reply.json()["detail"]
+    assert client.delete(f"/session/{first}").status_code == 200
+    assert upload(client, ("a.nii.gz", b"x")).status_code == 200

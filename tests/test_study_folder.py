@@ -69,12 +69,29 @@ def test_patterns_narrow_what_is_listed(folder):
     assert StudyFolder(folder, patterns=["*.nii.gz"]).list_images() == ["ct"]
 
 
-def test_the_first_of_two_files_with_one_id_is_used_and_both_are_named(folder, caplog):
+def test_two_files_with_one_id_are_named_and_neither_is_served(folder, first, caplog):
     a_volume(folder / "ct.nrrd")
+    a_volume(folder / "mr.nrrd")
     with caplog.at_level(logging.WARNING):
         store = StudyFolder(folder)
-    assert store.list_images() == ["ct"] and store.get_image_uri("ct").endswith("ct.nii.gz")
+    assert store.list_images() == ["mr"] and store.get_unlabeled_images() == ["mr"]
+    assert "ct.nii.gz, ct.nrrd have one id" in caplog.text
+    with pytest.raises(RequestError, match=r"ct\.nii\.gz, ct\.nrrd have one id") as caught:
+        store.get_image_uri("ct")
+    assert caught.value.status == 409
+    with pytest.raises(ImageNotFoundException):
+        store.save_label("ct", str(first), "final", {})
+    (folder / "ct.nrrd").rename(folder / "ct2.nrrd")
+    assert store.list_images() == ["ct", "ct2", "mr"] and store.get_image_uri("ct").endswith("ct.nii.gz")
+
+
+def test_a_file_that_comes_later_does_not_take_an_images_place(folder, caplog):
+    store = StudyFolder(folder)
+    a_volume(folder / "ct.nrrd")
+    with caplog.at_level(logging.WARNING):
+        assert store.get_image_uri("ct").endswith("ct.nii.gz")
     assert "ct.nii.gz is used, ct.nrrd not" in caplog.text
+    assert StudyFolder(folder).get_image_uri("ct").endswith("ct.nii.gz")  # the index knows it
 
 
 def test_an_image_whose_file_is_replaced_by_one_of_another_format_is_the_new_one(folder):
@@ -389,10 +406,13 @@ def test_a_kill_while_a_label_is_saved_leaves_the_one_or_the_other(folder, first
     store = StudyFolder(folder)
     kept = Path(store.get_label_uri("ct", "final"))
     assert kept.read_bytes() == (second if saved else first).read_bytes()
-    assert names(folder) == [".lock", "ct.nii.gz", "datastore_v2.json", "labels/final/ct.nii.gz"]
+    versions = [".versions/final/ct/000001.json", ".versions/final/ct/000001.nii.gz"]
+    assert names(folder) == [".lock", *versions, "ct.nii.gz", "datastore_v2.json", "labels/final/ct.nii.gz"]
+    assert (folder / versions[1]).read_bytes() == first.read_bytes()
     third = a_label(folder.parent / "third.nii.gz", 3)
     store.save_label("ct", str(third), "final", {})
     assert kept.read_bytes() == third.read_bytes()
+    assert len(store.label_versions("ct", "final")) == (2 if saved else 1)
 
 
 def test_the_label_that_an_earlier_version_kept_is_named_and_stays(folder, caplog):

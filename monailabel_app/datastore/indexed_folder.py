@@ -15,7 +15,9 @@ from filelock import FileLock, Timeout
 from monailabel.datastore.local import DataModel, ImageLabelModel, LocalDatastoreModel
 from monailabel.interfaces.datastore import DefaultLabelTag
 
+from bundle.data.limits import LIMITS
 from bundle.files import write_atomically
+from monailabel_app.datastore.label_versions import PRIVATE, LabelVersions
 from monailabel_app.datastore.study_files import find_images, find_labels, is_image, is_plain_name
 from monailabel_app.datastore.study_index import INDEX, entry, new_index, read_index, write_index
 from monailabel_app.errors import RequestError
@@ -36,6 +38,8 @@ class IndexedFolder:
     Attributes:
         root: of the studies.
         labels: the folder of the tags.
+        versions: the labels from before.
+        unclear: ids that several files have -> their names; none of them is listed.
     """
 
     def __init__(self, root: Path, *, patterns: Sequence[str], read_only: bool) -> None:
@@ -44,9 +48,11 @@ class IndexedFolder:
         patterns: which names are images.
         read_only: refuse every change. A folder that cannot be written to is so anyway.
         """
-        root.mkdir(parents=True, exist_ok=True)
+        root.mkdir(parents=True, mode=0o700, exist_ok=True)
         self.root = root
         self.labels = root / "labels"
+        self.versions = LabelVersions(root, most=LIMITS.label_versions)
+        self.unclear: dict[str, list[str]] = {}
         self._patterns = patterns
         self._read_only = read_only or not os.access(root, os.W_OK)
         self._lock = threading.RLock()
@@ -97,7 +103,8 @@ class IndexedFolder:
 
         def place() -> None:
             if source is not None and target is not None:
-                write_atomically(target, lambda partial: shutil.copyfile(source, partial))
+                target.parent.mkdir(parents=True, mode=0o700, exist_ok=True)
+                write_atomically(target, lambda partial: shutil.copyfile(source, partial), mode=PRIVATE)
 
         write_index(self.root / INDEX, index, place)
         self._index = self._written = index
@@ -160,7 +167,8 @@ class IndexedFolder:
     def _listed(self, index: LocalDatastoreModel) -> LocalDatastoreModel:
         """An index of the files there are, with what ``index`` says about them."""
         before = {name: image.image for name, image in index.objects.items()}
-        images = _described(find_images(self.root, self._patterns, _endings(before)), before)
+        found, self.unclear = find_images(self.root, self._patterns, _endings(before))
+        images = _described(found, before)
         objects = {name: ImageLabelModel(image=image) for name, image in images.items()}
         for tag in self._tags():
             before = {name: image.labels[tag] for name, image in index.objects.items() if tag in image.labels}
@@ -190,7 +198,7 @@ class IndexedFolder:
         with self._others_kept_out(_PATIENCE):
             for folder in (self.root, *(self.labels / tag for tag in {*_TAGS, *self._tags()})):
                 if self._is_inside(folder):
-                    folder.mkdir(parents=True, exist_ok=True)
+                    folder.mkdir(parents=True, mode=0o700, exist_ok=True)
                     for partial in folder.glob(".????????.part"):  # bundle.files.write_atomically's
                         partial.unlink(missing_ok=True)
                 for kept in folder.glob(".*.previous"):  # version 0.1 kept the label before beside the new one

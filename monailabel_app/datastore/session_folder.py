@@ -53,6 +53,10 @@ class SessionFolder(Sessions):
             self._write_meta_info(session_id, found)
         return found
 
+    def count(self) -> int:
+        """How many sessions there are on the disk."""
+        return sum(1 for _ in Path(self.store_path).glob("*/"))
+
     def remove_expired(self) -> int:
         """Remove the sessions that nobody used for as long as they said, and old remains of others."""
         now, count = time.time(), 0
@@ -78,4 +82,4 @@ class SessionFolder(Sessions):
 
     def _write_meta_info(self, session_id: str, session_info: SessionInfo) -> None:
         notes = Path(self.store_path, session_id, _META)
-        write_text(notes, session_info.to_str())
+        write_text(notes, session_info.to_str(), mode=0o600)

@@ -51,21 +51,32 @@ def is_image(name: str, patterns: Iterable[str]) -> bool:
     )
 
 
-def find_images(folder: Path, patterns: Sequence[str], current: Mapping[str, str]) -> dict[str, str]:
+def find_images(
+    folder: Path, patterns: Sequence[str], current: Mapping[str, str]
+) -> tuple[dict[str, str], dict[str, list[str]]]:
     """The images of a folder.
 
     Args:
         folder: the folder of studies.
         patterns: which names count.
-        current: id -> ending known so far: where two files have one id, that one stays.
+        current: id -> ending known so far: where another file of that id comes, the known one stays.
 
     Returns:
-        id -> ending.
+        id -> ending, and the ids of several files of which none was known: id -> names. Which of them is meant, only
+        a person can say.
     """
     names = _files(folder)
     if any(split_name(name)[1].lower() == _DICOM for name in names):
         _say_once(f"The DICOM files in {folder} are no images of their own; send a series as session, or use DICOMweb")
-    return _one_for_each(folder, [split_name(name) for name in names if is_image(name, patterns)], current)
+    splits = [split_name(name) for name in names if is_image(name, patterns)]
+    chosen = _one_for_each(folder, splits, current, must_be_known=True)
+    files: dict[str, list[str]] = {}
+    for image_id, ending in splits:
+        files.setdefault(image_id, []).append(f"{image_id}{ending}")
+    unclear = {name: found for name, found in files.items() if len(found) > 1 and name not in current}
+    for name, found in unclear.items():
+        _say_once(f"In {folder} {', '.join(found)} have one id, {name!r}; none of them is served, rename all but one")
+    return {name: ending for name, ending in chosen.items() if name not in unclear}, unclear
 
 
 def find_labels(folder: Path, images: Collection[str], current: Mapping[str, str]) -> dict[str, str]:
@@ -80,14 +91,16 @@ def _files(folder: Path) -> list[str]:
     return sorted(path.name for path in folder.iterdir() if not path.name.startswith(".") and path.is_file())
 
 
-def _one_for_each(folder: Path, splits: list[tuple[str, str]], current: Mapping[str, str]) -> dict[str, str]:
+def _one_for_each(
+    folder: Path, splits: list[tuple[str, str]], current: Mapping[str, str], *, must_be_known: bool = False
+) -> dict[str, str]:
     found: dict[str, list[str]] = {}
     for name, ending in splits:
         found.setdefault(name, []).append(ending)
     chosen = {}
     for name, endings in found.items():
         first, *others = sorted(endings, key=lambda e: (e != current.get(name), LABEL_ENDINGS.index(e.lower()), e))
-        if others:
+        if others and (name in current or not must_be_known):
             files = ", ".join(f"{name}{ending}" for ending in others)
             _say_once(f"In {folder} several files have the id {name!r}: {name}{first} is used, {files} not; rename one")
         chosen[name] = first

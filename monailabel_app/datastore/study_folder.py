@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import filecmp
 import io
 import os
 import tempfile
@@ -16,6 +17,7 @@ from monailabel.interfaces.datastore import Datastore, DefaultLabelTag
 from monailabel.interfaces.exception import ImageNotFoundException, LabelNotFoundException
 
 from monailabel_app.datastore.indexed_folder import IndexedFolder
+from monailabel_app.datastore.label_versions import Version
 from monailabel_app.datastore.study_files import LABEL_ENDINGS, split_name
 from monailabel_app.datastore.study_index import entry
 from monailabel_app.errors import RequestError
@@ -27,7 +29,8 @@ _FINAL = DefaultLabelTag.FINAL.value
 class StudyFolder(Datastore):
     """Images in a folder, labels in ``labels/<tag>/``, the index beside the images.
 
-    Nothing that exists is written over except a label, by its successor, and that in one step: whatever fails or is
+    Nothing that exists is written over except a label, by its successor, and that in one step; the one from before is
+    kept as a version: whatever fails or is
     killed, the folder holds the state before or the state after. Links are read, never written through. Safe to use
     from several threads, and beside MONAI Label's own server on the same folder.
     """
@@ -60,8 +63,15 @@ class StudyFolder(Datastore):
         return io.BytesIO(Path(path).read_bytes()) if path else None
 
     def get_image_uri(self, image_id: str) -> str:
-        """The path of an image, empty if there is no such image."""
+        """The path of an image, empty if there is no such image.
+
+        Raises:
+            RequestError: several files have that id (409).
+        """
         image = self._folder.current().objects.get(image_id)
+        if image is None and image_id in self._folder.unclear:
+            files = ", ".join(self._folder.unclear[image_id])
+            raise RequestError(f"{files} have one id, {image_id!r}; rename all but one of them", status=409)
         return str(self._folder.root / f"{image_id}{image.image.ext}") if image else ""
 
     def get_image_info(self, image_id: str) -> dict[str, Any]:
@@ -105,7 +115,7 @@ class StudyFolder(Datastore):
         return name
 
     def remove_image(self, image_id: str) -> None:
-        """Remove an image and its labels; of a link, the link alone.
+        """Remove an image, its labels and their versions; of a link, the link alone.
 
         Raises:
             ImageNotFoundException: there is no such image.
@@ -118,6 +128,7 @@ class StudyFolder(Datastore):
             ]
             for path in (*files, self._folder.place(self._folder.root, f"{image_id}{image.image.ext}")):
                 path.unlink(missing_ok=True)
+            self._folder.versions.remove_all(image_id)
             del index.objects[image_id]
             self._folder.commit(index)
 
@@ -177,13 +188,38 @@ class StudyFolder(Datastore):
             before = image.labels.get(label_tag)
             target = self._folder.place(self._folder.labels / label_tag, f"{image_id}{ending}")
             image.labels[label_tag] = entry(image_id, ending, _merged({}, label_info))
-            self._folder.commit(index, source, target)
+            kept = None
+            if before is not None and not _holds_same(source, old := target.with_name(f"{image_id}{before.ext}")):
+                kept = self._folder.versions.keep(old, before.ext, image_id, label_tag, before.info)
+            try:
+                self._folder.commit(index, source, target)
+            except BaseException:
+                if kept is not None:
+                    self._folder.versions.forget(image_id, label_tag, kept)
+                raise
             if before is not None and before.ext != ending:
                 target.with_name(f"{image_id}{before.ext}").unlink(missing_ok=True)
         return image_id
 
+    def label_versions(self, label_id: str, label_tag: str) -> list[Version]:
+        """The labels that this one took the place of, oldest first."""
+        return self._folder.versions.list(label_id, label_tag)
+
+    def label_version(self, label_id: str, label_tag: str, number: int) -> Version:
+        """One of them.
+
+        Raises:
+            RequestError: there is none of that number (404).
+        """
+        return self._folder.versions.get(label_id, label_tag, number)
+
+    def purge(self, older_than: float) -> int:
+        """Remove the versions of labels that were replaced before a time (seconds since 1970); returns how many."""
+        with self._folder.changing():
+            return self._folder.versions.remove_older(older_than)
+
     def remove_label(self, label_id: str, label_tag: str) -> None:
-        """Remove a label.
+        """Remove a label; it is kept as a version.
 
         Raises:
             LabelNotFoundException: there is no such label.
@@ -192,7 +228,9 @@ class StudyFolder(Datastore):
             label = index.label(label_id, label_tag)
             if label is None:
                 raise LabelNotFoundException(f"there is no label {label_id!r} of {label_tag!r}")
-            self._folder.place(self._folder.labels / label_tag, f"{label_id}{label.ext}").unlink(missing_ok=True)
+            path = self._folder.place(self._folder.labels / label_tag, f"{label_id}{label.ext}")
+            self._folder.versions.keep(path, label.ext, label_id, label_tag, label.info)
+            path.unlink(missing_ok=True)
             del index.objects[label_id].labels[label_tag]
             self._folder.commit(index)
 
@@ -279,3 +317,7 @@ def _merged(info: Mapping[str, Any], more: Mapping[str, Any] | None) -> dict[str
     merged = {**info, **(more or {})}
     check_info(merged, "info")
     return merged
+
+
+def _holds_same(first: Path, second: Path) -> bool:
+    return second.is_file() and filecmp.cmp(first, second, shallow=False)

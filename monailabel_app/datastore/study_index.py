@@ -78,7 +78,7 @@ def write_index(path: Path, index: LocalDatastoreModel, change: Callable[[], obj
             os.fsync(file.fileno())
         change()
 
-    write_atomically(path, write)
+    write_atomically(path, write, mode=0o600)
 
 
 def entry(name: str, ending: str, info: dict | None = None) -> DataModel:

@@ -85,6 +85,7 @@ ROUTES: Mapping[tuple[str, str], Role | None] = {
     ("HEAD", "/datastore/label"): Role.view,
     ("PUT", "/datastore/label"): Role.annotate,
     ("DELETE", "/datastore/label"): Role.admin,
+    ("GET", "/datastore/label/versions"): Role.view,
     ("GET", "/datastore/label/info"): Role.view,
     ("PUT", "/datastore/label/info"): Role.annotate,
     ("PUT", "/datastore/updatelabelinfo"): Role.annotate,

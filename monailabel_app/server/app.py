@@ -44,6 +44,7 @@ from monailabel_app.server import (
     viewer,
 )
 from monailabel_app.server.access import Accounts
+from monailabel_app.server.admission import Admission
 from monailabel_app.server.body_limits import FORM_LIMITS, SmallBodies
 from monailabel_app.server.dicomweb_paths import checked_dicomweb_path
 from monailabel_app.server.gate import Gate
@@ -106,6 +107,7 @@ def create_app() -> FastAPI:
     origins = [str(origin).rstrip("/") for origin in settings.MONAI_LABEL_CORS_ORIGINS]
     # The last one that is added is the first that a request meets.
     app.add_middleware(SmallBodies)
+    app.add_middleware(Admission, most=LIMITS.uploads)
     app.add_middleware(Gate, accounts=app.state.accounts)
     app.add_middleware(OwnPagesOnly, origins=origins)
     app.add_middleware(TrustedHostMiddleware, allowed_hosts=answered_hosts())

@@ -6,17 +6,20 @@ import os
 from pathlib import Path
 from typing import Annotated, Any
 
-from fastapi import APIRouter, BackgroundTasks, Depends, File, Form, UploadFile
+from fastapi import APIRouter, BackgroundTasks, Depends, File, Form, Request, UploadFile
 from fastapi.responses import FileResponse
 from monailabel.datastore.dicom import DICOMWebDatastore
 from monailabel.interfaces.app import MONAILabelApp
+from monailabel.interfaces.datastore import Datastore
 from monailabel.interfaces.utils.app import app_instance
 from monailabel.utils.others.generic import file_checksum, get_mime_type
 
 from bundle.data.limits import LIMITS
 from monailabel_app.datastore.study_files import split_name
+from monailabel_app.datastore.study_folder import StudyFolder
 from monailabel_app.errors import RequestError
 from monailabel_app.server.body_limits import FORM_LIMITS
+from monailabel_app.server.gate import account_of
 from monailabel_app.server.images import find_image
 from monailabel_app.server.uploads import (
     check_file_name,
@@ -32,6 +35,7 @@ from monailabel_app.wire.json_values import check_info, read_json
 
 router = APIRouter(prefix="/datastore", tags=["Datastore"], dependencies=[Depends(check_names_in_address)])
 Json = Annotated[str, Form()]
+SAVED_BY = "saved_by"  # in the info of a label: the account; a client cannot say it
 
 
 # ---- images ---------------------------------------------------------------------------------------------------------
@@ -85,18 +89,43 @@ def update_image_info(image: str, info: Json = "{}") -> None:
 
 @router.put("/label", max_body_size=LIMITS.body_bytes, form_limits=FORM_LIMITS)
 def save_label(
-    image: str, label: Annotated[UploadFile, File()], params: Json = "{}", tag: str = "final"
+    http: Request, image: str, label: Annotated[UploadFile, File()], params: Json = "{}", tag: str = "final"
 ) -> dict[str, Any]:
-    """Save a label; one that is damaged or lies on another grid does not replace the one from before."""
+    """Save a label; one that is damaged or lies on another grid does not replace the one from before.
+
+    The one from before is kept as a version.
+    """
     info = read_json(params, "params", kept=True)
     app = app_instance()
     target = find_image(app, image, "")
     with received_file(label) as (path, _):
         check_label_fits(path, target)
+        info.pop(SAVED_BY, None)
+        if http.app.state.accounts is not None:
+            info[SAVED_BY] = account_of(http.scope).name
         if isinstance(app.datastore(), DICOMWebDatastore):
             info["label_info"] = match_label_info(info.get("label_info") or [], path)
         label_id = app.datastore().save_label(image, str(path), tag or "final", info)
     return {**(app.on_save_label(image, label_id) or {}), "image": image, "label": label_id}
+
+
+@router.get("/label")
+def download_label(label: str, tag: str, version: int | None = None) -> FileResponse:
+    """A label's file, or that of one of its versions."""
+    store = app_instance().datastore()
+    if version is None:
+        path = Path(store.get_label_uri(label, tag) or "/")
+    else:
+        path = _with_versions(store).label_version(label, tag, version).file
+    if not path.is_file():
+        raise RequestError(f"there is no label {label!r} of {tag!r}; GET /datastore/?output=all lists them", status=404)
+    return FileResponse(path, media_type=get_mime_type(str(path)), filename=path.name)
+
+
+@router.get("/label/versions")
+def list_label_versions(label: str, tag: str) -> list[dict[str, Any]]:
+    """Who saved what was a label before, and when; oldest first."""
+    return [version.told() for version in _with_versions(app_instance().datastore()).label_versions(label, tag)]
 
 
 @router.put("/label/info")
@@ -124,6 +153,12 @@ def download_dataset(background: BackgroundTasks, limit_cases: int | None = None
     return FileResponse(path, media_type="application/zip", filename="dataset.zip")
 
 
+def _with_versions(store: Datastore) -> StudyFolder:
+    if not isinstance(store, StudyFolder):
+        raise RequestError("versions of labels are kept in a folder of studies, not for DICOMweb", status=404)
+    return store
+
+
 def _file_of(app: MONAILabelApp, image: str) -> Path:
     path = find_image(app, image, "")
     if not path.is_file():
@@ -133,5 +168,6 @@ def _file_of(app: MONAILabelApp, image: str) -> Path:
 
 def _read_info(text: str) -> dict[str, Any]:
     info = read_json(text, "info", kept=True)
+    info.pop(SAVED_BY, None)
     check_info(info, "info")
     return info

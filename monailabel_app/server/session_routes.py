@@ -14,7 +14,7 @@ from fastapi.responses import FileResponse
 from monailabel.interfaces.utils.app import app_instance
 from monailabel.utils.others.generic import get_mime_type
 
-from bundle.data.limits import LIMITS
+from bundle.data.limits import LIMITS, variable_of
 from monailabel_app.datastore.session_folder import SessionFolder
 from monailabel_app.errors import RequestError
 from monailabel_app.server.body_limits import SERIES_LIMITS
@@ -33,6 +33,7 @@ def create_session(files: Annotated[list[UploadFile], File()], expiry: int = 0) 
     if count > 1:
         raise RequestError(f"{count} of {len(names)} files are called {name!r}; give each its own name")
     sessions = _sessions()
+    _check_there_is_room(sessions)
     with tempfile.TemporaryDirectory(prefix="monai-sam-session-") as folder:
         series = Path(folder, "series")
         series.mkdir()
@@ -68,6 +69,15 @@ def remove_session(session_id: str) -> dict[str, Any]:
         raise RequestError(f"session {session_id!r} is unknown or has expired", status=404)
     sessions.remove_session(session_id)
     return found.to_json()
+
+
+def _check_there_is_room(sessions: SessionFolder) -> None:
+    if sessions.count() >= LIMITS.sessions and not sessions.remove_expired():
+        raise RequestError(
+            f"the server keeps {LIMITS.sessions} sessions ({variable_of('sessions')}) and takes no more; end one with "
+            "DELETE /session/, or try again when one has expired",
+            status=503,
+        )
 
 
 def _sessions() -> SessionFolder:

@@ -87,6 +87,8 @@ class SamTask(InferTask):
         with turn(id(session)):
             labels, params = _segment(session, click) if commands is None else _commanded(session, commands)
         params[wire.MODALITY] = image.volume.modality
+        params[wire.PLANE] = wire.plane_of(image.volume, SLICE_AXIS)
+        params[wire.SLICE_INDEX] = click.index
         before = time.perf_counter()
         file = Path(self._results.name, f"{uuid.uuid4().hex}{form.extension}")
         write_label(labels, image.volume, file, dtype=form.dtype, compress=form.compress)

@@ -15,6 +15,8 @@ from typing import Any
 import numpy as np
 
 from bundle.data.modality import MODALITIES
+from bundle.data.volume import Volume
+from bundle.transforms.frames import SliceFrame
 from monailabel_app.errors import RequestError
 
 # ---- request: prompts -----------------------------------------------------------------------------------------------
@@ -61,6 +63,8 @@ LABEL_NAMES = "label_names"  # name -> value in the file
 LATENCIES = "latencies"  # seconds of each stage
 PREDICTED_IOU = "predicted_iou"  # name -> {slice index: the model's own estimate, 0..1}
 USED = "used"  # name -> {kind of interaction: how many of them the answer was asked with}
+PLANE = "plane"  # which anatomical plane the slices of the answer are: the stored one, whatever the client shows
+SLICE_INDEX = "slice"  # 2D: the slice that was answered, or null
 ENCODED_SLICES = "encoded_slices"  # how many slices ran the encoder; 0 when all were remembered
 WARNINGS = "warnings"  # name -> [sentence]: why the answer is doubtful
 
@@ -97,6 +101,15 @@ def _default_extension(image: Path) -> str:
     if name.endswith(_PICTURES):
         return ".png"
     return ".nii.gz" if name.endswith((".nii", ".nii.gz")) else ".nrrd"
+
+
+def plane_of(volume: Volume, axis: int) -> str | None:
+    """The anatomical plane of an image's slices along an axis, the nearest one if they lie obliquely.
+
+    Returns:
+        "axial", "coronal" or "sagittal"; None for a picture, which lies nowhere in a patient.
+    """
+    return SliceFrame.along(volume.shape, volume.affine, axis).plane if volume.placed else None
 
 
 def read_modality(params: Mapping[str, Any]) -> str | None:
