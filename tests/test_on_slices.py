@@ -15,7 +15,9 @@ from bundle.transforms.frames import SliceFrame
 SHAPE = (9, 11, 8)
 AFFINES = (np.diag([2.0, 2, 3, 1]), np.diag([-2.0, -2, 3, 1]), np.eye(4)[[2, 0, 1, 3]])
 POSITION = st.tuples(*(st.integers(0, size - 1) for size in SHAPE)).map(list)
-FRAMES = st.builds(lambda affine, axis: SliceFrame.along(SHAPE, affine, axis), st.sampled_from(AFFINES), st.integers(0, 2))
+FRAMES = st.builds(
+    lambda affine, axis: SliceFrame.along(SHAPE, affine, axis), st.sampled_from(AFFINES), st.integers(0, 2)
+)
 
 
 def lasso(axis: int, low=2, high=6, at=3) -> Lasso:

@@ -91,13 +91,22 @@ def test_the_slices_between_those_of_a_segmentation_are_found():
 
 def test_a_confirmed_slice_stays_whatever_is_corrected_beside_it():
     confirmed = part(slice(3, 6), slice(3, 9), 4)
-    interactions = [STARTS["point"], Mask(confirmed), Point([4, 4, 3]), Point([8, 8, 5]), Point([5, 5, 7], positive=False)]
+    interactions = [
+        STARTS["point"],
+        Mask(confirmed),
+        Point([4, 4, 3]),
+        Point([8, 8, 5]),
+        Point([5, 5, 7], positive=False),
+    ]
     for count in range(2, len(interactions) + 1):
         mask = predict(following(), interactions[:count]).segmentation.mask
         assert np.array_equal(mask[:, :, 4], confirmed[:, :, 4])
 
 
-@pytest.mark.parametrize("off", [Box([[3, 3, 7], [8, 8, 9]], positive=False), Mask(part(slice(3, 9), slice(3, 9), slice(7, 10)), positive=False)])
+@pytest.mark.parametrize(
+    "off",
+    [Box([[3, 3, 7], [8, 8, 9]], positive=False), Mask(part(slice(3, 9), slice(3, 9), slice(7, 10)), positive=False)],
+)
 def test_what_is_enclosed_on_several_slices_off_the_object_ends_it(off):
     mask = predict(following(), [STARTS["point"], off]).segmentation.mask
     assert not mask[:, :, 7:].any() and dice(mask, TUBE & part(slice(None), slice(None), slice(0, 7))) > 0.9
@@ -148,8 +157,12 @@ ANY = st.one_of(
     st.builds(Box, st.tuples(POSITIONS, POSITIONS).map(list), positive=st.booleans()),
     st.builds(square, st.integers(0, 11), st.integers(0, 2), positive=st.booleans()),
     st.builds(
-        lambda low, high, positive: Mask(part(*(slice(min(a, b), max(a, b) + 1) for a, b in zip(low, high))), positive=positive),
-        POSITIONS, POSITIONS, st.booleans(),
+        lambda low, high, positive: Mask(
+            part(*(slice(min(a, b), max(a, b) + 1) for a, b in zip(low, high))), positive=positive
+        ),
+        POSITIONS,
+        POSITIONS,
+        st.booleans(),
     ),
 )
 

@@ -78,7 +78,9 @@ def test_a_mask_is_its_own_answer_and_starts_anew_what_comes_before_it():
 
 def test_a_scribble_becomes_points_along_it():
     off = SliceInteraction("scribble", LINE, positive=False)
-    asked = translated(SlicePrompt(interactions=[SliceInteraction("scribble", LINE), off]), SIDE, SIDE, scribble_points=4)
+    asked = translated(
+        SlicePrompt(interactions=[SliceInteraction("scribble", LINE), off]), SIDE, SIDE, scribble_points=4
+    )
     assert asked.points[:4].tolist() == [[6, 10], [10, 10], [14, 10], [18, 10]]
     assert asked.point_labels.tolist() == [1] * 4 + [0] * 4 and asked.box is None and asked.previous is None
 
@@ -91,7 +93,9 @@ def test_a_dot_drawn_as_a_scribble_is_one_point():
 def test_a_lasso_around_the_object_becomes_its_area_and_the_box_around_it():
     asked = translated(SlicePrompt(interactions=[drawn("lasso")]), SIDE, SIDE)
     assert np.array_equal(asked.previous.mask, rectangle(4, 4, 14, 14)) and asked.box.tolist() == [4, 4, 14, 14]
-    further = translated(SlicePrompt(interactions=[drawn("lasso")], previous=answer(rectangle(20, 4, 25, 9))), SIDE, SIDE)
+    further = translated(
+        SlicePrompt(interactions=[drawn("lasso")], previous=answer(rectangle(20, 4, 25, 9))), SIDE, SIDE
+    )
     assert further.box.tolist() == [4, 4, 25, 14] and further.previous.mask[6, 22] and further.previous.mask[10, 10]
 
 

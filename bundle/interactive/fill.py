@@ -34,9 +34,7 @@ def fill_between(
         if high - low < 2 or not (masks[low].any() and masks[high].any()):
             continue
         below, above = (_signed_distance(masks[index], pixel_spacing) for index in (low, high))
-        between = {
-            index: (high - index) * below + (index - low) * above < 0 for index in range(low + 1, high)
-        }
+        between = {index: (high - index) * below + (index - low) * above < 0 for index in range(low + 1, high)}
         if not all(mask.any() for mask in between.values()):
             _log.warning(
                 "the object on slice %d lies beside that on slice %d, so that nothing is filled on some slices between; "

@@ -103,9 +103,7 @@ class SlicePredictor:
 
     def _translated(self, prompt: SlicePrompt, height: int, width: int) -> SlicePrompt:
         spec = self.network.spec
-        return translated(
-            prompt, height, width, understood=spec.prompts, scribble_points=spec.scribble_points
-        )
+        return translated(prompt, height, width, understood=spec.prompts, scribble_points=spec.scribble_points)
 
     def _predict_in(self, view: SliceView, prompt: SlicePrompt, around: np.ndarray | None) -> SliceMask:
         seen = self._prepare(view, around)

@@ -12,7 +12,6 @@ Slices = dict[int, list[SliceInteraction]]
 """Slice index -> what that slice sees of an interaction."""
 
 
-
 def section_of_box(corners: np.ndarray, frame: SliceFrame) -> tuple[np.ndarray, tuple[int, int]]:
     """(2, 2) pixels of a box's corners, lowest first, and the first and last slice that it covers."""
     xy, indices = frame.to_pixels(corners)

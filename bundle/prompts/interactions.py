@@ -180,7 +180,9 @@ class Lasso(Interaction):
         if np.ptp(outline[:, frame.slice_axis]) == 0:
             xy, indices = frame.to_pixels(outline)
             return {int(indices[0]): [SliceInteraction("lasso", xy, self.positive)]}
-        return crossings_of_area(self.named_voxels(frame.shape), frame, self.positive, share=0.5 if self.positive else 1.0)
+        return crossings_of_area(
+            self.named_voxels(frame.shape), frame, self.positive, share=0.5 if self.positive else 1.0
+        )
 
     def named_voxels(self, shape: Sequence[int]) -> np.ndarray:
         """As ``Interaction``: those inside, and those that the line passes."""

@@ -13,7 +13,6 @@ from bundle.transforms.frames import nearest_index
 _log = logging.getLogger(__name__)
 
 
-
 def as_rows(values: object, what: str, width: int) -> np.ndarray:
     """(N, ``width``) float64, finite.
 

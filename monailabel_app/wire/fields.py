@@ -29,7 +29,14 @@ LABEL = "label"  # Slicer, OHIF: name of the segment
 CLIENT_ID = "client_id"  # Slicer's interface always fills it; a script usually leaves it null
 MODALITY = "modality"  # "CT", "other" or "windowed": overrules what the image's file says
 RESET_STATE = "reset_state"  # forget what earlier clicks on this segment left behind
-OWN_KEYS = (FOREGROUND, BACKGROUND, POINTS, POINT_LABELS, ROI, INTERACTIONS)  # no segment's own key in the deepedit dialect
+OWN_KEYS = (
+    FOREGROUND,
+    BACKGROUND,
+    POINTS,
+    POINT_LABELS,
+    ROI,
+    INTERACTIONS,
+)  # no segment's own key in the deepedit dialect
 
 # ---- request: which image --------------------------------------------------------------------------------------------
 SERIES = "series"  # of several DICOM series or scans: UID, UID:N or :N

@@ -134,9 +134,7 @@ def _read_interactions(params: Mapping[str, Any]) -> list[Interaction]:
         if isinstance(entry, Mapping):  # counted before anything is made of it
             positions += sum(len(entry[key]) for key in ("path", "outline") if isinstance(entry.get(key), list))
             _check_count(positions, "positions")
-        one = interaction_from_json(
-            entry, f"{wire.INTERACTIONS} {number}", most_voxels=LIMITS.mask_voxels - voxels
-        )
+        one = interaction_from_json(entry, f"{wire.INTERACTIONS} {number}", most_voxels=LIMITS.mask_voxels - voxels)
         voxels += one.voxels.size if isinstance(one, Mask) else 0
         found.append(one)
     return found
