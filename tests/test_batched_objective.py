@@ -12,6 +12,7 @@ from bundle.families.builders import prompted_unet
 from bundle.networks.interface import MaskPrediction, ModelSpec, Prepared
 from bundle.prompts.batch import PromptBatch
 from bundle.prompts.simulation_batched import tight_boxes
+from bundle.prompts.translation import SCRIBBLE_POINTS
 from bundle.training.batched.augmentation import BatchRandom
 from bundle.training.batched.objective import PackedObjective
 from bundle.training.batched.samples import PackedBatch, PackedSamples
@@ -78,6 +79,17 @@ def test_boxes_and_points_are_given_to_those_that_ask_with_them(batch):
     assert torch.equal(prompts.point_labels[:, 0], torch.where(batch.boxed, -1, 1))
     x, y = prompts.points[:, 0].long().unbind(dim=1)
     assert batch.masks[torch.arange(len(x)), y, x].all()
+
+
+def test_some_of_those_without_a_box_are_asked_with_a_scribble(network, batch):
+    prompts = first_prompts(batch, scribble_share=1.0, carried_share=0.0)
+    assert prompts.points.shape[1] == SCRIBBLE_POINTS and (prompts.point_labels[batch.boxed] == -1).all()
+    rows, columns = (prompts.point_labels == 1).nonzero(as_tuple=True)
+    x, y = prompts.points[rows, columns].round().long().unbind(dim=1)
+    assert batch.masks[rows, y, x].all() and set(rows.tolist()) == set((~batch.boxed).nonzero()[:, 0].tolist())
+    terms = ask(network, batch, scribble_share=0.5, correction_share=1.0)
+    terms.total.backward()
+    assert terms.total.isfinite() and network.mask_decoder.mask_head.weight.grad.any()
 
 
 def repeated(batch: PackedBatch, times: int) -> PackedBatch:

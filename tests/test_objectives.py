@@ -10,6 +10,7 @@ import torch
 from training_room import GRID, SIZE, make_batch, make_network
 from training_room import one_thread as one_thread
 
+from bundle.families.builders import prompted_unet
 from bundle.networks.interface import MaskPrediction, Prepared
 from bundle.prompts.batch import PromptBatch
 from bundle.prompts.simulation import tight_box
@@ -121,6 +122,36 @@ def test_views_weigh_as_many_objects_as_they_have():
     counts = [len(part.masks) for part in parts]
     expected = sum(n * loss for n, loss in zip(counts, alone, strict=True)) / sum(counts)
     torch.testing.assert_close(next(objective(Recorder(), batch)).total, expected)
+
+
+@pytest.mark.parametrize("kind", ["scribble", "lasso"])
+def test_a_network_learns_a_step_from_scribbles_and_lassos(kind):
+    torch.manual_seed(0)
+    network, batch = prompted_unet(image_size=SIZE, widths=(8, 16), depths=(1, 1)), make_batch()
+    asked = []
+    predict = network.predict
+    network.predict = lambda prepared, prompts: asked.append(prompts) or predict(prepared, prompts)
+    objective = IterativeObjective(PromptLoss(), steps=2, **{f"{kind}_probability": 1.0})
+    (terms,) = objective(network, batch)
+    terms.total.backward()
+    assert terms.total.isfinite() and network.mask_decoder.mask_head.weight.grad.any()
+    first = asked[0]
+    if kind == "lasso":
+        area = first.masks[:, 0] > 0
+        assert (area & batch.masks).sum() > 0.8 * batch.masks.sum() and not first.boxes.isnan().any()
+        return
+    for points, labels, mask in zip(first.points, first.point_labels, batch.masks, strict=True):
+        x, y = points[labels == 1].round().long().unbind(dim=1)
+        assert len(x) and mask[y, x].all()
+
+
+def test_without_scribbles_and_lassos_nothing_else_is_drawn():
+    plain, other = (
+        ask(IterativeObjective(PromptLoss(), steps=1, **options)).asked[0]
+        for options in ({}, {"scribble_probability": 0.0, "lasso_probability": 0.0})
+    )
+    assert (plain.boxes is None) == (other.boxes is None)
+    assert torch.equal(plain.tokens()[0], other.tokens()[0])
 
 
 def test_box_or_point_is_drawn_by_the_step():

@@ -18,6 +18,7 @@ from bundle.prompts.simulation_batched import (
     error_clicks,
     move_sides,
     random_points,
+    scribbles,
     tight_boxes,
 )
 
@@ -146,3 +147,15 @@ def some_error_clicks(masks: torch.Tensor, drawn: torch.Generator) -> torch.Tens
 def test_the_same_generator_draws_the_same_points(draw):
     masks = torch.ones(4, 9, 9, dtype=torch.bool)
     assert torch.equal(draw(masks, generator(3)), draw(masks, generator(3)))
+
+
+def test_a_stroke_has_its_points_on_the_object_and_padding_in_its_gaps():
+    masks = torch.zeros(2, 32, 32, dtype=torch.bool)
+    masks[0, 4:8, 2:30] = True
+    masks[1, 4:28, 4:8] = masks[1, 4:28, 22:27] = True
+    for seed in range(5):
+        points, labels = scribbles(masks, torch.Generator().manual_seed(seed), count=6)
+        x, y = points.round().long().unbind(dim=2)
+        on = masks[torch.arange(2)[:, None], y, x]
+        assert points.shape == (2, 6, 2) and torch.equal(labels == 1, on) and (labels[0] == 1).all()
+        assert set(labels.unique().tolist()) <= {1, -1}

@@ -12,7 +12,7 @@ from fakes import BrightRegionSam, bright_contract
 from bundle.engines.cache import PreparedCache
 from bundle.families.family import build_network, load_family
 from bundle.interactive.slice_model import SlicePredictor, SlicePrompt, SliceView
-from bundle.prompts.batch import PromptBatch
+from bundle.prompts.batch import PromptBatch, mask_prompt
 from bundle.transforms.contract import View
 from bundle.transforms.crop import Zoom
 
@@ -129,7 +129,7 @@ def test_a_mask_prompt_is_moved_into_the_window_that_is_looked_at(zooming):
     assert whole.placement.window is None
     prompt = replace(at(10, 30), previous=replace(whole, mask=np.pad(np.ones((10, 10), bool), ((25, 5), (5, 45)))))
     answer = zooming.predict(view(), prompt)
-    (moved,) = zooming._mask_prompt(whole, answer.placement)
+    (moved,) = mask_prompt(whole, answer.placement, 64)
     inside = answer.placement.mask_to_square(PICTURE > 50)[::1, ::1]
     assert moved.shape == (1, 64, 64) and inside.any()
     assert np.mean((moved[0].numpy() > 0) == (inside > 0)) > 0.9

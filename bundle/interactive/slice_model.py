@@ -13,7 +13,7 @@ from torch import Tensor
 
 from bundle.engines.cache import PreparedCache, network_identity
 from bundle.networks.interface import Prepared, PromptableNetwork
-from bundle.prompts.batch import PromptBatch
+from bundle.prompts.batch import batch_of
 from bundle.prompts.slice_prompts import SliceInteraction, SliceMask, SlicePrompt
 from bundle.prompts.translation import translated
 from bundle.transforms.contract import Contract, Intensity
@@ -107,7 +107,8 @@ class SlicePredictor:
 
     def _predict_in(self, view: SliceView, prompt: SlicePrompt, around: np.ndarray | None) -> SliceMask:
         seen = self._prepare(view, around)
-        batch = self._batch(prompt, seen.placement)
+        size = self.network.spec.mask_size
+        batch = batch_of([prompt], seen.placement, mask_size=size, device=self.device)
         with torch.inference_mode(), torch.autocast(self.device.type, torch.bfloat16, enabled=self.bfloat16):
             logits, iou = self.network.predict(seen.prepared.to(self.device), batch).best()
             mask = (seen.placement.logits_to_slice(logits.float())[0, 0] > 0).cpu().numpy()
@@ -134,32 +135,6 @@ class SlicePredictor:
             return _Seen(prepare(), placement, computed=False, seconds=0.0)
         prepared, computed = self.store.get(self._key(view, placement), prepare)
         return _Seen(prepared, placement, computed, time.perf_counter() - started if computed else 0.0)
-
-    def _batch(self, prompt: SlicePrompt, placement: Placement) -> PromptBatch:
-        xy, labels = self._points_in_sight(prompt, placement)
-        points = torch.as_tensor(xy, dtype=torch.float32, device=self.device)[None]
-        box = None if prompt.box is None else placement.box_to_square(prompt.box)
-        return PromptBatch(
-            points=points if len(xy) else None,
-            point_labels=torch.as_tensor(labels, dtype=torch.long, device=self.device)[None] if len(xy) else None,
-            boxes=None if box is None else torch.as_tensor(box, dtype=torch.float32, device=self.device)[None],
-            masks=None if prompt.previous is None else self._mask_prompt(prompt.previous, placement),
-        )
-
-    @staticmethod
-    def _points_in_sight(prompt: SlicePrompt, placement: Placement) -> tuple[np.ndarray, np.ndarray]:
-        """Points (P, 2) in the square and their labels. A point off the object that lies outside of the window says
-        nothing about what is seen there; points on the object widen the window."""
-        xy, labels = placement.to_square(prompt.points), np.asarray(prompt.point_labels)
-        seen = (labels == 1) | ((xy > -1) & (xy < placement.size)).all(axis=1)
-        return xy[seen], labels[seen]
-
-    def _mask_prompt(self, previous: SliceMask, placement: Placement) -> Tensor:
-        """(1, 1, 4g, 4g) logits of an earlier answer, over the square that is looked at now."""
-        if previous.logits is not None and previous.placement in (None, placement):
-            return previous.logits[None, None].to(self.device)
-        logits = previous.slice_logits().to(self.device)
-        return placement.logits_to_square(logits, self.network.spec.mask_size)
 
     def _key(self, view: SliceView, placement: Placement) -> str:
         about = f"{self.identity} {self.contract} {view.intensity} {placement} {view.picture.dtype}"

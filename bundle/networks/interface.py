@@ -13,6 +13,7 @@ from torch.nn import functional as F
 
 from bundle.errors import FamilyError, PromptError
 from bundle.prompts.batch import PromptBatch
+from bundle.prompts.translation import SCRIBBLE_POINTS
 
 # Which prompts are answered with SAM's candidate masks: one point alone, as in SAM, or every prompt, as in SAM-Med2D.
 CANDIDATES = ("ambiguous", "always")
@@ -45,7 +46,7 @@ class ModelSpec:
     input_shape: tuple[int, ...]
     mask_size: int = 0
     prompts: tuple[str, ...] = ("point", "box", "mask")
-    scribble_points: int = 3
+    scribble_points: int = SCRIBBLE_POINTS
     classes: int | None = None
     keeps_prepared: bool = True
     bfloat16: bool = False

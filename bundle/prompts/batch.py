@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 from torch import Tensor
+
+from bundle.prompts.slice_prompts import SliceMask, SlicePrompt
+from bundle.transforms.placement import Placement
 
 # Codes of the prompt tokens, as segment-anything's ONNX model numbers them.
 PADDING, BACKGROUND, FOREGROUND, BOX_FIRST_CORNER, BOX_SECOND_CORNER = -1, 0, 1, 2, 3
@@ -91,3 +96,49 @@ class PromptBatch:
             coords.append(self.points.new_zeros(self.count, 1, 2))
             codes.append(self.points.new_full((self.count, 1), PADDING))
         return (torch.cat(coords, dim=1), torch.cat(codes, dim=1)) if coords else None
+
+
+def batch_of(
+    prompts: Sequence[SlicePrompt], placement: Placement, *, mask_size: int, device: torch.device | str = "cpu"
+) -> PromptBatch:
+    """The prompts of objects on one slice as a network takes them: the one way from a slice to a batch.
+
+    Args:
+        prompts: of each object, in what the network understands (``translation.translated``): points, a box, a mask.
+        placement: of the slice, or of a window of it, in the model square.
+        mask_size: side of a mask prompt in pixels.
+        device: of the tensors.
+    """
+    points = [_points_in_sight(prompt, placement) for prompt in prompts]
+    most = max(len(labels) for _, labels in points)
+    xy, labels = np.zeros((len(prompts), most, 2)), np.full((len(prompts), most), PADDING)
+    for row, (of_object, its_labels) in enumerate(points):
+        xy[row, : len(its_labels)], labels[row, : len(its_labels)] = of_object, its_labels
+    boxes = [np.full(4, np.nan) if one.box is None else placement.box_to_square(one.box) for one in prompts]
+    masks = [None if one.previous is None else mask_prompt(one.previous, placement, mask_size) for one in prompts]
+    lacking = torch.full((1, 1, mask_size, mask_size), torch.nan)
+    return PromptBatch(
+        points=torch.as_tensor(xy, dtype=torch.float32, device=device) if most else None,
+        point_labels=torch.as_tensor(labels, dtype=torch.long, device=device) if most else None,
+        boxes=None
+        if all(one.box is None for one in prompts)
+        else torch.as_tensor(np.stack(boxes), dtype=torch.float32, device=device),
+        masks=None
+        if all(mask is None for mask in masks)
+        else torch.cat([lacking if mask is None else mask for mask in masks]).to(device),
+    )
+
+
+def mask_prompt(previous: SliceMask, placement: Placement, size: int) -> Tensor:
+    """(1, 1, size, size) logits of an earlier answer, over the square that is looked at now."""
+    if previous.logits is not None and previous.placement in (None, placement):
+        return previous.logits[None, None]
+    return placement.logits_to_square(previous.slice_logits(), size)
+
+
+def _points_in_sight(prompt: SlicePrompt, placement: Placement) -> tuple[np.ndarray, np.ndarray]:
+    """Points (P, 2) in the square and their labels. A point off the object that lies outside of the window says
+    nothing about what is seen there; points on the object widen the window."""
+    xy, labels = placement.to_square(prompt.points), np.asarray(prompt.point_labels)
+    seen = (labels == 1) | ((xy > -1) & (xy < placement.size)).all(axis=1)
+    return xy[seen], labels[seen]

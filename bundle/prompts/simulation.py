@@ -242,6 +242,7 @@ def _components(mask: np.ndarray) -> tuple[np.ndarray, int]:
 
 
 def largest_component(mask: np.ndarray) -> np.ndarray:
+    """(H, W) or (I, J, K) bool: the largest fully connected component of a mask that is not empty."""
     components, _ = _components(mask)
     sizes = np.bincount(components.ravel())
     sizes[0] = 0

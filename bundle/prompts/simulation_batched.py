@@ -73,6 +73,24 @@ def random_points(masks: Tensor, generator: torch.Generator) -> Tensor:
     return torch.stack([place % width, place // width], dim=1).float()
 
 
+def scribbles(masks: Tensor, generator: torch.Generator, *, count: int) -> tuple[Tensor, Tensor]:
+    """Points along a straight stroke of each object: points (N, count, 2) and labels (N, count).
+
+    A stroke goes from a deep pixel to any other one of the object; label 1, or -1 (padding) where it crosses a gap.
+
+    Args:
+        masks: none of them empty.
+        generator: of all draws.
+        count: points of a stroke, at least 2.
+    """
+    first, last = deepest_points(masks, generator, slack=0.5), random_points(masks, generator)
+    share = (torch.arange(count, device=masks.device) + 0.5) / count
+    points = first[:, None] + share[None, :, None] * (last - first)[:, None]
+    x, y = points.round().long().unbind(dim=2)
+    inside = masks[torch.arange(len(masks), device=masks.device)[:, None], y, x]
+    return points, torch.where(inside, 1, -1)
+
+
 def error_clicks(
     truth: Tensor, prediction: Tensor, generator: torch.Generator, *, random_share: float = 0.5
 ) -> tuple[Tensor, Tensor]:

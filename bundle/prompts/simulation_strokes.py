@@ -17,7 +17,10 @@ from skimage.morphology import skeletonize
 
 from bundle.errors import EmptyMaskError
 from bundle.prompts.drawing import along, densely_along
+from bundle.prompts.interactions import Lasso, Scribble
+from bundle.prompts.prompts import ObjectPrompts
 from bundle.prompts.simulation import interior_point, largest_component, object_depth
+from bundle.prompts.slice_prompts import SliceInteraction, SlicePrompt
 
 _SHARE = 0.8  # of the centre line that a stroke follows: nobody draws up to the very edge
 _CORNERS = 24  # positions of a line
@@ -124,12 +127,46 @@ def lasso_around(
     return np.clip(corners, 0, (width - 1, height - 1))
 
 
+def scribble_prompt(
+    truth: np.ndarray, rng: np.random.Generator | None = None, axis: int = 2
+) -> SlicePrompt | ObjectPrompts:
+    """An object started with a scribble along it: on its slice, or on the largest slice of a volume.
+
+    Args:
+        truth: (H, W) or (I, J, K), not empty.
+        rng: of the trembling.
+        axis: that a volume's slices are stacked along.
+
+    Raises:
+        EmptyMaskError: the mask has no object.
+    """
+    if truth.ndim == 2:
+        return SlicePrompt(interactions=[SliceInteraction("scribble", scribble_along(truth, rng))])
+    index = _largest_slice(truth, axis)
+    return ObjectPrompts([Scribble(on_slice_of_volume(scribble_along(truth.take(index, axis), rng), index, axis))])
+
+
+def lasso_prompt(
+    truth: np.ndarray, rng: np.random.Generator | None = None, axis: int = 2
+) -> SlicePrompt | ObjectPrompts:
+    """An object started with a lasso around it; arguments and errors as ``scribble_prompt``."""
+    if truth.ndim == 2:
+        return SlicePrompt(interactions=[SliceInteraction("lasso", lasso_around(truth, rng))])
+    index = _largest_slice(truth, axis)
+    return ObjectPrompts([Lasso(on_slice_of_volume(lasso_around(truth.take(index, axis), rng), index, axis))])
+
+
 def on_slice_of_volume(line: np.ndarray, index: int, axis: int) -> np.ndarray:
     """A line that was drawn on ``volume.take(index, axis)`` as (N, 3) voxel indices."""
     return np.insert(np.asarray(line, dtype=float)[:, ::-1], axis, index, axis=1)
 
 
 # ---- shared pieces --------------------------------------------------------------------------------------------------
+
+
+def _largest_slice(truth: np.ndarray, axis: int) -> int:
+    others = tuple(other for other in range(3) if other != axis)
+    return int(np.count_nonzero(truth, axis=others).argmax())
 
 
 def _piece(mask: np.ndarray) -> np.ndarray:

@@ -15,6 +15,12 @@ from bundle.prompts.drawing import evenly_along
 from bundle.prompts.simulation import interior_point, tight_box
 from bundle.prompts.slice_prompts import SliceInteraction, SliceMask, SlicePrompt
 
+# That a scribble becomes. Measured with the shipped network, scribbles along the object on validation slices of the
+# shared CT (20 of liver, 19 of pancreas; scripts/compare_scribbles.py), mean DSC with 1, 2, 3, 4, 6 and 8 points: liver
+# .940 .939 .944 .943 .943 .943, pancreas .656 .742 .763 .778 .782 .785. One click has .932 and .659. The whole stroke,
+# drawn as 40 points, has .942 and .787: no better, so that a network needs no prompt of its own for it.
+SCRIBBLE_POINTS = 8
+
 
 def translated(
     prompt: SlicePrompt,
@@ -22,7 +28,7 @@ def translated(
     width: int,
     *,
     understood: Collection[str] = ("point", "box", "mask"),
-    scribble_points: int = 3,
+    scribble_points: int = SCRIBBLE_POINTS,
 ) -> SlicePrompt:
     """The same prompt in what a network understands: points, at most one box, and a mask.
 

@@ -24,6 +24,7 @@ from bundle.prompts.simulation import (
     random_point,
     tight_box,
 )
+from bundle.prompts.simulation_strokes import lasso_prompt, scribble_prompt
 from bundle.training.losses import LossTerms, PromptLoss
 from bundle.training.samples import SampleBatch
 from bundle.training.simulated_user import Correct, SimulatedUser, with_points
@@ -68,6 +69,8 @@ class IterativeObjective:
         wide_share: the same for the boxes of wide reach: a hand that draws around a small organ may double its box.
         tight_share: share of objects whose box stays tight. With boxes that only ever lie outside of the object, a
             small network learns to shrink every box by the mean distance instead of looking for the edge.
+        scribble_probability, lasso_probability: shares of batches that start from a scribble along the object, or from
+            a lasso around it, instead.
         seed: with step and draw numbers it decides all prompts.
 
     Raises:
@@ -92,6 +95,8 @@ class IterativeObjective:
         box_share: float = 0.0,
         wide_share: float | None = None,
         tight_share: float = 0.0,
+        scribble_probability: float = 0.0,
+        lasso_probability: float = 0.0,
         seed: int = 0,
     ) -> None:
         if start not in STARTS:
@@ -106,6 +111,7 @@ class IterativeObjective:
         self.box_jitter, self.wide_jitter, self.box_share = box_jitter, wide_jitter, box_share
         self.wide_share = box_share if wide_share is None else wide_share
         self.tight_share = tight_share
+        self.scribble_probability, self.lasso_probability = scribble_probability, lasso_probability
 
     def __call__(self, network: PromptableNetwork, batch: SampleBatch) -> Iterator[LossTerms]:
         """Yield the mean loss of all rounds."""
@@ -119,7 +125,8 @@ class IterativeObjective:
 
     def _rounds(self, network: PromptableNetwork, batch: SampleBatch, box_probability: float) -> LossTerms:
         user = SimulatedUser(batch, self.seed)
-        prompts = self._first_prompts(user, batch.step, box_probability)
+        drawn = self._drawn(user, network)
+        prompts = self._first_prompts(user, batch.step, box_probability) if drawn is None else drawn
         with_mask = user.choices.random() < self.mask_probability
         rounds = self.steps if user.choices.random() < self.correction_probability else 1
         prepared = network.prepare(batch.images)
@@ -153,6 +160,17 @@ class IterativeObjective:
             prediction = network.predict(prepared, prompts)
             prompts = self._corrected(user, prompts, prediction, with_mask)
         return prompts
+
+    def _drawn(self, user: SimulatedUser, network: PromptableNetwork) -> PromptBatch | None:
+        """A scribble or lasso to start from; None, and nothing drawn, where none is asked for."""
+        if not self.scribble_probability + self.lasso_probability:
+            return None
+        which = user.choices.random()
+        if which < self.scribble_probability:
+            return user.drawn(scribble_prompt, network.spec)
+        if which < self.scribble_probability + self.lasso_probability:
+            return user.drawn(lasso_prompt, network.spec)
+        return None
 
     def _first_prompts(self, user: SimulatedUser, step: int, box_probability: float) -> PromptBatch:
         box = step % 2 == 1 if self.start == "alternate" else user.choices.random() < box_probability

@@ -15,10 +15,13 @@ import torch
 from torch import Tensor
 from torch.nn.functional import interpolate
 
-from bundle.networks.interface import MaskPrediction
-from bundle.prompts.batch import PromptBatch
+from bundle.networks.interface import MaskPrediction, ModelSpec
+from bundle.prompts.batch import PromptBatch, batch_of
 from bundle.prompts.simulation import LabelledPoints
+from bundle.prompts.slice_prompts import SlicePrompt
+from bundle.prompts.translation import translated
 from bundle.training.samples import SampleBatch
+from bundle.transforms.placement import Placement
 
 # Given the mask of an object and its generator: a box (4,), or a point (2,).
 Draw = Callable[[np.ndarray, np.random.Generator], np.ndarray]
@@ -52,6 +55,18 @@ class SimulatedUser:
         points = self._draw(draw)[:, None]
         labels = torch.ones(len(points), 1, dtype=torch.long, device=self.device)
         return PromptBatch(points=points, point_labels=labels, image_index=self.index)
+
+    def drawn(self, draw: Callable[[np.ndarray, np.random.Generator], SlicePrompt], spec: ModelSpec) -> PromptBatch:
+        """A scribble or lasso of each object, as it is translated for the network in use."""
+        height, width = self.masks.shape[-2:]
+        kinds = {"understood": spec.prompts, "scribble_points": spec.scribble_points}
+        asked = [
+            translated(draw(mask, rng), height, width, **kinds)
+            for mask, rng in zip(self.masks, self.generators, strict=True)
+        ]
+        square = Placement.of(height, width, size=height)
+        prompts = batch_of(asked, square, mask_size=spec.mask_size, device=self.device)
+        return replace(prompts, image_index=self.index)
 
     def corrections(self, prediction: MaskPrediction, correct: Correct) -> tuple[Tensor, Tensor]:
         """Clicks on the error of the best masks: points (N, P, 2) and labels (N, P)."""

@@ -5,7 +5,8 @@ from __future__ import annotations
 import tempfile
 import time
 import uuid
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,7 @@ from monailabel.interfaces.tasks.infer_v2 import InferTask, InferType
 from bundle.data.volume import write_label
 from bundle.interactive.label_map import LabelMap
 from bundle.interactive.session import InteractiveSession
-from monailabel_app.tasks.open_images import ImageSessions
+from monailabel_app.tasks.open_images import ImageSessions, OpenImage
 from monailabel_app.wire import fields as wire
 from monailabel_app.wire.commands import Commands, read_commands, session_params
 from monailabel_app.wire.requests import SLICE_AXIS, ClickRequest, read_request
@@ -75,20 +76,11 @@ class SamTask(InferTask):
         )
         session = image.session(wire.read_user(request))
         opened = time.perf_counter() - started
-        commands = read_commands(request)
-        if commands is None:
-            click = read_request(
-                request,
-                shape=image.volume.shape,
-                affine=image.volume.affine,
-                dimension=self.dimension,
-                names=self._names,
-            )
+        answer = self._read(request, image)
         with turn(id(session)):
-            labels, params = _segment(session, click) if commands is None else _commanded(session, commands)
+            labels, params = answer(session)
         params[wire.MODALITY] = image.volume.modality
         params[wire.PLANE] = wire.plane_of(image.volume, SLICE_AXIS)
-        params[wire.SLICE_INDEX] = click.index
         before = time.perf_counter()
         file = Path(self._results.name, f"{uuid.uuid4().hex}{form.extension}")
         write_label(labels, image.volume, file, dtype=form.dtype, compress=form.compress)
@@ -99,6 +91,24 @@ class SamTask(InferTask):
             "total": round(now - started, 4),
         }
         return str(file), params
+
+    def _read(self, request: Mapping[str, Any], image: OpenImage) -> Callable[[InteractiveSession], _Answer]:
+        """What a request asks for: a command for the session, or its prompts answered."""
+        commands = read_commands(request)
+        if commands is not None:
+            return partial(_commanded, commands=commands)
+        click = read_request(
+            request,
+            shape=image.volume.shape,
+            affine=image.volume.affine,
+            dimension=self.dimension,
+            names=self._names,
+        )
+        return partial(_segment, click=click)
+
+
+_Answer = tuple[np.ndarray, dict[str, Any]]
+"""A label map, and the JSON of the reply."""
 
 
 def _segment(session: InteractiveSession, click: ClickRequest) -> tuple[np.ndarray, dict[str, Any]]:
@@ -131,7 +141,7 @@ def _segment(session: InteractiveSession, click: ClickRequest) -> tuple[np.ndarr
         warnings=warnings,
         used={prompts.name: prompts.count_kinds() for prompts in click.objects},
     )
-    return gathered.labels, params | {wire.SESSION: session_params(session)}
+    return gathered.labels, params | {wire.SESSION: session_params(session), wire.SLICE_INDEX: click.index}
 
 
 def _commanded(session: InteractiveSession, commands: Commands) -> tuple[np.ndarray, dict[str, Any]]:
@@ -141,4 +151,5 @@ def _commanded(session: InteractiveSession, commands: Commands) -> tuple[np.ndar
     scores = {one.name: one.predicted_iou.get(SLICE_AXIS, {}) for one in session.objects}
     warnings = {one.name: one.warnings for one in session.objects}
     params = wire.reply_params(names, scores=scores, seconds={}, encoded=0, warnings=warnings)
-    return session.labels, params | {wire.SESSION: session_params(session, interactions=True)}
+    params |= {wire.SESSION: session_params(session, interactions=True), wire.SLICE_INDEX: None}
+    return session.labels, params

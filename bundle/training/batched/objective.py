@@ -13,7 +13,15 @@ from torch.nn import functional as F
 from bundle.errors import TuningError
 from bundle.networks.interface import MaskPrediction, PromptableNetwork
 from bundle.prompts.batch import PromptBatch
-from bundle.prompts.simulation_batched import deepest_points, error_clicks, move_sides, random_points, tight_boxes
+from bundle.prompts.simulation_batched import (
+    deepest_points,
+    error_clicks,
+    move_sides,
+    random_points,
+    scribbles,
+    tight_boxes,
+)
+from bundle.prompts.translation import SCRIBBLE_POINTS
 from bundle.training.batched.augmentation import BatchRandom
 from bundle.training.batched.samples import PackedBatch
 from bundle.training.losses import LossTerms, PromptLoss
@@ -36,6 +44,7 @@ class PackedObjective:
         mask_share: share of the corrected steps that see the previous mask; always in use.
         any_candidate: share of the objects whose ambiguous answer is corrected from any of its candidates.
         carried_share: share of the boxes that come with the mask of a neighbour.
+        scribble_share: share of the objects asked without a box that are asked with a scribble instead of one point.
         tight_share: share of boxes that stay tight.
         wide_share: share of the others whose sides move by up to half of the box's own side beside what the batch says
             of a careful hand.
@@ -52,6 +61,7 @@ class PackedObjective:
         mask_share: float = 0.9,
         any_candidate: float = 0.5,
         carried_share: float = 0.2,
+        scribble_share: float = 0.0,
         tight_share: float = 0.3,
         wide_share: float = 0.2,
         compiled: bool = False,
@@ -60,7 +70,7 @@ class PackedObjective:
         self.loss, self.correction_share, self.between = loss, correction_share, between
         self.mask_share, self.any_candidate, self.carried_share = mask_share, any_candidate, carried_share
         self.tight_share, self.wide_share, self.seed = tight_share, wide_share, seed
-        self.compiled = compiled
+        self.compiled, self.scribble_share = compiled, scribble_share
 
     def __call__(self, network: PromptableNetwork, batch: PackedBatch) -> Iterator[LossTerms]:
         """Yield the mean loss of all rounds.
@@ -80,7 +90,8 @@ class PackedObjective:
         run = _compiled() if self.compiled else None
         prepared = network.prepare(batch.images)
         prompts = self._first_prompts(batch, random)
-        single = batch.boxed  # has one meaning, so that the network's single mask answers it
+        # Only one point alone has several meanings; what else is asked the network's single mask answers.
+        single = batch.boxed | ((prompts.point_labels >= 0).sum(dim=1) > 1)
         terms = []
         for step in range(rounds):
             prediction = network.predict_all(prepared, prompts, run=run)
@@ -117,7 +128,9 @@ class PackedObjective:
             deepest_points(masks, random.generator, slack=0.4),
             random_points(masks, random.generator),
         )
-        labels = torch.where(batch.boxed, -1, 1)[:, None]
+        points, labels = point[:, None], torch.where(batch.boxed, -1, 1)[:, None]
+        if self.scribble_share:
+            points, labels = self._some_scribbles(points, labels, masks, random)
         carried = batch.boxed & random.happens(self.carried_share)
         before = _neighbours_answer(masks, random)
         boxes = self._boxes(tight_boxes(masks), batch.reach, masks.shape[-1], random)
@@ -126,11 +139,23 @@ class PackedObjective:
         carried &= ~around.isnan().any(dim=1)
         boxes = torch.where(carried[:, None], around, boxes)
         return PromptBatch(
-            points=point[:, None],
+            points=points,
             point_labels=labels,
             boxes=torch.where(batch.boxed[:, None], boxes, torch.nan),
             masks=torch.where(carried.view(-1, 1, 1, 1), before[:, None], torch.nan),
             image_index=torch.arange(len(masks), device=masks.device),
+        )
+
+    def _some_scribbles(
+        self, points: Tensor, labels: Tensor, masks: Tensor, random: BatchRandom
+    ) -> tuple[Tensor, Tensor]:
+        """Points (N, 1, 2) and labels (N, 1) with a scribble's points instead for some: (N, P, 2) and (N, P)."""
+        line, on_line = scribbles(masks, random.generator, count=SCRIBBLE_POINTS)
+        chosen = (labels[:, 0] == 1) & random.happens(self.scribble_share)
+        padded = torch.cat([labels, labels.new_full((len(labels), SCRIBBLE_POINTS - 1), -1)], dim=1)
+        return (
+            torch.where(chosen[:, None, None], line, points.expand_as(line)),
+            torch.where(chosen[:, None], on_line, padded),
         )
 
     def _boxes(self, tight: Tensor, reach: Tensor, size: int, random: BatchRandom) -> Tensor:
