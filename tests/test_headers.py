@@ -25,7 +25,7 @@ from PIL import Image
 
 from bundle.data.formats.medsam import write_zarr
 from bundle.data.headers import check_header
-from bundle.data.headers.claims import BoundedFile, inflated_length
+from bundle.data.headers.claims import inflated_length
 from bundle.data.limits import Limits
 from bundle.data.volume import Volume, VolumeError, read_volume, write_label, write_volume
 
@@ -656,16 +656,6 @@ def test_voxels_are_not_taken_for_extensions(tmp_path):
     (tmp_path / "a.nii").write_bytes(content)
     with pytest.raises(VolumeError, match="its voxels begin before them"):
         read_volume(tmp_path / "a.nii")
-
-
-def test_a_file_reads_no_more_than_it_has(tmp_path):
-    (tmp_path / "a").write_bytes(b"0123456789")
-    with BoundedFile(tmp_path / "a") as file:
-        assert file.read(4) == b"0123"
-        assert file.read(2**62) == b"456789"
-        assert file.read(2**62) == file.read() == b""
-        file.seek(8)
-        assert file.read() == b"89"
 
 
 def test_an_element_of_dicom_is_as_long_as_the_file(tmp_path):

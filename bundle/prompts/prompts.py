@@ -165,11 +165,19 @@ def _parse_object(entry: Any, position: int, picture: bool) -> ObjectPrompts:
     points = _indices(entry.get("points", []), f"points of object {position}", picture)
     return ObjectPrompts(
         points=points,
-        point_labels=np.asarray(entry.get("point_labels", np.ones(len(points), dtype=int))),
+        point_labels=_point_labels(entry.get("point_labels", [1] * len(points)), position),
         box=None if entry.get("box") is None else _indices(entry["box"], f"box of object {position}", picture),
         name=str(entry.get("name", f"object {position}")),
         label=label,
     )
+
+
+def _point_labels(labels: Any, position: int) -> np.ndarray:
+    if not isinstance(labels, list) or not all(type(label) is int and label in (0, 1) for label in labels):
+        raise PromptError(
+            f"point_labels of object {position} must be a list of 1 (object) and 0 (background), got {labels!r:.80}"
+        )
+    return np.asarray(labels, dtype=int)
 
 
 def _indices(rows: Any, what: str, picture: bool) -> np.ndarray:

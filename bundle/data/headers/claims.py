@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import io
 import math
-import os
 import re
 import zlib
 from collections.abc import Iterator, Sequence
@@ -179,22 +177,6 @@ def detached_file(path: Path, name: str) -> Path:
             return data
     where = "in the file itself" if is_attached else f"beside it in {stem}.raw, {stem}.zraw or {stem}.raw.gz"
     raise refusal(path, f"it has detached data; its voxels must lie {where}, save it in one file")
-
-
-class BoundedFile(io.BufferedReader):
-    """A file that reads no more than it has, however much a library asks for.
-
-    Pillow and pydicom ask for the length that a chunk or an element announces, and Python makes room for it first.
-    """
-
-    def __init__(self, path: Path) -> None:
-        super().__init__(io.FileIO(path))
-        self.length = os.fstat(self.fileno()).st_size
-
-    def read(self, size: int | None = -1) -> bytes:
-        """Up to ``size`` bytes, or all that are left."""
-        left = max(self.length - self.tell(), 0)
-        return super().read(left if size is None or size < 0 else min(size, left))
 
 
 def header_lines(file: BinaryIO, path: Path, limits: Limits) -> Iterator[str]:
