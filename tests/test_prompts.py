@@ -87,7 +87,10 @@ def test_a_prompts_file_gives_one_object_each(tmp_path):
         ({"objects": ["liver"]}, "must be a JSON object"),
         ("[" * 100_000, "nested too deep"),
         *[
-            ({"objects": [{"points": [[1, 2, 3]], "point_labels": wrong}]}, "point_labels of object 1 must be a list of 1")
+            (
+                {"objects": [{"points": [[1, 2, 3]], "point_labels": wrong}]},
+                "point_labels of object 1 must be a list of 1",
+            )
             for wrong in ([1, [0]], 1, ["1"], [2], [True], {"a": 1}, None)
         ],
     ],
