@@ -13,7 +13,6 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-
 JSON_DEPTH = 100  # brackets within brackets; a family file has six. Python's own recursion ends at about a thousand.
 _HALF_A_PAIR = re.compile(r"\\u[dD][89a-fA-F]")
 

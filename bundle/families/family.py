@@ -6,7 +6,7 @@ A family is one file ``configs/families/<name>.json``. Nothing in the code knows
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cache, cached_property
 from inspect import Signature, signature
@@ -26,7 +26,7 @@ from bundle.families.checkpoints import (
     read_contract,
     without_optional_parts,
 )
-from bundle.families.family_files import PROMPT_TYPES, builder_named, read_family_file, variants_of
+from bundle.families.family_files import builder_named, read_family_file, variants_of
 from bundle.families.options import agreed_options
 from bundle.transforms.contract import Contract
 
