@@ -150,6 +150,7 @@ ENTRY = {"image": "a.nii.gz", "label": "l.nii.gz"}
         ({"labels": {"1": None}}, "the value of '1' in labels of .* got None"),
         ({"labels": {"liver": 2**32}}, "below 2.*32, got 4294967296"),
         ({"labels": {"liver": True}}, "got True"),
+        ({"labels": {"1" * 5000: "liver"}}, "must be a whole number from 0"),
         ({"labels": {"1": "liver", "2": "liver"}}, "give 'liver' two values, 1 and 2"),
         ({"training": ENTRY}, r"training of .*dataset\.json must be a list, got"),
         ({"training": [3]}, r"training\[0\] of .* must be a path or .* got 3"),

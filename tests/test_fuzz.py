@@ -21,15 +21,9 @@ from fuzzing.targets import TARGETS, import_readers
 from bundle.data.volume import VolumeError
 
 RUNS = 150
-# Formats whose rounds have open findings; a name goes when its round is quiet.
-OPEN = {"dcm-seg", "pth", "pth-legacy", "safetensors", "prompts", "family", "names", "datalist"}
 
 
-def reported(name):
-    return pytest.param(name, marks=pytest.mark.xfail(strict=False, reason="open findings, see docs/fuzzing.md"))
-
-
-@pytest.mark.parametrize("name", [reported(name) if name in OPEN else name for name in TARGETS])
+@pytest.mark.parametrize("name", TARGETS)
 def test_every_damaged_input_is_opened_or_refused_with_a_sentence(name, tmp_path):
     import_readers([name])
     # Time enough for a busy machine: a loop without an end takes any.

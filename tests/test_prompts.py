@@ -86,6 +86,7 @@ def test_a_prompts_file_gives_one_object_each(tmp_path):
         ({"objects": [{"label": 2}, {"label": 2}]}, "same label"),
         ({"objects": ["liver"]}, "must be a JSON object"),
         ("[" * 100_000, "nested too deep"),
+        ({"objects": [{"points": [[10**400, 0, 0]]}]}, "points of object 1 must be rows of 3 numbers"),
         *[
             (
                 {"objects": [{"points": [[1, 2, 3]], "point_labels": wrong}]},

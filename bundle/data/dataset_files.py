@@ -57,7 +57,7 @@ def label_of(value: Any, what: str) -> int:
     Raises:
         LayoutError: it is none.
     """
-    is_number = type(value) is int or (isinstance(value, str) and value.isascii() and value.isdigit())
+    is_number = type(value) is int or (isinstance(value, str) and re.fullmatch(r"[0-9]{1,20}", value))
     if not is_number or not 0 <= int(value) <= LARGEST_LABEL:
         raise LayoutError(f"{what} must be a whole number from 0 and below 2**32, got {value!r:.80}")
     return int(value)

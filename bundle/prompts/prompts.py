@@ -74,8 +74,8 @@ class ObjectPrompts:
 def _array(values: object, what: str, width: int) -> np.ndarray:
     try:
         array = np.asarray(values, dtype=np.float64).reshape(-1, width)
-    except (TypeError, ValueError) as error:
-        raise PromptError(f"{what} must be rows of {width} numbers, got {values!r}") from error
+    except (TypeError, ValueError, OverflowError) as error:
+        raise PromptError(f"{what} must be rows of {width} numbers, got {values!r:.200}") from error
     if not np.isfinite(array).all():
         raise PromptError(f"{what} must be finite numbers, got {array.tolist()}")
     return array
