@@ -702,3 +702,28 @@ def test_no_header_takes_long_to_look_at(tmp_path, ending, line):
     with contextlib.suppress(VolumeError):
         check_header(write(tmp_path / f"a.{ending}", text))
     assert time.process_time() - begin < 1
+
+
+@pytest.mark.parametrize(
+    ("lines", "sentence"),
+    [
+        ("DistanceUnits = um", "its lengths are in um, expected mm"),
+        ("Offset = 1 2 3\nPosition = 3 2 1", "has Position and Offset, which differ and mean the same"),
+        ("Orientation = 1 0 0 0 1 0 0 0 1\nTransformMatrix = -1 0 0 0 1 0 0 0 1", "Orientation and TransformMatrix"),
+        ("ElementSpacing = 1 0 1", "ElementSpacing must not be 0"),
+        ("ElementToIntensityFunctionSlope = 2", "Slope must be 1, got 2; save the values that it leads to"),
+        ("ElementToIntensityFunctionOffset = -1024", "Offset must be 0, got -1024"),
+    ],
+)
+def test_a_metaimage_says_once_what_itk_understands(tmp_path, lines, sentence):
+    head = f"NDims = 3\nDimSize = 2 2 2\n{lines}\nElementType = MET_UCHAR\nElementDataFile = LOCAL\n"
+    (tmp_path / "a.mha").write_bytes(head.encode() + bytes(8))
+    with pytest.raises(VolumeError, match=sentence):
+        read_volume(tmp_path / "a.mha")
+
+
+@pytest.mark.parametrize("spacing", [2.0, [1, 2], [-1, 1, 1], [0, 1, 1], [np.nan, 1, 1]], ids=str)
+def test_a_spacing_beside_an_array_is_three_numbers_above_0(tmp_path, spacing):
+    np.savez(tmp_path / "a.npz", imgs=np.zeros((3, 4, 5), np.uint8), spacing=spacing)
+    with pytest.raises(VolumeError, match=r"expected a spacing \(x, y, z\) of three numbers above 0"):
+        read_volume(tmp_path / "a.npz")

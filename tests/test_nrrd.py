@@ -129,6 +129,25 @@ def test_the_ends_of_an_axis_make_its_spacing(tmp_path, lines, spacing, origin):
     np.testing.assert_allclose(read_volume(write(tmp_path, lines)).affine, expected)
 
 
+@pytest.mark.parametrize(
+    "line",
+    [
+        'space: LPS\nspace units: "um" "um" "um"\n',
+        'space: LPS\nspace units: "mm" "mm" "µm"\n',
+        'units: "cm" "cm" "cm"\n',
+        'units: "mm" "mm" "Meters"\n',
+    ],
+)
+def test_lengths_that_other_programs_would_take_for_mm_are_refused(tmp_path, line):
+    with pytest.raises(VolumeError, match=r"its lengths are in (um|µm|cm|Meters), expected mm"):
+        read_volume(write(tmp_path, line))
+
+
+@pytest.mark.parametrize("units", ['"mm" "mm" "mm"', '"" "" ""', '"pixel" "pixel" "s"'])
+def test_other_units_are_no_lengths(tmp_path, units):
+    assert read_volume(write(tmp_path, f"spacings: 1 2 3\nunits: {units}\n")).spacing.tolist() == [1, 2, 3]
+
+
 @pytest.mark.parametrize("name", ["content", "labels", "units", "space units", "sample units", "number", "min", "max"])
 @pytest.mark.parametrize("text", ["{}", '"{}"', '"{}" "mm" "mm"'])
 def test_long_words_in_a_free_text_do_no_harm(tmp_path, name, text):

@@ -15,6 +15,7 @@ from bundle.data.headers.claims import (
     Claim,
     check_deflated,
     check_raw,
+    check_unit,
     damaged,
     detached_file,
     header_lines,
@@ -163,6 +164,8 @@ def _claim_of(fields: dict[str, str], path: Path) -> Claim:
     item_bytes = np.dtype(_TYPES[kind]).itemsize
     if item_bytes > 1 and "endian" not in fields:
         raise refusal(path, f"its header has no field 'endian', which values of {item_bytes} bytes need; add it")
+    for unit in re.findall(r'"([^"]*)"', f"{fields.get('space units', '')} {fields.get('units', '')}"):
+        check_unit(path, unit)
     sizes, domain = [int(size) for size in fields["sizes"].split()], _domain(fields, dimension)
     channels = math.prod(size for axis, size in enumerate(sizes) if axis not in domain)
     return Claim(tuple(sizes[axis] for axis in domain), item_bytes, channels)
