@@ -61,8 +61,8 @@ def split_parts(frames: Sequence[Frame]) -> Parts:
     """Split the frames of a series into scans that one affine each can fit.
 
     Frames of another modality, size, orientation or pixel spacing are scans of their own. The rest is one scan if its
-    slices are evenly spaced; if not, it is split by the tags in which frames at one position differ, at last by their order.
-    A scan that cannot be split stays whole, and ``arrange`` says what is wrong with it.
+    slices are evenly spaced; if not, it is split by the tags in which frames at one position differ, at last by their
+    order. A scan that cannot be split stays whole, and ``arrange`` says what is wrong with it.
     """
     groups = _by_shape(frames)
     if len(groups) == 1:
