@@ -4,12 +4,17 @@ from __future__ import annotations
 
 import errno
 import hashlib
+import io
 import json
 import os
+import re
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
+
+JSON_DEPTH = 100  # brackets within brackets; a family file has six. Python's own recursion ends at about a thousand.
+_HALF_A_PAIR = re.compile(r"\\u[dD][89a-fA-F]")
 
 
 def sha256_of(path: str | Path) -> str:
@@ -22,13 +27,60 @@ def sha256_of(path: str | Path) -> str:
 
 
 def read_json(path: Path) -> Any:
-    """The content of a JSON file, in UTF-8 (with the mark that Windows puts in front, or without) or UTF-16.
+    """The content of a JSON file, see ``parse_json``.
 
     Raises:
         OSError: it cannot be read.
-        ValueError: it is no JSON.
+        ValueError: it is no JSON, or nested too deep.
     """
-    return json.loads(path.read_bytes())  # bytes: the encoding is JSON's, not that of this computer's locale
+    return parse_json(path.read_bytes())  # bytes: the encoding is JSON's, not that of this computer's locale
+
+
+def parse_json(content: bytes | str) -> Any:
+    """What a JSON text says.
+
+    Args:
+        content: the text; as bytes in UTF-8 (with the mark that Windows puts in front, or without) or UTF-16.
+
+    Raises:
+        ValueError: it is no JSON, it is nested more than ``JSON_DEPTH`` deep, or a text in it is no Unicode, so that it
+            could not be written again.
+    """
+    text = content if isinstance(content, str) else content.decode(json.detect_encoding(content))
+    try:
+        value = json.loads(text)
+    except RecursionError:
+        raise ValueError(f"it is nested too deep, at most {JSON_DEPTH} brackets within brackets are taken") from None
+    if (depth := nesting_of(value)) > JSON_DEPTH:
+        raise ValueError(f"it is nested {depth} deep, at most {JSON_DEPTH} brackets within brackets are taken")
+    if _HALF_A_PAIR.search(text):
+        json.dumps(value, ensure_ascii=False).encode()
+    return value
+
+
+def nesting_of(value: object) -> int:
+    """How deep lists and objects of a JSON are nested: 0 for a number, 1 for a list of numbers."""
+    depth, level = 0, [value]
+    while level := [part for part in level if isinstance(part, (list, dict))]:
+        depth += 1
+        level = [child for part in level for child in (part.values() if isinstance(part, dict) else part)]
+    return depth
+
+
+class BoundedFile(io.BufferedReader):
+    """A file that reads no more than it has, however much a library asks for.
+
+    Pillow, pydicom and pickle ask for the length that a chunk or an element announces, and Python makes room first.
+    """
+
+    def __init__(self, path: Path) -> None:
+        super().__init__(io.FileIO(path))
+        self.length = os.fstat(self.fileno()).st_size
+
+    def read(self, size: int | None = -1) -> bytes:
+        """Up to ``size`` bytes, or all that are left."""
+        left = max(self.length - self.tell(), 0)
+        return super().read(left if size is None or size < 0 else min(size, left))
 
 
 def write_text(path: Path, text: str, *, mode: int = 0o644) -> Path:

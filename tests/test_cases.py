@@ -198,11 +198,30 @@ def test_names_come_from_a_file_or_are_refused(tmp_path):
     path = tmp_path / "names.json"
     path.write_text(json.dumps({"liver": 1}))
     assert label_names(path, two_objects()) == {"liver": 1}
-    path.write_text("liver")
-    with pytest.raises(CaseError, match="names must be a JSON file"):
-        label_names(path, two_objects())
-    with pytest.raises(CaseError, match="whole number of at least 1"):
+    with pytest.raises(CaseError, match="the names must map 'liver' to a whole number of at least 1"):
         label_names({"liver": "1"}, two_objects())
+    with pytest.raises(CaseError, match="No such file"):
+        label_names(tmp_path / "nowhere.json", two_objects())
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ("liver", r"names\.json must be a JSON file like"),
+        ("[" * 100_000, r"names\.json must be a JSON file .* nested too deep"),
+        ('["liver"]', r"names\.json must map names to values, .* got \['liver'\]"),
+        ("{}", r"must map names to values"),
+        ('{"liver": true}', r"map 'liver' to a whole number of at least 1 and below 2\*\*32, got True"),
+        ('{"liver": 4294967296}', r"got 4294967296"),
+        ('{"liver": 0}', r"got 0"),
+        ('{"liver": [1]}', r"got \[1\]"),
+    ],
+)
+def test_a_wrong_names_file_says_what_is_wrong(tmp_path, content, message):
+    path = tmp_path / "names.json"
+    path.write_text(content)
+    with pytest.raises(CaseError, match=message):
+        label_names(path, two_objects())
 
 
 # ---- reading --------------------------------------------------------------------------------------------------------

@@ -132,6 +132,30 @@ def test_records_that_share_their_bytes_are_refused(tmp_path):
     assert "claims to hold 1000" in refusal(path)
 
 
+LONG_NAME = b"\x80\2c" + b"a" * 50_000 + b"\n" + b"b" * 50_000 + b"\n."
+
+
+def test_a_name_that_no_class_has_is_refused_before_torch_searches_it(tmp_path):
+    """Its message would take time with the square of the length: minutes for these 100 kB."""
+    (tmp_path / "x.pth").write_bytes(LONG_NAME)
+    assert "names a class or function of 100001 letters" in refusal(tmp_path / "x.pth")
+    with zipfile.ZipFile(tmp_path / "y.pth", "w") as archive:
+        archive.writestr("archive/data.pkl", LONG_NAME)
+        archive.writestr("archive/version", "3\n")
+    assert "names a class or function of 100001 letters" in refusal(tmp_path / "y.pth")
+
+
+def test_a_text_is_as_long_as_the_file(tmp_path):
+    """torch would make room for the 2 GB that it announces."""
+    (tmp_path / "x.pth").write_bytes(b"}q\0X\xff\xff\xff\x7fy.c")
+    assert "is not a complete PyTorch file" in refusal(tmp_path / "x.pth")
+
+
+def test_a_file_from_before_the_zip_is_read(tmp_path):
+    torch.save({"model": WEIGHTS}, tmp_path / "x.pth", _use_new_zipfile_serialization=False)
+    assert torch.equal(open_checkpoint(tmp_path / "x.pth").state_dict["a.weight"], WEIGHTS["a.weight"])
+
+
 def test_a_torchscript_export_is_no_checkpoint(tmp_path):
     torch.jit.save(torch.jit.trace(torch.nn.Linear(2, 2), torch.zeros(1, 2)), tmp_path / "x.pt")
     assert "TorchScript export" in refusal(tmp_path / "x.pt")

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from monai.bundle import ConfigParser
 
 from bundle.data import datasets as layouts
+from bundle.data.dataset_files import names_listed
 from bundle.data.datasets import LAYOUTS, LayoutError, organ_names, read_layout
 from bundle.data.labels import FLARE22_LABELS
 from bundle.data.splits import SPLITS, SplitError, check_disjoint, k_folds, split_items
@@ -132,6 +133,78 @@ def test_a_list_may_bring_patients_and_its_own_split(tmp_path):
     first, second = layouts.msd(tmp_path, datalist="list.json", labelled="present")
     assert (first["patient"], first["split"], second["split"]) == ("x", "training", "validation")
     assert first["labelled"] == [1]  # "cancer" was not annotated here, which does not mean that there is none
+
+
+ENTRY = {"image": "a.nii.gz", "label": "l.nii.gz"}
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ([ENTRY], r"expected a JSON object in .*dataset\.json, got list"),
+        ({"labels": ["liver"]}, r"labels of .*dataset\.json must be an object.* got \['liver'\]"),
+        (
+            {"labels": {"one": "liver"}},
+            "the value of 'one' in labels of .* must be a whole number from 0.* got 'liver'",
+        ),
+        ({"labels": {"1": None}}, "the value of '1' in labels of .* got None"),
+        ({"labels": {"liver": 2**32}}, "below 2.*32, got 4294967296"),
+        ({"labels": {"liver": True}}, "got True"),
+        ({"labels": {"1" * 5000: "liver"}}, "must be a whole number from 0"),
+        ({"labels": {"1": "liver", "2": "liver"}}, "give 'liver' two values, 1 and 2"),
+        ({"training": ENTRY}, r"training of .*dataset\.json must be a list, got"),
+        ({"training": [3]}, r"training\[0\] of .* must be a path or .* got 3"),
+        ({"training": [["a.nii.gz", "l.nii.gz"]]}, r"training\[0\] of .* got \['a"),
+        ({"training": [ENTRY, {"label": "l.nii.gz"}]}, r"image of training\[1\] of .* must be one path, got None"),
+        ({"training": [{**ENTRY, "image": ["a.nii.gz"]}]}, "must be one path, got"),
+        ({"training": [{**ENTRY, "label": {}}]}, r"label of training\[0\] of .* got {}"),
+        ({"training": [{**ENTRY, "patient": []}]}, "patient of .* must be a text or number"),
+        ({"training": [{**ENTRY, "series": 3}]}, "series of .* must be a text, got 3"),
+        ({"training": [{**ENTRY, "labelled": 1}]}, "labelled of .* must be a list of values, got 1"),
+        ({"training": [{**ENTRY, "labelled": [[1]]}]}, r"a value of labelled of .* got \[1\]"),
+        ({"training": [{**ENTRY, "labelled": [1e300]}]}, "a value of labelled of"),
+        ({"training": [{**ENTRY, "image": "a" * 5000}]}, "is listed and cannot be looked up: File name too long"),
+        ({"training": [{**ENTRY, "image": "a\0b"}]}, "there is no such file"),
+    ],
+    ids=str,
+)
+def test_a_wrong_data_list_says_what_is_wrong_and_where(tmp_path, content, message):
+    save(tmp_path, "a.nii.gz", "l.nii.gz")
+    write_json(tmp_path / "dataset.json", content)
+    with pytest.raises(LayoutError, match=message):
+        layouts.msd(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("labels", "names"),
+    [
+        ({"0": "background", "1": "liver"}, {"liver": 1}),
+        ({"background": 0, "liver": 1}, {"liver": 1}),
+        ({"1": "2"}, {"2": 1}),
+        ({"2": 1}, {"2": 1}),
+        ({"liver": "3"}, {"liver": 3}),
+    ],
+)
+def test_labels_of_a_list_map_values_to_names_or_names_to_values(tmp_path, labels, names):
+    assert names_listed(labels, tmp_path / "dataset.json") == names
+
+
+def test_lists_of_other_programs_are_checked_too(tmp_path):
+    write_json(tmp_path / "pairs.json", {"a.png": [3]})
+    with pytest.raises(LayoutError, match=r"'a.png' in .*pairs\.json must be a path or a list of paths, got 3"):
+        layouts.sam_med2d(tmp_path, pairs="pairs.json")
+    make_monai_label(tmp_path)
+    for info, message in (
+        ({"label_info": [{"name": "liver", "idx": "one"}]}, "idx in label_info of .* got 'one'"),
+        ({"label_info": 3}, "label_info of .* must be a list, got 3"),
+        ([], "label_info of .* must be in an object"),
+    ):
+        write_json(tmp_path / "datastore_v2.json", {"objects": {"scan1": {"labels": {"final": {"info": info}}}}})
+        with pytest.raises(LayoutError, match=message):
+            layouts.monai_label(tmp_path)
+    write_json(tmp_path / "datastore_v2.json", {"objects": {"scan1": []}})
+    with pytest.raises(LayoutError, match=r"the entry of scan1\.nii\.gz in .* must be objects within objects"):
+        layouts.monai_label(tmp_path)
 
 
 def test_nnunet_picks_a_channel_and_reads_both_versions(tmp_path):

@@ -6,7 +6,7 @@ from itertools import product
 
 import numpy as np
 import pytest
-from dicom_files import MR, numbered, write_enhanced, write_slice, write_stack
+from dicom_files import MR, change, numbered, write_enhanced, write_slice, write_stack
 
 from bundle.data.volume import read_volume
 from bundle.errors import SeriesError, VolumeError
@@ -145,3 +145,11 @@ def test_a_number_that_no_scan_has_is_refused(tmp_path):
     write_stack(tmp_path, THREE)
     with pytest.raises(SeriesError, match="no scan number 2, choose one with series=: :1"):
         read_volume(tmp_path, series=":2")
+
+
+def test_another_modality_in_the_series_is_another_scan(tmp_path):
+    folder = write_stack(tmp_path / "a", [(0, 0, 3 * k) for k in range(4)])
+    change(sorted(folder.iterdir())[3], Modality="PT")
+    with pytest.raises(SeriesError, match="2 scans that differ in modality"):
+        read_volume(folder)
+    assert read_volume(folder, series=":1").shape[2] == 3

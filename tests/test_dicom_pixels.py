@@ -15,6 +15,8 @@ from pydicom.uid import (
     ExplicitVRBigEndian,
     ImplicitVRLittleEndian,
     JPEG2000Lossless,
+    JPEGBaseline8Bit,
+    JPEGLSLossless,
     RLELossless,
 )
 
@@ -137,6 +139,18 @@ def _jpeg_2000(picture):
     stream = BytesIO()
     Image.fromarray(picture).save(stream, format="JPEG2000", no_jp2=True, irreversible=False)
     return stream.getvalue()
+
+
+@pytest.mark.parametrize("syntax", [JPEG2000Lossless, JPEGBaseline8Bit, JPEGLSLossless])
+def test_pixels_that_are_not_compressed_as_the_file_says_are_refused(tmp_path, syntax):
+    """GDCM would look for seconds for a JPEG 2000 in a JPEG of 360 bytes."""
+    dataset = pydicom.dcmread(write_slice(tmp_path / "a.dcm", np.zeros((8, 8), np.uint8)))
+    dataset.file_meta.TransferSyntaxUID = syntax
+    dataset.PixelData = encapsulate([b"\0\0" + bytes(range(98))])
+    dataset["PixelData"].is_undefined_length = True
+    dataset.save_as(tmp_path / "a.dcm")
+    with pytest.raises(VolumeError, match=r"the pixels of .*a\.dcm are not JPEG.*, as its transfer syntax says"):
+        read_volume(tmp_path / "a.dcm")
 
 
 @pytest.mark.parametrize("planar", [0, 1])

@@ -13,6 +13,7 @@ import SimpleITK as sitk
 from dicom_files import change, numbered, write_enhanced, write_slice, write_stack
 
 from bundle.data.formats.dicom_seg import read_segments
+from bundle.data.grid import check_grid
 from bundle.data.palette import color_of
 from bundle.data.volume import Volume, read_label, read_volume, write_label
 from bundle.errors import VolumeError
@@ -75,6 +76,27 @@ def test_a_seg_of_a_tilted_series_lies_on_its_slices(tmp_path):
     back = read_label(write_label(labels, image, tmp_path / "seg.dcm", names=NAMES))
     np.testing.assert_array_equal(back.array, labels[:, :, 1:5])
     np.testing.assert_allclose(back.affine[:3, :3], image.affine[:3, :3], atol=1e-6)
+
+
+@pytest.mark.parametrize("thickness", [None, 1.0])
+def test_a_seg_of_one_slice_lies_on_that_slice_of_a_tilted_series(tmp_path, thickness):
+    """Its step is that of the image, whatever the file says or does not say of it."""
+    folder = write_stack(tmp_path / "tilted", [(0, 0, 5 * k) for k in range(6)], orientation=TILTED)
+    image = read_volume(folder)
+    labels = np.zeros(image.shape, np.uint8)
+    labels[2:4, 1:3, 3] = 1
+    path = write_label(labels, image, tmp_path / "seg.dcm", names=NAMES)
+    seg = pydicom.dcmread(path)
+    measures = seg.SharedFunctionalGroupsSequence[0].PixelMeasuresSequence[0]
+    for keyword in ("SpacingBetweenSlices", "SliceThickness"):
+        if keyword in measures:
+            delattr(measures, keyword)
+    if thickness:
+        measures.SliceThickness = thickness
+    seg.save_as(path)
+    back = check_grid(image, read_label(path))
+    np.testing.assert_array_equal(back.array, labels)
+    np.testing.assert_allclose(back.affine, image.affine)
 
 
 @pytest.mark.parametrize("ending", [".nrrd", ".mha", ".nii.gz"])

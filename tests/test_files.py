@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from bundle.files import read_json, write_atomically, write_text
+from bundle.files import JSON_DEPTH, BoundedFile, read_json, write_atomically, write_text
 
 ROOT = Path(__file__).resolve().parent.parent
 SOURCES = [path for room in ("bundle", "monailabel_app", "scripts") for path in sorted((ROOT / room).rglob("*.py"))]
@@ -32,6 +32,38 @@ TEXT_CALLS = {"read_text", "write_text", "open", "fdopen"}
 def test_json_is_read_as_it_was_meant(content, tmp_path):
     (tmp_path / "a.json").write_bytes(content)
     assert read_json(tmp_path / "a.json") == {"name": "Bäll"}
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (b"[" * 100_000, "nested too deep, at most 100 brackets"),
+        (b"[" * 101 + b"]" * 101, "nested 101 deep, at most 100 brackets"),
+        (b'{"a": "\\ud800"}', "surrogates not allowed"),
+        (b'{"a": "\xed\xa0\x80"}', "can't decode"),
+        (b"1" * 5000, "digits"),
+    ],
+    ids=["brackets without an end", "too many brackets", "half a letter", "half a letter in bytes", "a long number"],
+)
+def test_json_that_could_not_be_handled_is_refused_as_it_is_read(content, message, tmp_path):
+    (tmp_path / "a.json").write_bytes(content)
+    with pytest.raises(ValueError, match=message):
+        read_json(tmp_path / "a.json")
+
+
+def test_json_may_be_nested_as_deep_as_the_limit_and_hold_any_letter(tmp_path):
+    (tmp_path / "a.json").write_bytes(b"[" * JSON_DEPTH + b'"\\ud83d\\ude00"' + b"]" * JSON_DEPTH)
+    assert "\U0001f600" in str(read_json(tmp_path / "a.json"))
+
+
+def test_a_file_reads_no_more_than_it_has(tmp_path):
+    (tmp_path / "a").write_bytes(b"0123456789")
+    with BoundedFile(tmp_path / "a") as file:
+        assert file.read(4) == b"0123"
+        assert file.read(2**62) == b"456789"
+        assert file.read(2**62) == file.read() == b""
+        file.seek(8)
+        assert file.read() == b"89"
 
 
 def test_the_locale_does_not_matter(tmp_path):

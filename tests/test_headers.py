@@ -25,7 +25,7 @@ from PIL import Image
 
 from bundle.data.formats.medsam import write_zarr
 from bundle.data.headers import check_header
-from bundle.data.headers.claims import BoundedFile, inflated_length
+from bundle.data.headers.claims import inflated_length
 from bundle.data.limits import Limits
 from bundle.data.volume import Volume, VolumeError, read_volume, write_label, write_volume
 
@@ -658,16 +658,6 @@ def test_voxels_are_not_taken_for_extensions(tmp_path):
         read_volume(tmp_path / "a.nii")
 
 
-def test_a_file_reads_no_more_than_it_has(tmp_path):
-    (tmp_path / "a").write_bytes(b"0123456789")
-    with BoundedFile(tmp_path / "a") as file:
-        assert file.read(4) == b"0123"
-        assert file.read(2**62) == b"456789"
-        assert file.read(2**62) == file.read() == b""
-        file.seek(8)
-        assert file.read() == b"89"
-
-
 def test_an_element_of_dicom_is_as_long_as_the_file(tmp_path):
     """pydicom would make room for the 2 GB that the element announces."""
     content = bytes(128) + b"DICM" + b"\x02\0\x10\0UI\x14\x001.2.840.10008.1.2.1\0" + b"\x08\0\x05\0UN\0\0\0\0\0\x70xx"
@@ -712,3 +702,28 @@ def test_no_header_takes_long_to_look_at(tmp_path, ending, line):
     with contextlib.suppress(VolumeError):
         check_header(write(tmp_path / f"a.{ending}", text))
     assert time.process_time() - begin < 1
+
+
+@pytest.mark.parametrize(
+    ("lines", "sentence"),
+    [
+        ("DistanceUnits = um", "its lengths are in um, expected mm"),
+        ("Offset = 1 2 3\nPosition = 3 2 1", "has Position and Offset, which differ and mean the same"),
+        ("Orientation = 1 0 0 0 1 0 0 0 1\nTransformMatrix = -1 0 0 0 1 0 0 0 1", "Orientation and TransformMatrix"),
+        ("ElementSpacing = 1 0 1", "ElementSpacing must not be 0"),
+        ("ElementToIntensityFunctionSlope = 2", "Slope must be 1, got 2; save the values that it leads to"),
+        ("ElementToIntensityFunctionOffset = -1024", "Offset must be 0, got -1024"),
+    ],
+)
+def test_a_metaimage_says_once_what_itk_understands(tmp_path, lines, sentence):
+    head = f"NDims = 3\nDimSize = 2 2 2\n{lines}\nElementType = MET_UCHAR\nElementDataFile = LOCAL\n"
+    (tmp_path / "a.mha").write_bytes(head.encode() + bytes(8))
+    with pytest.raises(VolumeError, match=sentence):
+        read_volume(tmp_path / "a.mha")
+
+
+@pytest.mark.parametrize("spacing", [2.0, [1, 2], [-1, 1, 1], [0, 1, 1], [np.nan, 1, 1]], ids=str)
+def test_a_spacing_beside_an_array_is_three_numbers_above_0(tmp_path, spacing):
+    np.savez(tmp_path / "a.npz", imgs=np.zeros((3, 4, 5), np.uint8), spacing=spacing)
+    with pytest.raises(VolumeError, match=r"expected a spacing \(x, y, z\) of three numbers above 0"):
+        read_volume(tmp_path / "a.npz")

@@ -97,7 +97,9 @@ def test_the_fields_of_the_format_mean_what_itk_takes_them_for(tmp_path, sizes, 
 @pytest.mark.parametrize(
     ("sizes", "lines", "sentence"),
     [
-        ("2 3 4", "axis mins: 0 0 0\naxis maxs: 3 3 3\n", "ends and no spacings"),
+        ("2 3 4", "axis maxs: 3 3 3\n", "axis 1 has one end and no spacing"),
+        ("2 3 4", "spacings: 1 1 1\naxis mins: 0 0 0\naxis maxs: 2 3 5\n", "axis 3 has the spacing 1 and ends .* 1.25"),
+        ("1 3 4", "axis mins: 0 0 0\naxis maxs: 3 3 3\ncenters: node node node\n", "axis 1 has one end"),
         ("2 3 4", "space: LPS\nspacings: 1 2 3\n", "give space directions"),
         ("2 3 4", f"space: LPS\n{DIRECTIONS}spacings: 4 4 4\n", "remove the spacings"),
         ("3 4", "space: LPS\nspace directions: (0,2,0) (0,0,3)\n", "vectors must have 2 numbers"),
@@ -108,6 +110,42 @@ def test_the_fields_of_the_format_mean_what_itk_takes_them_for(tmp_path, sizes, 
 def test_axes_that_make_no_volume_are_refused(tmp_path, sizes, lines, sentence):
     with pytest.raises(VolumeError, match=sentence):
         read_volume(write(tmp_path, lines, sizes))
+
+
+@pytest.mark.parametrize(
+    ("lines", "spacing", "origin"),
+    [
+        ("axis mins: 0 0 0\naxis maxs: 3 3 3\n", (1.5, 1, 0.75), (0.75, 0.5, 0.375)),
+        ("axis mins: 0 0 0\naxis maxs: 3 3 3\ncenters: node node node\n", (3, 1.5, 1), (0, 0, 0)),
+        ("axis mins: 9 0 1\naxis maxs: 3 3 3\ncenters: cell node cell\n", (-3, 1.5, 0.5), (7.5, 0, 1.25)),
+        ("spacings: 1 1 1\naxis mins: 1 1 1\naxis maxs: 3 4 5\n", (1, 1, 1), (1.5, 1.5, 1.5)),
+        ("axis mins: 0 nan 0\naxis maxs: 3 nan 3\n", (1.5, 1, 0.75), (0, 0, 0)),
+    ],
+)
+def test_the_ends_of_an_axis_make_its_spacing(tmp_path, lines, spacing, origin):
+    """Cells reach from border to border, nodes from centre to centre; ITK takes every spacing for 1 here."""
+    expected = np.diag([-1.0, -1, 1, 1]) @ np.diag([*spacing, 1.0])
+    expected[:3, 3] = np.array([-1, -1, 1]) * origin
+    np.testing.assert_allclose(read_volume(write(tmp_path, lines)).affine, expected)
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        'space: LPS\nspace units: "um" "um" "um"\n',
+        'space: LPS\nspace units: "mm" "mm" "µm"\n',
+        'units: "cm" "cm" "cm"\n',
+        'units: "mm" "mm" "Meters"\n',
+    ],
+)
+def test_lengths_that_other_programs_would_take_for_mm_are_refused(tmp_path, line):
+    with pytest.raises(VolumeError, match=r"its lengths are in (um|µm|cm|Meters), expected mm"):
+        read_volume(write(tmp_path, line))
+
+
+@pytest.mark.parametrize("units", ['"mm" "mm" "mm"', '"" "" ""', '"pixel" "pixel" "s"'])
+def test_other_units_are_no_lengths(tmp_path, units):
+    assert read_volume(write(tmp_path, f"spacings: 1 2 3\nunits: {units}\n")).spacing.tolist() == [1, 2, 3]
 
 
 @pytest.mark.parametrize("name", ["content", "labels", "units", "space units", "sample units", "number", "min", "max"])

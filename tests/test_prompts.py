@@ -85,6 +85,15 @@ def test_a_prompts_file_gives_one_object_each(tmp_path):
         ({"objects": [{"label": 0}]}, "at least 1, got 0"),
         ({"objects": [{"label": 2}, {"label": 2}]}, "same label"),
         ({"objects": ["liver"]}, "must be a JSON object"),
+        ("[" * 100_000, "nested too deep"),
+        ({"objects": [{"points": [[10**400, 0, 0]]}]}, "points of object 1 must be rows of 3 numbers"),
+        *[
+            (
+                {"objects": [{"points": [[1, 2, 3]], "point_labels": wrong}]},
+                "point_labels of object 1 must be a list of 1",
+            )
+            for wrong in ([1, [0]], 1, ["1"], [2], [True], {"a": 1}, None)
+        ],
     ],
 )
 def test_a_wrong_prompts_file_says_what_is_wrong(tmp_path, content, message):

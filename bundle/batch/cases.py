@@ -14,7 +14,7 @@ from bundle.data.formats.choice import ending_of
 from bundle.data.formats.dicom import is_dicom
 from bundle.data.grid import check_grid
 from bundle.data.image_files import images_or_series
-from bundle.data.volume import ENDINGS, Volume, read_label, read_volume
+from bundle.data.volume import ENDINGS, LARGEST_LABEL, Volume, read_label, read_volume
 from bundle.errors import CaseError, MonaiSamError, SeriesError
 from bundle.files import read_json
 from bundle.prompts.prompts import ObjectPrompts, read_prompts
@@ -249,16 +249,29 @@ def _states_modality(image: Path) -> bool:
 
 
 def label_names(names: Mapping[str, int] | str | Path | None, labels: np.ndarray) -> dict[str, int]:
-    """Name -> value: what was given, or `label_<value>` for every value above 0 in the label map."""
+    """Name -> value: what was given, or `label_<value>` for every value above 0 in the label map.
+
+    Raises:
+        CaseError: a file that cannot be read, or what is in it maps no names to values of a label map.
+    """
     if names is None:
         return {f"label_{value}": int(value) for value in np.unique(labels) if value > 0}
+    what = "the names"
     if not isinstance(names, Mapping):
+        what = f"the names file {names}"
         try:
             names = read_json(Path(str(names)))
-        except (OSError, ValueError) as error:
-            raise CaseError(f'names must be a JSON file like {{"liver": 1}}, {names} is not: {error}') from error
-    if not isinstance(names, Mapping) or not all(type(value) is int and value > 0 for value in names.values()):
-        raise CaseError(f"names must map each name to a whole number of at least 1, got {names!r}")
+        except OSError as error:
+            raise CaseError(f"{what} cannot be read: {error.strerror}") from error
+        except ValueError as error:
+            raise CaseError(f'{what} must be a JSON file like {{"liver": 1}}: {error}') from error
+    if not isinstance(names, Mapping) or not names:
+        raise CaseError(f'{what} must map names to values, as {{"liver": 1}}, got {names!r:.80}')
+    for name, value in names.items():
+        if type(value) is not int or not 0 < value <= LARGEST_LABEL:
+            raise CaseError(
+                f"{what} must map {name!r:.80} to a whole number of at least 1 and below 2**32, got {value!r:.80}"
+            )
     return dict(names)
 
 

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from bundle.data.image_files import image_files
-from bundle.data.volume import ENDINGS, Volume, read_label, read_segments, read_volume
+from bundle.data.volume import ENDINGS, LARGEST_LABEL, Volume, read_label, read_segments, read_volume
 from bundle.errors import LayoutError, SeriesError, VolumeError
 from bundle.files import read_json as read_any_json
 
@@ -32,6 +32,75 @@ def make_item(
         "labels": dict(names),
         "labelled": [int(value) for value in labelled],
     }
+
+
+def of_kind(value: Any, kinds: type | tuple[type, ...], what: str, expected: str) -> Any:
+    """A value of a JSON file, as it is.
+
+    Args:
+        value: of the file.
+        kinds: the types that it may have.
+        what: its name in a message, with the file.
+        expected: what it must be.
+
+    Raises:
+        LayoutError: it has another type.
+    """
+    if not isinstance(value, kinds) or isinstance(value, bool):
+        raise LayoutError(f"{what} must be {expected}, got {value!r:.80}")
+    return value
+
+
+def label_of(value: Any, what: str) -> int:
+    """A value of a label map, as JSON has it: a whole number, or its digits.
+
+    Raises:
+        LayoutError: it is none.
+    """
+    is_number = type(value) is int or (isinstance(value, str) and re.fullmatch(r"[0-9]{1,20}", value))
+    if not is_number or not 0 <= int(value) <= LARGEST_LABEL:
+        raise LayoutError(f"{what} must be a whole number from 0 and below 2**32, got {value!r:.80}")
+    return int(value)
+
+
+def names_listed(labels: Any, path: Path) -> dict[str, int]:
+    """Name -> value of the ``labels`` of a ``dataset.json``, without the background (0).
+
+    The Decathlon, MONAI and nnU-Net 1 map values to names, nnU-Net 2 names to values.
+
+    Raises:
+        LayoutError: they do neither, a name has two values, or nnU-Net's values are regions (lists of values): those
+            overlap, a label map cannot hold them.
+    """
+    what = f"labels of {path}"
+    of_kind(labels, Mapping, what, 'an object, as {"1": "liver"} or {"liver": 1}')
+    if any(isinstance(value, list) for value in labels.values()):
+        raise LayoutError(f"{path} defines regions, expected one value per label; list the parts")
+    is_by_value = all(key.isdigit() and isinstance(value, str) for key, value in labels.items())
+    names: dict[str, int] = {}
+    for name, number in ((value, key) if is_by_value else (key, value) for key, value in labels.items()):
+        number = label_of(number, f"the value of {name!r:.80} in {what}")
+        if number and names.setdefault(name, number) != number:
+            raise LayoutError(f"{what} give {name!r:.80} two values, {names[name]} and {number}; rename one")
+    return names
+
+
+def checked_entry(entry: Any, what: str) -> dict[str, Any]:
+    """An entry of a data list whose parts have their types; a path alone is an image.
+
+    Raises:
+        LayoutError: naming the part that is missing or has another type.
+    """
+    entry = {"image": entry} if isinstance(entry, str) else entry
+    of_kind(entry, Mapping, what, 'a path or {"image": path, "label": path}')
+    of_kind(entry.get("image"), str, f"image of {what}", "one path")
+    of_kind(entry.get("label"), (str, type(None)), f"label of {what}", "one path")
+    of_kind(entry.get("patient", ""), (str, int), f"patient of {what}", "a text or number")
+    of_kind(entry.get("series"), (str, type(None)), f"series of {what}", "a text")
+    values = of_kind(entry.get("labelled"), (list, type(None)), f"labelled of {what}", "a list of values")
+    if values is not None:
+        entry = {**entry, "labelled": [label_of(value, f"a value of labelled of {what}") for value in values]}
+    return dict(entry)
 
 
 def find_pairs(images: Path, labels: Path, *, unlabelled: bool) -> list[tuple[Path, Path | None]]:
@@ -140,9 +209,16 @@ def moved(root: Path, relative: str) -> Path:
 
 
 def listed(root: Path, relative: str) -> Path:
-    """A path of a list that may have been written on Windows, with backslashes between the folders."""
+    """A path of a list that may have been written on Windows, with backslashes between the folders.
+
+    Raises:
+        LayoutError: the system cannot look for it.
+    """
     path = root / relative
-    return path if path.exists() or "\\" not in relative else root / PureWindowsPath(relative).as_posix()
+    try:
+        return path if path.exists() or "\\" not in relative else root / PureWindowsPath(relative).as_posix()
+    except OSError as error:  # a name that is too long, or a folder that may not be looked into
+        raise LayoutError(f"{str(path)[:200]} is listed and cannot be looked up: {error.strerror}") from error
 
 
 def existing(path: Path) -> Path:

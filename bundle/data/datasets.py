@@ -27,14 +27,18 @@ from typing import Any
 from bundle.data.dataset_files import (
     Item,
     LayoutError,
+    checked_entry,
     existing,
     files_in,
     find_pairs,
+    label_of,
     listed,
     make_item,
     match,
     moved,
     names_in,
+    names_listed,
+    of_kind,
     patient_of,
     read_json,
     segments_in,
@@ -95,19 +99,20 @@ def msd(
         LayoutError: also where a picture has no patient, ``labelled`` names an organ that is not in the list, or it has
             no pattern for an image.
     """
-    content = read_json(Path(root) / datalist)
-    names = {str(name): int(value) for value, name in content.get("labels", {}).items() if int(value) != 0}
-    lists = {split: content.get(split, []) for split in SPLITS}
+    path = Path(root) / datalist
+    content = read_json(path)
+    names = names_listed(content.get("labels", {}), path)
+    lists = {split: of_kind(content.get(split, []), list, f"{split} of {path}", "a list") for split in SPLITS}
     has_splits = any(isinstance(entry, Mapping) and "label" in entry for entry in lists["validation"] + lists["test"])
     items = []
     for split, entries in lists.items():
-        for entry in entries:
-            entry = {"image": entry} if isinstance(entry, str) else entry
+        for number, entry in enumerate(entries):
+            entry = checked_entry(entry, f"{split}[{number}] of {path}")
             if not (entry.get("label") or unlabelled):
                 continue
             item = _listed_item(Path(root), entry, names, labelled=labelled)
             items.append({**item, "split": split} if has_splits else item)
-    return some(items, Path(root) / datalist)
+    return some(items, path)
 
 
 def _listed_item(
@@ -141,10 +146,10 @@ def nnunet(root: str | Path, *, channel: int = 0, patient: str | None = None) ->
         patient: regular expression on the image's stem, channel number included; without it every volume is one.
 
     Raises:
-        LayoutError: also where labels are regions (lists of values): those overlap, a label map cannot hold them.
+        LayoutError: also where labels are regions, see ``names_listed``.
     """
     root = Path(root)
-    names = _nnunet_labels(read_json(root / "dataset.json").get("labels", {}), root)
+    names = names_listed(read_json(root / "dataset.json").get("labels", {}), root / "dataset.json")
     items = []
     for suffix, split in (("Tr", "training"), ("Ts", "test")):
         if not (root / f"labels{suffix}").is_dir():
@@ -156,14 +161,6 @@ def nnunet(root: str | Path, *, channel: int = 0, patient: str | None = None) ->
     if all(item["split"] == "training" for item in items):
         items = [{key: value for key, value in item.items() if key != "split"} for item in items]
     return some(items, root)
-
-
-def _nnunet_labels(labels: Mapping[str, Any], root: Path) -> dict[str, int]:
-    if any(isinstance(value, list) for value in labels.values()):
-        raise LayoutError(f"{root / 'dataset.json'} defines regions, expected one value per label; list the parts")
-    # Version 1 maps value to name, version 2 name to value.
-    pairs = ((name, value) if str(value).isdigit() else (value, name) for name, value in labels.items())
-    return {str(name): int(value) for name, value in pairs if int(value) != 0}
 
 
 def medsam(root: str | Path, *, labels: Mapping[str, int] | None = None, patient: str = r"(.+?)(-\d+)?$") -> list[Item]:
@@ -202,7 +199,10 @@ def sam_med2d(root: str | Path, *, pairs: str = "image2label_train.json", patien
     root = Path(root)
     items = []
     for key, value in read_json(root / pairs).items():
-        for image, mask in [(key, mask) for mask in value] if isinstance(value, list) else [(value, key)]:
+        paths = value if isinstance(value, list) else [value]
+        for path in paths:
+            of_kind(path, str, f"{key!r:.80} in {root / pairs}", "a path or a list of paths")
+        for image, mask in [(key, path) for path in paths] if isinstance(value, list) else [(value, key)]:
             image_path, mask_path = moved(root, image), moved(root, mask)
             organ = re.sub(r"_\d+$", "", stem(mask_path).removeprefix(stem(image_path) + "_"))
             items.append(make_item(image_path, mask_path, patient_of(image_path, patient), {organ: 255}))
@@ -228,16 +228,25 @@ def monai_label(
     objects = read_json(store).get("objects", {}) if store.is_file() else {}
     items = []
     for image, label in find_pairs(root, root / "labels" / tag, unlabelled=unlabelled):
-        entry = objects.get(stem(image), {}).get("labels", {}).get(tag, {})
-        items.append(make_item(image, label, patient_of(image, patient), _sent_names(entry.get("info", {}), label)))
+        sent: Any = objects
+        for key in (stem(image), "labels", tag, "info"):
+            sent = of_kind(sent, Mapping, f"the entry of {image.name} in {store}", "objects within objects").get(
+                key, {}
+            )
+        items.append(make_item(image, label, patient_of(image, patient), _sent_names(sent, label, store)))
     return items
 
 
-def _sent_names(info: Mapping[str, Any], label: Path | None) -> dict[str, int]:
+def _sent_names(info: Any, label: Path | None, store: Path) -> dict[str, int]:
     if label is None:
         return {}
-    sent = info.get("label_info") or []
-    names = {str(entry["name"]): int(entry["idx"]) for entry in sent if "name" in entry and "idx" in entry}
+    what = f"label_info of {label.name} in {store}"
+    sent = of_kind(info, Mapping, what, "in an object").get("label_info") or []
+    names = {}
+    for entry in of_kind(sent, list, what, "a list"):
+        of_kind(entry, Mapping, what, 'a list of {"name", "idx"}')
+        if "name" in entry and "idx" in entry:
+            names[str(entry["name"])] = label_of(entry["idx"], f"idx in {what}")
     return segments_in(label) or names or names_in(label)
 
 

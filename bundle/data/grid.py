@@ -65,6 +65,8 @@ def _on_grid(
     label: Volume, of_label: np.ndarray, shape: tuple[int, int, int], of_image: np.ndarray
 ) -> tuple[np.ndarray | None, float, bool]:
     """The labels in the image's order of axes (None if the shape differs), how far off in mm, and if they moved."""
+    if label.segments:
+        of_label = _with_step_of(of_image, of_label, label.shape)
     try:
         orientation = nib.io_orientation(np.linalg.inv(of_image) @ of_label)
     except np.linalg.LinAlgError:
@@ -79,6 +81,25 @@ def _on_grid(
     if array is None or array.shape != shape:
         return None, np.inf, is_reordered
     return array, distance_apart(of_image, affine, shape), is_reordered
+
+
+def _with_step_of(of_image: np.ndarray, of_label: np.ndarray, shape: tuple[int, int, int]) -> np.ndarray:
+    """The affine of a segmentation of one slice, which has no step of its own, with the step of the image from there.
+
+    Its file names a thickness at best: along the normal also where the slices of the image are sheared, and without
+    the gaps between them.
+    """
+    single = [axis for axis, count in enumerate(shape) if count == 1]
+    if len(single) != 1 or abs(np.linalg.det(of_image)) < 1e-12:
+        return of_label
+    in_plane = np.linalg.solve(of_image[:3, :3], np.delete(of_label[:3, :3], single[0], axis=1))
+    taken = np.abs(in_plane).argmax(axis=0)
+    if taken[0] == taken[1]:
+        return of_label
+    step = of_image[:3, 3 - taken.sum()]
+    of_label = of_label.copy()
+    of_label[:3, single[0]] = step if step @ of_label[:3, single[0]] >= 0 else -step
+    return of_label
 
 
 def _uncropped(

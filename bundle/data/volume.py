@@ -33,6 +33,9 @@ __all__ = [
 ]
 
 
+LARGEST_LABEL = 2**32 - 1  # uint32 is the widest type of a label map
+
+
 @dataclass(frozen=True, eq=False)
 class Volume:
     """An image or label map and where it lies in the patient.

@@ -6,22 +6,26 @@ needs here (optimisers, NumPy numbers) is replaced by stand-ins that do nothing;
 
 from __future__ import annotations
 
-import json
+import io
 import pickle
+import pickletools
 import re
 import zipfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import torch
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
 from bundle.errors import CheckpointError
+from bundle.files import BoundedFile, parse_json
 
 METADATA_KEY = "monai_sam"
 _RECORDS = 200_000  # of a zip: PyTorch writes one for each tensor, and ViT-H with its optimiser has about 2000
+_LONGEST_NAME = 1000  # letters of the name of a class or function in a pickle
+_LEGACY_PICKLES = 5  # of a file before PyTorch's zip: magic number, version, system, content, keys of the storages
 _LFS_POINTER = b"version https://git-lfs.github.com/spec/"
 _MARKUP = (b"<!doctype", b"<html", b"<?xml", b"<head", b"<body")
 # What our own metadata holds, by the types that JSON gives it.
@@ -130,8 +134,8 @@ def _read_safetensors(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
 
 def _metadata(text: str, path: Path) -> dict[str, Any]:
     try:
-        metadata = json.loads(text)
-    except (ValueError, RecursionError) as error:
+        metadata = parse_json(text)
+    except ValueError as error:
         raise CheckpointError(f"{path.name} was not opened: its metadata is not JSON ({error})") from error
     if not isinstance(metadata, dict):
         raise CheckpointError(
@@ -148,18 +152,57 @@ def _metadata(text: str, path: Path) -> dict[str, Any]:
 
 def _read_pickle(path: Path) -> Any:
     _check_zip(path)
+    _check_names(path)
     try:
-        with torch.serialization.safe_globals(_INERT_CLASSES):
-            return torch.load(path, map_location="cpu", weights_only=True)
+        with BoundedFile(path) as file, torch.serialization.safe_globals(_INERT_CLASSES):
+            return torch.load(file, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
         raise _refusal(path, error) from error
     except MemoryError as error:
         raise CheckpointError(f"{path.name} was not opened: it asks for more memory than there is") from error
     # A damaged pickle can fail in any way that Python knows; whichever it is, the file is no checkpoint.
     except Exception as error:
-        raise CheckpointError(
-            f"{path.name} is not a complete PyTorch file ({type(error).__name__}: {error}); download it again"
-        ) from error
+        raise _incomplete(path, error) from error
+
+
+def _incomplete(path: Path, error: Exception) -> CheckpointError:
+    return CheckpointError(
+        f"{path.name} is not a complete PyTorch file ({type(error).__name__}: {error!s:.200}); download it again"
+    )
+
+
+def _check_names(path: Path) -> None:
+    """Refuse names that no class has: torch searches them for the words of its messages, in the square of their length.
+
+    Raises:
+        CheckpointError: a name is too long, or the file is no pickle.
+    """
+    try:
+        for pickled in _pickles(path):
+            for opcode, name, _ in pickletools.genops(pickled):
+                if opcode.name in ("GLOBAL", "INST") and len(name) > _LONGEST_NAME:
+                    raise CheckpointError(
+                        f"{path.name} was not opened: it names a class or function of {len(name)} letters"
+                    )
+    except CheckpointError:
+        raise
+    except Exception as error:  # as above
+        raise _incomplete(path, error) from error
+
+
+def _pickles(path: Path) -> Iterator[BinaryIO]:
+    """The pickles of a file, those before PyTorch's zip one behind the other in one stream."""
+    if _is_zip(path):
+        with zipfile.ZipFile(path) as archive:
+            for record in archive.infolist():
+                if record.filename.endswith("data.pkl"):
+                    yield io.BytesIO(archive.read(record))
+        return
+    with BoundedFile(path) as file:
+        for _ in range(_LEGACY_PICKLES):
+            if not file.peek(1):
+                return
+            yield file
 
 
 def _refusal(path: Path, error: pickle.UnpicklingError) -> CheckpointError:
@@ -179,14 +222,13 @@ def _refusal(path: Path, error: pickle.UnpicklingError) -> CheckpointError:
 
 def _check_zip(path: Path) -> None:
     """PyTorch's zip holds its records as they are; one that is smaller outside than inside would unfold in memory."""
-    with path.open("rb") as file:
-        if file.read(4) != b"PK\x03\x04":  # what PyTorch decides by
-            return
+    if not _is_zip(path):
+        return
     try:
         with zipfile.ZipFile(path) as archive:
             records = archive.infolist()
     except (zipfile.BadZipFile, OSError, ValueError, NotImplementedError) as error:
-        raise CheckpointError(f"{path.name} is not a complete PyTorch file ({error}); download it again") from error
+        raise _incomplete(path, error) from error
     if any(record.filename.endswith("/constants.pkl") for record in records):
         raise CheckpointError(
             f"{path.name} was not opened: it is a TorchScript export, which is a program; give the checkpoint that it "
@@ -203,3 +245,9 @@ def _check_zip(path: Path) -> None:
     unfolded, size = sum(record.file_size for record in records), path.stat().st_size
     if unfolded > size:
         raise CheckpointError(f"{path.name} was not opened: it has {size} bytes and claims to hold {unfolded}")
+
+
+def _is_zip(path: Path) -> bool:
+    """What PyTorch decides by."""
+    with path.open("rb") as file:
+        return file.read(4) == b"PK\x03\x04"

@@ -17,7 +17,7 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from bundle.errors import CheckpointError, ContractError
+from bundle.errors import CheckpointError, ContractError, MonaiSamError
 from bundle.families.checkpoint_files import METADATA_KEY, check_tensors, read_checkpoint_file
 from bundle.families.key_maps import to_bundle_layout
 from bundle.files import sha256_of, write_atomically
@@ -228,10 +228,8 @@ def check_family(checkpoint: Checkpoint, family: Family) -> None:
     """
     metadata, name = checkpoint.metadata, checkpoint.name
     named, contract = metadata.get("family"), metadata.get("contract")
-    try:
-        trained = None if contract is None else Contract.from_config(contract)
-    except (ContractError, TypeError, ValueError, KeyError, AttributeError, OverflowError) as error:
-        raise CheckpointError(f"{name} was trained with an input contract that cannot be read: {error}") from error
+    what = f"{name} was trained with an input contract that"
+    trained = None if contract is None else read_contract(contract, what, CheckpointError)
     if trained == family.contract:
         return
     if named is not None and named != family.name:
@@ -245,6 +243,23 @@ def check_family(checkpoint: Checkpoint, family: Family) -> None:
             f"{name} was trained with another input contract ({', '.join(changed)} differ) than family "
             f"{family.name} has now; give the family file it was trained with"
         )
+
+
+def read_contract(config: Mapping[str, Any], what: str, kind: type[MonaiSamError]) -> Contract:
+    """The contract that a file describes.
+
+    Args:
+        config: its ``contract``.
+        what: it is, in the words of a message.
+        kind: of the error.
+
+    Raises:
+        kind: it describes none.
+    """
+    try:
+        return Contract.from_config(config)
+    except (ContractError, TypeError, ValueError, LookupError, AttributeError, OverflowError) as error:
+        raise kind(f"{what} cannot be read: {error}") from error
 
 
 def without_optional_parts(state: Mapping[str, Any], expected: Mapping[str, Any]) -> dict[str, Any]:

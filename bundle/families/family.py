@@ -6,13 +6,12 @@ A family is one file ``configs/families/<name>.json``. Nothing in the code knows
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cache, cached_property
 from inspect import Signature, signature
 from itertools import product
 from pathlib import Path
-from pydoc import locate
 from typing import Any
 
 import torch
@@ -24,16 +23,15 @@ from bundle.families.checkpoints import (
     check_family,
     fitting_weights,
     open_checkpoint,
+    read_contract,
     without_optional_parts,
 )
+from bundle.families.family_files import builder_named, read_family_file, variants_of
 from bundle.families.options import agreed_options
-from bundle.files import read_json
 from bundle.transforms.contract import Contract
 
 BUNDLE_ROOT = Path(__file__).resolve().parents[2]
 FAMILIES_FOLDER = BUNDLE_ROOT / "configs" / "families"
-_BUILDERS = "bundle.families.builders"
-PROMPT_TYPES = ("box", "point", "mask", "none")
 
 
 @dataclass(frozen=True)
@@ -82,7 +80,7 @@ def list_families(*, variants: bool = False) -> list[str]:
     """
     names = []
     for path in FAMILIES_FOLDER.glob("*.json"):
-        axes = _read(path).get("variants", []) if variants else []
+        axes = variants_of(path) if variants else []
         names += [path.stem, *("-".join((path.stem, *choice)) for choice in product(*axes) if choice)]
     return sorted(names)
 
@@ -94,7 +92,7 @@ def load_family(name_or_path: str | Path) -> Family:
         name_or_path: a name from ``list_families(variants=True)``, or a path that ends in ``.json``.
 
     Raises:
-        FamilyError: if there is no such family or the file lacks a section.
+        FamilyError: if there is no such family, or naming the section of the file that is missing or wrong.
     """
     text = str(name_or_path)
     if text.endswith(".json"):
@@ -108,7 +106,7 @@ def load_family(name_or_path: str | Path) -> Family:
         raise FamilyError(
             f"no family {text!r}; known are {', '.join(list_families())}, or give the path of a .json file"
         )
-    return _family_from_config(_with_variant(_read(path), choice), path)
+    return _family_from_config(read_family_file(path, choice), path)
 
 
 def build_network(
@@ -231,59 +229,28 @@ def _instantiate_network(family: Family, seed: int = 0, options: Mapping[str, An
             return builder(**arguments)
         except MonaiSamError:
             raise
-        except (ValueError, TypeError, IndexError, RuntimeError) as error:
+        except (ValueError, TypeError, LookupError, AttributeError, ArithmeticError, RuntimeError) as error:
             raise FamilyError(f"the network of {family.name} cannot be built like that: {error}") from error
 
 
 def _builder_of(family: Family) -> tuple[Callable[..., nn.Module], dict[str, Any], Signature]:
     """The function that a family's network is built by, the family's own arguments for it, and all it takes."""
-    builder = locate(family.network_def["_target_"])
+    builder = builder_named(family.network_def.get("_target_"), family.name)
     own = {key: value for key, value in family.network_def.items() if not key.startswith("_")}
     return builder, own, signature(builder)
 
 
-def _read(path: Path) -> dict[str, Any]:
-    try:
-        config = read_json(path)
-    except ValueError as error:
-        raise FamilyError(f"{path.name} is not JSON: {error}") from error
-    if not isinstance(config, dict):
-        raise FamilyError(f"{path.name} must hold one JSON object, got a {type(config).__name__}")
-    return config
-
-
-def _with_variant(config: dict[str, Any], choice: Sequence[str]) -> dict[str, Any]:
-    """Lay one overlay of each axis of ``variants`` over a family; None takes a key away."""
-    axes = config.pop("variants", [])
-    if choice and (len(choice) != len(axes) or any(c not in axis for c, axis in zip(choice, axes, strict=True))):
-        known = " and one of ".join(", ".join(axis) for axis in axes) or "no variants"
-        raise FamilyError(f"family {config.get('name')} has one of {known}, got {'-'.join(choice)}")
-    for name, axis in zip(choice, axes, strict=False):
-        overlay = dict(axis[name])
-        network_def = {**config["network_def"], **overlay.pop("network_def", {})}
-        network_def = {key: value for key, value in network_def.items() if value is not None}
-        config = {**config, **overlay, "network_def": network_def, "name": f"{config['name']}-{name}"}
-    return config
-
-
 def _family_from_config(config: Mapping[str, Any], path: Path) -> Family:
-    if missing := [key for key in ("name", "title", "network_def", "contract") if key not in config]:
-        raise FamilyError(f"{path.name} lacks the section {missing[0]!r}")
-    # The file is data: it may name our builders, nothing else that can be imported.
-    target = config["network_def"].get("_target_", "")
-    if not target.startswith(f"{_BUILDERS}.") or not callable(locate(target)):
-        raise FamilyError(f"network_def of {path.name} must have a builder in {_BUILDERS} as _target_, got {target!r}")
-    prompts = tuple(config.get("prompts", ("box", "point", "mask")))
-    if unknown := sorted(set(prompts) - set(PROMPT_TYPES)):
-        raise FamilyError(f"prompts of {path.name} must be among {', '.join(PROMPT_TYPES)}, got {unknown[0]!r}")
-    return Family(
+    family = Family(
         name=config["name"],
         title=config["title"],
         network_def=config["network_def"],
         contract_def=config["contract"],
         checkpoint=config.get("checkpoint"),
-        prompts=prompts,
+        prompts=tuple(config.get("prompts", ("box", "point", "mask"))),
         trainable=tuple(config.get("trainable", ("*",))),
         start=config.get("start"),
         notes=config.get("notes", ""),
     )
+    read_contract(family.contract_def, f"the contract of {path.name}", FamilyError)
+    return family

@@ -167,7 +167,7 @@ def _parse_object(entry: Any, position: int, picture: bool) -> ObjectPrompts:
     points = _indices(entry.get("points", []), f"points of object {position}", picture)
     prompts = ObjectPrompts(
         points=points,
-        point_labels=entry.get("point_labels"),
+        point_labels=_point_labels(entry.get("point_labels", [1] * len(points)), position),
         box=None if entry.get("box") is None else _indices(entry["box"], f"box of object {position}", picture),
         name=str(entry.get("name", f"object {position}")),
         label=label,
@@ -194,6 +194,14 @@ def _on_picture(value: Any, what: str, picture: bool) -> Any:
         return _indices([value], what, picture)[0].tolist()
     pairs = isinstance(value, list) and value and all(isinstance(row, list) and len(row) == 2 for row in value)
     return _indices(value, what, picture).tolist() if pairs else value
+
+
+def _point_labels(labels: Any, position: int) -> np.ndarray:
+    if not isinstance(labels, list) or not all(type(label) is int and label in (0, 1) for label in labels):
+        raise PromptError(
+            f"point_labels of object {position} must be a list of 1 (object) and 0 (background), got {labels!r:.80}"
+        )
+    return np.asarray(labels, dtype=int)
 
 
 def _indices(rows: Any, what: str, picture: bool) -> np.ndarray:

@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from bundle.data.limits import LIMITS, variable_of
+from bundle.files import nesting_of
 from monailabel_app.errors import RequestError
 from monailabel_app.wire.labels import segments_of
 
@@ -51,7 +52,7 @@ def check_json(value: object, what: str, *, kept: bool = False) -> None:
     Raises:
         RequestError: nested too deep, too large, text that is no Unicode, or numbers that cannot be stored.
     """
-    deepest = _depth(value)
+    deepest = nesting_of(value)
     if deepest > LIMITS.json_depth:
         raise RequestError(f"{what} is nested {deepest} deep, at most {LIMITS.json_depth} are taken; flatten it")
     try:
@@ -95,15 +96,6 @@ def repaired_info(info: Mapping[str, Any]) -> tuple[dict[str, Any], list[str]]:
 
 def _too_large(what: str) -> str:
     return f"{what} is larger than {LIMITS.json_bytes} bytes, the limit {variable_of('json_bytes')} of this server"
-
-
-def _depth(value: object) -> int:
-    """How deep lists and objects are nested, without recursion."""
-    depth, level = 0, [value]
-    while level := [part for part in level if isinstance(part, (list, dict))]:
-        depth += 1
-        level = [child for part in level for child in (part.values() if isinstance(part, dict) else part)]
-    return depth
 
 
 def _leaves(value: object) -> list[object]:

@@ -31,6 +31,7 @@ WALL_SECONDS = 60.0  # of one that sleeps, or waits for a process of its own
 _BROKEN = 70  # exit status of a child in which the fuzzer itself failed
 # Places in the shared memory.
 _AT, _SINCE, _DONE, _OPENED, _REFUSED = range(5)
+_WARMING = -1  # no case yet
 
 
 class FuzzerError(RuntimeError):
@@ -45,8 +46,10 @@ class Batch:
         cases: makes the case of a number; called in the child, and once more in the parent for a culprit.
         numbers: of the cases.
         door: what is called with a path.
-        cpu_seconds: that one case may take.
         folder: where the cases are laid out.
+        warming: right files that the child opens first, unwatched: what a reader imports, finds and prepares at its
+            first use is not the doing of the first case.
+        cpu_seconds: that one case may take.
         known: signatures that need not be told again.
         messages: (number, outcome) of findings and of signatures that were not known.
         died: the case that the child died of, and the outcome; None if it came to its end.
@@ -57,12 +60,14 @@ class Batch:
     door: Callable[[str], object]
     folder: Path
     known: frozenset[str] = frozenset()
+    warming: Sequence[Case] = ()
     cpu_seconds: float = CPU_SECONDS
     messages: list[tuple[int, Outcome]] = field(default_factory=list, init=False)
     died: tuple[int, Outcome] | None = field(default=None, init=False)
 
     def __post_init__(self) -> None:
         self._slot = memoryview(mmap.mmap(-1, mmap.PAGESIZE)).cast("q")
+        self._slot[_AT] = _WARMING
         self._slot[_SINCE] = time.monotonic_ns()
         self.folder.mkdir(parents=True, exist_ok=True)
         self._output = self.folder / "output"
@@ -131,6 +136,8 @@ class Batch:
             return
         if os.WIFEXITED(status) and os.WEXITSTATUS(status) == _BROKEN:
             raise FuzzerError(f"the fuzzer failed:\n{output}")
+        if self._slot[_AT] == _WARMING:
+            raise FuzzerError(f"a right file ended the process (status {status}):\n{output}")
         number = self.numbers[self._slot[_AT]]
         self.died = (number, _outcome_of_death(status, output, stuck=stuck, cpu_seconds=self.cpu_seconds))
 
@@ -141,6 +148,8 @@ class Batch:
             self._prepare()
             watch = Watch(self.door, Bench(self.folder))
             os.chdir(watch.bench.temporary)
+            for case in self.warming:
+                watch.warm(case)
             told: dict[str, int] = {}
             for place, number in enumerate(self.numbers):
                 case = self.cases(number)

@@ -11,12 +11,11 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 from bundle.files import write_atomically
-from fuzzing.batch import Batch
 from fuzzing.case import Case
 from fuzzing.targets import Target
 from fuzzing.watch import Outcome
 
-BATCH = 250  # cases a child runs: a fork costs as much as some tens of them
+BATCH = 1000  # cases a child runs: a fork, and opening the right files first, costs as much as some tens of them
 EXAMPLES = 3  # inputs kept of one finding
 KEPT = 600  # inputs kept because they went a way of their own
 LOOKED_BACK = 25  # cases before a death that may have caused it: a damaged heap falls over later
@@ -147,9 +146,7 @@ class Campaign:
         start = time.monotonic()
         while numbers:
             known = frozenset(self.signatures)
-            batch = Batch(
-                make, numbers, self.target.door, self.bench, known, cpu_seconds=self.target.cpu_seconds
-            ).wait()
+            batch = self.target.batch(make, numbers, self.bench, known=known).wait()
             for number, outcome in batch.messages:
                 self._take(current, make(number), outcome)
             current.executions += batch.executions
@@ -242,7 +239,7 @@ class Campaign:
 
 def replayed(target: Target, case: Case, bench: Path) -> Outcome:
     """What one stored input does now, in a process of its own."""
-    batch = Batch(lambda _: case, [0], target.door, bench, cpu_seconds=target.cpu_seconds).wait()
+    batch = target.batch(lambda _: case, [0], bench).wait()
     return batch.died[1] if batch.died else batch.messages[0][1]
 
 

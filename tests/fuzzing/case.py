@@ -74,7 +74,7 @@ class Bench:
     root: Path
     secret: Path = field(init=False)
     temporary: Path = field(init=False)
-    _laid: str = field(default="", init=False)
+    _laid: tuple[str, list[str]] | None = field(default=None, init=False)  # folder, and the files in it
 
     SECRET = b"CANARY-of-the-fuzzer-" * 200
 
@@ -100,10 +100,9 @@ class Bench:
     def lay(self, case: Case) -> str:
         """Write the files of a case and return the path to open."""
         folder = f"{self.root}/{case.folder}"
-        if self._laid:
-            shutil.rmtree(self._laid, ignore_errors=True)
+        self._clear()
         os.mkdir(folder)
-        self._laid = folder
+        self._laid = folder, [f"{folder}/{name}" for name in case.files]
         for name, content in case.files.items():
             path = f"{folder}/{name}"
             if "/" in name:
@@ -111,6 +110,18 @@ class Bench:
             with open(path, "wb", buffering=0) as file:
                 file.write(self._with_paths(content))
         return f"{folder}/{case.main}" if case.main else folder
+
+    def _clear(self) -> None:
+        """Remove the case before; file by file, which takes a third of the time of a walk through the folder."""
+        if self._laid is None:
+            return
+        folder, files = self._laid
+        try:
+            for file in files:
+                os.unlink(file)
+            os.rmdir(folder)
+        except OSError:  # folders in it, or something that the door left
+            shutil.rmtree(folder, ignore_errors=True)
 
     def _with_paths(self, content: bytes) -> bytes:
         if b"@CANARY@" in content or b"@MARKER@" in content:

@@ -87,6 +87,8 @@ def _fuzz(campaign: Campaign, corpus: Path, found: Path, runs: int, seed: int, c
     first = target.starts[0]
     mutator = target.mutator_of(first.main or sorted(first.files)[0])
     watch = Watch(target.door, Bench(campaign.bench))
+    for case in target.seeds:
+        watch.warm(case)
     seen: set[str] = set()
 
     def one(data: bytes) -> None:

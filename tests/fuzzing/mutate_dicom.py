@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import struct
+from functools import lru_cache
 from random import Random
 from typing import NamedTuple
 
@@ -165,15 +166,17 @@ def mutate_dicom(rng: Random, data: bytes) -> bytes:
     """Change one or two elements of an explicit little endian file, or any bytes of another one."""
     if data[128:132] != b"DICM" or rng.random() < 0.15:
         return mutate(rng, data)
-    elements, rest = _elements(data[132:])
-    if len(elements) < 3:
+    found, rest = _elements(data[132:])
+    if len(found) < 3:
         return mutate(rng, data)
+    elements = list(found)
     for _ in range(rng.choice((1, 1, 2))):
         _change(rng, elements)
     return (data[:132] + b"".join(map(_stored, elements)) + rest)[:LONGEST]
 
 
-def _elements(data: bytes) -> tuple[list[_Element], bytes]:
+@lru_cache(maxsize=1000)  # seeds and kept inputs come again and again, and this is most of the work
+def _elements(data: bytes) -> tuple[tuple[_Element, ...], bytes]:
     """The stream of element headers, sequences entered, and the bytes that could not be understood."""
     found, at = [], 0
     while at + 8 <= len(data):
@@ -194,7 +197,7 @@ def _elements(data: bytes) -> tuple[list[_Element], bytes]:
             break
         found.append(_Element(tag, vr, length, data[start : start + size]))
         at = start + size
-    return found, data[at:]
+    return tuple(found), data[at:]
 
 
 def _stored(element: _Element) -> bytes:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib
 import pickle
 import pkgutil
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -17,7 +17,7 @@ import numpy as np
 import bundle.data.formats
 from bundle.errors import MonaiSamError
 from fuzzing import known, seeds, seeds_dicom, seeds_other
-from fuzzing.batch import CPU_SECONDS
+from fuzzing.batch import CPU_SECONDS, Batch
 from fuzzing.case import Case
 from fuzzing.mutate_binary import mutate_nifti, mutate_npy, mutate_safetensors
 from fuzzing.mutate_bytes import mutate
@@ -54,9 +54,20 @@ class Target:
     cpu_seconds: float = CPU_SECONDS
 
     @cached_property
+    def seeds(self) -> list[Case]:
+        """Right files."""
+        return self.right()
+
+    @cached_property
     def starts(self) -> list[Case]:
         """The cases that a round begins with, unchanged."""
-        return [*self.right(), *self.wrong()]
+        return [*self.seeds, *self.wrong()]
+
+    def batch(
+        self, cases: Callable[[int], Case], numbers: Sequence[int], folder: Path, *, known: frozenset[str] = frozenset()
+    ) -> Batch:
+        """A child that runs cases of this format; the arguments are those of ``Batch``."""
+        return Batch(cases, numbers, self.door, folder, known=known, warming=self.seeds, cpu_seconds=self.cpu_seconds)
 
     def case(self, number: int, *, seed: str, kept: tuple[Case, ...] = ()) -> Case:
         """The case of a number: the starts first, then mutations of starts and of ``kept``; the same at every call."""
@@ -276,7 +287,7 @@ def import_readers(names: list[str]) -> list[ModuleType]:
     """Import what the doors of these targets need, so that every fork has it."""
     formats = pkgutil.iter_modules(bundle.data.formats.__path__, "bundle.data.formats.")
     # What readers import only when they need it; numpy.testing (by scikit-image) even starts a program.
-    modules = ["bundle.data.volume", "numpy.testing", *(module.name for module in formats)]
+    modules = ["bundle.data.volume", "numpy.testing", "slicerio", *(module.name for module in formats)]
     doors = {TARGETS[name].door for name in names if name in TARGETS}
     if "zarr" in names:
         modules.append("zarr")

@@ -8,6 +8,7 @@ import re
 import sys
 import traceback
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -68,6 +69,12 @@ class Watch:
         self._reset = os.open("/proc/self/clear_refs", os.O_WRONLY)
         sys.addaudithook(self._audit)
 
+    def warm(self, case: Case) -> None:
+        """Open a right file without judging it; ``run`` does that, once everything is loaded."""
+        with suppress(Exception):
+            self.door(self.bench.lay(case))
+        self._take_left()
+
     def run(self, case: Case) -> Outcome:
         """Lay out one case, open it and judge."""
         path = self.bench.lay(case)
@@ -100,9 +107,7 @@ class Watch:
         if self.bench.was_read() or _shows_secret(result, error):
             self.bench.hide()
             return Outcome("canary", f"canary {_where(error)}", "the secret file beside the case was read")
-        if left := os.listdir(self.bench.temporary):
-            for name in left:
-                _remove(self.bench.temporary / name)
+        if left := self._take_left():
             return Outcome(
                 "leftover",
                 f"leftover {re.sub('[a-z0-9_]{8}$', '?', left[0])}",
@@ -118,6 +123,13 @@ class Watch:
         if isinstance(error, MonaiSamError):
             return Outcome("refused", f"{type(error).__name__} {_plain(str(error))}")
         return Outcome("traceback", f"{type(error).__name__} {_where(error)}", _told(error))
+
+    def _take_left(self) -> list[str]:
+        """The names of what lies in the temporary folder, which is empty afterwards."""
+        left = os.listdir(self.bench.temporary)
+        for name in left:
+            _remove(self.bench.temporary / name)
+        return left
 
     def _memory(self) -> tuple[int, int]:
         """Resident memory and its peak, in bytes."""

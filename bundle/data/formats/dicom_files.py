@@ -7,7 +7,7 @@ from pathlib import Path
 import pydicom
 from pydicom.dataset import FileDataset
 
-from bundle.data.headers.claims import BoundedFile
+from bundle.files import BoundedFile
 
 
 def read_dataset(path: Path, *, stop_before_pixels: bool = False, force: bool = False) -> FileDataset:

@@ -60,9 +60,9 @@ class Parts(NamedTuple):
 def split_parts(frames: Sequence[Frame]) -> Parts:
     """Split the frames of a series into scans that one affine each can fit.
 
-    Frames of another size, orientation or pixel spacing are scans of their own. The rest is one scan if its slices
-    are evenly spaced; if not, it is split by the tags in which frames at one position differ, at last by their order.
-    A scan that cannot be split stays whole, and ``arrange`` says what is wrong with it.
+    Frames of another modality, size, orientation or pixel spacing are scans of their own. The rest is one scan if its
+    slices are evenly spaced; if not, it is split by the tags in which frames at one position differ, at last by their
+    order. A scan that cannot be split stays whole, and ``arrange`` says what is wrong with it.
     """
     groups = _by_shape(frames)
     if len(groups) == 1:
@@ -87,6 +87,7 @@ def _by_shape(frames: Sequence[Frame]) -> list[list[Frame]]:
 
 
 _SHAPE: dict[str, Callable[[Frame], str]] = {
+    "modality": lambda frame: str(frame.tags.get("Modality") or "unknown"),
     "size": lambda frame: " x ".join(map(str, frame.size)),
     "colour": lambda frame: "RGB" if frame.is_color else "grey",
     "orientation": lambda frame: "unknown" if frame.position is None else str(np.round(frame.orientation, 3).tolist()),
@@ -96,7 +97,7 @@ _SHAPE: dict[str, Callable[[Frame], str]] = {
 
 
 def _is_alike(one: Frame, other: Frame) -> bool:
-    if one.size != other.size or one.is_color != other.is_color:
+    if any(_SHAPE[name](one) != _SHAPE[name](other) for name in ("modality", "size", "colour")):
         return False
     if not np.allclose(one.spacing, other.spacing, rtol=_ROUNDING, atol=0):
         return False

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Sequence
+from io import BytesIO
 from pathlib import Path
 
 import numpy as np
@@ -22,6 +23,13 @@ _GREY = ("MONOCHROME1", "MONOCHROME2")
 _PIXELS = [Tag(0x7FE0, 0x0010), Tag(0x7FE0, 0x0008), Tag(0x7FE0, 0x0009)]  # integers, float, double
 # What GDCM would scale by: we scale, because it takes one slope for all frames of a file.
 _SCALING = {Tag(0x0028, 0x1052), Tag(0x0028, 0x1053), Tag(0x0028, 0x1054), Tag(0x0028, 0x3000)}
+# What a compressed frame begins with (ITU-T T.81 and T.87, T.800 A.4.1 and I.5.1), by the start of the transfer syntax.
+_JPEG_2000 = (b"\xff\x4f\xff\x51", b"\0\0\0\x0cjP  ")
+_BEGINS = {
+    "1.2.840.10008.1.2.4.9": _JPEG_2000,
+    "1.2.840.10008.1.2.4.20": _JPEG_2000,  # high throughput
+    **dict.fromkeys([f"1.2.840.10008.1.2.4.{number}" for number in (5, 6, 7, 8)], (b"\xff\xd8",)),
+}
 
 
 def read_frames(frames: Sequence[Frame]) -> np.ndarray:
@@ -67,7 +75,10 @@ def decode(frame: Frame) -> np.ndarray:
         raise VolumeError(f"{frame.file} holds no pixels")
     if "TransferSyntaxUID" not in dataset.file_meta:  # files from before 1993 have no meta header
         dataset.file_meta.TransferSyntaxUID = pydicom.uid.ImplicitVRLittleEndian
-    if (dataset.file_meta.TransferSyntaxUID.is_compressed and not _is_deflated(dataset)) or frame.is_color:
+    is_encapsulated = dataset.file_meta.TransferSyntaxUID.is_compressed and not _is_deflated(dataset)
+    if is_encapsulated:
+        _check_compression(dataset, frame.file)
+    if is_encapsulated or frame.is_color:
         return _decode_by_gdcm(dataset)
     values = dataset.pixel_array
     return _stored_bits(values.reshape(-1, *values.shape[-2:]), dataset)
@@ -75,6 +86,22 @@ def decode(frame: Frame) -> np.ndarray:
 
 def _is_deflated(dataset: FileDataset) -> bool:
     return dataset.file_meta.TransferSyntaxUID.is_deflated
+
+
+def _check_compression(dataset: FileDataset, file: Path) -> None:
+    """Refuse pixels that do not begin as their transfer syntax says: GDCM looks for seconds for what is not there.
+
+    Raises:
+        VolumeError: they begin otherwise.
+    """
+    syntax = dataset.file_meta.TransferSyntaxUID
+    begins = next((begins for start, begins in _BEGINS.items() if syntax.startswith(start)), None)
+    pixels = BytesIO(dataset.get("PixelData") or b"")
+    pixels.seek(4)
+    offsets = int.from_bytes(pixels.read(4), "little")  # the item in front of the pixels; its length may be 0
+    pixels.seek(8 + offsets + 8)
+    if begins and not pixels.read(16).startswith(begins):
+        raise VolumeError(f"the pixels of {file} are not {syntax.name}, as its transfer syntax says; export it again")
 
 
 def _stored_bits(values: np.ndarray, dataset: Dataset) -> np.ndarray:

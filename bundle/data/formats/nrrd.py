@@ -18,7 +18,6 @@ from bundle.data.formats.stored import LPS_TO_RAS, Stored
 from bundle.data.headers.claims import damaged, refusal
 from bundle.data.headers.nrrd import NrrdHeader, read_header
 
-_DOMAIN = ("domain", "space", "time", "none", "???")  # kinds of axes along which voxels lie, not values of one voxel
 # The spaces that do not count left, posterior and superior; one of no anatomy is taken for LPS, as ITK takes it.
 _TO_LPS = {
     **dict.fromkeys(("right-anterior-superior", "ras", "right-anterior-superior-time", "rast"), (-1.0, -1.0, 1.0, 1.0)),
@@ -34,7 +33,7 @@ def read_nrrd(path: Path) -> Stored:
         VolumeError: the header is refused, its axes make no volume, or its voxels are not all there.
     """
     header = read_header(path)
-    domain = [axis for axis, kind in enumerate(header.kinds) if kind in _DOMAIN]
+    domain = header.domain
     others = [axis for axis in range(len(header.sizes)) if axis not in domain]
     sizes = [header.sizes[axis] for axis in domain]
     affine = LPS_TO_RAS @ _affine(header, domain, path)
@@ -83,10 +82,10 @@ def _affine(header: NrrdHeader, domain: list[int], path: Path) -> np.ndarray:
     elif "spacings" in fields and ("space" in fields or "space dimension" in fields):
         raise refusal(path, "its header has a space and spacings, which have no place in it; give space directions")
     else:
-        spacings = [float(text) for text in fields.get("spacings", "nan " * len(header.sizes)).split()]
-        spacings = [1.0 if math.isnan(spacings[axis]) else spacings[axis] for axis in domain]
-        columns[range(count), range(count)] = spacings
-        origin[:count] = _lower_ends(header, domain, spacings, path)
+        scales = [_scale(header, axis, path) for axis in domain]
+        columns[range(count), range(count)] = [step for _, step in scales]
+        if not any(begin is None for begin, _ in scales):
+            origin[:count] = [begin for begin, _ in scales]
     if "space origin" in fields:
         origin[:count] = _vector(fields["space origin"], count, path)
     affine = np.eye(4)
@@ -94,17 +93,32 @@ def _affine(header: NrrdHeader, domain: list[int], path: Path) -> np.ndarray:
     return np.diag(_TO_LPS.get(fields.get("space", "").lower(), (1.0,) * 4)) @ affine
 
 
-def _lower_ends(header: NrrdHeader, domain: list[int], spacings: list[float], path: Path) -> list[float]:
-    """Where the first voxels lie of axes that say where they begin: half a voxel further, unless that is its centre."""
-    fields, every = header.fields, len(header.sizes)
-    if "axis maxs" in fields and "spacings" not in fields:
-        raise refusal(path, "its axes have ends and no spacings; save it with spacings or space directions")
-    begins = [float(text) for text in fields.get("axis mins", "nan " * every).split()]
-    centerings = fields.get("centerings", "cell " * every).lower().split()
-    if any(math.isnan(begins[axis]) for axis in domain):
-        return [0.0] * len(domain)
-    half = {axis: 0.0 if centerings[axis] == "node" else 0.5 for axis in domain}
-    return [begins[axis] + half[axis] * spacing for axis, spacing in zip(domain, spacings, strict=True)]
+def _scale(header: NrrdHeader, axis: int, path: Path) -> tuple[float | None, float]:
+    """Where the first voxel of an axis has its centre, None where that is not said, and the step to the next one.
+
+    Of cells the ends are the outer borders of the first and last voxel, of nodes their centres; what is neither counts
+    as a cell, as in teem (https://teem.sourceforge.net/nrrd/format.html, "axis mins", "centerings").
+    """
+    spacing, begin, end = (_number(header, name, axis) for name in ("spacings", "axis mins", "axis maxs"))
+    is_node = header.fields.get("centerings", "cell " * (axis + 1)).lower().split()[axis] == "node"
+    steps = header.sizes[axis] - is_node
+    step = spacing
+    if begin is not None and end is not None and steps:
+        step = (end - begin) / steps
+        if spacing is not None and abs(step - spacing) > 1e-3 * abs(spacing):
+            raise refusal(
+                path, f"axis {axis + 1} has the spacing {spacing:g} and ends that make it {step:g}; remove one of them"
+            )
+    elif spacing is None and end is not None:  # without the other one, or of a single node
+        raise refusal(path, f"axis {axis + 1} has one end and no spacing; save it with spacings or space directions")
+    step = 1.0 if step is None else step
+    return None if begin is None else begin + (0.0 if is_node else 0.5) * step, step
+
+
+def _number(header: NrrdHeader, name: str, axis: int) -> float | None:
+    """The number of an axis in a field, None where there is none."""
+    number = float(header.fields[name].split()[axis]) if name in header.fields else math.nan
+    return None if math.isnan(number) else number
 
 
 def _vector(text: str, count: int, path: Path) -> list[float]:

@@ -17,9 +17,9 @@ from PIL.PngImagePlugin import PngInfo
 
 from bundle.data.formats.stored import LPS_TO_RAS, Stored, checked_spacing, picture_modality
 from bundle.data.formats.tiff import ORIENTATION, examine_tiff, read_tiff
-from bundle.data.headers.claims import BoundedFile
 from bundle.data.headers.pictures import FORMATS
 from bundle.errors import VolumeError
+from bundle.files import BoundedFile
 
 # A picture has no position; this affine shows it the way it is stored when its slice is taken as axial.
 PICTURE_AFFINE = LPS_TO_RAS

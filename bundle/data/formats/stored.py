@@ -62,14 +62,14 @@ def checked_spacing(spacing: object, path: Path) -> np.ndarray:
     """(3,) float, the (x, y, z) spacing that a file states.
 
     Raises:
-        VolumeError: it is not three numbers.
+        VolumeError: it is not three numbers above 0.
     """
     try:
         values = np.asarray(spacing, dtype=np.float64)
     except (TypeError, ValueError, OverflowError):
         values = np.zeros(0)
-    if values.shape != (3,):
-        raise VolumeError(f"expected a spacing (x, y, z) of three numbers in {path}, got {repr(spacing)[:200]}")
+    if values.shape != (3,) or not (values > 0).all():
+        raise VolumeError(f"expected a spacing (x, y, z) of three numbers above 0 in {path}, got {repr(spacing)[:200]}")
     return values
 
 

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import io
 import math
-import os
 import re
 import zlib
 from collections.abc import Iterator, Sequence
@@ -28,6 +26,10 @@ VALUE = r"[-+]?(?:[\d.]{1,40}(?:[eE][-+]?\d{1,3})?|(?i:nan|inf))"
 _ATTACHED_ONLY = (".mha", ".nrrd")
 _DATA_ENDINGS = (".raw", ".zraw", ".raw.gz", ".img", ".bin")
 _BLOCK = 2**20
+# Lengths other than mm, which ITK and 3D Slicer take for mm.
+_OTHER_LENGTHS = re.compile(
+    r"(?:[uµμnc]m|m|micro(?:n|met(?:er|re))s?|(?:nano|centi)?met(?:er|re)s?|in|inch(?:es)?)", re.I
+)
 _CONTROL = re.compile(rb"[\x00-\x08\x0a-\x1f\x7f]")
 
 
@@ -97,6 +99,21 @@ def damage_reported(path: Path) -> Iterator[None]:
     except Exception as error:
         reason = (str(error).strip() or type(error).__name__).splitlines()[-1]
         raise damaged(path, reason) from error
+
+
+def check_unit(path: Path, unit: str) -> None:
+    """Refuse lengths that are not in mm: what reads the image beside us would take them for mm, and our answer with it.
+
+    Args:
+        path: the file of the header.
+        unit: what it says; words that name no length, as "pixel" or nothing, pass.
+
+    Raises:
+        VolumeError: it names another length.
+    """
+    unit = unit.strip().encode("latin-1").decode("utf-8", "replace")  # header_lines gives bytes as letters
+    if _OTHER_LENGTHS.fullmatch(unit):
+        raise refusal(path, f"its lengths are in {unit}, expected mm; divide or multiply them and save it in mm")
 
 
 def too_large(path: Path, what: str, limit: str, limits: Limits) -> VolumeError:
@@ -179,22 +196,6 @@ def detached_file(path: Path, name: str) -> Path:
             return data
     where = "in the file itself" if is_attached else f"beside it in {stem}.raw, {stem}.zraw or {stem}.raw.gz"
     raise refusal(path, f"it has detached data; its voxels must lie {where}, save it in one file")
-
-
-class BoundedFile(io.BufferedReader):
-    """A file that reads no more than it has, however much a library asks for.
-
-    Pillow and pydicom ask for the length that a chunk or an element announces, and Python makes room for it first.
-    """
-
-    def __init__(self, path: Path) -> None:
-        super().__init__(io.FileIO(path))
-        self.length = os.fstat(self.fileno()).st_size
-
-    def read(self, size: int | None = -1) -> bytes:
-        """Up to ``size`` bytes, or all that are left."""
-        left = max(self.length - self.tell(), 0)
-        return super().read(left if size is None or size < 0 else min(size, left))
 
 
 def header_lines(file: BinaryIO, path: Path, limits: Limits) -> Iterator[str]:

@@ -12,6 +12,7 @@ from bundle.data.headers.claims import (
     VALUE,
     Claim,
     check_raw,
+    check_unit,
     damaged,
     detached_file,
     header_lines,
@@ -54,6 +55,7 @@ _GRAMMAR = {
 }
 _PER_AXIS = ("DimSize", "Position", "Offset", "Origin", "CenterOfRotation", "ElementSpacing", "ElementSize")
 _PER_AXIS_SQUARED = ("Orientation", "Rotation", "TransformMatrix")
+_ONE_OF = (("Position", "Offset", "Origin"), _PER_AXIS_SQUARED)  # spellings of one thing
 _REQUIRED = ("NDims", "DimSize", "ElementType", "ElementDataFile")
 _LONGEST_NAME, _LONGEST_VALUE = 200, 32_000  # a key of somebody's own: ITK has 255 and 32,768 bytes for it
 
@@ -99,6 +101,16 @@ def _claim_of(fields: dict[str, str], path: Path) -> Claim:
             given = len(fields[name].split()) if name in fields else expected
             if given != expected:
                 raise refusal(path, f"{name} must have {expected} entries for NDims = {dimension}, got {given}")
+    for names in _ONE_OF:
+        given = [name for name in names if name in fields]
+        if len({fields[name] for name in given}) > 1:
+            raise refusal(path, f"its header has {' and '.join(given)}, which differ and mean the same; remove one")
+    if any(float(number) == 0 for number in fields.get("ElementSpacing", fields.get("ElementSize", "1")).split()):
+        raise refusal(path, "ElementSpacing must not be 0 mm; correct it")
+    check_unit(path, fields.get("DistanceUnits", "mm"))
+    for name, nothing in (("ElementToIntensityFunctionSlope", 1.0), ("ElementToIntensityFunctionOffset", 0.0)):
+        if float(fields.get(name, nothing)) != nothing:  # ITK would give the stored values
+            raise refusal(path, f"{name} must be {nothing:g}, got {fields[name]}; save the values that it leads to")
     kind = fields["ElementType"].removeprefix("MET_").removesuffix("_ARRAY")
     if kind not in _BYTES:
         raise refusal(

@@ -15,6 +15,7 @@ from bundle.data.headers.claims import (
     Claim,
     check_deflated,
     check_raw,
+    check_unit,
     damaged,
     detached_file,
     header_lines,
@@ -77,7 +78,7 @@ _GRAMMAR = {
 _PER_AXIS = ("sizes", "spacings", "thicknesses", "axis mins", "axis maxs", "space directions", "centerings", "kinds")
 _FREE_TEXT = ("content", "number", "labels", "units", "space units", "sample units", "min", "max")
 _UNUSED = ("block size", "key/value", "#")  # fields to the library, of no use in an image
-_SCALAR_AXES = ("domain", "space", "time", "list", "none", "???")
+_DOMAIN = ("domain", "space", "time", "none", "???")  # kinds of axes along which voxels lie, not values of one voxel
 _REQUIRED = ("dimension", "type", "sizes", "encoding")
 _LONGEST_FIELD = 600
 
@@ -101,9 +102,9 @@ class NrrdHeader(NamedTuple):
         return [int(size) for size in self.fields["sizes"].split()]
 
     @property
-    def kinds(self) -> list[str]:
-        """What each axis is, in lower case; "???" where that is not said."""
-        return self.fields.get("kinds", "??? " * len(self.sizes)).lower().split()
+    def domain(self) -> list[int]:
+        """The axes along which voxels lie; along the others lie the values of one voxel."""
+        return _domain(self.fields, len(self.sizes))
 
     @property
     def dtype(self) -> np.dtype:
@@ -163,10 +164,16 @@ def _claim_of(fields: dict[str, str], path: Path) -> Claim:
     item_bytes = np.dtype(_TYPES[kind]).itemsize
     if item_bytes > 1 and "endian" not in fields:
         raise refusal(path, f"its header has no field 'endian', which values of {item_bytes} bytes need; add it")
-    axes = fields.get("kinds", "domain " * dimension).lower().split()
-    sizes = [(int(size), axis in _SCALAR_AXES) for size, axis in zip(fields["sizes"].split(), axes, strict=True)]
-    channels = math.prod(size for size, is_scalar in sizes if not is_scalar)
-    return Claim(tuple(size for size, is_scalar in sizes if is_scalar), item_bytes, channels)
+    for unit in re.findall(r'"([^"]*)"', f"{fields.get('space units', '')} {fields.get('units', '')}"):
+        check_unit(path, unit)
+    sizes, domain = [int(size) for size in fields["sizes"].split()], _domain(fields, dimension)
+    channels = math.prod(size for axis, size in enumerate(sizes) if axis not in domain)
+    return Claim(tuple(sizes[axis] for axis in domain), item_bytes, channels)
+
+
+def _domain(fields: dict[str, str], dimension: int) -> list[int]:
+    kinds = fields.get("kinds", "??? " * dimension).lower().split()
+    return [axis for axis, kind in enumerate(kinds) if kind in _DOMAIN]
 
 
 def _read_fields(file: BinaryIO, path: Path, limits: Limits) -> dict[str, str]:

@@ -8,8 +8,9 @@ from pathlib import Path
 import tifffile
 from PIL import Image, UnidentifiedImageError
 
-from bundle.data.headers.claims import DEFLATE_RATIO, BoundedFile, damaged, too_large
+from bundle.data.headers.claims import DEFLATE_RATIO, damaged, too_large
 from bundle.data.limits import Limits
+from bundle.files import BoundedFile
 
 # Pixels that a byte can hold at most: 8 of one bit, as far as the compression shrinks them. JPEG has a bit
 # or more for 8 x 8 pixels; the fax codes have one for a whole row.
