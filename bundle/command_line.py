@@ -31,7 +31,7 @@ from bundle.waiting import waits_actively
 TEXT_OPTIONS = frozenset(
     {
         *("image", "prompts", "label", "label_names", "modality", "series", "output_ext"),
-        *("output_dir", "dataset_dir", "data_dir", "embedding_dir", "before_dir", "packed_file", "mlflow_uri"),
+        *("output_dir", "dataset_dir", "data_dir", "embedding_dir", "before_dir", "slices_file", "mlflow_uri"),
         *("family_name", "checkpoint", "before_checkpoint", "start", "replay", "run_name", "before_name", "title"),
     }
 )

@@ -143,16 +143,17 @@ class SlicePredictor:
         """
         first = prompt.first_point() if self.contract.zoom is not None else None
         if first is None:
-            return self._look(view, prompt, prompt.around())
-        looks = [_pointed_at(self._look(view, first, None), first)]
+            return self._predict_in(view, prompt, prompt.around())
+        passes = [_pointed_at(self._predict_in(view, first, None), first)]
         for points in (first, prompt) if len(prompt.points) > 1 else (first,):
-            again = replace(points, previous=looks[-1] if looks[-1].mask.any() else None)
-            look = self._look(view, again, again.around())
-            looks.append(_pointed_at(look, first) if points is first else look)
-        encoded, seconds = sum(look.encoded for look in looks), sum(look.encode_seconds for look in looks)
-        return replace(looks[-1], encoded=encoded, encode_seconds=seconds)
+            again = replace(points, previous=passes[-1] if passes[-1].mask.any() else None)
+            answer = self._predict_in(view, again, again.around())
+            passes.append(_pointed_at(answer, first) if points is first else answer)
+        encoded = sum(answer.encoded for answer in passes)
+        seconds = sum(answer.encode_seconds for answer in passes)
+        return replace(passes[-1], encoded=encoded, encode_seconds=seconds)
 
-    def _look(self, view: SliceView, prompt: SlicePrompt, around: np.ndarray | None) -> SliceMask:
+    def _predict_in(self, view: SliceView, prompt: SlicePrompt, around: np.ndarray | None) -> SliceMask:
         seen = self._prepare(view, around)
         batch = self._batch(prompt, seen.placement)
         with torch.inference_mode(), torch.autocast(self.device.type, torch.bfloat16, enabled=self.bfloat16):
@@ -183,12 +184,12 @@ class SlicePredictor:
         return _Seen(prepared, placement, computed, time.perf_counter() - started if computed else 0.0)
 
     def _batch(self, prompt: SlicePrompt, placement: Placement) -> PromptBatch:
-        where, labels = self._points_in_sight(prompt, placement)
-        points = torch.as_tensor(where, dtype=torch.float32, device=self.device)[None]
+        xy, labels = self._points_in_sight(prompt, placement)
+        points = torch.as_tensor(xy, dtype=torch.float32, device=self.device)[None]
         box = None if prompt.box is None else placement.box_to_square(prompt.box)
         return PromptBatch(
-            points=points if len(where) else None,
-            point_labels=torch.as_tensor(labels, dtype=torch.long, device=self.device)[None] if len(where) else None,
+            points=points if len(xy) else None,
+            point_labels=torch.as_tensor(labels, dtype=torch.long, device=self.device)[None] if len(xy) else None,
             boxes=None if box is None else torch.as_tensor(box, dtype=torch.float32, device=self.device)[None],
             masks=None if prompt.previous is None else self._mask_prompt(prompt.previous, placement),
         )
@@ -197,9 +198,9 @@ class SlicePredictor:
     def _points_in_sight(prompt: SlicePrompt, placement: Placement) -> tuple[np.ndarray, np.ndarray]:
         """Points (P, 2) in the square and their labels. A point off the object that lies outside of the window says
         nothing about what is seen there; points on the object widen the window."""
-        where, labels = placement.to_square(prompt.points), np.asarray(prompt.point_labels)
-        seen = (labels == 1) | ((where > -1) & (where < placement.size)).all(axis=1)
-        return where[seen], labels[seen]
+        xy, labels = placement.to_square(prompt.points), np.asarray(prompt.point_labels)
+        seen = (labels == 1) | ((xy > -1) & (xy < placement.size)).all(axis=1)
+        return xy[seen], labels[seen]
 
     def _mask_prompt(self, previous: SliceMask, placement: Placement) -> Tensor:
         """(1, 1, 4g, 4g) logits of an earlier answer, over the square that is looked at now."""

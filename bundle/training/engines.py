@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from torch.nn.functional import interpolate
 from torch.utils.data import Dataset
 
+from bundle import _moved
 from bundle.data.labelled_slices import LabelledSlice
 from bundle.errors import NonFiniteLossError, TrainingError
 from bundle.prompts.batch import PromptBatch
@@ -152,7 +153,7 @@ def gradient_scaler(amp: bool | str, device: torch.device) -> torch.amp.GradScal
     return torch.amp.GradScaler(device.type, enabled=amp == "fp16")
 
 
-class ObjectQuestions(Dataset):
+class ValidationBoxes(Dataset):
     """Every object of every slice of a pool, once, each with a fixed box: the validation set.
 
     Args:
@@ -161,7 +162,7 @@ class ObjectQuestions(Dataset):
         names: per label value, the name of the organ.
         box_shift: sides of the box move outward by uniform draws of up to so many pixels, counted as if the longer side
             of the slice had as many as the model square.
-        seed: draws the boxes; the same seed asks every model the same questions.
+        seed: draws the boxes; the same seed prompts every model with the same boxes.
 
     Raises:
         TrainingError: there is no object: without a score no checkpoint would be chosen.
@@ -176,8 +177,8 @@ class ObjectQuestions(Dataset):
         box_shift: float = 5.0,
         seed: int = 0,
     ) -> None:
-        self.questions = [(labelled, i) for labelled in pool for i in labelled.ids if i in names]
-        if not self.questions:
+        self.objects = [(labelled, i) for labelled in pool for i in labelled.ids if i in names]
+        if not self.objects:
             raise TrainingError(
                 f"validation has {len(pool)} slices without any object of {', '.join(names.values()) or 'no organ'}; "
                 "give it labelled patients, by another split or another data list"
@@ -185,14 +186,14 @@ class ObjectQuestions(Dataset):
         self.contract, self.names, self.box_shift, self.seed = contract, names, box_shift, seed
 
     def __len__(self) -> int:
-        return len(self.questions)
+        return len(self.objects)
 
     def __getitem__(self, index: int) -> dict[str, Any]:
         """``image`` (3, S, S), ``mask`` (S, S) bool, ``box`` (4,) in the model square, ``organ`` and ``patient``.
 
         A family that zooms is shown the window around the box, as in use.
         """
-        labelled, organ = self.questions[index]
+        labelled, organ = self.objects[index]
         truth = labelled.labels == organ
         reach = self.box_shift * max(truth.shape) / self.contract.size
         rng = np.random.default_rng((self.seed, index))
@@ -208,7 +209,7 @@ class ObjectQuestions(Dataset):
 
 
 class PromptEvaluator(SupervisedEvaluator):
-    """Ask the box questions of :class:`ObjectQuestions`; output per question: organ, patient, DSC, predicted IoU.
+    """Predict from the boxes of :class:`ValidationBoxes`; output per object: organ, patient, DSC, predicted IoU.
 
     Args:
         embeddings: of a frozen encoder; None runs the encoder.
@@ -267,3 +268,6 @@ class MacroDice(Metric):
 def _dice(predicted: Tensor, truth: Tensor) -> Tensor:
     overlap = 2 * (predicted & truth).flatten(1).sum(1)
     return overlap / (predicted.flatten(1).sum(1) + truth.flatten(1).sum(1)).clamp(min=1)
+
+
+__getattr__ = _moved.renamed(__name__)  # former names

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset, Sampler
 
-from bundle.data.augmentation import random_view, recoloured
+from bundle.data.augmentation import random_view, randomize_intensity
 from bundle.data.hounsfield import estimate_hounsfield
 from bundle.data.labelled_slices import LabelledSlice, LabelledStack, resized
 from bundle.data.labels import as_int16
@@ -222,7 +222,7 @@ class DrawnSamples(Dataset):
             chosen = replace(chosen, picture=picture, intensity=self.contract.intensity(picture, "CT"))
         # Without a share nothing is drawn, so that older recipes still see the samples that they saw.
         if self.recolour_share and rng.random() < self.recolour_share:
-            return recoloured(chosen, rng)
+            return randomize_intensity(chosen, rng)
         if rng.random() < self.variety_share:
             return replace(chosen, intensity=random_view(chosen.picture, rng))
         return replace(chosen, intensity=tuple(self._jitter(view, rng) for view in chosen.intensity))
