@@ -50,6 +50,11 @@ RENAMED = {
     "bundle.training.batched.samples": {"PackedBatch": "ObjectBatch", "PackedSamples": "BatchedSamples"},
     "bundle.training.batched.slices": {"PackedSlices": "SliceTensors", "pack_slices": "gather_slices"},
     "bundle.training.engines": {"ObjectQuestions": "ValidationBoxes"},
+    "bundle.training.samples": {
+        "DrawNumbers": "bundle.training.draws.DrawNumbers",
+        "SampleBatch": "bundle.training.batches.SampleBatch",
+        "collate": "bundle.training.batches.collate",
+    },
 }
 _KEYWORDS = {"pack_into": {"nameless": "instances"}, "pack_slices": {"nameless": "instances"}}
 _PACKAGES = {"bundle.inference"}  # folders that are gone altogether
@@ -88,7 +93,8 @@ def renamed(module: str) -> Callable[[str], Any]:
     def get(name: str) -> Any:
         if name not in RENAMED[module]:
             raise AttributeError(f"module {module!r} has no attribute {name!r}")
-        return _with_keywords(getattr(sys.modules[module], RENAMED[module][name]), _KEYWORDS.get(name, {}))
+        place, _, present = RENAMED[module][name].rpartition(".")
+        return _with_keywords(getattr(importlib.import_module(place or module), present), _KEYWORDS.get(name, {}))
 
     return get
 

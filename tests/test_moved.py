@@ -14,7 +14,9 @@ NAMES = [(module, old, new) for module, names in RENAMED.items() for old, new in
 
 @pytest.mark.parametrize(("module", "former", "name"), NAMES)
 def test_a_former_name_is_what_took_its_place(module, former, name):
-    found, present = (getattr(importlib.import_module(module), either) for either in (former, name))
+    found = getattr(importlib.import_module(module), former)
+    place, _, name = name.rpartition(".")
+    present = getattr(importlib.import_module(place or module), name)
     assert found is present or found.__wrapped__ is present
 
 

@@ -27,6 +27,7 @@ from training_room import one_thread as one_thread
 
 from bundle.families.family import FamilyError
 from bundle.training import schedules
+from bundle.training.batches import collate
 from bundle.training.embeddings import FromStore, StoredEmbeddings
 from bundle.training.engines import (
     MacroDice,
@@ -39,7 +40,7 @@ from bundle.training.engines import (
 from bundle.training.losses import PromptLoss
 from bundle.training.masked import MaskedAutoencoding, MeanScore, Reconstruction, ReconstructionEvaluator
 from bundle.training.objectives import IterativeObjective
-from bundle.training.samples import EverySample, collate
+from bundle.training.samples import EverySample
 from bundle.training.semantic import AutomaticEvaluator, annotated_classes
 from bundle.training.start import start_network, train_mode
 

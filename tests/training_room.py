@@ -17,9 +17,11 @@ from bundle.data.labelled_slices import LabelledSlice, LabelledStack
 from bundle.families.builders import prompted_unet, sam_tiny_vit, semantic_sam
 from bundle.families.family import Family, load_family
 from bundle.networks.promptable_sam import PromptableSam
+from bundle.training.batches import SampleBatch, collate
+from bundle.training.draws import DrawNumbers
 from bundle.training.engines import PromptTrainer
 from bundle.training.losses import LossTerms
-from bundle.training.samples import DrawnSamples, DrawNumbers, SampleBatch, collate
+from bundle.training.samples import DrawnSamples
 from bundle.training.start import trainable_parameters
 from bundle.transforms.contract import Contract, View
 

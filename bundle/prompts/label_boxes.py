@@ -60,18 +60,20 @@ class SliceBoxd(MapTransform):
         if labels.ndim != 3 or len(labels) != 1:
             raise PromptError(f"{key!r} must be the label map (1, H, W) of a slice, got the shape {labels.shape}")
         truth = labels[0] == data[self.object_key] if self.object_key in data else labels[0] > 0
-        pixel = 1.0 if self.pixels_of is None else max(truth.shape) / self.pixels_of
         box = tight_box(truth)
         if self.shift:
-            box = shift_box(box, self.shift * pixel, truth.shape)
+            box = shift_box(box, self._pixels(self.shift, truth), truth.shape)
         if self.jitter:
             if self.draw_key not in data:
                 raise PromptError(
                     f"jitter needs a number to draw by; add {self.draw_key!r} to the data, or take jitter 0"
                 )
             rng = np.random.default_rng((self.seed, int(data[self.draw_key])))
-            box = jitter_box(box, rng, max_pixels=self.jitter * pixel, shape=truth.shape)
+            box = jitter_box(box, rng, max_pixels=self._pixels(self.jitter, truth), shape=truth.shape)
         return {**data, self.box_key: box}
+
+    def _pixels(self, amount: float, truth: np.ndarray) -> float:
+        return amount if self.pixels_of is None else amount * max(truth.shape) / self.pixels_of
 
 
 class VolumeBoxesd(MapTransform):

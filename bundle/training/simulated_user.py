@@ -18,7 +18,7 @@ from torch.nn.functional import interpolate
 from bundle.networks.interface import MaskPrediction
 from bundle.prompts.batch import PromptBatch
 from bundle.prompts.simulation import LabelledPoints
-from bundle.training.samples import SampleBatch
+from bundle.training.batches import SampleBatch
 
 # Given the mask of an object and its generator: a box (4,), or a point (2,).
 Draw = Callable[[np.ndarray, np.random.Generator], np.ndarray]

@@ -34,7 +34,7 @@ _WHOLE_SCALE, _WINDOW_SCALE = (0.8, 1.2), (1.5, 3.0)  # side that is side_shown,
 
 @dataclass
 class ObjectBatch:
-    """Images with one object each; the trainer treats it as a ``SampleBatch``.
+    """Images with one object each; a ``Batch``.
 
     Attributes:
         images: (B, 3, S, S) float32 network input.
