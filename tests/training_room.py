@@ -201,7 +201,7 @@ def _small(recipe: str) -> dict:
         "epochs": 1,
         "steps_per_epoch": 2,
         "batch_size": 1 if recipe == "semantic_3d" else 2,
-        "workers": 0,
+        "train#dataloader#num_workers": 0,
         "val_interval": 1,
         "threads": 1,
     }
