@@ -1,15 +1,18 @@
-"""Former names of modules, which keep working: importing one gives the module that took its place.
+"""Former names of modules and of what is in them, which keep working: each gives what took its place.
 
-One table instead of a file of aliases for each. A name leaves it when its last user has moved.
+Two tables instead of a file of aliases for each. A name leaves them when its last user has moved.
 """
 
 from __future__ import annotations
 
 import importlib
 import sys
+from collections.abc import Callable
+from functools import wraps
 from importlib.abc import Loader, MetaPathFinder
 from importlib.machinery import ModuleSpec
 from types import ModuleType
+from typing import Any
 
 MOVED = {
     "bundle.data.layouts": "bundle.data.datasets",
@@ -29,6 +32,31 @@ MOVED = {
     "bundle.transforms.prompts": "bundle.prompts.prompts",
     "bundle.transforms.simulation": "bundle.prompts.simulation",
 }
+RENAMED = {
+    "bundle.data.augmentation": {"recoloured": "randomize_intensity"},
+    "bundle.training.batched.augmentation": {
+        "Shares": "AugmentationRates",
+        "recoloured": "randomize_intensity",
+        "scanned": "simulate_scanner",
+        "shown": "apply_views",
+        "varied_views": "randomize_views",
+    },
+    "bundle.training.batched.file": {
+        "pack_into": "gather_into",
+        "read_packed": "read_slice_tensors",
+        "write_packed": "write_slice_tensors",
+    },
+    "bundle.training.batched.objective": {"PackedObjective": "BatchedObjective"},
+    "bundle.training.batched.samples": {"PackedBatch": "ObjectBatch", "PackedSamples": "BatchedSamples"},
+    "bundle.training.batched.slices": {"PackedSlices": "SliceTensors", "pack_slices": "gather_slices"},
+    "bundle.training.engines": {"ObjectQuestions": "ValidationBoxes"},
+    "bundle.training.samples": {
+        "DrawNumbers": "bundle.training.draws.DrawNumbers",
+        "SampleBatch": "bundle.training.batches.SampleBatch",
+        "collate": "bundle.training.batches.collate",
+    },
+}
+_KEYWORDS = {"pack_into": {"nameless": "instances"}, "pack_slices": {"nameless": "instances"}}
 _PACKAGES = {"bundle.inference"}  # folders that are gone altogether
 
 
@@ -57,3 +85,27 @@ def install() -> None:
     """Let former names be imported."""
     if not any(type(finder).__name__ == _MovedFinder.__name__ for finder in sys.meta_path):
         sys.meta_path.insert(0, _MovedFinder())  # before a folder that an older version left behind
+
+
+def renamed(module: str) -> Callable[[str], Any]:
+    """The ``__getattr__`` of a module (PEP 562) that gives the names of ``RENAMED`` what took their place."""
+
+    def get(name: str) -> Any:
+        if name not in RENAMED[module]:
+            raise AttributeError(f"module {module!r} has no attribute {name!r}")
+        place, _, present = RENAMED[module][name].rpartition(".")
+        return _with_keywords(getattr(importlib.import_module(place or module), present), _KEYWORDS.get(name, {}))
+
+    return get
+
+
+def _with_keywords(function: Callable[..., Any], former: dict[str, str]) -> Callable[..., Any]:
+    """A function that also takes the former names of its keywords."""
+    if not former:
+        return function
+
+    @wraps(function)
+    def called(*arguments: Any, **options: Any) -> Any:
+        return function(*arguments, **{former.get(key, key): value for key, value in options.items()})
+
+    return called

@@ -24,6 +24,7 @@ from fire.parser import DefaultParseValue
 from monai.bundle import ConfigParser
 from monai.bundle.utils import ID_SEP_KEY, MERGE_KEY
 
+from bundle.config_references import RUN, unread_keys
 from bundle.data.volume import check_ending
 from bundle.errors import OptionError, explain_errors
 from bundle.waiting import waits_actively
@@ -31,7 +32,7 @@ from bundle.waiting import waits_actively
 TEXT_OPTIONS = frozenset(
     {
         *("image", "prompts", "label", "label_names", "modality", "series", "output_ext"),
-        *("output_dir", "dataset_dir", "data_dir", "embedding_dir", "before_dir", "packed_file", "mlflow_uri"),
+        *("output_dir", "dataset_dir", "data_dir", "embedding_dir", "before_dir", "slices_file", "mlflow_uri"),
         *("family_name", "checkpoint", "before_checkpoint", "start", "replay", "run_name", "before_name", "title"),
     }
 )
@@ -73,7 +74,7 @@ def start(resolved: dict[str, Any] | None = None, *, resume: str = "") -> None:
             "in the environment to be several times as fast here"
         )
     options = typed_options(sys.argv[2:])
-    check_known(options)
+    check_known(options, run=run_ids(sys.argv[2:]))
     if resolved is not None:
         resolved |= typed_names(options)
 
@@ -108,11 +109,20 @@ def _is_option(word: str) -> bool:
     return bool(re.match(r"--|-[a-zA-Z]", word))
 
 
-def check_known(options: Mapping[str, str | None]) -> None:
-    """Refuse options that neither MONAI nor the configs of the command know; MONAI would ignore them.
+def run_ids(arguments: Sequence[str]) -> tuple[str, ...]:
+    """What is run besides `RUN`: the words before the first option, as in ``run gather --config_file ...``."""
+    first = next((index for index, word in enumerate(arguments) if _is_option(word)), len(arguments))
+    return tuple(arguments[:first])
+
+
+def check_known(options: Mapping[str, str | None], *, run: Sequence[str] = ()) -> None:
+    """Refuse options that neither MONAI nor the configs of the command know, and those that nothing in them reads.
+
+    Both would change nothing, and MONAI would not say so.
 
     Args:
         options: as `typed_options` gives them, with `config_file`.
+        run: ids of what is run besides `RUN`.
 
     Raises:
         OptionError: naming all of them, and what was probably meant.
@@ -125,6 +135,31 @@ def check_known(options: Mapping[str, str | None]) -> None:
     unknown = [part for name in options if (part := _unknown(name, config))]
     if unknown:
         raise OptionError(f"unknown option {' and '.join(unknown)}")
+    ids = (options[key] for key in ("run_id", "init_id", "final_id") if options.get(key))
+    _check_read(options, config, (*RUN, *run, *ids))
+
+
+def _check_read(options: Mapping[str, str | None], config: ConfigParser, run: Sequence[str]) -> None:
+    """Refuse options that the configs have but that nothing which is run refers to, such as those of another recipe."""
+    typed = {_id_of(name): name for name in options if _id_of(name).split("#")[0] not in _OF_MONAI}
+    for key, name in typed.items():
+        if not name.startswith(MERGE_KEY):  # what is added to a list takes nothing away from it
+            config[key] = DefaultParseValue(options[name] or "None")
+    unread = unread_keys(config, run=run)
+    ignored = [name for key, name in typed.items() if any(key == one or key.startswith(f"{one}#") for one in unread)]
+    if not ignored:
+        return
+    first = _id_of(ignored[0])
+    read = [str(key) for key in config.get() if key not in unread and not first.startswith(f"{key}#")]
+    close = difflib.get_close_matches(first, read, n=1)
+    raise OptionError(
+        f"nothing in these configs reads {' and '.join(f'--{name}' for name in ignored)}, so the run would be the same "
+        f"without" + (f" (did you mean --{close[0]}?)" if close else "; leave out what another recipe or overlay needs")
+    )
+
+
+def _id_of(name: str) -> str:
+    return name.removeprefix(MERGE_KEY).replace(ID_SEP_KEY, "#")
 
 
 def _unknown(name: str, config: ConfigParser) -> str | None:

@@ -3,8 +3,8 @@
     python scripts/train_default.py
     python scripts/train_default.py --zero_shot     # the models that leave one organ out, from the same 1_pretrain
 
-The data is found through MONAI_SAM_DATA. It is packed into one file first; that takes minutes and is done once. The
-steps take eight minutes on an H200; on two cores of a CPU they would take a day.
+The data is found through MONAI_SAM_DATA. Its slices are gathered in one file first, once, in minutes. The steps
+take eight minutes on an H200; on two cores of a CPU they would take a day.
 """
 
 from __future__ import annotations
@@ -17,20 +17,20 @@ from pathlib import Path
 import bundle  # noqa: F401, chooses how the threads of this program's children wait
 
 ROOT = Path(__file__).resolve().parents[1]
-LAYERS = ["configs/train.json", "configs/recipes/default.json", "configs/recipes/shipped/packed.json"]
-PACKED = ROOT / "runs" / "packed" / "slices.npz"
+LAYERS = ["configs/train.json", "configs/recipes/default.json", "configs/recipes/shipped/batched.json"]
+SLICES = ROOT / "runs" / "slices" / "slices.npz"
 PRETRAINED = "1_pretrain"
 SHIPPED = ("2_train", "3_finetune")
 ZERO_SHOT = ("without_liver", "without_pancreas")
 
 
 def main() -> None:
-    """Pack the material unless it is there, and train one part after the other."""
+    """Gather the slices unless they are there, and train one part after the other."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--zero_shot", action="store_true", help="train without the one and the other organ instead")
+    parser.add_argument("--zero_shot", action="store_true", help="train the two leave-one-organ-out models instead")
     arguments = parser.parse_args()
-    if not PACKED.exists():
-        run("packing", command(LAYERS, "pack"))
+    if not SLICES.exists():
+        run("gathering the slices", command(LAYERS, "gather"))
     for name in (PRETRAINED, *(ZERO_SHOT if arguments.zero_shot else SHIPPED)):
         run(f"training {name}", command(layers_of(name)))
 

@@ -1,4 +1,4 @@
-"""The looks of a whole batch: what each change does, and that it depends on its key alone."""
+"""The augmentation of a whole batch: what each change does, and that it depends on its key alone."""
 
 from __future__ import annotations
 
@@ -9,37 +9,37 @@ from torch.nn import functional as F
 
 from bundle.data.hounsfield import AIR_HU, FAT, OUTSIDE, SOFT_TISSUE_HU
 from bundle.training.batched.augmentation import (
+    AugmentationRates,
     BatchRandom,
-    Shares,
+    apply_views,
     guess_hounsfield,
-    recoloured,
-    scanned,
-    shown,
+    randomize_intensity,
+    randomize_views,
+    simulate_scanner,
     smooth,
-    varied_views,
 )
 from bundle.training.batched.samples import _corners
 from bundle.transforms.contract import View
 
-NOTHING = Shares(0, 0, 0, 0, 0, 0, 0, 0, 0)
+NOTHING = AugmentationRates(0, 0, 0, 0, 0, 0, 0, 0, 0)
 COUNT, SIZE = 4, 16
 VIEWS = torch.tensor([[0.0, 255.0], [40.0, 90.0]]).expand(COUNT, -1, -1)
 
 
 def randomness(*key: int, count: int = COUNT) -> BatchRandom:
-    return BatchRandom.of("cpu", count, *key)
+    return BatchRandom.from_key("cpu", count, *key)
 
 
 def look(picture: np.ndarray, x: torch.Tensor, y: torch.Tensor, *, kinds=None, back=False) -> torch.Tensor:
     """What two views show of a picture at places of a batch."""
     height, width = (torch.tensor(size).view(1, 1, 1) for size in picture.shape)
-    places, weights = _corners(x, y, height, width)
+    indices, weights = _corners(x, y, height, width)
     pixels = torch.from_numpy(picture.astype(np.int16)).flatten()
     kinds = torch.zeros(len(pixels), dtype=torch.uint8) if kinds is None else torch.from_numpy(kinds).flatten()
     guess = guess_hounsfield(torch.full((COUNT,), 100.0), randomness(3))
     back, grain = torch.full((COUNT,), back), torch.zeros(COUNT, *x.shape[1:])
     views = torch.tensor([[-1100.0, 1000.0]]).expand(COUNT, 1, 2) if bool(back[0]) else VIEWS
-    return shown(pixels, kinds, places, weights, guess, back, grain, views)
+    return apply_views(pixels, kinds, indices, weights, guess, back, grain, views)
 
 
 @pytest.fixture
@@ -52,13 +52,15 @@ def grid() -> tuple[torch.Tensor, torch.Tensor]:
 PICTURES = torch.rand(COUNT, 3, 32, 32, generator=torch.Generator().manual_seed(0))
 
 
-def recoloured_half(random: BatchRandom) -> torch.Tensor:
+def half_randomized(random: BatchRandom) -> torch.Tensor:
     labels = (PICTURES[:, 0] > 0.5).long()
-    return recoloured(PICTURES, labels, torch.ones(COUNT, dtype=torch.bool), Shares(recolour=0.5), random)
+    return randomize_intensity(
+        PICTURES, labels, torch.ones(COUNT, dtype=torch.bool), AugmentationRates(random_intensity=0.5), random
+    )
 
 
 def scanned_fully(random: BatchRandom) -> torch.Tensor:
-    return scanned(PICTURES, Shares(gamma=1, blur=1, bias=1, noise=1, metal=1), random)
+    return simulate_scanner(PICTURES, AugmentationRates(gamma=1, blur=1, bias=1, noise=1, metal=1), random)
 
 
 def test_at_whole_pixels_the_views_show_what_the_contracts_views_show(grid):
@@ -94,50 +96,50 @@ def test_soft_tissue_lands_where_soft_tissue_is_and_black_becomes_what_it_may_be
 
 
 def test_without_smoothing_nothing_changes_and_a_flat_picture_never_does():
-    pictures = torch.rand(COUNT, 3, SIZE, SIZE)
-    torch.testing.assert_close(smooth(pictures, torch.zeros(COUNT)), pictures)
+    images = torch.rand(COUNT, 3, SIZE, SIZE)
+    torch.testing.assert_close(smooth(images, torch.zeros(COUNT)), images)
     flat = torch.full((COUNT, 3, SIZE, SIZE), 0.4)
     torch.testing.assert_close(smooth(flat, torch.full((COUNT,), 1.5)), flat)
 
 
 def test_smoothing_takes_each_samples_own_sigma():
-    pictures = F.pad(torch.ones(2, 1, 1, 1), (8, 8, 8, 8))
-    little, much = smooth(pictures, torch.tensor([0.5, 2.0]))[:, 0, 8, 8]
+    images = F.pad(torch.ones(2, 1, 1, 1), (8, 8, 8, 8))
+    little, much = smooth(images, torch.tensor([0.5, 2.0]))[:, 0, 8, 8]
     assert little > 3 * much
 
 
 def test_views_move_little_or_become_one_window():
     views, quantiles = VIEWS[:, :1].expand(-1, 3, -1), torch.linspace(0, 255, 41).expand(COUNT, -1)
-    assert torch.equal(varied_views(views, quantiles, NOTHING, randomness(1)), views)
-    moved = varied_views(views, quantiles, Shares(variety=0), randomness(1))
+    assert torch.equal(randomize_views(views, quantiles, NOTHING, randomness(1)), views)
+    moved = randomize_views(views, quantiles, AugmentationRates(random_window=0), randomness(1))
     assert (moved != views).any() and (moved - views).abs().max() <= 0.15 * 255
-    one = varied_views(views, quantiles, Shares(variety=1), randomness(1))
+    one = randomize_views(views, quantiles, AugmentationRates(random_window=1), randomness(1))
     assert (one == one[:, :1]).all()
 
 
 def test_pictures_are_recoloured_by_their_share_and_drawn_shapes_always():
-    pictures, labels = torch.rand(COUNT, 3, SIZE, SIZE), torch.zeros(COUNT, SIZE, SIZE, dtype=torch.long)
+    images, labels = torch.rand(COUNT, 3, SIZE, SIZE), torch.zeros(COUNT, SIZE, SIZE, dtype=torch.long)
     labels[:, 4:12, 4:12] = 3
-    pictured = torch.tensor([True, True, False, False])
-    found = recoloured(pictures, labels, pictured, NOTHING, randomness(2))
-    assert torch.equal(found[:2], pictures[:2])
-    assert (found[2:] == found[2:, :1]).all() and not torch.equal(found[2:], pictures[2:])
+    has_image = torch.tensor([True, True, False, False])
+    found = randomize_intensity(images, labels, has_image, NOTHING, randomness(2))
+    assert torch.equal(found[:2], images[:2])
+    assert (found[2:] == found[2:, :1]).all() and not torch.equal(found[2:], images[2:])
     middle, edge = found[2:, 0, 6:10, 6:10].mean(dim=(1, 2)), found[2:, 0, :3].mean(dim=(1, 2))
     assert ((middle - edge).abs() > 1e-3).all()
 
 
 def test_a_scanned_picture_keeps_shape_and_range():
-    everything = Shares(gamma=1, blur=1, bias=1, noise=1, metal=1)
-    found = scanned(torch.rand(COUNT, 3, 32, 32), everything, randomness(4))
+    everything = AugmentationRates(gamma=1, blur=1, bias=1, noise=1, metal=1)
+    found = simulate_scanner(torch.rand(COUNT, 3, 32, 32), everything, randomness(4))
     assert found.shape == (COUNT, 3, 32, 32) and found.min() >= 0 and found.max() <= 1
 
 
 def test_without_shares_a_scan_changes_nothing():
-    pictures = torch.rand(COUNT, 3, 32, 32).clamp(min=0.01)
-    torch.testing.assert_close(scanned(pictures, NOTHING, randomness(4)), pictures)
+    images = torch.rand(COUNT, 3, 32, 32).clamp(min=0.01)
+    torch.testing.assert_close(simulate_scanner(images, NOTHING, randomness(4)), images)
 
 
-@pytest.mark.parametrize("change", [recoloured_half, scanned_fully])
+@pytest.mark.parametrize("change", [half_randomized, scanned_fully])
 def test_the_same_key_changes_pictures_alike(change):
     assert torch.equal(change(randomness(6)), change(randomness(6)))
     assert not torch.equal(change(randomness(6)), change(randomness(7)))

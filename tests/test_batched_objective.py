@@ -1,4 +1,4 @@
-"""The objective of packed batches asks as users do, and learns from usable objects alone."""
+"""The objective of whole batches asks as users do, and learns from usable objects alone."""
 
 from __future__ import annotations
 
@@ -14,16 +14,16 @@ from bundle.prompts.batch import PromptBatch
 from bundle.prompts.simulation_batched import tight_boxes
 from bundle.prompts.translation import SCRIBBLE_POINTS
 from bundle.training.batched.augmentation import BatchRandom
-from bundle.training.batched.objective import PackedObjective
-from bundle.training.batched.samples import PackedBatch, PackedSamples
-from bundle.training.batched.slices import choose, pack_slices
+from bundle.training.batched.objective import BatchedObjective
+from bundle.training.batched.samples import BatchedSamples, ObjectBatch
+from bundle.training.batched.slices import choose, gather_slices
 from bundle.training.losses import PromptLoss
 
 
 @pytest.fixture(scope="module")
-def batch() -> PackedBatch:
-    packed = choose(pack_slices({"labelled": make_pool((2, 2))}), {"labelled": 1.0})
-    return PackedSamples(packed, CONTRACT, batch_size=8)[2]
+def batch() -> ObjectBatch:
+    tensors = choose(gather_slices({"labelled": make_pool((2, 2))}), {"labelled": 1.0})
+    return BatchedSamples(tensors, CONTRACT, batch_size=8)[2]
 
 
 @pytest.fixture
@@ -33,13 +33,13 @@ def network() -> torch.nn.Module:
 
 
 def ask(network, batch, **options):
-    (terms,) = PackedObjective(PromptLoss(), **options)(network, batch)
+    (terms,) = BatchedObjective(PromptLoss(), **options)(network, batch)
     return terms
 
 
 def first_prompts(batch, **options):
-    random = BatchRandom.of("cpu", len(batch.masks), 0)
-    return PackedObjective(PromptLoss(), **options)._first_prompts(batch, random)
+    random = BatchRandom.from_key("cpu", len(batch.masks), 0)
+    return BatchedObjective(PromptLoss(), **options)._first_prompts(batch, random)
 
 
 @pytest.mark.parametrize("rounds", [0.0, 1.0])
@@ -73,7 +73,7 @@ def test_a_batch_without_a_usable_object_costs_nothing(network, batch):
 
 
 def test_boxes_and_points_are_given_to_those_that_ask_with_them(batch):
-    prompts = first_prompts(batch, carried_share=0.0, tight_share=1.0)
+    prompts = first_prompts(batch, propagated_share=0.0, tight_share=1.0)
     assert torch.equal(prompts.boxes[batch.boxed], tight_boxes(batch.masks)[batch.boxed])
     assert prompts.boxes[~batch.boxed].isnan().all() and prompts.masks.isnan().all()
     assert torch.equal(prompts.point_labels[:, 0], torch.where(batch.boxed, -1, 1))
@@ -82,7 +82,7 @@ def test_boxes_and_points_are_given_to_those_that_ask_with_them(batch):
 
 
 def test_some_of_those_without_a_box_are_asked_with_a_scribble(network, batch):
-    prompts = first_prompts(batch, scribble_share=1.0, carried_share=0.0)
+    prompts = first_prompts(batch, scribble_share=1.0, propagated_share=0.0)
     assert prompts.points.shape[1] == SCRIBBLE_POINTS and (prompts.point_labels[batch.boxed] == -1).all()
     rows, columns = (prompts.point_labels == 1).nonzero(as_tuple=True)
     x, y = prompts.points[rows, columns].round().long().unbind(dim=1)
@@ -92,7 +92,7 @@ def test_some_of_those_without_a_box_are_asked_with_a_scribble(network, batch):
     assert terms.total.isfinite() and network.mask_decoder.mask_head.weight.grad.any()
 
 
-def repeated(batch: PackedBatch, times: int) -> PackedBatch:
+def repeated(batch: ObjectBatch, times: int) -> ObjectBatch:
     """The samples of a batch again and again."""
     rows = [f.name for f in fields(batch) if f.name not in ("draws", "step")]
     return replace(batch, **{name: torch.cat([getattr(batch, name)] * times) for name in rows})
@@ -100,7 +100,7 @@ def repeated(batch: PackedBatch, times: int) -> PackedBatch:
 
 def test_no_box_is_much_too_small(batch):
     batch = repeated(batch, 16)  # one box of ten is too small
-    boxes = first_prompts(batch, carried_share=0.0, tight_share=0.0).boxes[batch.boxed]
+    boxes = first_prompts(batch, propagated_share=0.0, tight_share=0.0).boxes[batch.boxed]
     tight = tight_boxes(batch.masks)[batch.boxed]
     sides = (tight[:, 2:] - tight[:, :2] + 1).repeat(1, 2)
     inward = torch.cat([boxes[:, :2] - tight[:, :2], tight[:, 2:] - boxes[:, 2:]], dim=1)
@@ -108,13 +108,13 @@ def test_no_box_is_much_too_small(batch):
 
 
 def test_a_mask_of_a_neighbour_comes_with_the_box_around_it(batch):
-    prompts = first_prompts(batch, carried_share=1.0)
-    carried = ~prompts.masks.isnan().flatten(1).any(dim=1)
-    assert torch.equal(carried, batch.boxed)
-    around = tight_boxes(prompts.masks[carried, 0] > 0)
-    boxes = prompts.boxes[carried]
+    prompts = first_prompts(batch, propagated_share=1.0)
+    propagated = ~prompts.masks.isnan().flatten(1).any(dim=1)
+    assert torch.equal(propagated, batch.boxed)
+    around = tight_boxes(prompts.masks[propagated, 0] > 0)
+    boxes = prompts.boxes[propagated]
     assert (boxes[:, :2] <= around[:, :2]).all() and (boxes[:, 2:] >= around[:, 2:]).all()
-    overlap = ((prompts.masks[carried, 0] > 0) & batch.masks[carried]).flatten(1).any(dim=1)
+    overlap = ((prompts.masks[propagated, 0] > 0) & batch.masks[propagated]).flatten(1).any(dim=1)
     assert overlap.all()
 
 
@@ -125,7 +125,7 @@ def answers(*masks: torch.Tensor) -> MaskPrediction:
 
 
 def test_a_box_is_judged_by_the_single_mask_and_a_point_by_the_best_candidate(batch):
-    judge = PackedObjective(PromptLoss(iou=0.0))._scored
+    judge = BatchedObjective(PromptLoss(iou=0.0))._scored
     right, wrong = batch.masks, ~batch.masks
     by_kind = torch.where(batch.boxed[:, None, None], right, wrong)
     assert judge(answers(by_kind, wrong, ~by_kind, wrong), batch, batch.boxed).mask < 1e-3
@@ -138,8 +138,8 @@ def test_a_point_is_corrected_from_the_best_or_from_any_candidate(any_candidate,
     single = torch.arange(64) < 32
     logits = torch.arange(1.0, 5.0).view(1, 4, 1, 1).expand(64, -1, -1, -1)
     prediction = MaskPrediction(logits, torch.tensor([[0.9, 0.1, 0.8, 0.2]]).expand(64, -1))
-    objective = PackedObjective(PromptLoss(), any_candidate=any_candidate)
-    answer = objective._answer(prediction, single, BatchRandom.of("cpu", 64, 0)).flatten()
+    objective = BatchedObjective(PromptLoss(), any_candidate=any_candidate)
+    answer = objective._answer(prediction, single, BatchRandom.from_key("cpu", 64, 0)).flatten()
     assert (answer[single] == 1).all() and set(answer[~single].tolist()) == seen
 
 

@@ -1,4 +1,4 @@
-"""Batches of packed slices: pure functions of their draw number that show the right object."""
+"""Batches drawn from slices in flat tensors: pure functions of their draw number that show the right object."""
 
 from __future__ import annotations
 
@@ -9,73 +9,75 @@ import torch
 from training_room import CONTRACT, make_pool, make_slice
 
 from bundle.training.batched.augmentation import BatchRandom
-from bundle.training.batched.samples import PackedSamples
-from bundle.training.batched.slices import choose, pack_slices
+from bundle.training.batched.samples import BatchedSamples
+from bundle.training.batched.slices import choose, gather_slices
 
-PLAIN = dict.fromkeys(("hounsfield", "variety", "recolour", "gamma", "blur", "bias", "noise", "metal", "jitter"), 0.0)
+PLAIN = dict.fromkeys(
+    ("hounsfield", "random_window", "random_intensity", "gamma", "blur", "bias", "noise", "metal", "window_jitter"), 0.0
+)
 
 
 @pytest.fixture(scope="module")
-def packed():
-    return choose(pack_slices({"labelled": make_pool((2, 2))}), {"labelled": 1.0})
+def tensors():
+    return choose(gather_slices({"labelled": make_pool((2, 2))}), {"labelled": 1.0})
 
 
-def samples(packed, **options) -> PackedSamples:
-    return PackedSamples(packed, options.pop("contract", CONTRACT), **{"batch_size": 16, **options})
+def samples(tensors, **options) -> BatchedSamples:
+    return BatchedSamples(tensors, options.pop("contract", CONTRACT), **{"batch_size": 16, **options})
 
 
-def test_a_batch_is_a_function_of_its_draw_number(packed):
-    first, again, other = (samples(packed)[draw] for draw in (3, 3, 4))
+def test_a_batch_is_a_function_of_its_draw_number(tensors):
+    first, again, other = (samples(tensors)[draw] for draw in (3, 3, 4))
     assert torch.equal(first.images, again.images) and torch.equal(first.masks, again.masks)
     assert not torch.equal(first.images, other.images)
     assert first.draws.tolist() == [3]
 
 
-def test_another_seed_draws_other_batches(packed):
-    assert not torch.equal(samples(packed, seed=1)[3].images, samples(packed)[3].images)
+def test_another_seed_draws_other_batches(tensors):
+    assert not torch.equal(samples(tensors, seed=1)[3].images, samples(tensors)[3].images)
 
 
-def test_images_have_the_range_and_the_size_of_the_contract(packed):
-    batch = samples(packed)[0]
+def test_images_have_the_range_and_the_size_of_the_contract(tensors):
+    batch = samples(tensors)[0]
     assert batch.images.shape == (16, 3, CONTRACT.size, CONTRACT.size)
     assert batch.images.min() >= -1.001 and batch.images.max() <= 1.001 and batch.images.isfinite().all()
 
 
 @pytest.mark.parametrize(("label", "grey"), [(1, 150), (2, 100)])
-def test_the_mask_is_the_drawn_object_as_it_is_seen(packed, label, grey):
-    packed = replace(packed, object_weight=(packed.object_label == label).double())
-    batch = samples(packed, looks=PLAIN)[1]
+def test_the_mask_is_the_drawn_object_as_it_is_seen(tensors, label, grey):
+    tensors = replace(tensors, object_weight=(tensors.object_label == label).double())
+    batch = samples(tensors, rates=PLAIN)[1]
     inside = (batch.images[:, 0] * batch.masks).flatten(1).sum(1) / batch.masks.flatten(1).sum(1)
     assert batch.usable.all()
     assert (inside - (2 * grey / 255 - 1)).abs().max() < 0.05
 
 
-def test_the_first_samples_are_asked_for_with_boxes(packed):
-    assert samples(packed, box_share=0.25)[0].boxed.tolist() == [True] * 4 + [False] * 12
+def test_the_first_samples_are_asked_for_with_boxes(tensors):
+    assert samples(tensors, box_share=0.25)[0].boxed.tolist() == [True] * 4 + [False] * 12
 
 
 def test_a_box_is_shown_larger_than_the_whole_slice_shows_its_object():
-    packed = choose(pack_slices({"discs": [make_slice(i, ids=(1,)) for i in range(4)]}), {"discs": 1.0})
+    tensors = choose(gather_slices({"discs": [make_slice(i, ids=(1,)) for i in range(4)]}), {"discs": 1.0})
     near = replace(CONTRACT, zoom=replace(CONTRACT.zoom, smallest=4, whole=5.0))
-    boxed = samples(packed, contract=near, box_share=1.0, looks=PLAIN)[0]
-    pointed = samples(packed, contract=near, box_share=0.0, point_window_share=0.0, looks=PLAIN)[0]
+    boxed = samples(tensors, contract=near, box_share=1.0, rates=PLAIN)[0]
+    pointed = samples(tensors, contract=near, box_share=0.0, point_window_share=0.0, rates=PLAIN)[0]
     assert boxed.masks.float().mean() > 1.2 * pointed.masks.float().mean()
-    assert boxed.reach.mean() > 1.05 * pointed.reach.mean()  # a hand is as precise, so it misses by more pixels
+    assert boxed.box_error.mean() > 1.05 * pointed.box_error.mean()  # a hand is as precise, so it misses by more pixels
 
 
-def test_without_jitter_no_hand_misses_the_object(packed):
-    assert not samples(packed, jitter=0.0)[0].reach.any()
+def test_without_jitter_no_hand_misses_the_object(tensors):
+    assert not samples(tensors, jitter=0.0)[0].box_error.any()
 
 
 def test_what_is_hidden_is_never_asked_for():
-    packed = choose(pack_slices({"labelled": make_pool((2, 2))}), {"labelled": 1.0}, hidden={"labelled": [2]})
-    drawing = samples(packed, batch_size=256)
-    objects = drawing._draw_objects(BatchRandom.of("cpu", 256, 0))
-    assert packed.object_label[objects].unique().tolist() == [1]
+    tensors = choose(gather_slices({"labelled": make_pool((2, 2))}), {"labelled": 1.0}, hidden={"labelled": [2]})
+    drawing = samples(tensors, batch_size=256)
+    objects = drawing._draw_objects(BatchRandom.from_key("cpu", 256, 0))
+    assert tensors.object_label[objects].unique().tolist() == [1]
 
 
-def test_objects_that_are_too_small_are_not_used(packed):
-    assert not samples(packed, min_pixels=CONTRACT.size**2)[0].usable.any()
+def test_objects_that_are_too_small_are_not_used(tensors):
+    assert not samples(tensors, min_pixels=CONTRACT.size**2)[0].usable.any()
 
 
 def test_slices_of_several_sizes_lie_in_one_batch():
@@ -83,18 +85,18 @@ def test_slices_of_several_sizes_lie_in_one_batch():
     wide = replace(
         wide, picture=wide.picture[:, :40].copy(), labels=wide.labels[:, :40].copy(), pixel_spacing=(2.0, 1.0)
     )
-    packed = choose(pack_slices({"labelled": [*make_pool((1,)), wide]}), {"labelled": 1.0})
-    batch = samples(packed, batch_size=32)[0]
+    tensors = choose(gather_slices({"labelled": [*make_pool((1,)), wide]}), {"labelled": 1.0})
+    batch = samples(tensors, batch_size=32)[0]
     assert batch.usable.float().mean() > 0.9 and batch.images.isfinite().all()
 
 
-def test_a_contract_without_zoom_is_refused(packed):
-    with pytest.raises(ValueError, match="families that zoom"):
-        samples(packed, contract=replace(CONTRACT, zoom=None))
+def test_a_contract_without_zoom_is_refused(tensors):
+    with pytest.raises(ValueError, match=r"got zoom None, resize .longest."):
+        samples(tensors, contract=replace(CONTRACT, zoom=None))
 
 
-def test_a_batch_moves_but_is_not_divided(packed):
-    batch = samples(packed)[0]
+def test_a_batch_moves_but_is_not_divided(tensors):
+    batch = samples(tensors)[0]
     assert batch.split(1) == [batch] and torch.equal(batch.to("cpu").images, batch.images)
-    with pytest.raises(ValueError, match="a packed batch is not divided, got accumulation 2"):
+    with pytest.raises(ValueError, match="batched training does not divide a batch, got accumulation 2"):
         batch.split(2)

@@ -1,4 +1,4 @@
-"""Packed slices hold what the pools held, in a file as well; a training chooses from them."""
+"""Slice tensors hold what the pools held, in a file as well; a training chooses from them."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ from training_room import CONTRACT, make_pool, make_slice
 from bundle.data.hounsfield import FAT, GAS, OUTSIDE, SHOWN
 from bundle.data.labelled_slices import LabelledSlice
 from bundle.prompts.simulation import tight_box
-from bundle.training.batched.file import pack_into, read_packed, write_packed
-from bundle.training.batched.slices import FINE_SIDE, PackedSlices, choose, pack_slices
+from bundle.training.batched.file import gather_into, read_slice_tensors, write_slice_tensors
+from bundle.training.batched.slices import FINE_SIDE, SliceTensors, choose, gather_slices
 
 
 def ct_slice(height: int = 40, width: int = 48) -> LabelledSlice:
@@ -48,111 +48,111 @@ def body_slice(side: int) -> LabelledSlice:
 
 
 @pytest.fixture(scope="module")
-def packed() -> PackedSlices:
+def tensors() -> SliceTensors:
     pool = make_pool((2, 1))
-    return pack_slices(
-        {"labelled": pool, "again": pool[:1], "ct": [ct_slice(), ct_slice(FINE_SIDE + 20, 60)]}, nameless=("again",)
+    return gather_slices(
+        {"labelled": pool, "again": pool[:1], "ct": [ct_slice(), ct_slice(FINE_SIDE + 20, 60)]}, instances=("again",)
     )
 
 
-def weights_of(packed: PackedSlices, source: str) -> torch.Tensor:
-    return packed.object_weight[packed.object_source == list(packed.about).index(source)]
+def weights_of(tensors: SliceTensors, source: str) -> torch.Tensor:
+    return tensors.object_weight[tensors.object_source == list(tensors.about).index(source)]
 
 
-def test_a_file_gives_back_every_tensor(packed, tmp_path):
+def test_a_file_gives_back_every_tensor(tensors, tmp_path):
     pool = make_pool((2, 1))
-    pack_into(
+    gather_into(
         tmp_path / "slices.npz",
         {"labelled": pool, "again": pool[:1], "ct": [ct_slice(), ct_slice(FINE_SIDE + 20, 60)]},
-        nameless=["again"],
+        instances=["again"],
     )
-    found = read_packed(tmp_path / "slices.npz")
-    assert found.about == packed.about
-    for field in fields(packed):
+    found = read_slice_tensors(tmp_path / "slices.npz")
+    assert found.about == tensors.about
+    for field in fields(tensors):
         if field.name != "about":
-            assert torch.equal(getattr(found, field.name), getattr(packed, field.name)), field.name
+            assert torch.equal(getattr(found, field.name), getattr(tensors, field.name)), field.name
 
 
 @pytest.mark.parametrize("side", [96, FINE_SIDE + 1])
 def test_a_file_remembers_what_the_window_made_black(side, tmp_path):
-    packed = pack_slices({"bodies": [body_slice(side)]})
-    assert set(packed.kinds.tolist()) == {SHOWN, FAT, GAS, OUTSIDE}
-    write_packed(packed, tmp_path / "slices.npz")
-    found = read_packed(tmp_path / "slices.npz")
-    assert all(torch.equal(getattr(found, name), getattr(packed, name)) for name in ("pixels", "kinds", "levels"))
+    tensors = gather_slices({"bodies": [body_slice(side)]})
+    assert set(tensors.kinds.tolist()) == {SHOWN, FAT, GAS, OUTSIDE}
+    write_slice_tensors(tensors, tmp_path / "slices.npz")
+    found = read_slice_tensors(tmp_path / "slices.npz")
+    assert all(torch.equal(getattr(found, name), getattr(tensors, name)) for name in ("pixels", "kinds", "levels"))
 
 
-def test_pictures_and_labels_lie_where_the_rows_say(packed):
+def test_pictures_and_labels_lie_where_the_rows_say(tensors):
     for row, part in enumerate([*make_pool((2, 1)), make_pool((1,))[0], ct_slice()]):
-        start, height, width = packed.levels[row, 0].tolist()
-        where = packed.label_offsets[row]
-        assert np.array_equal(packed.pixels[start : start + height * width].view(height, width), part.picture)
-        assert np.array_equal(packed.labels[where : where + height * width].view(height, width), part.labels)
+        start, height, width = tensors.levels[row, 0].tolist()
+        where = tensors.label_offsets[row]
+        assert np.array_equal(tensors.pixels[start : start + height * width].view(height, width), part.picture)
+        assert np.array_equal(tensors.labels[where : where + height * width].view(height, width), part.labels)
 
 
-def test_an_object_knows_its_box(packed):
+def test_an_object_knows_its_box(tensors):
     pool = [*make_pool((2, 1)), make_pool((1,))[0], ct_slice(), ct_slice(FINE_SIDE + 20, 60)]
-    rows = zip(packed.object_slice.tolist(), packed.object_label.tolist(), packed.object_box, strict=True)
+    rows = zip(tensors.object_slice.tolist(), tensors.object_label.tolist(), tensors.object_box, strict=True)
     assert all(np.array_equal(box, tight_box(pool[row].labels == label)) for row, label, box in rows)
 
 
-def test_a_picture_that_two_sources_share_is_stored_once(packed):
-    assert packed.levels[3, 0, 0] == packed.levels[0, 0, 0]
+def test_a_picture_that_two_sources_share_is_stored_once(tensors):
+    assert tensors.levels[3, 0, 0] == tensors.levels[0, 0, 0]
 
 
-def test_a_long_slice_has_a_copy_of_half_its_size(packed):
-    full, half = packed.levels[5].tolist()
+def test_a_long_slice_has_a_copy_of_half_its_size(tensors):
+    full, half = tensors.levels[5].tolist()
     assert half[1:] == [full[1] // 2, full[2] // 2] and half[0] != full[0]
-    assert torch.equal(packed.levels[4, 0], packed.levels[4, 1])
+    assert torch.equal(tensors.levels[4, 0], tensors.levels[4, 1])
 
 
-def test_named_organs_are_drawn_alike_then_patients_then_slices(packed):
+def test_named_organs_are_drawn_alike_then_patients_then_slices(tensors):
     pool = make_pool((2, 1))
     expected = [1 / (2 * 2 * (2 if part.patient == "p0" else 1)) for part in pool for _ in part.ids]
-    assert weights_of(packed, "labelled").tolist() == pytest.approx(expected)
+    assert weights_of(tensors, "labelled").tolist() == pytest.approx(expected)
 
 
-def test_nameless_objects_are_drawn_by_the_root_of_their_size(packed):
+def test_instances_are_drawn_by_the_root_of_their_size(tensors):
     part = make_pool((1,))[0]
     roots = [np.count_nonzero(part.labels == i) ** 0.5 for i in part.ids]
-    assert weights_of(packed, "again").tolist() == pytest.approx([root / sum(roots) for root in roots], rel=1e-6)
+    assert weights_of(tensors, "again").tolist() == pytest.approx([root / sum(roots) for root in roots], rel=1e-6)
 
 
-def test_a_choice_gives_each_source_its_share(packed):
-    chosen = choose(packed, {"labelled": 3.0, "ct": 1.0})
-    whole = packed.object_source
+def test_a_choice_gives_each_source_its_share(tensors):
+    chosen = choose(tensors, {"labelled": 3.0, "ct": 1.0})
+    whole = tensors.object_source
     assert chosen.object_weight.sum().item() == pytest.approx(1)
     assert chosen.object_weight[whole == 2].sum().item() == pytest.approx(0.25)
     assert chosen.object_weight[whole == 1].sum() == 0 and set(chosen.about) == {"labelled", "ct"}
 
 
-def test_a_hidden_label_is_neither_asked_for_nor_in_the_map(packed):
-    chosen = choose(packed, {"labelled": 1.0, "again": 1.0}, hidden={"labelled": [2]})
+def test_a_hidden_label_is_neither_asked_for_nor_in_the_map(tensors):
+    chosen = choose(tensors, {"labelled": 1.0, "again": 1.0}, hidden={"labelled": [2]})
     here = chosen.object_source == 0
     assert chosen.object_weight[here & (chosen.object_label == 2)].sum() == 0
     first, size = int(chosen.label_offsets[0]), int(chosen.levels[0, 0, 1:].prod())
     assert 2 not in chosen.labels[first : first + size]
     other = int(chosen.label_offsets[3])
     assert 2 in chosen.labels[other : other + size]  # of the source from which nothing was hidden
-    assert 2 in packed.labels[first : first + size]
+    assert 2 in tensors.labels[first : first + size]
 
 
-def test_wrong_choices_are_refused_with_the_reason(packed):
-    with pytest.raises(ValueError, match="'lungs' was not packed, only labelled"):
-        choose(packed, {"lungs": 1.0})
+def test_wrong_choices_are_refused_with_the_reason(tensors):
+    with pytest.raises(ValueError, match="'lungs' was not gathered, only labelled"):
+        choose(tensors, {"lungs": 1.0})
     with pytest.raises(ValueError, match="every label of source 'ct' is hidden"):
-        choose(packed, {"ct": 1.0}, hidden={"ct": [7]})
+        choose(tensors, {"ct": 1.0}, hidden={"ct": [7]})
 
 
-def test_what_cannot_be_packed_is_refused():
+def test_what_cannot_be_gathered_is_refused():
     with pytest.raises(ValueError, match="source 'none' has no labelled slice"):
-        pack_slices({"none": []})
+        gather_slices({"none": []})
     colour = replace(make_slice(), picture=np.zeros((48, 48, 3), np.uint8))
     with pytest.raises(ValueError, match="is in colour"):
-        pack_slices({"colour": [colour]})
+        gather_slices({"colour": [colour]})
 
 
 def test_another_file_is_refused(tmp_path):
     np.savez(tmp_path / "other.npz", image=np.zeros(3))
-    with pytest.raises(ValueError, match="holds no packed slices"):
-        read_packed(tmp_path / "other.npz")
+    with pytest.raises(ValueError, match="holds no slices"):
+        read_slice_tensors(tmp_path / "other.npz")

@@ -17,12 +17,12 @@ from bundle.batch.cases import (
     FailedCase,
     GoOn,
     ReadCase,
-    boxes_of_label,
     find_cases,
     label_names,
 )
 from bundle.data.volume import Volume, VolumeError, read_volume, write_label, write_volume
 from bundle.errors import PromptError
+from bundle.prompts.label_boxes import boxes_of_label
 
 SHAPE = (12, 10, 8)
 

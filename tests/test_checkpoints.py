@@ -23,8 +23,8 @@ from bundle.families.checkpoints import (
 from bundle.families.family import Family, FamilyError, build_network, family_of_checkpoint, load_family
 from bundle.families.key_maps import to_bundle_layout, to_official_layout
 from bundle.networks.vit import VIT_VARIANTS
+from bundle.training.draws import DrawNumbers
 from bundle.training.handlers import RunState, averaged
-from bundle.training.samples import DrawNumbers
 from bundle.training.start import with_automatic_decoder
 
 FAMILY = load_family("default")

@@ -46,6 +46,7 @@ def config(tmp_path):
         "resume": False,
         "part": {"axis": 2, "deep": {"x": 1}},
         "seen": ["@image", "$@output_dir + '/x'", "@dimension"],
+        "initialize": ["$@resume", "$@part"],
         "run": [{"_target_": "bundle.command_line.start", "resolved": "$__local_refs"}, "$@seen"],
     }
     path.write_text(json.dumps(content))
@@ -166,7 +167,7 @@ def test_a_switch_may_be_denied(config):
 
 def test_options_of_every_layer_are_known(config, tmp_path):
     layer = tmp_path / "layer.json"
-    layer.write_text('{"rate": 1}')
+    layer.write_text('{"rate": 1, "finalize": "$@rate"}')
     check_known({"config_file": f"['{config}','{layer}']", "rate": "2"})
     arguments = tmp_path / "arguments.json"
     arguments.write_text(json.dumps({"config_file": [str(config), str(layer)]}))
@@ -207,3 +208,50 @@ def test_a_busy_machine_is_told_how_threads_should_wait(typed, config, monkeypat
     monkeypatch.setattr(command_line, "waits_actively", lambda: True)
     start({})
     assert "OMP_WAIT_POLICY=PASSIVE" in caplog.text
+
+
+# ---- options that nothing reads -------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def layers(tmp_path):
+    path = tmp_path / "layers.json"
+    content = {
+        "share": 0.5,
+        "rates": {"share": 0.2, "left": 1},
+        "other_share": 1,
+        "gathered": [1],
+        "gather": ["$@gathered"],
+        "run": ["$@share", "$@rates#share"],
+    }
+    path.write_text(json.dumps(content))
+    return {"config_file": str(path)}
+
+
+@pytest.mark.parametrize("name", ["share", "rates#share", "rates::share", "config_file", "tracking"])
+def test_an_option_that_the_run_reads_is_taken(name, layers):
+    check_known({name: "0.1", **layers})
+
+
+@pytest.mark.parametrize(("name", "hint"), [("other_share", "did you mean --share"), ("rates#left", "leave out")])
+def test_an_option_that_nothing_reads_is_refused(name, hint, layers):
+    with pytest.raises(OptionError, match=rf"nothing in these configs reads --{name}, .*{hint}"):
+        check_known({name: "0.1", **layers})
+
+
+def test_what_is_run_by_name_reads_its_own_options(layers, typed):
+    check_known({"gathered": "[2]", **layers}, run=command_line.run_ids(["gather", "--gathered", "[2]"]))
+    check_known({"gathered": "[2]", "run_id": "gather", **layers})
+    with pytest.raises(OptionError, match="reads --gathered"):
+        check_known({"gathered": "[2]", **layers})
+
+
+def test_an_option_that_another_option_refers_to_is_read(layers):
+    check_known({"share": "@other_share", "other_share": "3", **layers})
+
+
+def test_an_augmentation_that_the_shipped_recipe_does_not_make_is_refused(repository):
+    names = ("train", "recipes/default", "recipes/shipped/batched", "recipes/shipped/2_train")
+    files = str([str(repository / "configs" / f"{name}.json") for name in names])
+    with pytest.raises(OptionError, match="unknown option --recolour_share"):
+        check_known({"config_file": files, "recolour_share": "0.5"})

@@ -15,6 +15,7 @@ from training_room import Multiply, Scalar, make_trainer
 from training_room import one_thread as one_thread
 
 from bundle.families.checkpoints import open_checkpoint
+from bundle.training.draws import DrawNumbers
 from bundle.training.engines import PromptTrainer
 from bundle.training.handlers import (
     EarlyStop,
@@ -26,7 +27,6 @@ from bundle.training.handlers import (
     UpdateAverage,
     averaged,
 )
-from bundle.training.samples import DrawNumbers
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 

@@ -281,5 +281,5 @@ def test_an_option_that_the_builder_does_not_know_is_refused(mine):
 def test_a_training_writes_its_options_into_the_checkpoint():
     parser = ConfigParser()
     parser.read_config([str(CONFIGS / "train.json"), str(CONFIGS / "tuning" / "lora.json")])
-    parser["organs"], parser["sources"] = ORGANS, {}
+    parser["organs"], parser["train#dataset#sources"] = ORGANS, {}
     assert parser.get_parsed_content("save_best#metadata#network_options") == LORA

@@ -23,8 +23,8 @@ from bundle.families.family import build_network, load_family
 from bundle.interactive.slice_model import SliceMask, SlicePredictor, SlicePrompt, SliceView
 from bundle.networks.promptable_sam import PromptableSam
 from bundle.networks.vit import VIT_VARIANTS
+from bundle.training.batches import collate
 from bundle.training.masked import Reconstruction
-from bundle.training.samples import collate
 from bundle.training.start import trainable_parameters
 
 pytestmark = pytest.mark.usefixtures("one_thread")

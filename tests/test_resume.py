@@ -16,7 +16,7 @@ from training_room import ROOT, small_run_files
 from training_room import one_thread as one_thread
 
 pytestmark = pytest.mark.usefixtures("one_thread")
-LONG = {"epochs": 4, "steps_per_epoch": 3, "warmup_steps": 2}
+LONG = {"epochs": 4, "steps_per_epoch": 3, "lr_scheduler#warmup": 2}
 PARAMETERS = {"_target_": "bundle.training.start.trainable_parameters", "network": "@network"}
 DESCENT = {
     "optimizer": {"_target_": "torch.optim.SGD", "params": PARAMETERS, "lr": 0.5, "momentum": 0.9},
@@ -87,7 +87,10 @@ def test_two_processes_train_what_one_does(tmp_path):
     # Plain descent: Adam makes a whole step out of a gradient that is only rounding.
     options = {"trainable": ["mask_decoder.*"], "batch_size": 4, "steps_per_epoch": 6, "average_decay": 0.5} | DESCENT
     # Slices with one and with two objects: a process weighs as many objects as it has.
-    options |= {"objects": 2, "training_pool": "$[training_room.make_slice(i, ids=(1, 2)[i % 2 :]) for i in range(4)]"}
+    options |= {
+        "train#dataset#objects": 2,
+        "training_pool": "$[training_room.make_slice(i, ids=(1, 2)[i % 2 :]) for i in range(4)]",
+    }
     alone = run_here(small_run_files(new_folder(tmp_path / "alone"), "medsam", **options))
     files = small_run_files(new_folder(tmp_path / "together"), "medsam", **options)
     launcher = ("-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2")

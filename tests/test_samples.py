@@ -12,7 +12,9 @@ import torch
 from monai.transforms import Compose, RandFlipd, RandGaussianNoised
 from training_room import CONTRACT, SIZE, make_batch, make_pool, make_samples, make_slice, make_stack
 
-from bundle.training.samples import DrawNumbers, EverySample, collate
+from bundle.training.batches import collate
+from bundle.training.draws import DrawNumbers
+from bundle.training.samples import EverySample
 from bundle.transforms.crop import Zoom
 
 

@@ -11,7 +11,7 @@ from training_room import make_network_like, make_pool, small
 from training_room import one_thread as one_thread
 
 from bundle.families.checkpoints import open_checkpoint
-from bundle.training.batched.file import pack_into
+from bundle.training.batched.file import gather_into
 
 HIDDEN_EVERYWHERE = {"ct": [5, 7], "mr": [5, 7], "phantom": [1, 4]}
 
@@ -46,13 +46,13 @@ def test_what_leaves_an_organ_out_never_sees_its_label(script, repository):
 
 
 def test_the_call_is_that_of_monais_runner(script):
-    call = ["-m", "monai.bundle", "run", "pack", "--config_file", "['a.json', 'b.json']"]
-    assert script["command"](["a.json", "b.json"], "pack")[1:] == call
+    call = ["-m", "monai.bundle", "run", "gather", "--config_file", "['a.json', 'b.json']"]
+    assert script["command"](["a.json", "b.json"], "gather")[1:] == call
 
 
 @pytest.mark.usefixtures("one_thread")
 @pytest.mark.parametrize("part", ["1_pretrain", "3_finetune"])
-def test_a_part_trains_on_packed_slices(script, repository, tmp_path, part):
+def test_a_part_trains_on_gathered_slices(script, repository, tmp_path, part):
     layers = [str(repository / file) for file in script["layers_of"](part)]
     run = ConfigParser()
     run.read_config([*layers, str(_small(tmp_path, read(repository, script["layers_of"](part))["weights"]))])
@@ -65,10 +65,10 @@ def test_a_part_trains_on_packed_slices(script, repository, tmp_path, part):
 
 def _small(folder, weights):
     """A layer with generated slices, a tiny network and two steps; returns its path."""
-    pack_into(folder / "slices.npz", {name: make_pool((2, 1)) for name in weights}, nameless=("shapes",))
+    gather_into(folder / "slices.npz", {name: make_pool((2, 1)) for name in weights}, instances=("shapes",))
     layer = {
         "+imports": ["$import training_room"],
-        "packed_file": str(folder / "slices.npz"),
+        "slices_file": str(folder / "slices.npz"),
         "hidden": {},
         "contract": f"$training_room.{small.__name__}(@family.contract)",
         "network_def": {"_target_": f"training_room.{make_network_like.__name__}", "family": "@family"},

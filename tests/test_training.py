@@ -27,19 +27,20 @@ from training_room import one_thread as one_thread
 
 from bundle.families.family import FamilyError
 from bundle.training import schedules
+from bundle.training.batches import collate
 from bundle.training.embeddings import FromStore, StoredEmbeddings
 from bundle.training.engines import (
     MacroDice,
     NonFiniteLossError,
-    ObjectQuestions,
     PromptEvaluator,
+    ValidationBoxes,
     autocast_dtype,
     gradient_scaler,
 )
 from bundle.training.losses import PromptLoss
 from bundle.training.masked import MaskedAutoencoding, MeanScore, Reconstruction, ReconstructionEvaluator
 from bundle.training.objectives import IterativeObjective
-from bundle.training.samples import EverySample, collate
+from bundle.training.samples import EverySample
 from bundle.training.semantic import AutomaticEvaluator, annotated_classes
 from bundle.training.start import start_network, train_mode
 
@@ -181,16 +182,16 @@ def test_the_step_schedule_multiplies():
 
 
 def test_every_labelled_object_is_asked_once_with_the_same_box():
-    questions = ObjectQuestions(make_pool((2, 1)), CONTRACT, names=ORGANS)
-    again = ObjectQuestions(make_pool((2, 1)), CONTRACT, names=ORGANS)
-    assert [questions[i]["organ"] for i in range(len(questions))] == ["liver", "pancreas"] * 3
-    assert torch.equal(questions[3]["box"], again[3]["box"])
+    boxes = ValidationBoxes(make_pool((2, 1)), CONTRACT, names=ORGANS)
+    again = ValidationBoxes(make_pool((2, 1)), CONTRACT, names=ORGANS)
+    assert [boxes[i]["organ"] for i in range(len(boxes))] == ["liver", "pancreas"] * 3
+    assert torch.equal(boxes[3]["box"], again[3]["box"])
 
 
 @pytest.mark.parametrize("pool", [[], [make_slice(ids=())]])
 def test_a_validation_without_objects_is_refused(pool):
     with pytest.raises(ValueError, match="without any object of liver, pancreas; give it labelled patients"):
-        ObjectQuestions(pool, CONTRACT, names=ORGANS)
+        ValidationBoxes(pool, CONTRACT, names=ORGANS)
 
 
 def test_the_macro_dice_weighs_organs_alike_and_their_patients_too():
@@ -203,7 +204,7 @@ def test_the_macro_dice_weighs_organs_alike_and_their_patients_too():
 
 
 def evaluate(network, evaluator=PromptEvaluator, dataset=None, collate_fn=None, **options) -> Engine:
-    dataset = ObjectQuestions(make_pool((1, 1)), CONTRACT, names=ORGANS) if dataset is None else dataset
+    dataset = ValidationBoxes(make_pool((1, 1)), CONTRACT, names=ORGANS) if dataset is None else dataset
     engine = evaluator(
         device=torch.device("cpu"),
         val_data_loader=DataLoader(dataset, batch_size=2, collate_fn=collate_fn),

@@ -11,13 +11,14 @@ from dicom_files import write_slice
 from fakes import BrightRegionSam, bright_contract
 from torch import nn
 
-from bundle.batch.cases import Case, CaseError, CaseFiles, FailedCase, boxes_of_label, find_cases
+from bundle.batch.cases import Case, CaseError, CaseFiles, FailedCase, find_cases
 from bundle.batch.workflow import CaseEvaluator, PromptInferer, SaveResults
 from bundle.data.volume import Volume, read_label, read_volume
 from bundle.errors import VolumeError
 from bundle.evaluation.metrics import evaluate_label_map
 from bundle.interactive.segmenter import Segmenter
 from bundle.networks.interface import ModelSpec
+from bundle.prompts.label_boxes import boxes_of_label
 from bundle.prompts.prompts import ObjectPrompts, PromptError
 
 SHAPE = (40, 36, 24)

@@ -17,9 +17,11 @@ from bundle.data.labelled_slices import LabelledSlice, LabelledStack
 from bundle.families.builders import prompted_unet, sam_tiny_vit, semantic_sam
 from bundle.families.family import Family, load_family
 from bundle.networks.promptable_sam import PromptableSam
+from bundle.training.batches import SampleBatch, collate
+from bundle.training.draws import DrawNumbers
 from bundle.training.engines import PromptTrainer
 from bundle.training.losses import LossTerms
-from bundle.training.samples import DrawnSamples, DrawNumbers, SampleBatch, collate
+from bundle.training.samples import DrawnSamples
 from bundle.training.start import trainable_parameters
 from bundle.transforms.contract import Contract, View
 
@@ -199,7 +201,7 @@ def _small(recipe: str) -> dict:
         "epochs": 1,
         "steps_per_epoch": 2,
         "batch_size": 1 if recipe == "semantic_3d" else 2,
-        "workers": 0,
+        "train#dataloader#num_workers": 0,
         "val_interval": 1,
         "threads": 1,
     }

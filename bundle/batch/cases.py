@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import product
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -17,10 +18,10 @@ from bundle.data.image_files import images_or_series
 from bundle.data.volume import ENDINGS, LARGEST_LABEL, Volume, read_label, read_volume
 from bundle.errors import CaseError, MonaiSamError, SeriesError
 from bundle.files import read_json
+from bundle.prompts.label_boxes import DIMENSIONS as DIMENSIONS
+from bundle.prompts.label_boxes import VolumeBoxesd, names_of_values
 from bundle.prompts.prompts import ObjectPrompts, read_prompts
-from bundle.prompts.simulation import shift_box, tight_box
 
-DIMENSIONS = (2, 3)
 # In a folder of images, a DICOM series is a folder of its own.
 _IMAGE_ENDINGS = tuple(ending for ending in ENDINGS if ending != ".dcm")
 
@@ -173,18 +174,15 @@ class ReadCase:
     """Reads a case; the transform of the dataset.
 
     Attributes:
-        dimension: of boxes drawn from a label: 3, one box around each object, or 2, one on each of its slices.
-        axis: stored axis that slices are stacked along.
-        shift: voxels by which the sides of those boxes move outward within their slices.
+        boxes: draws box prompts from the label map where there is no prompts file: ``label`` (1, I, J, K) and ``names``
+            in, ``prompts`` out.
         names: name -> value in the label map, or a JSON file of that; None takes the names that the label map has
             (DICOM SEG), or every value as `label_<value>`.
         modality: overrules what the image file says, see `read_volume`.
         series: which series and scan of a DICOM image, see `read_volume`.
     """
 
-    dimension: int = 3
-    axis: int = 2
-    shift: float = 0.0
+    boxes: Callable[[Mapping[str, Any]], Mapping[str, Any]] = field(default_factory=lambda: VolumeBoxesd("label"))
     names: Mapping[str, int] | str | Path | None = None
     modality: str | None = None
     series: str | None = None
@@ -204,7 +202,7 @@ class ReadCase:
             return Case(files, image, read_prompts(files.prompts, picture=image.shape[2] == 1), truth)
         named = {segment.name: segment.value for segment in truth.segments} or None
         names = label_names(named if self.names is None else self.names, truth.array)
-        boxes = boxes_of_label(truth.array, names, dimension=self.dimension, axis=self.axis, shift=self.shift)
+        boxes = self.boxes({"label": truth.array[None], "names": names})["prompts"]
         if not boxes:
             raise CaseError(f"{files.label} shows none of {', '.join(names) or 'its labels'}; there is nothing to ask")
         return Case(files, image, boxes, truth)
@@ -255,7 +253,7 @@ def label_names(names: Mapping[str, int] | str | Path | None, labels: np.ndarray
         CaseError: a file that cannot be read, or what is in it maps no names to values of a label map.
     """
     if names is None:
-        return {f"label_{value}": int(value) for value in np.unique(labels) if value > 0}
+        return names_of_values(labels)
     what = "the names"
     if not isinstance(names, Mapping):
         what = f"the names file {names}"
@@ -273,43 +271,3 @@ def label_names(names: Mapping[str, int] | str | Path | None, labels: np.ndarray
                 f"{what} must map {name!r:.80} to a whole number of at least 1 and below 2**32, got {value!r:.80}"
             )
     return dict(names)
-
-
-def boxes_of_label(
-    labels: np.ndarray, names: Mapping[str, int], *, dimension: int = 3, axis: int = 2, shift: float = 0.0
-) -> list[ObjectPrompts]:
-    """Box prompts around the objects of a label map; objects that it does not show get none.
-
-    Args:
-        labels: (I, J, K) integers.
-        names: name -> value.
-        dimension: 3, one box for each object; 2, one for each object and slice, one voxel thick.
-        axis: stored axis that slices are stacked along.
-        shift: voxels by which the sides of a box move outward (inward where negative) within its slices; the range of
-            slices stays.
-
-    Raises:
-        CaseError: on another dimension or axis.
-    """
-    if dimension not in DIMENSIONS or axis not in (0, 1, 2):
-        raise CaseError(f"dimension must be 2 or 3 and axis 0, 1 or 2, got {dimension!r} and {axis!r}")
-    prompts = []
-    for name, value in names.items():
-        mask = labels == value
-        around = tight_box(mask).reshape(2, 3).astype(int) if mask.any() else None
-        if around is None:
-            continue
-        first, last = (int(index) for index in around[:, axis])
-        ranges = [(first, last)] if dimension == 3 else [(k, k) for k in range(first, last + 1)]
-        for low, high in ranges:
-            part = mask[tuple(slice(low, high + 1) if other == axis else slice(None) for other in range(3))]
-            if part.any():
-                prompts.append(ObjectPrompts(box=_box(part, axis, low, high, shift), name=name, label=value))
-    return prompts
-
-
-def _box(part: np.ndarray, axis: int, low: int, high: int, shift: float) -> np.ndarray:
-    """(2, 3) corners around a part of the volume that spans the slices `low` to `high`."""
-    corners = shift_box(tight_box(part), shift, part.shape).reshape(2, 3)
-    corners[:, axis] = low, high
-    return corners

@@ -1,4 +1,4 @@
-"""Looks that no scanner of the training material has: what modalities have in common, without owning them all."""
+"""Intensity augmentation of a slice: what modalities have in common, without owning images of them all."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from dataclasses import replace
 import numpy as np
 from scipy import ndimage
 
+from bundle import _moved
 from bundle.data.labelled_slices import LabelledSlice
 from bundle.transforms.contract import View
 
@@ -23,7 +24,7 @@ def random_view(picture: np.ndarray, rng: np.random.Generator) -> tuple[View, Vi
     return view, view, view
 
 
-def recoloured(labelled: LabelledSlice, rng: np.random.Generator) -> LabelledSlice:
+def randomize_intensity(labelled: LabelledSlice, rng: np.random.Generator) -> LabelledSlice:
     """The same anatomy as another modality might show it (after SynthSeg, Billot et al. 2023, but on real texture).
 
     One view of the slice goes through a random curve that may rise and fall, so that bright and dark need not keep
@@ -38,8 +39,8 @@ def recoloured(labelled: LabelledSlice, rng: np.random.Generator) -> LabelledSli
     picture = labelled.picture if labelled.picture.ndim == 2 else labelled.picture.mean(axis=2)
     grey = labelled.intensity[rng.integers(len(labelled.intensity))].apply(picture)
     grey = _curve(rng)[np.round(grey).astype(int)]
-    values, places = np.unique(labelled.labels, return_inverse=True)
-    shades = rng.uniform(0, _WHITE, len(values))[places].reshape(grey.shape)
+    values, indices = np.unique(labelled.labels, return_inverse=True)
+    shades = rng.uniform(0, _WHITE, len(values))[indices].reshape(grey.shape)
     share = rng.uniform(0, 0.8) * (labelled.labels != 0)
     shades, share = (ndimage.gaussian_filter(part, _EDGE_SIGMA) for part in (shades, share))
     drawn = (grey + share * (shades - grey)).astype(np.float32)
@@ -51,3 +52,6 @@ def _curve(rng: np.random.Generator) -> np.ndarray:
     values = rng.uniform(0, 1, rng.integers(2, 6))
     values = (values - values.min()) / np.ptp(values)
     return np.interp(np.arange(256), np.linspace(0, 255, len(values)), _WHITE * values)
+
+
+__getattr__ = _moved.renamed(__name__)  # former names

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -18,7 +18,7 @@ from bundle.data.synthetic.phantom import make_phantom
 from bundle.data.volume import Volume, read_label
 from bundle.errors import TrainingError, VolumeError
 from bundle.transforms.contract import Contract, Intensity
-from bundle.transforms.frames import SliceFrame
+from bundle.transforms.dictionary import IntensityViewsd, VolumeToSlicesd
 
 # What OpenCV interpolates; volumes of more than 16 bits are int32.
 _RESIZABLE = (np.uint8, np.uint16, np.int16, np.float32, np.float64)
@@ -82,8 +82,9 @@ def cut_slices(
     volume: Volume,
     labels: Volume | None,
     *,
-    contract: Contract,
     patient: str,
+    contract: Contract | None = None,
+    preprocessing: Callable[[dict[str, Any]], Mapping[str, Any]] | None = None,
     axes: Sequence[int] = (2,),
     min_pixels: int = 20,
     max_side: int | None = None,
@@ -96,8 +97,10 @@ def cut_slices(
     Args:
         volume: the image.
         labels: its label map; None is an unlabelled volume, all of whose slices are kept.
-        contract: gives the intensity views of the volume.
         patient: who it shows.
+        contract: gives the intensity views of the volume.
+        preprocessing: of a training or evaluation, in place of ``IntensityViewsd`` of a contract: it takes ``image``
+            (C, I, J, K), ``label`` (1, I, J, K), ``affine`` and ``modality`` and adds the views, ``intensity``.
         axes: stored axes to slice along.
         min_pixels: smaller objects of a slice are not offered as objects.
         max_side: larger slices are shrunk to this many pixels, because the network would shrink them anyway.
@@ -107,36 +110,55 @@ def cut_slices(
 
     Raises:
         VolumeError: the label map does not lie on the image, see ``check_grid``.
+        TrainingError: for both a contract and a preprocessing, or neither.
     """
+    if (contract is None) == (preprocessing is None):
+        raise TrainingError("slices are cut with the views of a contract or of a preprocessing, got both or neither")
     labels = None if labels is None else check_grid(volume, labels)
-    truth_array = np.zeros(volume.shape, np.uint8) if labels is None else labels.array
     known = () if labels is None else None if annotated is None else tuple(annotated)
-    intensity = contract.intensity(volume.array, volume.modality)
+    prepared = (preprocessing or IntensityViewsd("image", contract))(_dictionary_of(volume, labels))
     found = []
     for axis in axes:
-        frame = SliceFrame.along(volume.shape, volume.affine, axis)
-        spacing = frame.pixel_spacing(volume.spacing)
-        for index in range(frame.depth):
-            truth = frame.extract(truth_array, index)
-            picture, truth, pixel = _shrink(frame.extract(volume.array, index), truth, spacing, max_side)
+        data = VolumeToSlicesd(("image", "label"), axis=axis)(prepared)
+        slices = zip(np.moveaxis(data["image"], 1, 0), data["label"][0], strict=True)  # (C, H, W) and (H, W) each
+        for index, (picture, truth) in enumerate(slices):
+            picture = picture[0] if len(picture) == 1 else np.moveaxis(picture, 0, -1)
+            picture, truth, pixel = _shrink(picture, truth, data["pixel_spacing"], max_side)
             values, counts = np.unique(truth, return_counts=True)
             ids = tuple(int(v) for v, n in zip(values, counts, strict=True) if v != 0 and n >= min_pixels)
             if ids or keep_empty or labels is None:
                 key = f"{name or patient}-{axis}-{index:04d}"
-                about = (ids, intensity, volume.modality, pixel, patient, key, known)
-                found.append(LabelledSlice(picture.copy(), truth.copy(), *about))
+                found.append(
+                    LabelledSlice(
+                        picture=picture.copy(),
+                        labels=truth.copy(),
+                        ids=ids,
+                        intensity=data["intensity"],
+                        modality=volume.modality,
+                        pixel_spacing=pixel,
+                        patient=patient,
+                        key=key,
+                        annotated=known,
+                    )
+                )
     return found
 
 
-def read_pool(items: Iterable[Mapping[str, Any]], *, contract: Contract, **options: Any) -> list[LabelledSlice]:
+def _dictionary_of(volume: Volume, labels: Volume | None) -> dict[str, Any]:
+    """A volume and its label map as MONAI's transforms take them: channels first, nothing copied."""
+    array = np.moveaxis(volume.array, -1, 0) if volume.is_color else volume.array[None]
+    truth = np.zeros(volume.shape, np.uint8) if labels is None else labels.array
+    return {"image": array, "label": truth[None], "affine": volume.affine, "modality": volume.modality}
+
+
+def read_pool(items: Iterable[Mapping[str, Any]], **options: Any) -> list[LabelledSlice]:
     """Read the items of a dataset layout and cut them.
 
     Args:
         items: each with ``image``, ``label`` (None where nobody labelled it), ``patient``, and optionally ``labelled``,
             the label values that were annotated, ``slices``, which say it for each slice along the last axis, and
             ``series`` and ``read_as``, see ``read_image``.
-        contract: gives the intensity views.
-        options: as cut_slices.
+        options: as cut_slices; ``contract`` or ``preprocessing`` gives the intensity views.
 
     Raises:
         VolumeError: naming every item that cannot be read. They are not left out: a training or an evaluation on fewer
@@ -147,7 +169,7 @@ def read_pool(items: Iterable[Mapping[str, Any]], *, contract: Contract, **optio
     items = list(items)
     for item in tqdm(items, desc="reading slices", leave=False):
         try:
-            found = _read_item(item, contract, options)
+            found = _read_item(item, options)
         except (VolumeError, OSError) as error:
             failed.append(str(error))
             continue
@@ -158,12 +180,11 @@ def read_pool(items: Iterable[Mapping[str, Any]], *, contract: Contract, **optio
     return pool
 
 
-def _read_item(item: Mapping[str, Any], contract: Contract, options: Mapping[str, Any]) -> list[LabelledSlice]:
+def _read_item(item: Mapping[str, Any], options: Mapping[str, Any]) -> list[LabelledSlice]:
     volume = read_image(item)
     labels = read_label(item["label"]) if item.get("label") else None
-    about = {"patient": str(item["patient"]), "annotated": item.get("labelled")}
-    about["name"] = stem(Path(item["image"]))
-    return cut_slices(volume, labels, contract=contract, **about, **options)
+    patient, name = str(item["patient"]), stem(Path(item["image"]))
+    return cut_slices(volume, labels, patient=patient, annotated=item.get("labelled"), name=name, **options)
 
 
 def _annotated_by_slice(slices: Sequence[LabelledSlice], described: Sequence[Mapping[str, Any]]) -> list[LabelledSlice]:

@@ -11,10 +11,12 @@ from torch import nn
 
 from bundle.data.labelled_slices import phantom_pool
 from bundle.families.family import build_network, load_family
+from bundle.training.batches import SampleBatch, collate
 from bundle.training.embeddings import FromStore, StoredEmbeddings
+from bundle.training.interface import Objective
 from bundle.training.losses import PromptLoss
-from bundle.training.objectives import IterativeObjective, Objective
-from bundle.training.samples import DrawnSamples, SampleBatch, collate
+from bundle.training.objectives import IterativeObjective
+from bundle.training.samples import DrawnSamples
 from bundle.training.start import start_network, train_mode, trainable_parameters
 
 

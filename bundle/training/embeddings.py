@@ -16,9 +16,9 @@ from bundle.engines.cache import PreparedCache, network_identity
 from bundle.errors import TrainingError
 from bundle.networks.interface import ModelSpec, Prepared, PromptableNetwork
 from bundle.networks.promptable_sam import PromptableSam
+from bundle.training.batches import SampleBatch
+from bundle.training.interface import Objective
 from bundle.training.losses import LossTerms
-from bundle.training.objectives import Objective
-from bundle.training.samples import SampleBatch
 
 
 class StoredEmbeddings:

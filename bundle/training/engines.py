@@ -12,21 +12,24 @@ import torch
 from ignite.engine import Engine
 from ignite.metrics import Average, Metric
 from monai.engines import SupervisedEvaluator, SupervisedTrainer
+from monai.transforms import Compose
 from torch import Tensor, nn
 from torch.nn.functional import interpolate
 from torch.utils.data import Dataset
 
+from bundle import _moved
 from bundle.data.labelled_slices import LabelledSlice
 from bundle.errors import NonFiniteLossError, TrainingError
 from bundle.prompts.batch import PromptBatch
-from bundle.prompts.simulation import jitter_box, tight_box
+from bundle.prompts.label_boxes import SliceBoxd
 from bundle.training.distributed import average_gradients, average_numbers, gather
 from bundle.training.embeddings import PreparedOnce, StoredEmbeddings
+from bundle.training.interface import Batch, Objective
 from bundle.training.losses import LossTerms
-from bundle.training.objectives import Objective
-from bundle.training.samples import SampleBatch
+from bundle.training.slice_dictionary import Preprocessing, as_dictionary
 from bundle.training.start import train_mode
 from bundle.transforms.contract import Contract
+from bundle.transforms.network_input import NetworkInputd
 
 logger = logging.getLogger(__name__)
 
@@ -39,7 +42,7 @@ class PromptTrainer(SupervisedTrainer):
     The Dice of images that lack the labels of different numbers of classes is the mean within each piece.
 
     Args:
-        objective: maps (network, SampleBatch) to LossTerms.
+        objective: maps (network, batch) to LossTerms.
         gradient_clip: largest norm of the gradient.
         amp: autocast of the network to "bf16" (or True) or, on CUDA only, "fp16"; losses stay in float32.
         scaler: of fp16 gradients, from ``gradient_scaler``; give the same one to RunState.
@@ -72,7 +75,7 @@ class PromptTrainer(SupervisedTrainer):
         self.skip_limit, self.skipped_in_a_row = skip_limit, 0
         self.state.metrics["skipped"] = 0  # among the metrics, so that curve, logs and bar show it
 
-    def _iteration(self, engine: Engine, batch: SampleBatch) -> dict[str, float]:
+    def _iteration(self, engine: Engine, batch: Batch) -> dict[str, float]:
         batch.step = self.state.iteration
         torch.manual_seed(int(batch.draws[0]))  # a resumed run drops out the same
         batch = batch.to(self.state.device)
@@ -88,7 +91,7 @@ class PromptTrainer(SupervisedTrainer):
             name: sum(values) / len(reports) for name, values in zip(names, zip(*reports, strict=True), strict=True)
         }
 
-    def _shares(self, pieces: Sequence[SampleBatch]) -> list[dict[str, float]]:
+    def _shares(self, pieces: Sequence[Batch]) -> list[dict[str, float]]:
         """Per piece its share of the objects and of the images of a step; averaged over processes they sum up to 1."""
         counts = [{"objects": len(piece.masks), "images": len(piece.draws)} for piece in pieces]
         totals = [float(sum(count[name] for count in counts)) for name in counts[0]]
@@ -152,16 +155,16 @@ def gradient_scaler(amp: bool | str, device: torch.device) -> torch.amp.GradScal
     return torch.amp.GradScaler(device.type, enabled=amp == "fp16")
 
 
-class ObjectQuestions(Dataset):
+class ValidationBoxes(Dataset):
     """Every object of every slice of a pool, once, each with a fixed box: the validation set.
 
     Args:
         pool: slices.
         contract: turns a slice into the network input.
         names: per label value, the name of the organ.
-        box_shift: sides of the box move outward by uniform draws of up to so many pixels, counted as if the longer side
-            of the slice had as many as the model square.
-        seed: draws the boxes; the same seed asks every model the same questions.
+        preprocessing: MONAI transform that adds a ``box`` to the dictionary of a slice (``as_dictionary``, with the
+            object's mask as ``label`` and its number as ``draw``) and makes the network's input of both; by default
+            ``boxes_of_contract``.
 
     Raises:
         TrainingError: there is no object: without a score no checkpoint would be chosen.
@@ -173,42 +176,44 @@ class ObjectQuestions(Dataset):
         contract: Contract,
         *,
         names: dict[int, str],
-        box_shift: float = 5.0,
-        seed: int = 0,
+        preprocessing: Preprocessing | None = None,
     ) -> None:
-        self.questions = [(labelled, i) for labelled in pool for i in labelled.ids if i in names]
-        if not self.questions:
+        self.objects = [(labelled, i) for labelled in pool for i in labelled.ids if i in names]
+        if not self.objects:
             raise TrainingError(
                 f"validation has {len(pool)} slices without any object of {', '.join(names.values()) or 'no organ'}; "
                 "give it labelled patients, by another split or another data list"
             )
-        self.contract, self.names, self.box_shift, self.seed = contract, names, box_shift, seed
+        self.names, self.preprocessing = names, preprocessing or boxes_of_contract(contract)
 
     def __len__(self) -> int:
-        return len(self.questions)
+        return len(self.objects)
 
     def __getitem__(self, index: int) -> dict[str, Any]:
         """``image`` (3, S, S), ``mask`` (S, S) bool, ``box`` (4,) in the model square, ``organ`` and ``patient``.
 
         A family that zooms is shown the window around the box, as in use.
         """
-        labelled, organ = self.questions[index]
-        truth = labelled.labels == organ
-        reach = self.box_shift * max(truth.shape) / self.contract.size
-        rng = np.random.default_rng((self.seed, index))
-        box = jitter_box(tight_box(truth), rng, max_pixels=reach, shape=truth.shape)
-        placement = self.contract.placement(*truth.shape, labelled.pixel_spacing, around=box)
+        labelled, organ = self.objects[index]
+        data = as_dictionary(labelled)
+        data = self.preprocessing({**data, "label": data["label"] == organ, "draw": index})
         return {
-            "image": self.contract.to_input(labelled.picture, labelled.intensity, placement),
-            "mask": torch.from_numpy(placement.mask_to_square(truth)),
-            "box": torch.as_tensor(placement.box_to_square(box), dtype=torch.float32),
+            "image": torch.as_tensor(data["image"]),
+            "mask": torch.as_tensor(data["label"])[0],
+            "box": torch.as_tensor(data["box"], dtype=torch.float32),
             "organ": self.names[organ],
             "patient": labelled.patient,
         }
 
 
+def boxes_of_contract(contract: Contract) -> Compose:
+    """Boxes whose sides lie up to 5 pixels of the model square outward of the object, and the input that they show."""
+    box = SliceBoxd("label", jitter=5.0, pixels_of=contract.size)
+    return Compose([box, NetworkInputd("image", contract, label_keys="label")])
+
+
 class PromptEvaluator(SupervisedEvaluator):
-    """Ask the box questions of :class:`ObjectQuestions`; output per question: organ, patient, DSC, predicted IoU.
+    """Predict from the boxes of :class:`ValidationBoxes`; output per object: organ, patient, DSC, predicted IoU.
 
     Args:
         embeddings: of a frozen encoder; None runs the encoder.
@@ -267,3 +272,6 @@ class MacroDice(Metric):
 def _dice(predicted: Tensor, truth: Tensor) -> Tensor:
     overlap = 2 * (predicted & truth).flatten(1).sum(1)
     return overlap / (predicted.flatten(1).sum(1) + truth.flatten(1).sum(1)).clamp(min=1)
+
+
+__getattr__ = _moved.renamed(__name__)  # former names

@@ -21,7 +21,7 @@ from bundle.errors import RunStateError
 from bundle.families.checkpoints import save_checkpoint
 from bundle.files import write_atomically
 from bundle.training.distributed import is_main
-from bundle.training.samples import DrawNumbers
+from bundle.training.draws import DrawNumbers
 
 logger = logging.getLogger(__name__)
 

@@ -21,9 +21,9 @@ from bundle.errors import TrainingError
 from bundle.networks.promptable_sam import PromptableSam
 from bundle.networks.semantic import SemanticSam2d
 from bundle.networks.vit import EMBEDDING_CHANNELS
+from bundle.training.batches import SampleBatch
 from bundle.training.distributed import gather
 from bundle.training.losses import LossTerms
-from bundle.training.samples import SampleBatch
 
 
 class Reconstruction(nn.Module):

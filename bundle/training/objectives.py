@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Protocol
 
 import cv2
 import numpy as np
@@ -25,19 +24,12 @@ from bundle.prompts.simulation import (
     tight_box,
 )
 from bundle.prompts.simulation_strokes import lasso_prompt, scribble_prompt
+from bundle.training.batches import SampleBatch
+from bundle.training.interface import Objective
 from bundle.training.losses import LossTerms, PromptLoss
-from bundle.training.samples import SampleBatch
 from bundle.training.simulated_user import Correct, SimulatedUser, with_points
 
 STARTS = ("random", "alternate")
-
-
-class Objective(Protocol):
-    """Maps a network and a batch to losses; the trainer makes one step of the optimiser for each of them."""
-
-    def __call__(self, network: PromptableNetwork, batch: SampleBatch) -> Iterator[LossTerms]:
-        """Ask, compare, and yield the terms of each loss."""
-        ...
 
 
 class IterativeObjective:

@@ -11,8 +11,8 @@ from monai.engines import SupervisedEvaluator
 from torch import Tensor, nn
 from torch.nn.functional import interpolate
 
+from bundle.training.batches import SampleBatch
 from bundle.training.losses import LossTerms, SemanticLoss, merge_unannotated
-from bundle.training.samples import SampleBatch
 
 
 class Automatic:

@@ -20,7 +20,7 @@ from bundle.prompts.batch import PromptBatch, batch_of
 from bundle.prompts.simulation import LabelledPoints
 from bundle.prompts.slice_prompts import SlicePrompt
 from bundle.prompts.translation import translated
-from bundle.training.samples import SampleBatch
+from bundle.training.batches import SampleBatch
 from bundle.transforms.placement import Placement
 
 # Given the mask of an object and its generator: a box (4,), or a point (2,).

@@ -184,13 +184,25 @@ class Contract:
         content = (content - np.float32(self.mean)) / np.float32(self.std)
         return torch.from_numpy(np.ascontiguousarray(placement.pad(content).transpose(2, 0, 1)))
 
+    def apply_views(self, channels: np.ndarray, intensity: Intensity) -> list[np.ndarray]:
+        """How the views show an image.
+
+        Args:
+            channels: (1, ...) intensities, or (3, ...): colours, or what three views show already.
+            intensity: one view or three.
+
+        Returns:
+            The three views of the one channel (or the one, where there is no more), or each channel by its own view, or
+            all by the one; float32 in 0..255.
+        """
+        if len(channels) == 1:
+            return [view.apply(channels[0]) for view in intensity]
+        views = intensity if len(intensity) == 3 else intensity * 3
+        return [view.apply(channel) for view, channel in zip(views, channels, strict=True)]
+
     def _eight_bit_or_float(self, picture: np.ndarray, intensity: Intensity) -> np.ndarray:
-        if picture.ndim == 3:
-            views = intensity if len(intensity) == 3 else intensity * 3
-            channels = [view.apply(picture[..., c]) for c, view in enumerate(views)]
-        else:
-            channels = [view.apply(picture) for view in intensity]
-        stacked = np.stack(channels, axis=-1)
+        channels = picture[None] if picture.ndim == 2 else np.moveaxis(picture, -1, 0)
+        stacked = np.stack(self.apply_views(channels, intensity), axis=-1)
         return stacked.astype(np.uint8) if self.eight_bit else stacked
 
 

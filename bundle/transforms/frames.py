@@ -38,6 +38,11 @@ def nearest_index(positions: np.ndarray | float, size: int | Sequence[int]) -> n
     return np.where(positions == last + 0.5, last, np.floor(positions + 0.5)).astype(np.int64)
 
 
+def voxel_sizes(affine: np.ndarray) -> np.ndarray:
+    """(3,) float64, the distance in mm between voxels along (i, j, k) of a (4, 4) affine."""
+    return nib.affines.voxel_sizes(affine)
+
+
 @dataclass(frozen=True)
 class SliceFrame:
     """The parallel slices of one volume along one voxel axis, each shown upright.
@@ -180,6 +185,17 @@ class SliceFrame:
         points[:, self.row_axis] = self.height - 1 - y if self.row_flip else y
         points[:, self.slice_axis] = index
         return points
+
+    @property
+    def to_voxels_matrix(self) -> np.ndarray:
+        """(4, 4) float64 from (slice, row, column) of the upright slices to the voxel index (i, j, k)."""
+        matrix = np.eye(4)
+        matrix[:3, :3] = 0
+        matrix[self.slice_axis, 0] = 1
+        for column, axis, flip in ((1, self.row_axis, self.row_flip), (2, self.col_axis, self.col_flip)):
+            matrix[axis, column] = -1 if flip else 1
+            matrix[axis, 3] = self.shape[axis] - 1 if flip else 0
+        return matrix
 
     def _checked(self, index: int) -> int:
         if not 0 <= index < self.depth:

@@ -114,6 +114,15 @@ class Placement:
         """Map (..., 2) float (x, y) pixels of the square to slice pixels: the inverse of :meth:`to_square`."""
         return (np.asarray(xy, dtype=np.float64) - (self.left, self.top)) / self.scale + self._origin
 
+    @property
+    def to_slice_matrix(self) -> np.ndarray:
+        """(4, 4) float64 of :meth:`to_slice` for stacked slices: (slice, row, column) of the square to those of the
+        slice."""
+        (left, top), (right, bottom) = self.to_slice(np.array([[0, 0], [1, 1]]))
+        matrix = np.diag([1.0, bottom - top, right - left, 1.0])
+        matrix[1:3, 3] = top, left
+        return matrix
+
     def box_to_square(self, box: np.ndarray) -> np.ndarray:
         """Map (..., 4) boxes (x0, y0, x1, y1) of the slice, both corners inclusive pixels, to the square.
 

@@ -44,8 +44,8 @@ def shape_pool(count: int, *, size: int = 256, seed: int = 0) -> list[LabelledSl
         ids = tuple(int(i) for i in np.unique(labels) if i)
         if ids:
             picture, views = np.zeros((size, size), np.uint8), (View(0.0, 255.0),) * 3
-            about = ("windowed", (1.0, 1.0), f"shapes-{number}", f"shapes-{number}")
-            pool.append(LabelledSlice(picture, labels, ids, views, *about))
+            name = f"shapes-{number}"
+            pool.append(LabelledSlice(picture, labels, ids, views, "windowed", (1.0, 1.0), patient=name, key=name))
     return pool
 
 

@@ -1,7 +1,7 @@
-"""How many drawn slices look at once: the intensity changes of a packed training, on the device that trains.
+"""Intensity augmentation of whole batches, on the device that trains.
 
 What ``bundle.data.augmentation``, ``bundle.data.hounsfield`` and MONAI's intensity transforms do to one slice.
-Pictures are (B, C, S, S) float32 in 0..1; each sample draws for itself whether and how much it is changed.
+Images are (B, C, S, S) float32 in 0..1; each sample draws for itself whether and how much it is changed.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from bundle import _moved
 from bundle.data.hounsfield import AIR_HU, BLACK_HU, FAT, FAT_GRAIN_HU, FAT_HU, GAS, GAS_HU, OUTSIDE, SOFT_TISSUE_HU
 
 Blur = Callable[[Tensor, Tensor], Tensor]
@@ -26,26 +27,26 @@ _EDGE_SIGMA = 0.7  # pixels; no scanner draws a structure with a hard edge
 
 
 @dataclass(frozen=True)
-class Shares:
+class AugmentationRates:
     """Which share of the samples is changed how.
 
     Attributes:
-        hounsfield: windowed CT pictures that are taken back to approximate HU and through the CT contract.
-        variety: one window between random quantiles in all views, inverted in half of them.
-        recolour: grey values and labelled structures get shades of their own.
+        hounsfield: windowed CT images that are taken back to approximate HU and through the CT contract.
+        random_window: one window between random quantiles in all views, inverted in half of them.
+        random_intensity: grey values and labelled structures get random shades (``randomize_intensity``).
         gamma, blur, bias, noise, metal: contrast, low resolution, smooth shading, grain, streaks around a bright spot.
-        jitter: not a share: the ends of every view move by up to this part of its width.
+        window_jitter: not a share: the ends of every view move by up to this part of its width.
     """
 
     hounsfield: float = 0.6
-    variety: float = 0.2
-    recolour: float = 0.25
+    random_window: float = 0.2
+    random_intensity: float = 0.25
     gamma: float = 0.3
     blur: float = 0.3
     bias: float = 0.2
     noise: float = 0.35
     metal: float = 0.03
-    jitter: float = 0.15
+    window_jitter: float = 0.15
 
 
 class BatchRandom:
@@ -60,7 +61,7 @@ class BatchRandom:
         self.generator, self.count = generator, count
 
     @classmethod
-    def of(cls, device: torch.device | str, count: int, *key: int) -> BatchRandom:
+    def from_key(cls, device: torch.device | str, count: int, *key: int) -> BatchRandom:
         """Numbers that depend on the key alone."""
         seed = int(np.random.SeedSequence(key).generate_state(1, np.uint64)[0]) >> 1  # torch's are signed
         return cls(torch.Generator(device).manual_seed(seed), count)
@@ -78,7 +79,7 @@ class BatchRandom:
         """(B, *shape) of unit standard deviation."""
         return torch.randn(self.count, *shape, generator=self.generator, device=self.generator.device)
 
-    def happens(self, share: float) -> Tensor:
+    def bernoulli(self, share: float) -> Tensor:
         """(B,) bool, true in this share of the samples."""
         return self.uniform(0, 1) < share
 
@@ -89,11 +90,11 @@ class BatchRandom:
 
 
 class Guess(NamedTuple):
-    """The HU of windowed pictures, as ``hounsfield.estimate_hounsfield`` guesses them; (B,) each.
+    """The HU of windowed images, as ``hounsfield.estimate_hounsfield`` guesses them; (B,) each.
 
     Attributes:
         black, slope: HU of the grey value 0, and of one grey level.
-        fat, gas: what lies where the window made the body black; some pictures have no gas, but fat.
+        fat, gas: what lies where the window made the body black; some images have no gas, but fat.
     """
 
     black: Tensor
@@ -103,36 +104,36 @@ class Guess(NamedTuple):
 
 
 def guess_hounsfield(peak: Tensor, random: BatchRandom) -> Guess:
-    """Draw the unknowns of pictures whose soft tissue has the grey value ``peak`` (B,)."""
+    """Draw the unknowns of images whose soft tissue has the grey value ``peak`` (B,)."""
     black = random.uniform(*BLACK_HU)
     slope = (random.uniform(*SOFT_TISSUE_HU) - black) / peak.clamp(min=1)
     fat, gas = random.uniform(*FAT_HU), random.uniform(*GAS_HU)
-    return Guess(black, slope, fat, torch.where(random.happens(0.5), gas, fat))
+    return Guess(black, slope, fat, torch.where(random.bernoulli(0.5), gas, fat))
 
 
-def shown(
+def apply_views(
     pixels: Tensor,
     kinds: Tensor,
-    places: Tensor,
+    indices: Tensor,
     weights: Tensor,
     guess: Guess,
     back: Tensor,
     grain: Tensor,
     views: Tensor,
 ) -> Tensor:
-    """What the views show of each pixel: (B, C, S, S) in 0..1, interpolated between its four neighbours.
+    """The views applied to each pixel: (B, C, S, S) in 0..1, interpolated between its four neighbours.
 
     Every neighbour goes through the views first, as in use, where clipping comes before resizing.
 
     Args:
-        pixels, kinds: flat, as ``PackedSlices`` has them.
-        places, weights: (B, 4, S, S) where the neighbours lie in ``pixels``, and their bilinear weights.
-        guess: what windowed pictures become ...
+        pixels, kinds: flat, as ``SliceTensors`` has them.
+        indices, weights: (B, 4, S, S) where the neighbours lie in ``pixels``, and their bilinear weights.
+        guess: what windowed images become ...
         back: (B,) bool, ... in those samples that are taken back to HU.
         grain: (B, S, S) noise of fat that the window had made black, unit standard deviation.
         views: (B, C, 2) low and high ends.
     """
-    values, what = pixels[places].float(), kinds[places]
+    values, what = pixels[indices].float(), kinds[indices]
     fat = _wide(guess.fat) + FAT_GRAIN_HU * grain[:, None]
     hounsfield = _wide(guess.black) + _wide(guess.slope) * values
     hounsfield = torch.where(what == FAT, fat, hounsfield)
@@ -145,79 +146,83 @@ def shown(
     return torch.stack(channels, dim=1)
 
 
-def varied_views(views: Tensor, quantiles: Tensor, shares: Shares, random: BatchRandom) -> Tensor:
+def randomize_views(views: Tensor, quantiles: Tensor, rates: AugmentationRates, random: BatchRandom) -> Tensor:
     """Move the ends of the views, and replace some by one window between random quantiles.
 
     Args:
         views: (B, 3, 2) low and high ends.
         quantiles: (B, Q) of the picture that they show.
-        shares: of the changes.
+        rates: of the changes.
         random: draws them.
     """
     width = views[..., 1:] - views[..., :1]
-    moved = views + shares.jitter * width * random.uniform(-1, 1, 3, 2)
+    moved = views + rates.window_jitter * width * random.uniform(-1, 1, 3, 2)
     last = quantiles.shape[1] - 1
-    places = torch.stack([random.uniform(0, 0.4 * last), random.uniform(0.75 * last, last)], dim=1).round().long()
-    low, high = quantiles.gather(1, places).unbind(dim=1)
+    indices = torch.stack([random.uniform(0, 0.4 * last), random.uniform(0.75 * last, last)], dim=1).round().long()
+    low, high = quantiles.gather(1, indices).unbind(dim=1)
     window = torch.stack([low, torch.maximum(high, low + 1)], dim=1)
-    window = torch.where(random.happens(0.5)[:, None], window.flip(1), window)
-    return torch.where(random.happens(shares.variety)[:, None, None], window[:, None], moved)
+    window = torch.where(random.bernoulli(0.5)[:, None], window.flip(1), window)
+    return torch.where(random.bernoulli(rates.random_window)[:, None, None], window[:, None], moved)
 
 
-def recoloured(pictures: Tensor, labels: Tensor, pictured: Tensor, shares: Shares, random: BatchRandom) -> Tensor:
+def randomize_intensity(
+    images: Tensor, labels: Tensor, has_image: Tensor, rates: AugmentationRates, random: BatchRandom
+) -> Tensor:
     """The same anatomy as another modality might show it; drawn shapes get their only colours here.
 
     After SynthSeg (Billot et al. 2023), on real texture: one view goes through a random curve that may rise and fall,
     and each labelled structure is drawn towards a shade of its own.
 
     Args:
-        pictures: (B, 3, S, S) in 0..1.
+        images: (B, 3, S, S) in 0..1.
         labels: (B, S, S) label maps.
-        pictured: (B,) bool, false where there is no picture, only labels.
-        shares: of the changes.
+        has_image: (B,) bool, false where there is no picture, only labels.
+        rates: of the changes.
         random: draws them.
     """
-    size = pictures.shape[-1]
+    size = images.shape[-1]
     chosen = random.uniform(0, 3).long().clamp(max=2)
-    grey = pictures[torch.arange(len(pictures), device=pictures.device), chosen]
+    grey = images[torch.arange(len(images), device=images.device), chosen]
     grey = _curved(grey, random)
     place = labels.long().remainder(SHADES).flatten(1)
     middle, spread = random.uniform(0.2, 0.8, 1), random.uniform(0.15, 1, 1)
     shades = (middle + spread * (random.uniform(0, 1, SHADES) - middle)).gather(1, place).view_as(grey)
-    share = torch.where(pictured, random.uniform(0, 0.8), 1.0)[:, None, None]
-    share = torch.where(pictured[:, None, None] & (labels == 0), 0.0, share.expand_as(grey))
+    share = torch.where(has_image, random.uniform(0, 0.8), 1.0)[:, None, None]
+    share = torch.where(has_image[:, None, None] & (labels == 0), 0.0, share.expand_as(grey))
     edges = torch.full_like(middle[:, 0], _EDGE_SIGMA)
     shades, share = smooth(torch.stack([shades, share], dim=1), edges).unbind(dim=1)
     drawn = grey + share * (shades - grey)
     texture = sum(random.field(1, cells, size)[:, 0] for cells in (size // 2, size // 6, size // 20)) / 3**0.5
     grain = random.uniform(0, 0.12, SHADES).gather(1, place).view_as(grey)
     drawn = (drawn + share * grain * texture).clamp(0, 1)
-    happens = random.happens(shares.recolour) | ~pictured
-    return torch.where(_wide(happens), drawn[:, None], pictures)
+    changed = random.bernoulli(rates.random_intensity) | ~has_image
+    return torch.where(_wide(changed), drawn[:, None], images)
 
 
-def scanned(pictures: Tensor, shares: Shares, random: BatchRandom, *, blur: Blur | None = None) -> Tensor:
+def simulate_scanner(
+    images: Tensor, rates: AugmentationRates, random: BatchRandom, *, blur: Blur | None = None
+) -> Tensor:
     """As other scanners would give it: contrast, shading, metal, low resolution and grain; (B, 3, S, S) in 0..1.
 
     Args:
-        pictures: in 0..1.
-        shares: of the changes.
+        images: in 0..1.
+        rates: of the changes.
         random: draws them.
         blur: ``smooth``, or a compiled one.
     """
-    size = pictures.shape[-1]
-    gamma = torch.where(random.happens(shares.gamma), random.log_uniform(0.7, 1.5), 1.0)
-    pictures = pictures.clamp(min=1e-4) ** _wide(gamma)
-    shading = torch.where(random.happens(shares.bias), random.uniform(0, 0.35), 0.0)
-    pictures = pictures * (_wide(shading) * random.field(1, 2, size)).exp()
-    pictures = pictures + _wide(random.happens(shares.metal)) * _streaks(size, random)
-    sigma = torch.where(random.happens(shares.blur), random.log_uniform(0.4, 2.0), 0.0)
-    pictures = (blur or smooth)(pictures, sigma)
+    size = images.shape[-1]
+    gamma = torch.where(random.bernoulli(rates.gamma), random.log_uniform(0.7, 1.5), 1.0)
+    images = images.clamp(min=1e-4) ** _wide(gamma)
+    shading = torch.where(random.bernoulli(rates.bias), random.uniform(0, 0.35), 0.0)
+    images = images * (_wide(shading) * random.field(1, 2, size)).exp()
+    images = images + _wide(random.bernoulli(rates.metal)) * _streaks(size, random)
+    sigma = torch.where(random.bernoulli(rates.blur), random.log_uniform(0.4, 2.0), 0.0)
+    images = (blur or smooth)(images, sigma)
     noise = torch.where(
-        random.happens(0.5)[:, None, None, None], random.normal(1, size, size), random.field(1, size // 2, size)
+        random.bernoulli(0.5)[:, None, None, None], random.normal(1, size, size), random.field(1, size // 2, size)
     )
-    strength = torch.where(random.happens(shares.noise), random.uniform(0, 0.06), 0.0)
-    return (pictures + _wide(strength) * noise).clamp(0, 1)
+    strength = torch.where(random.bernoulli(rates.noise), random.uniform(0, 0.06), 0.0)
+    return (images + _wide(strength) * noise).clamp(0, 1)
 
 
 def _curved(grey: Tensor, random: BatchRandom) -> Tensor:
@@ -226,7 +231,7 @@ def _curved(grey: Tensor, random: BatchRandom) -> Tensor:
     few = torch.stack(
         [knots[:, 0], knots[:, [0, 2]].mean(1), knots[:, 2], knots[:, [2, 4]].mean(1), knots[:, 4]], dim=1
     )
-    knots = torch.where(random.happens(0.5)[:, None], few, knots)
+    knots = torch.where(random.bernoulli(0.5)[:, None], few, knots)
     low = knots.amin(dim=1, keepdim=True)
     knots = (knots - low) / (knots.amax(dim=1, keepdim=True) - low).clamp(min=1e-3)
     place = (grey * (_KNOTS - 1)).flatten(1)
@@ -248,18 +253,21 @@ def _streaks(size: int, random: BatchRandom) -> Tensor:
     return (spot + random.uniform(0, 0.4, 1, 1) * strength * torch.exp(-away / (size / 4)))[:, None]
 
 
-def smooth(pictures: Tensor, sigma: Tensor) -> Tensor:
+def smooth(images: Tensor, sigma: Tensor) -> Tensor:
     """Gaussian smoothing of (B, C, S, S), by a sigma in pixels for each sample; 0 leaves it as it is."""
-    distance = torch.arange(-_REACH, _REACH + 1, device=pictures.device)
+    distance = torch.arange(-_REACH, _REACH + 1, device=images.device)
     weights = torch.exp(-(distance**2) / (2 * sigma.clamp(min=1e-3)[:, None] ** 2))
     weights = weights / weights.sum(dim=1, keepdim=True)
     for axis in (-1, -2):
-        padded = F.pad(pictures, (_REACH, _REACH, 0, 0) if axis == -1 else (0, 0, _REACH, _REACH), mode="replicate")
-        size = pictures.shape[axis]
-        pictures = sum(padded.narrow(axis, k, size) * _wide(weights[:, k]) for k in range(2 * _REACH + 1))
-    return pictures
+        padded = F.pad(images, (_REACH, _REACH, 0, 0) if axis == -1 else (0, 0, _REACH, _REACH), mode="replicate")
+        size = images.shape[axis]
+        images = sum(padded.narrow(axis, k, size) * _wide(weights[:, k]) for k in range(2 * _REACH + 1))
+    return images
 
 
 def _wide(values: Tensor) -> Tensor:
     """(B,) to (B, 1, 1, 1)."""
     return values.view(-1, 1, 1, 1)
+
+
+__getattr__ = _moved.renamed(__name__)  # former names

@@ -1,4 +1,4 @@
-"""Packed slices in a file."""
+"""Slices in flat tensors, in a file."""
 
 from __future__ import annotations
 
@@ -13,29 +13,31 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from bundle import _moved
 from bundle.data.hounsfield import BLACK, FAT, SHOWN
 from bundle.data.labelled_slices import LabelledSlice
 from bundle.errors import TrainingError
 from bundle.files import write_atomically
-from bundle.training.batched.slices import PackedSlices, pack_slices, with_half_sizes
+from bundle.training.batched.slices import SliceTensors, gather_slices, with_half_sizes
 
 _SHIFT = 2**15  # PNG knows no negative numbers
+_FORMER = {"pictured": "has_image"}  # names in files that earlier versions wrote
 
 
-def pack_into(path: str | Path, sources: Mapping[str, Sequence[LabelledSlice]], **options: Any) -> None:
-    """Pack slices into a file; arguments as ``pack_slices``."""
-    write_packed(pack_slices(sources, **options), path)
+def gather_into(path: str | Path, sources: Mapping[str, Sequence[LabelledSlice]], **options: Any) -> None:
+    """Gather slices into a file; arguments as ``gather_slices``."""
+    write_slice_tensors(gather_slices(sources, **options), path)
 
 
-def write_packed(packed: PackedSlices, path: str | Path) -> None:
-    """Write packed slices into one file, compressed without loss; beside its place, then renamed."""
-    plain = {f.name: getattr(packed, f.name) for f in fields(packed)}
+def write_slice_tensors(tensors: SliceTensors, path: str | Path) -> None:
+    """Write slices into one file, compressed without loss; beside its place, then renamed."""
+    plain = {f.name: getattr(tensors, f.name) for f in fields(tensors)}
     arrays = {name: value.numpy() for name, value in plain.items() if isinstance(value, Tensor)}
     arrays["levels"] = np.repeat(arrays["levels"][:, :1], 2, axis=1)  # half sizes are made when it is read
     arrays["kinds"] = np.where(arrays["kinds"] == FAT, SHOWN, arrays["kinds"])  # what is black tells
     for name, images in _images(arrays).items():
         arrays[name], arrays[f"{name}_ends"] = _encoded(images)
-    arrays["about"] = np.frombuffer(json.dumps(packed.about).encode(), np.uint8)
+    arrays["about"] = np.frombuffer(json.dumps(tensors.about).encode(), np.uint8)
 
     def write(partial: str) -> None:
         with open(partial, "wb") as file:
@@ -44,16 +46,16 @@ def write_packed(packed: PackedSlices, path: str | Path) -> None:
     write_atomically(Path(path), write)
 
 
-def read_packed(path: str | Path) -> PackedSlices:
-    """Read what ``write_packed`` wrote.
+def read_slice_tensors(path: str | Path) -> SliceTensors:
+    """Read what ``write_slice_tensors`` wrote.
 
     Raises:
         TrainingError: if it is no such file.
     """
     with np.load(path, allow_pickle=False) as file:
-        arrays = dict(file)
-    if missing := {f.name for f in fields(PackedSlices)} - set(arrays):
-        raise TrainingError(f"{path} holds no packed slices: {sorted(missing)[0]} is missing; pack them again")
+        arrays = {_FORMER.get(name, name): value for name, value in file.items()}
+    if missing := {f.name for f in fields(SliceTensors)} - set(arrays):
+        raise TrainingError(f"{path} holds no slices: {sorted(missing)[0]} is missing; gather them again")
     for name, kind in (("pixels", np.int16), ("kinds", np.uint8), ("labels", np.int16)):
         arrays[name] = _decoded(arrays[name], arrays.pop(f"{name}_ends"), kind)
     windowed = np.zeros(arrays["kinds"].shape, bool)
@@ -62,16 +64,16 @@ def read_packed(path: str | Path) -> PackedSlices:
     arrays["kinds"][windowed & (arrays["kinds"] == SHOWN) & (arrays["pixels"] <= BLACK)] = FAT
     about = json.loads(arrays.pop("about").tobytes())
     tensors = {name: torch.from_numpy(value) for name, value in arrays.items()}
-    return with_half_sizes(PackedSlices(**tensors, about=about))
+    return with_half_sizes(SliceTensors(**tensors, about=about))
 
 
 def _images(arrays: Mapping[str, np.ndarray]) -> dict[str, list[np.ndarray]]:
-    """The flat arrays as pictures again, each of which ends where the next one starts."""
+    """The flat arrays as images again, each of which ends where the next one starts."""
     full = arrays["levels"][:, 0]
-    pictures = sorted({tuple(level) for level in arrays["levels"].reshape(-1, 3).tolist()})
+    levels = sorted({tuple(level) for level in arrays["levels"].reshape(-1, 3).tolist()})
     images: dict[str, list[np.ndarray]] = {}
     for name in ("pixels", "kinds"):
-        images[name] = [arrays[name][start : start + h * w].reshape(h, w) for start, h, w in pictures]
+        images[name] = [arrays[name][start : start + h * w].reshape(h, w) for start, h, w in levels]
     where = zip(arrays["label_offsets"].tolist(), full.tolist(), strict=True)
     images["labels"] = [arrays["labels"][start : start + h * w].reshape(h, w) for start, (_, h, w) in where]
     return images
@@ -89,9 +91,12 @@ def _encoded(images: Sequence[np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _decoded(files: np.ndarray, ends: np.ndarray, kind: type) -> np.ndarray:
-    """The pictures of ``_encoded``, flat again."""
+    """The images of ``_encoded``, flat again."""
     parts = []
     for start, end in zip([0, *ends[:-1]], ends, strict=True):
         image = cv2.imdecode(files[start:end], cv2.IMREAD_GRAYSCALE | cv2.IMREAD_ANYDEPTH)
         parts.append((image.astype(np.int32) - _SHIFT if image.dtype == np.uint16 else image).astype(kind).ravel())
     return np.concatenate(parts)
+
+
+__getattr__ = _moved.renamed(__name__)  # former names

@@ -1,4 +1,4 @@
-"""The iterative objective for packed batches: every kind of prompt in one batch, drawn where the masks are."""
+"""The iterative objective for whole batches: every kind of prompt in one batch, drawn where the masks are."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from bundle import _moved
 from bundle.errors import TuningError
 from bundle.networks.interface import MaskPrediction, PromptableNetwork
 from bundle.prompts.batch import PromptBatch
@@ -23,7 +24,7 @@ from bundle.prompts.simulation_batched import (
 )
 from bundle.prompts.translation import SCRIBBLE_POINTS
 from bundle.training.batched.augmentation import BatchRandom
-from bundle.training.batched.samples import PackedBatch
+from bundle.training.batched.samples import ObjectBatch
 from bundle.training.losses import LossTerms, PromptLoss
 from bundle.training.simulated_user import with_points
 
@@ -31,7 +32,7 @@ _PROMPTS = 1  # random numbers of prompts; those of samples have another number
 _GROWN = 0.05  # by which share of its sides a box grows from slice to slice, see PropagationRule
 
 
-class PackedObjective:
+class BatchedObjective:
     """Learn from boxes, points, answers of neighbouring slices, and corrections, all of them in each batch.
 
     As ``IterativeObjective``: every scored round counts alike, and the candidates are asked for when the prompt is one
@@ -43,7 +44,7 @@ class PackedObjective:
         between: before the scored correction up to so many others are made without being scored.
         mask_share: share of the corrected steps that see the previous mask; always in use.
         any_candidate: share of the objects whose ambiguous answer is corrected from any of its candidates.
-        carried_share: share of the boxes that come with the mask of a neighbour.
+        propagated_share: share of the boxes that come with the mask of a neighbour.
         scribble_share: share of the objects asked without a box that are asked with a scribble instead of one point.
         tight_share: share of boxes that stay tight.
         wide_share: share of the others whose sides move by up to half of the box's own side beside what the batch says
@@ -60,7 +61,7 @@ class PackedObjective:
         between: int = 3,
         mask_share: float = 0.9,
         any_candidate: float = 0.5,
-        carried_share: float = 0.2,
+        propagated_share: float = 0.2,
         scribble_share: float = 0.0,
         tight_share: float = 0.3,
         wide_share: float = 0.2,
@@ -68,11 +69,11 @@ class PackedObjective:
         seed: int = 0,
     ) -> None:
         self.loss, self.correction_share, self.between = loss, correction_share, between
-        self.mask_share, self.any_candidate, self.carried_share = mask_share, any_candidate, carried_share
+        self.mask_share, self.any_candidate, self.propagated_share = mask_share, any_candidate, propagated_share
         self.tight_share, self.wide_share, self.seed = tight_share, wide_share, seed
         self.compiled, self.scribble_share = compiled, scribble_share
 
-    def __call__(self, network: PromptableNetwork, batch: PackedBatch) -> Iterator[LossTerms]:
+    def __call__(self, network: PromptableNetwork, batch: ObjectBatch) -> Iterator[LossTerms]:
         """Yield the mean loss of all rounds.
 
         Raises:
@@ -80,11 +81,12 @@ class PackedObjective:
         """
         if network.spec.candidates != "ambiguous":
             raise TuningError(
-                "packed batches train SAM's single mask for boxes, which this family's network never answers"
+                "batched training trains SAM's single mask for boxes, which this family's network never answers; "
+                "take a recipe without recipes/shipped"
             )
         key = self.seed, int(batch.draws[0]), _PROMPTS
         choices = np.random.default_rng(key)  # what holds for the whole batch
-        random = BatchRandom.of(batch.images.device, len(batch.masks), *key)
+        random = BatchRandom.from_key(batch.images.device, len(batch.masks), *key)
         rounds = 2 if choices.random() < self.correction_share else 1
         with_mask = choices.random() < self.mask_share
         run = _compiled() if self.compiled else None
@@ -102,12 +104,12 @@ class PackedObjective:
                 prompts = self._corrected(prompts, prediction, batch, single, random, with_mask)
                 single = torch.ones_like(single)
                 for _ in range(choices.integers(self.between + 1)):
-                    # With gradients, which nobody asks for: without them a compiled network would be compiled again.
+                    # Keep gradients on although they are unused: toggling them would trigger a recompilation.
                     prediction = network.predict_all(prepared, prompts, run=run)
                     prompts = self._corrected(prompts, prediction, batch, single, random, with_mask)
         yield LossTerms.mean(terms)
 
-    def _scored(self, prediction: MaskPrediction, batch: PackedBatch, single: Tensor) -> LossTerms:
+    def _scored(self, prediction: MaskPrediction, batch: ObjectBatch, single: Tensor) -> LossTerms:
         """The loss of the single mask, or of the best of the candidates; the mean over usable objects."""
         masks, iou_errors = self.loss.of_candidates(prediction, batch.masks)
         mask, iou = masks[:, 0], iou_errors[:, 0]
@@ -120,29 +122,29 @@ class PackedObjective:
 
     # --- first prompts -----------------------------------------------------------------------------------------------
 
-    def _first_prompts(self, batch: PackedBatch, random: BatchRandom) -> PromptBatch:
+    def _first_prompts(self, batch: ObjectBatch, random: BatchRandom) -> PromptBatch:
         """A box for those that are asked with one, some with a neighbour's mask; a point for the others."""
         masks = batch.masks
         point = torch.where(
-            random.happens(0.5)[:, None],
+            random.bernoulli(0.5)[:, None],
             deepest_points(masks, random.generator, slack=0.4),
             random_points(masks, random.generator),
         )
         points, labels = point[:, None], torch.where(batch.boxed, -1, 1)[:, None]
         if self.scribble_share:
             points, labels = self._some_scribbles(points, labels, masks, random)
-        carried = batch.boxed & random.happens(self.carried_share)
+        propagated = batch.boxed & random.bernoulli(self.propagated_share)
         before = _neighbours_answer(masks, random)
-        boxes = self._boxes(tight_boxes(masks), batch.reach, masks.shape[-1], random)
+        boxes = self._boxes(tight_boxes(masks), batch.box_error, masks.shape[-1], random)
         around = tight_boxes(before > 0)
         around = move_sides(around, (_GROWN * _sides(around)).clamp(min=1.0), masks.shape[-1])
-        carried &= ~around.isnan().any(dim=1)
-        boxes = torch.where(carried[:, None], around, boxes)
+        propagated &= ~around.isnan().any(dim=1)
+        boxes = torch.where(propagated[:, None], around, boxes)
         return PromptBatch(
             points=points,
             point_labels=labels,
             boxes=torch.where(batch.boxed[:, None], boxes, torch.nan),
-            masks=torch.where(carried.view(-1, 1, 1, 1), before[:, None], torch.nan),
+            masks=torch.where(propagated.view(-1, 1, 1, 1), before[:, None], torch.nan),
             image_index=torch.arange(len(masks), device=masks.device),
         )
 
@@ -151,19 +153,19 @@ class PackedObjective:
     ) -> tuple[Tensor, Tensor]:
         """Points (N, 1, 2) and labels (N, 1) with a scribble's points instead for some: (N, P, 2) and (N, P)."""
         line, on_line = scribbles(masks, random.generator, count=SCRIBBLE_POINTS)
-        chosen = (labels[:, 0] == 1) & random.happens(self.scribble_share)
+        chosen = (labels[:, 0] == 1) & random.bernoulli(self.scribble_share)
         padded = torch.cat([labels, labels.new_full((len(labels), SCRIBBLE_POINTS - 1), -1)], dim=1)
         return (
             torch.where(chosen[:, None, None], line, points.expand_as(line)),
             torch.where(chosen[:, None], on_line, padded),
         )
 
-    def _boxes(self, tight: Tensor, reach: Tensor, size: int, random: BatchRandom) -> Tensor:
+    def _boxes(self, tight: Tensor, box_error: Tensor, size: int, random: BatchRandom) -> Tensor:
         """Boxes as hands draw them: tight, a few pixels outward, carelessly wide, and sometimes a little too small."""
-        wide = random.happens(self.wide_share)[:, None] * random.uniform(0, 0.5, 1) * _sides(tight)
-        outward = random.uniform(0, 1, 4) * (reach[:, None] + wide)
-        short = random.happens(0.1)[:, None] * random.uniform(0, 0.06, 4) * _sides(tight)
-        moved = torch.where(random.happens(self.tight_share)[:, None], 0.0, outward - short)
+        wide = random.bernoulli(self.wide_share)[:, None] * random.uniform(0, 0.5, 1) * _sides(tight)
+        outward = random.uniform(0, 1, 4) * (box_error[:, None] + wide)
+        short = random.bernoulli(0.1)[:, None] * random.uniform(0, 0.06, 4) * _sides(tight)
+        moved = torch.where(random.bernoulli(self.tight_share)[:, None], 0.0, outward - short)
         return move_sides(tight, moved, size)
 
     # --- corrections -------------------------------------------------------------------------------------------------
@@ -173,7 +175,7 @@ class PackedObjective:
         self,
         prompts: PromptBatch,
         prediction: MaskPrediction,
-        batch: PackedBatch,
+        batch: ObjectBatch,
         single: Tensor,
         random: BatchRandom,
         with_mask: bool,
@@ -183,7 +185,7 @@ class PackedObjective:
         points, labels = error_clicks(batch.masks, answer > 0, random.generator)
         # In use one point is asked again, with the mask that it found and without another click.
         if with_mask:
-            labels = torch.where(~single & random.happens(0.4), -1, labels)
+            labels = torch.where(~single & random.bernoulli(0.4), -1, labels)
         mask = answer[:, None] if with_mask else None
         return with_points(prompts, points[:, None], labels[:, None], mask)
 
@@ -192,7 +194,7 @@ class PackedObjective:
         best = prediction.iou[:, 1:].argmax(dim=1)
         candidates = prediction.iou.shape[1] - 1
         any_of_them = random.uniform(0, candidates).long().clamp(max=candidates - 1)
-        chosen = 1 + torch.where(random.happens(self.any_candidate), any_of_them, best)
+        chosen = 1 + torch.where(random.bernoulli(self.any_candidate), any_of_them, best)
         chosen = torch.where(single, 0, chosen)
         return prediction.logits.detach().float()[torch.arange(len(chosen), device=chosen.device), chosen]
 
@@ -229,3 +231,6 @@ def _neighbours_answer(masks: Tensor, random: BatchRandom) -> Tensor:
     soft = F.grid_sample(masks[:, None].float(), grid, mode="bilinear", align_corners=False)
     soft = F.avg_pool2d(soft, 5, stride=1, padding=2, count_include_pad=False)[:, 0]
     return (2 * soft - 1) * random.uniform(4, 10, 1, 1)
+
+
+__getattr__ = _moved.renamed(__name__)  # former names

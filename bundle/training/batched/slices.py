@@ -1,7 +1,7 @@
-"""Labelled slices packed into a few flat tensors, so that a GPU draws and changes hundreds of them at once.
+"""Labelled slices in a few flat tensors, so that a GPU draws and changes hundreds of them at once.
 
-A training whose network answers a thousand samples a second cannot wait for NumPy to prepare them one by one. Packing
-is done once, mostly into a file (``packed_file.pack_into``); ``packed_samples`` draws from the result.
+A training whose network answers a thousand samples a second cannot wait for NumPy to prepare them one by one. They are
+gathered once, mostly into a file (``file.gather_into``); ``BatchedSamples`` draws from the result.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
+from bundle import _moved
 from bundle.data.hounsfield import tissue_kinds
 from bundle.data.labelled_slices import LabelledSlice, describe_sources
 from bundle.data.labels import as_int16, count_labels, find_labels
@@ -28,11 +29,11 @@ _LARGEST = 2**15 - 1
 
 
 @dataclass(frozen=True)
-class PackedSlices:
+class SliceTensors:
     """Slices, their label maps and the objects in them.
 
     Attributes:
-        pixels: (P,) int16, the pictures one after the other, row by row: HU, 8-bit grey, or what the modality has.
+        pixels: (P,) int16, the images one after the other, row by row: HU, 8-bit grey, or what the modality has.
         kinds: (P,) uint8, what a windowed CT made black, see ``hounsfield.tissue_kinds``; 0 in all others.
         labels: (Q,) int16, the label maps, each of the full size of its slice.
         levels: (N, 2, 3) int64, per slice its full and its half size: offset into ``pixels``, height, width. Where
@@ -43,7 +44,7 @@ class PackedSlices:
         views: (N, 3, 2) float32, low and high end of the contract's views.
         quantiles: (N, QUANTILES) float32.
         peak: (N,) float32, the soft-tissue peak of a windowed picture.
-        pictured: (N,) bool; a slice without a picture has labels alone, and gets colours of its own.
+        has_image: (N,) bool; a slice without a picture has labels alone, and gets colours of its own.
         object_source, object_slice, object_label: (M,) int64, the source (in the order of ``about``), the slice and the
             label value of each object.
         object_box: (M, 4) float32, (x0, y0, x1, y1) in pixels of the slice, corners inclusive.
@@ -61,7 +62,7 @@ class PackedSlices:
     views: Tensor
     quantiles: Tensor
     peak: Tensor
-    pictured: Tensor
+    has_image: Tensor
     object_source: Tensor
     object_slice: Tensor
     object_label: Tensor
@@ -72,22 +73,22 @@ class PackedSlices:
     def __len__(self) -> int:
         return len(self.object_slice)
 
-    def to(self, device: torch.device | str) -> PackedSlices:
+    def to(self, device: torch.device | str) -> SliceTensors:
         """The same on another device."""
         moved = {f.name: getattr(self, f.name).to(device) for f in fields(self) if f.name != "about"}
         return replace(self, **moved)
 
 
-def pack_slices(sources: Mapping[str, Sequence[LabelledSlice]], *, nameless: Sequence[str] = ()) -> PackedSlices:
-    """Pack the slices of several sources.
+def gather_slices(sources: Mapping[str, Sequence[LabelledSlice]], *, instances: Sequence[str] = ()) -> SliceTensors:
+    """Gather the slices of several sources in flat tensors.
 
     Within a source each organ is drawn as often as the others, then each patient that shows it, then each of the
-    patient's slices, as ``BalancedDraw`` does. Where label values name nothing, each patient is drawn as often as the
-    others, then each slice, then an object by the root of its size: there are many small ones.
+    patient's slices, as ``BalancedDraw`` does. Where label values only number instances, each patient is drawn
+    as often as the others, then each slice, then an object by the root of its size: there are many small ones.
 
     Args:
         sources: per name, its slices.
-        nameless: sources whose label values name nothing, such as grey regions and drawn shapes.
+        instances: sources whose label values number instances instead of naming organs: grey regions, drawn shapes.
 
     Raises:
         TrainingError: if a source is empty, or a slice is in colour.
@@ -96,55 +97,55 @@ def pack_slices(sources: Mapping[str, Sequence[LabelledSlice]], *, nameless: Seq
     for number, (name, slices) in enumerate(sources.items()):
         if not len(slices):
             raise TrainingError(f"source {name!r} has no labelled slice")
-        rows.add_source(slices, number, name, named=name not in nameless)
-    return rows.packed(describe_sources({name: {"slices": slices} for name, slices in sources.items()}))
+        rows.add_source(slices, number, name, named=name not in instances)
+    return rows.tensors(describe_sources({name: {"slices": slices} for name, slices in sources.items()}))
 
 
 def choose(
-    packed: PackedSlices, weights: Mapping[str, float], *, hidden: Mapping[str, Sequence[int]] | None = None
-) -> PackedSlices:
-    """What a training draws: some of the sources, each so often, and some labels as if nobody had drawn them.
+    tensors: SliceTensors, weights: Mapping[str, float], *, hidden: Mapping[str, Sequence[int]] | None = None
+) -> SliceTensors:
+    """What a training draws: some of the sources, each so often, without some labels.
 
     Args:
-        packed: with the weights within each source.
+        tensors: with the weights within each source.
         weights: per source, its share of the draws; sources that are not named are not drawn.
         hidden: per source, label values that are taken out, of the objects and of the label maps.
 
     Raises:
-        TrainingError: for a source that is not packed, or when nothing is left of one.
+        TrainingError: for a source that was not gathered, or when nothing is left of one.
     """
-    sources = list(packed.about)
+    sources = list(tensors.about)
     if unknown := [name for name in (*weights, *(hidden or {})) if name not in sources]:
-        raise TrainingError(f"{unknown[0]!r} was not packed, only {', '.join(sources)}; pack the slices again")
-    objects, labels = packed.object_weight.clone(), packed.labels.clone()
+        raise TrainingError(f"{unknown[0]!r} was not gathered, only {', '.join(sources)}; gather the slices again")
+    objects, labels = tensors.object_weight.clone(), tensors.labels.clone()
     for number, name in enumerate(sources):
-        here = packed.object_source == number
+        here = tensors.object_source == number
         values = torch.tensor(list((hidden or {}).get(name, ())), dtype=torch.int64)
-        objects[here & torch.isin(packed.object_label, values)] = 0.0
-        for row in packed.object_slice[here].unique().tolist() if len(values) else ():
-            part = labels[packed.label_offsets[row] :][: int(packed.levels[row, 0, 1:].prod())]
+        objects[here & torch.isin(tensors.object_label, values)] = 0.0
+        for row in tensors.object_slice[here].unique().tolist() if len(values) else ():
+            part = labels[tensors.label_offsets[row] :][: int(tensors.levels[row, 0, 1:].prod())]
             part[torch.isin(part.long(), values)] = 0
         if (share := weights.get(name, 0.0)) and not objects[here].any():
             raise TrainingError(f"every label of source {name!r} is hidden; give it no weight")
         objects[here] *= share / objects[here].sum().clamp(min=1e-12)
-    about = {name: packed.about[name] for name in weights}
-    return replace(packed, labels=labels, object_weight=objects / objects.sum(), about=about)
+    about = {name: tensors.about[name] for name in weights}
+    return replace(tensors, labels=labels, object_weight=objects / objects.sum(), about=about)
 
 
 class _Rows:
-    """Collects rows of a PackedSlices."""
+    """Collects rows of a SliceTensors."""
 
     def __init__(self) -> None:
-        self.parts: dict[str, list[Any]] = {f.name: [] for f in fields(PackedSlices) if f.name != "about"}
+        self.parts: dict[str, list[Any]] = {f.name: [] for f in fields(SliceTensors) if f.name != "about"}
         self.sizes = {"pixels": 0, "labels": 0}
         self.known: dict[tuple[str, bytes], tuple[Any, ...]] = {}
         self.areas: list[float] = []  # of the objects, or 1 where only their number counts
 
     def add_source(self, slices: Sequence[LabelledSlice], number: int, name: str, *, named: bool) -> None:
         tree: dict[Any, dict[Any, list[int]]] = {}
-        for labelled in tqdm(slices, desc=f"packing {name}", leave=False):
+        for labelled in tqdm(slices, desc=f"gathering {name}", leave=False):
             row = self._add_slice(labelled)
-            areas, places = count_labels(labelled.labels), find_labels(labelled.labels)
+            areas, bounds = count_labels(labelled.labels), find_labels(labelled.labels)
             for organ in labelled.ids:
                 group = (int(organ), labelled.patient) if named else (labelled.patient, row)
                 tree.setdefault(group[0], {}).setdefault(group[1], []).append(len(self.parts["object_slice"]))
@@ -152,7 +153,7 @@ class _Rows:
                 self._add("object_source", number)
                 self._add("object_slice", row)
                 self._add("object_label", int(organ))
-                self._add("object_box", _box(*places[organ]))
+                self._add("object_box", _box(*bounds[organ]))
                 self._add("object_weight", 0.0)
         for groups in tree.values():
             for objects in groups.values():
@@ -160,8 +161,8 @@ class _Rows:
                 for place in objects:
                     self.parts["object_weight"][place] = self.areas[place] / (len(tree) * len(groups) * total)
 
-    def packed(self, about: Mapping[str, Mapping[str, int]]) -> PackedSlices:
-        types = {"object_weight": torch.float64, "pictured": torch.bool}
+    def tensors(self, about: Mapping[str, Mapping[str, int]]) -> SliceTensors:
+        types = {"object_weight": torch.float64, "has_image": torch.bool}
         whole = ("levels", "label_offsets", "modality", "object_source", "object_slice", "object_label")
         types |= dict.fromkeys(whole, torch.int64)
         values = {}
@@ -170,7 +171,7 @@ class _Rows:
                 values[name] = torch.from_numpy(np.concatenate(parts))
             else:
                 values[name] = torch.tensor(np.asarray(parts), dtype=types.get(name, torch.float32))
-        return with_half_sizes(PackedSlices(**values, about=about))
+        return with_half_sizes(SliceTensors(**values, about=about))
 
     def _add(self, name: str, value: Any) -> None:
         self.parts[name].append(value)
@@ -179,7 +180,7 @@ class _Rows:
         row = len(self.parts["label_offsets"])
         if labelled.picture.ndim != 2:
             shape = labelled.picture.shape
-            raise TrainingError(f"slice {labelled.key} is in colour, {shape}; only grey ones are packed")
+            raise TrainingError(f"slice {labelled.key} is in colour, {shape}; only grey ones are gathered")
         picture = np.clip(np.round(labelled.picture), -_LARGEST, _LARGEST).astype(np.int16)
         for name, value in zip(("levels", "quantiles", "peak"), self._picture(picture, labelled), strict=True):
             self._add(name, value)
@@ -189,7 +190,7 @@ class _Rows:
         self._add("modality", MODALITIES.index(labelled.modality))
         views = labelled.intensity if len(labelled.intensity) == 3 else labelled.intensity * 3
         self._add("views", [(view.low, view.high) for view in views])
-        self._add("pictured", bool(picture.any()))
+        self._add("has_image", bool(picture.any()))
         return row
 
     def _picture(self, picture: np.ndarray, labelled: LabelledSlice) -> tuple[Any, ...]:
@@ -212,24 +213,27 @@ class _Rows:
         self.sizes[name] += values.size
 
 
-def with_half_sizes(packed: PackedSlices) -> PackedSlices:
-    """With a copy of half the size of every long slice behind the pictures."""
-    levels, pixels, kinds = packed.levels.clone(), [packed.pixels], [packed.kinds]
-    end, made = len(packed.pixels), {}
+def with_half_sizes(tensors: SliceTensors) -> SliceTensors:
+    """With a copy of half the size of every long slice behind the images."""
+    levels, pixels, kinds = tensors.levels.clone(), [tensors.pixels], [tensors.kinds]
+    end, made = len(tensors.pixels), {}
     for row, (start, height, width) in enumerate(levels[:, 0].tolist()):
         if max(height, width) <= FINE_SIDE:
             continue
         if start not in made:
             size = width // 2, height // 2
             part = slice(start, start + height * width)
-            full, what = (values[part].view(height, width).numpy() for values in (packed.pixels, packed.kinds))
+            full, what = (values[part].view(height, width).numpy() for values in (tensors.pixels, tensors.kinds))
             pixels.append(torch.from_numpy(cv2.resize(full, size, interpolation=cv2.INTER_AREA)).flatten())
             kinds.append(torch.from_numpy(cv2.resize(what, size, interpolation=cv2.INTER_NEAREST_EXACT)).flatten())
             made[start] = torch.tensor([end, size[1], size[0]])
             end += size[0] * size[1]
         levels[row, 1] = made[start]
-    return replace(packed, levels=levels, pixels=torch.cat(pixels), kinds=torch.cat(kinds))
+    return replace(tensors, levels=levels, pixels=torch.cat(pixels), kinds=torch.cat(kinds))
 
 
 def _box(rows: slice, columns: slice) -> tuple[float, float, float, float]:
     return columns.start, rows.start, columns.stop - 1, rows.stop - 1
+
+
+__getattr__ = _moved.renamed(__name__)  # former names
