@@ -138,7 +138,7 @@ def test_number_of_clicks_and_the_challenges_four_stand_in_page_tables_and_summa
     assert f"{noc['noc']:.2f}" in page.cells and "NoC@90" in tables and noc["limit"] == 6
     macro = [row for row in content["challenge"] if row["organ"] == "macro mean"]
     assert [row["score"] for row in macro] == ["dsc_auc", "nsd_auc", "dsc_final", "nsd_final"]
-    assert any(cell.startswith(f"{macro[0]['mean']:.3f} [") for cell in page.cells) and "| DSC AUC" in tables
+    assert any(cell.startswith(f"{macro[0]['mean']:.3f} [") for cell in page.cells) and "DSC AUC" in tables
     with (tmp_path / "challenge.csv").open() as file:
         assert len(list(csv.DictReader(file))) == len(content["challenge"]) == 3 * 4
 

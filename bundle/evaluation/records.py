@@ -3,7 +3,8 @@
 A run is a folder: `settings.json`; `progress-<rank>.jsonl` of each process, one line for each finished image;
 `failed-<rank>.json`, the cases that could not be read; `masks/<protocol>/`, the last answer for each object as a PNG,
 of a volume the slice that its records name; and at the end `records.csv`. A record is one interaction with one
-object, with the fields of `RECORD_FIELDS`, its `prompt` and, in a volume, the `slice` that is shown. A distance to an
+object, with the fields of `RECORD_FIELDS`, its `prompt` and, in a volume, the `slice` that is shown. The encoder ran
+`encoded` times for it, each of `encode_seconds`, which are not in `seconds`. A distance to an
 empty mask, and an IoU that the model does not give, are None.
 """
 
@@ -42,6 +43,7 @@ RECORD_FIELDS = (
     "voxels_truth",
     "voxels_prediction",
     "encode_seconds",
+    "encoded",
     "seconds",
 )
 PROGRESS = "progress-{}.jsonl"
@@ -64,6 +66,7 @@ def interaction_records(where: Mapping[str, Any], interactions: Sequence[Interac
                 "voxels_truth": score["voxels_truth"],
                 "voxels_prediction": score["voxels_prediction"],
                 "encode_seconds": interaction.encode_seconds,
+                "encoded": interaction.answer.encoded,
                 "seconds": interaction.seconds,
                 "prompt": prompt_to_json(interaction.prompt),
             }

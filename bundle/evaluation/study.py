@@ -101,15 +101,18 @@ class Study(ABC):
         self.title, self.description = title, description
 
     def run(self) -> Path:
-        """Evaluate, write the report into the folder, print its tables and return its path.
+        """Evaluate, then `report`."""
+        return self.report(self.evaluate())
+
+    def report(self, records: Records) -> Path:
+        """Write the report into the folder, print its tables and return its path.
 
         Raises:
             EvaluationError: at the end, naming the cases that could not be read; the report is about the others.
         """
-        records = self.evaluate()
         failures = read_failures(self.folder)
         if (not is_initialized() or get_rank() == 0) and (records or not failures):
-            self._report(records, failures)
+            self._write(records, failures)
         if failures:
             reasons = "".join(f"\n  {key}: {reason}" for key, reason in failures.items())
             raise EvaluationError(
@@ -139,7 +142,7 @@ class Study(ABC):
             return NotPrompting(self.segment, self.organs, self.settings)
         return Prompting(self.opener(), self.organs, self.protocols, self.settings, self.replay)
 
-    def _report(self, records: Records, failures: Mapping[str, str]) -> None:
+    def _write(self, records: Records, failures: Mapping[str, str]) -> None:
         runs = {other: read_records(path) for other, path in self.before.items()}
         page = write_report(
             self.folder,
