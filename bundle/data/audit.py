@@ -39,7 +39,9 @@ RULES: Mapping[str, tuple[str, str]] = {
 }
 """Name -> level and meaning."""
 
-NEARLY_SAME = 0.9999  # correlation of two thumbnails; see docs/training.md
+# Correlation of two thumbnails. On the 987 slices of abdomen-ct-2d two patients reach 0.941 and neighbouring slices of
+# one patient 0.9996; the same slice as JPEG, at half or twice its size 0.9999, in another window 0.998.
+NEARLY_SAME = 0.997
 OUTLIER = 8.0  # robust standard deviations
 FEWEST = 8  # images of a kind, below which nothing is an outlier
 SPACING_FACTOR = 4.0

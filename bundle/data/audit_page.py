@@ -110,14 +110,13 @@ def _chosen(result: Audit) -> dict[str, str]:
 
 def _draw_intensities(axes: Axes, readable: Sequence[Facts], flagged: set[str]) -> None:
     ordered = sorted(readable, key=lambda facts: (facts.modality, facts.percentiles[1]))
-    for n, facts in enumerate(ordered):
-        low, middle, high = facts.percentiles
-        colour = FLAGGED if facts.key in flagged else PLAIN
-        axes.plot([n, n], [low, high], color=colour, lw=1.5 if facts.key in flagged else 0.8, alpha=0.7)
-        axes.plot(n, middle, ".", color=colour, markersize=4)
+    for is_flagged, colour in ((False, PLAIN), (True, FLAGGED)):
+        places = [n for n, facts in enumerate(ordered) if (facts.key in flagged) == is_flagged]
+        for part, marker in enumerate("v_^"):
+            axes.plot(places, [ordered[n].percentiles[part] for n in places], marker, color=colour, markersize=4)
     kinds = ", ".join(dict.fromkeys(facts.modality for facts in ordered))
     axes.set(xlabel=f"images by modality ({kinds}) and median", ylabel="intensity")
-    axes.set_title("1st percentile, median and 99th percentile; outliers in orange", fontsize=9)
+    axes.set_title("99th percentile (up), median and 1st percentile (down); outliers in orange", fontsize=9)
 
 
 def _draw_sizes(axes: Axes, readable: Sequence[Facts], flagged: set[str]) -> None:
