@@ -4,6 +4,7 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 DEMO := demo
+JOBS ?= 2
 
 .PHONY: help setup demo serve test lint bundle clean
 
@@ -33,8 +34,9 @@ serve: setup
 	@test -n "$(STUDIES)" || { echo "say which images: make serve STUDIES=folder-or-DICOMweb-url"; exit 1; }
 	$(BIN)/python scripts/serve.py "$(STUDIES)"
 
+# Two tests at a time; those of one file stay together, so that what a file sets up is set up once.
 test: setup
-	$(BIN)/python -m pytest $(TESTS)
+	$(BIN)/python -m pytest -n $(JOBS) --dist loadfile $(TESTS)
 
 lint: setup
 	$(BIN)/ruff check .

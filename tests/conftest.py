@@ -19,8 +19,8 @@ ROOT = Path(__file__).resolve().parent.parent
 settings.register_profile("monai-sam", deadline=None, max_examples=50)
 settings.load_profile("monai-sam")
 
-# Two cores: more threads than that only fight each other.
-torch.set_num_threads(min(2, os.cpu_count() or 1))
+# Each worker of pytest-xdist has a core; more threads than cores only fight each other.
+torch.set_num_threads(1 if "PYTEST_XDIST_WORKER" in os.environ else min(2, os.cpu_count() or 1))
 
 
 @pytest.fixture(scope="session")

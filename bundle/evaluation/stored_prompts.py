@@ -17,13 +17,8 @@ AnyPrompt = TypeVar("AnyPrompt", SlicePrompt, ObjectPrompts)
 def with_points(prompt: AnyPrompt, points: Sequence[Sequence[float]], labels: Sequence[int]) -> AnyPrompt:
     """The same prompt, of a slice or a volume, with more points; points of label -1 (padding) are left out."""
     labels = np.asarray(labels, dtype=int)
-    points = np.asarray(points, dtype=float).reshape(-1, prompt.points.shape[1])
     real = labels >= 0
-    return type(prompt)(
-        points=np.concatenate([prompt.points, points[real]]),
-        point_labels=np.concatenate([prompt.point_labels, labels[real]]),
-        box=prompt.box,
-    )
+    return prompt.with_points(np.asarray(points, dtype=float)[real], labels[real]) if real.any() else prompt
 
 
 def prompt_to_json(prompt: Prompt) -> dict[str, Any]:
