@@ -18,8 +18,8 @@ import numpy as np
 from bundle.data.audit_facts import Facts, facts_of
 from bundle.data.datasets import SPLITS, Item
 from bundle.data.prepare import item_keys, run_jobs, write_json
-from bundle.data.splits import check_disjoint, split_items
-from bundle.errors import PrepareError, SplitError
+from bundle.data.splits import split_items
+from bundle.errors import PrepareError
 
 WRONG, LOOK = "wrong", "look"
 RULES: Mapping[str, tuple[str, str]] = {
@@ -27,7 +27,7 @@ RULES: Mapping[str, tuple[str, str]] = {
     "no_object": (WRONG, "the label map shows none of the named objects"),
     "unnamed_value": (WRONG, "the label map has values without a name; they would be background"),
     "constant": (WRONG, "all voxels of the image have the same value"),
-    "split": (WRONG, "a patient stands in two splits, or the patients cannot be split"),
+    "split": (WRONG, "a patient stands in two splits"),
     "same_picture": (WRONG, "the same image of two patients, or in two splits"),
     "repeated": (LOOK, "the same image twice, of one patient and in one split"),
     "nearly_same_picture": (LOOK, "images of two patients or splits that look alike: the same one stored again?"),
@@ -109,6 +109,7 @@ def audit(
 
     Raises:
         PrepareError: no item is labelled.
+        SplitError: the fractions are none.
     """
     items = [item for item in items if item["label"]]
     if not items:
@@ -117,7 +118,8 @@ def audit(
     jobs = [(item, key, output / "checked" / f"{key}.json") for item, key in zip(items, keys, strict=True)]
     found = dict(run_jobs(facts_of, jobs, workers, desc="checking"))
     facts = {key: found[key] for key in keys}
-    splits, findings = _split(items, keys, fractions, seed)
+    splits = _splits(items, keys, fractions, seed)
+    findings = list(_leaking_patients(facts.values(), splits))
     readable = {key: known for key, known in facts.items() if known.error is None}
     for known in facts.values():
         findings += _of_item(known, min_voxels=min_voxels, min_pixels=min_pixels)
@@ -125,7 +127,7 @@ def audit(
     findings += [*_intensities(readable.values()), *_spacings(readable.values()), *_never_seen(items, readable)]
     order = list(RULES)
     findings = sorted((f for f in findings if f.rule not in ignored), key=lambda finding: order.index(finding.rule))
-    by_split = {name: {known.patient for key, known in facts.items() if splits.get(key) == name} for name in SPLITS}
+    by_split = {name: {known.patient for key, known in facts.items() if splits[key] == name} for name in SPLITS}
     result = Audit(tuple(findings), facts, splits, {name: len(patients) for name, patients in by_split.items()})
     write_json(output / "check.json", _as_json(result))
     return result
@@ -134,7 +136,7 @@ def audit(
 def _as_json(result: Audit) -> dict[str, Any]:
     shown = {key: asdict(known) for key, known in result.facts.items()}
     for key, known in shown.items():
-        known["split"] = result.splits.get(key)
+        known["split"] = result.splits[key]
         del known["thumbnail"]
     return {
         "items": len(result.facts),
@@ -172,24 +174,26 @@ def _of_item(known: Facts, *, min_voxels: int, min_pixels: int) -> Iterable[Find
 # --- all items -------------------------------------------------------------------------------------------------------
 
 
-def _split(
+def _splits(
     items: Sequence[Item], keys: Sequence[str], fractions: tuple[float, float, float], seed: int
-) -> tuple[dict[str, str], list[Finding]]:
-    """Key -> split, and what is wrong with it."""
-    key_of = {id(item): key for item, key in zip(items, keys, strict=True)}
+) -> dict[str, str]:
+    """Key -> split: the item's own, or what ``prepare`` would make of them."""
     if any("split" in item for item in items):
-        parts = {name: [item for item in items if item.get("split", "training") == name] for name in SPLITS}
-        check = check_disjoint
-    else:
-        parts, check = {}, lambda _: parts.update(split_items(items, fractions=fractions, seed=seed))
-    findings = []
-    try:
-        check(parts)
-    except SplitError as error:
-        homes = {(key_of[id(item)], item["patient"]) for part in parts.values() for item in part}
-        named = tuple(sorted(key for key, patient in homes if f"patient {patient} stands" in str(error)))
-        findings.append(Finding("split", named, str(error)))
-    return {key_of[id(item)]: name for name, part in parts.items() for item in part}, findings
+        return {key: item.get("split", "training") for item, key in zip(items, keys, strict=True)}
+    key_of = {id(item): key for item, key in zip(items, keys, strict=True)}
+    parts = split_items(items, fractions=fractions, seed=seed)
+    return {key_of[id(item)]: name for name, part in parts.items() for item in part}
+
+
+def _leaking_patients(known: Iterable[Facts], splits: Mapping[str, str]) -> Iterable[Finding]:
+    by_patient: dict[str, list[Facts]] = defaultdict(list)
+    for facts in known:
+        by_patient[facts.patient].append(facts)
+    for patient, group in by_patient.items():
+        homes = list(dict.fromkeys(splits[facts.key] for facts in group))
+        if len(homes) > 1:
+            keys = tuple(facts.key for facts in group)
+            yield Finding("split", keys, f"patient {patient} stands in {' and in '.join(homes)}: {', '.join(keys)}")
 
 
 def _same_pictures(readable: Mapping[str, Facts], splits: Mapping[str, str]) -> Iterable[Finding]:
@@ -198,7 +202,7 @@ def _same_pictures(readable: Mapping[str, Facts], splits: Mapping[str, str]) -> 
     def apart(one: Facts, other: Facts) -> str | None:
         if one.patient != other.patient:
             return f"of patients {one.patient} and {other.patient}"
-        places = splits.get(one.key), splits.get(other.key)
+        places = splits[one.key], splits[other.key]
         return None if places[0] == places[1] else f"in {places[0]} and in {places[1]}"
 
     same = set()

@@ -32,7 +32,7 @@ from bundle.data.slices import Dropped, SliceFilters, index_slices, summarise
 from bundle.data.splits import k_folds, split_items
 from bundle.data.volume import Volume, VolumeError, read_label
 from bundle.errors import PrepareError
-from bundle.files import read_json
+from bundle.files import read_json, write_text
 from bundle.transforms.contract import Contract
 
 # Of what lies on disk: another number makes all existing results stale. 2: pictures have their spacing. 3: label maps
@@ -169,10 +169,7 @@ def _list_labels(numbering: Mapping[str, int]) -> dict[str, str]:
 
 def write_json(path: Path, content: Mapping[str, Any]) -> None:
     """Write a JSON file, which appears when it is complete."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    temporary.write_text(json.dumps(content, indent=1), encoding="utf-8")
-    os.replace(temporary, path)
+    write_text(path, json.dumps(content, indent=1))
 
 
 # --- running ---------------------------------------------------------------------------------------------------------
