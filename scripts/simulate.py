@@ -17,9 +17,9 @@ import bundle  # noqa: F401, chooses how threads wait, before PyTorch is loaded
 
 import argparse
 import json
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 from bundle.data.dataset_files import Item, existing, make_item, names_in, stem
 from bundle.data.datasets import LAYOUTS, organ_names, read_layout
@@ -81,13 +81,11 @@ def items_of(options: argparse.Namespace) -> list[Item]:
         return [item for item in read_layout(options.layout, options.root, **options.options) if item["label"]]
     if len(options.files) % 2:
         raise OptionError(f"--files takes pairs of image and label, got {len(options.files)} files")
-    pairs = zip(options.files[::2], options.files[1::2], strict=True)
-    return [_item(existing(image), existing(label)) for image, label in pairs]
-
-
-def _item(image: Path, label: Path) -> dict[str, Any]:
-    """A pair of files; whose they are does not matter here, so that each is a patient."""
-    return make_item(image, label, stem(image), names_in(label))
+    images, labels = (list(map(existing, options.files[n::2])) for n in (0, 1))
+    names = Counter(map(stem, images))
+    patients = [stem(image) if names[stem(image)] == 1 else str(image) for image in images]  # each image is one
+    about = zip(images, labels, patients, strict=True)
+    return [make_item(image, label, patient, names_in(label)) for image, label, patient in about]
 
 
 def organs_of(items: Sequence[Item], wanted: Sequence[str] | None) -> dict[int, str]:

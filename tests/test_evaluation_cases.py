@@ -6,7 +6,7 @@ import numpy as np
 from test_runner import ORGANS, slices
 from test_semantic import ct
 
-from bundle.evaluation.cases import SliceCase, prompt_on_slice, scenes_of, slice_cases
+from bundle.evaluation.cases import SliceCase, prompt_on_slice, scenes_of, slice_cases, volume_cases
 from bundle.evaluation.stored_prompts import prompt_from_json
 from bundle.transforms.frames import SliceFrame
 
@@ -19,6 +19,11 @@ def test_distances_of_a_slice_are_in_pixels_of_a_reference_or_in_millimetres():
 
 def test_slices_of_one_name_are_numbered():
     assert list(slice_cases(slices(3))) == ["p-2-0000", "p-2-0000#2", "p-2-0000#3"]
+
+
+def test_volumes_of_one_patient_and_one_name_are_numbered():
+    items = [{"patient": "p", "image": f"{folder}/ct.nii.gz", "label": "l.nii.gz"} for folder in "ab"]
+    assert list(volume_cases(items, contract=None)) == ["p/ct.nii.gz", "p/ct.nii.gz#2"]
 
 
 def test_a_scene_shows_the_object_of_each_record_and_of_no_other_list():

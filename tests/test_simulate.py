@@ -102,6 +102,16 @@ def test_a_file_that_cannot_be_read_does_not_hide_the_others(simulate, files, tm
     assert {row["key"] for row in rows} == {"ct/ct.nii.gz"}
 
 
+def test_two_images_of_one_name_are_two_patients(simulate, files, tmp_path):
+    other = tmp_path / "other"
+    other.mkdir()
+    for path in files[:2]:
+        (other / path.name).write_bytes(path.read_bytes())
+    arguments = ["--out", str(tmp_path), "--files", *map(str, [*files[:2], *(other / p.name for p in files[:2])])]
+    items = simulate.items_of(simulate.arguments(arguments))
+    assert len({item["patient"] for item in items}) == 2
+
+
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [

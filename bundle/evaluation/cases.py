@@ -205,23 +205,25 @@ def _as_shown(picture: np.ndarray, intensity: Intensity) -> np.ndarray:
 
 
 def slice_cases(items: Iterable[LabelledSlice], *, pixels_of: float | None = 256.0) -> Cases:
-    """By key; one that was there before gets its number, since pictures of one patient may share theirs."""
-    times: dict[str, int] = {}
-    cases = {}
-    for item in items:
-        times[item.key] = times.get(item.key, 0) + 1
-        key = item.key if times[item.key] == 1 else f"{item.key}#{times[item.key]}"
-        cases[key] = partial(SliceCase, item, pixels_of=pixels_of)
-    return cases
+    """By key; pictures of one patient may share theirs."""
+    return _numbered((item.key, partial(SliceCase, item, pixels_of=pixels_of)) for item in items)
 
 
 def volume_cases(items: Iterable[Mapping[str, Any]], *, contract: Contract, axis: int = 2) -> Cases:
-    """The labelled items of a dataset layout, by patient and name of the file."""
-    return {
-        f"{item['patient']}/{Path(item['image']).name}": partial(VolumeCase.read, item, contract=contract, axis=axis)
-        for item in items
-        if item.get("label")
-    }
+    """The labelled items of a dataset layout, by patient and name of the file; several scans may have the same."""
+    labelled = (item for item in items if item.get("label"))
+    read = partial(VolumeCase.read, contract=contract, axis=axis)
+    return _numbered((f"{item['patient']}/{Path(item['image']).name}", partial(read, item)) for item in labelled)
+
+
+def _numbered(cases: Iterable[tuple[str, Callable[[], Case]]]) -> Cases:
+    """By key; one that was there before gets its number: "ct#2"."""
+    times: dict[str, int] = {}
+    found = {}
+    for key, open_case in cases:
+        times[key] = times.get(key, 0) + 1
+        found[key if times[key] == 1 else f"{key}#{times[key]}"] = open_case
+    return found
 
 
 def slices_identity(slices: Iterable[LabelledSlice]) -> str:
