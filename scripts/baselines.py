@@ -14,10 +14,9 @@ from bundle.data.datasets import msd
 from bundle.data.labelled_slices import read_pool
 from bundle.errors import explain_errors
 from bundle.evaluation.baselines import BASELINES
-from bundle.evaluation.evaluator import EvaluationSettings, evaluate_slices, open_with_baseline, pictures_of
-from bundle.evaluation.protocols import protocol_named
-from bundle.evaluation.report import extreme_cases, write_report
-from bundle.evaluation.study import slices_identity
+from bundle.evaluation.models import open_baseline
+from bundle.evaluation.report import write_report
+from bundle.evaluation.study import SliceStudy
 from bundle.families.family import load_family
 
 PROTOCOL = "box_jitter_20"
@@ -31,19 +30,19 @@ def main() -> None:
     ]
     slices = read_pool(items, contract=load_family("default").contract, max_side=256, min_pixels=1)
     organs = {value: name for name, value in items[0]["labels"].items()}
-    settings = EvaluationSettings(protocols=(PROTOCOL,), seed=options.seed, data=slices_identity(slices))
     runs, overlays = {}, {}
     for name, baseline in BASELINES.items():
-        runs[name] = evaluate_slices(
-            open_with_baseline(baseline),
+        study = SliceStudy(
+            open_baseline(baseline),
             slices,
             organs=organs,
-            protocols={PROTOCOL: protocol_named(PROTOCOL)},
+            protocols=[PROTOCOL],
             folder=options.out / name,
-            settings=settings,
+            seed=options.seed,
         )
-        shown = extreme_cases(runs[name], options.out / name, pictures_of(slices, organs))
-        overlays |= {f"{name}: {heading}": cases for heading, cases in shown.items()}
+        runs[name] = study.evaluate()
+        overlays |= {f"{name}: {heading}": cases for heading, cases in study.overlays(runs[name]).items()}
+    settings = study.settings
     description = [f"{len(slices)} slices of the {options.split} list {options.datalist.name}"]
     description += [f"{PROTOCOL}, seed {settings.seed}, NSD at {settings.tolerance:g} px of {settings.pixels_of:g}"]
     print(write_report(options.out, runs, title="Baselines in a box", description=description, overlays=overlays))

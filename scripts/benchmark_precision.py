@@ -18,10 +18,13 @@ import numpy as np
 from monai.bundle import ConfigParser
 
 from bundle.errors import explain_errors
-from bundle.evaluation.protocols import PROTOCOLS, object_rng, run_protocol
+from bundle.evaluation.cases import SliceCase
+from bundle.evaluation.interaction import run_protocol
+from bundle.evaluation.models import open_slices
+from bundle.evaluation.protocols import PROTOCOLS, object_rng
 from bundle.families.family import BUNDLE_ROOT
 from bundle.interactive.segmenter import Segmenter
-from bundle.interactive.slice_model import SliceView, computes_in_bfloat16
+from bundle.interactive.slice_model import computes_in_bfloat16
 
 PROTOCOL = "box_jitter_20"
 
@@ -42,13 +45,11 @@ def main() -> None:
     seconds: dict[bool, list[float]] = {False: [], True: []}
     changed = []
     for part in config.get_parsed_content("validation_pool")[: options.slices]:
-        view, truth = SliceView(part.picture, part.intensity, part.pixel_spacing), part.labels == part.ids[0]
+        predict, truth = open_slices(predictor)(SliceCase(part)), part.labels == part.ids[0]
         answers = {}
         for predictor.bfloat16 in (False, True):
             rng = object_rng(0, part.key)
-            (answer,) = run_protocol(
-                PROTOCOLS[PROTOCOL], lambda prompt, seen=view: predictor.predict(seen, prompt), truth, rng=rng
-            )
+            (answer,) = run_protocol(PROTOCOLS[PROTOCOL], predict, truth, rng=rng)
             scores[predictor.bfloat16].append((answer.score.dsc, answer.score.nsd))
             seconds[predictor.bfloat16].append(answer.seconds)
             answers[predictor.bfloat16] = answer.answer.mask

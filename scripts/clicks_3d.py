@@ -16,8 +16,7 @@ from __future__ import annotations
 import argparse
 import json
 import os
-from collections.abc import Callable, Generator, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 from functools import cache
 from itertools import pairwise
 from pathlib import Path
@@ -26,16 +25,15 @@ from typing import Any
 import numpy as np
 from tqdm import tqdm
 
-from bundle.data.volume import read_label, read_volume
-from bundle.evaluation.protocols import Interaction, object_rng, run_protocol, with_points
+from bundle.evaluation.cases import VolumeCase
+from bundle.evaluation.interaction import Interaction, Predict, run_protocol
+from bundle.evaluation.models import open_volumes
+from bundle.evaluation.protocols import Box, ClickProtocol, Points, object_rng
 from bundle.evaluation.statistics import curve
 from bundle.evaluation.tables import Table
 from bundle.families.family import BUNDLE_ROOT
 from bundle.files import write_text
 from bundle.interactive.segmenter import Segmenter
-from bundle.interactive.session import InteractiveSession
-from bundle.prompts.prompts import ObjectPrompts
-from bundle.prompts.simulation import error_voxel, tight_box
 
 CLICKS = 5
 AXIS = 2
@@ -56,49 +54,7 @@ OBJECTS = {
 """Name -> image, label map, value."""
 
 
-def box_on_largest_slice(truth: np.ndarray) -> ObjectPrompts:
-    """The tight 2D box on the slice that shows most of the object."""
-    index = int(np.count_nonzero(truth, axis=(0, 1)).argmax())
-    on_slice = np.zeros_like(truth)
-    on_slice[:, :, index] = truth[:, :, index]
-    return box_around(on_slice)
-
-
-def box_around(truth: np.ndarray) -> ObjectPrompts:
-    """The tight 3D box."""
-    return ObjectPrompts(box=tight_box(truth).reshape(2, 3))
-
-
-def point_inside(truth: np.ndarray) -> ObjectPrompts:
-    """The voxel farthest from the edge of the object's largest piece."""
-    *voxel, label = error_voxel(truth, np.zeros_like(truth))
-    return with_points(ObjectPrompts(), [voxel], [label])
-
-
-STARTS: dict[str, Callable[[np.ndarray], ObjectPrompts]] = {
-    "2D box": box_on_largest_slice,
-    "3D box": box_around,
-    "point": point_inside,
-}
-
-
-@dataclass(frozen=True)
-class Clicks:
-    """A start and `CLICKS` corrections at the centre of the largest wrong region; none where nothing is wrong."""
-
-    start: Callable[[np.ndarray], ObjectPrompts]
-    mask_prompt = False
-
-    def prompts(self, truth: np.ndarray, rng: np.random.Generator) -> Generator[ObjectPrompts, np.ndarray, None]:
-        """The prompts for `truth`, (I, J, K) bool; nothing of them is drawn from `rng`."""
-        prompt = self.start(truth)
-        for _ in range(CLICKS):
-            click = error_voxel(truth, (yield prompt))
-            if click is None:
-                return
-            *voxel, label = click
-            prompt = with_points(prompt, [voxel], [label])
-        yield prompt
+STARTS = {"2D box": Box("largest", flat=True), "3D box": Box(), "point": Points(1)}
 
 
 def main(argv: Sequence[str] | None = None) -> None:
@@ -117,15 +73,10 @@ def play(results: list[dict[str, Any]], options: argparse.Namespace) -> None:
     todo = [(name, start) for name in objects for start in STARTS if (options.name, name, start) not in done]
     segmenter = Segmenter.from_family(options.family, checkpoint=options.checkpoint)
     for name, start in tqdm(todo, desc="objects and starts"):
-        session, truth = _open(options.data, segmenter, name)
-        session.reset()
-        steps = run_protocol(
-            Clicks(STARTS[start]),
-            lambda prompts, at=session: at.segment_volume(prompts, axis=AXIS),
-            truth,
-            rng=object_rng(0, name),
-            spacing=session.volume.spacing,
-        )
+        predict, case, value = _open(options.data, segmenter, name)
+        protocol = ClickProtocol(STARTS[start], clicks=CLICKS, axis=AXIS)
+        truth = case.labels == value
+        steps = run_protocol(protocol, predict, truth, rng=object_rng(0, name), spacing=case.spacing)
         results.append({"name": options.name, "object": name, "start": start, **_record(steps)})
         lines = ",\n".join(json.dumps(result) for result in results)
         write_text(options.results, f"[\n{lines}\n]\n")
@@ -169,15 +120,16 @@ def _cells(chosen: Sequence[Sequence[dict[str, Any]]]) -> list[str]:
 
 
 @cache
-def _open(data: Path, segmenter: Segmenter, name: str) -> tuple[InteractiveSession, np.ndarray]:
+def _open(data: Path, segmenter: Segmenter, name: str) -> tuple[Predict, VolumeCase, int]:
     image, label, value = OBJECTS[name]
-    session = _session(data / image, segmenter)
-    return session, read_label(data / label).array == value
+    return *_case(data / image, data / label, segmenter), value
 
 
 @cache
-def _session(image: Path, segmenter: Segmenter) -> InteractiveSession:
-    return segmenter.open(read_volume(image))
+def _case(image: Path, label: Path, segmenter: Segmenter) -> tuple[Predict, VolumeCase]:
+    item = {"image": image, "label": label, "patient": image.name}
+    case = VolumeCase.read(item, contract=segmenter.family.contract, axis=AXIS)
+    return open_volumes(segmenter.open, axis=AXIS)(case), case
 
 
 def _options(argv: Sequence[str] | None) -> argparse.Namespace:

@@ -27,7 +27,7 @@ import numpy as np
 from monai.bundle import ConfigParser
 
 from bundle.errors import OptionError, explain_errors
-from bundle.evaluation.evaluator import pictures_of
+from bundle.evaluation.cases import scenes_of, slice_cases
 from bundle.evaluation.figures import Scene, overlay_rows
 from bundle.evaluation.records import last_steps, read_csv, read_records, write_csv
 from bundle.evaluation.report import overlays_of
@@ -246,8 +246,9 @@ def picture(options: argparse.Namespace) -> bytes:
 
     They are the base's median slice by DSC, and those that gain most and least on average over the tunings.
     """
-    parts, scenes = [BASE, *options.tunings], scenes_of(options)
+    parts = [BASE, *options.tunings]
     records = {part: box_records(part, options) for part in parts}
+    scenes = scenes_shown(records[BASE].values(), options)
     rows = []
     for name, key in chosen_slices(records).items():
         shown = []
@@ -275,10 +276,11 @@ def box_records(part: str, options: argparse.Namespace) -> dict[str, Record]:
     return {row["key"]: row for row in last if (row["protocol"], row["organ"]) == (BOX, options.organ)}
 
 
-def scenes_of(options: argparse.Namespace) -> dict[str, Scene]:
-    """`"key organ"` -> slice and truth, read as the evaluation reads them."""
+def scenes_shown(records: Iterable[Record], options: argparse.Namespace) -> dict[str, Scene]:
+    """`"key organ"` -> slice and truth of these records, read as the evaluation reads them."""
     parser = evaluation_config(options)
-    return pictures_of(parser.get_parsed_content("slices"), parser.get_parsed_content("scored"))
+    cases = slice_cases(parser.get_parsed_content("slices"))
+    return scenes_of(cases, records, organs=parser.get_parsed_content("scored"))
 
 
 if __name__ == "__main__":

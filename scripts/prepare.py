@@ -2,6 +2,10 @@
 
 Example: python scripts/prepare.py --layout flare22 --root FLARE22Train --output slices --family medsam_v0 --workers 4
 Killed runs go on where they stopped; run the same command again.
+
+With --check nothing is prepared: the data set is audited (grids, empty and tiny objects, label values, the same image
+or patient twice, intensities unlike the others'), which leaves check.json, check.html and check.png, and the exit code
+is 1 where something is wrong.
 """
 
 from __future__ import annotations
@@ -11,8 +15,10 @@ import json
 import sys
 from pathlib import Path
 
-from bundle.data.datasets import LAYOUTS, read_layout
-from bundle.data.prepare import Preparation, prepare
+from bundle.data.audit import RULES, WRONG, audit
+from bundle.data.audit_page import write_page
+from bundle.data.datasets import LAYOUTS, Item, read_layout
+from bundle.data.prepare import Preparation, item_keys, prepare
 from bundle.data.slice_files import STORAGES
 from bundle.data.slices import SliceFilters
 from bundle.families.family import load_family
@@ -37,15 +43,22 @@ def arguments(argv: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--folds", type=int, default=0, help="also write so many folds of cross-validation")
     parser.add_argument("--seed", type=int, default=0, help="of the split")
     parser.add_argument("--workers", type=int, default=1, help="processes")
+    parser.add_argument("--check", action="store_true", help="audit the data set instead of preparing it")
+    parser.add_argument(
+        "--ignore", nargs="+", choices=RULES, default=[], metavar="RULE", help=f"of the audit: {', '.join(RULES)}"
+    )
     return parser.parse_args(argv)
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Run the command; 0 when every item went well, 1 when some failed, 2 when nothing could be done."""
+    """Run the command; 0 when every item is well, 1 when some are not, 2 when nothing could be done."""
     options = arguments(argv)
     try:
+        items = read_layout(options.layout, options.root, **options.options)
+        if options.check:
+            return check(items, options)
         report = prepare(
-            read_layout(options.layout, options.root, **options.options),
+            items,
             options.output,
             Preparation(
                 contract=load_family(options.family).contract,
@@ -70,6 +83,32 @@ def main(argv: list[str] | None = None) -> int:
     for item, reason in report["failed"].items():
         print(f"failed {item}: {reason}", file=sys.stderr)
     return 1 if report["failed"] else 0
+
+
+def check(items: list[Item], options: argparse.Namespace) -> int:
+    """Audit the data set, print what was found and write the page; 1 where something is wrong."""
+    labelled = [item for item in items if item["label"]]
+    result = audit(
+        labelled,
+        options.output,
+        fractions=tuple(options.split),
+        seed=options.seed,
+        min_voxels=options.min_voxels,
+        min_pixels=options.min_pixels,
+        ignored=options.ignore,
+        workers=options.workers,
+    )
+    by_key = dict(zip(item_keys(labelled), labelled, strict=True))
+    page = write_page(result, by_key, options.output, name=options.root.resolve().name)
+    for rule, (level, meaning) in RULES.items():
+        found = [finding for finding in result.findings if finding.rule == rule]
+        if found:
+            print(f"{level}: {meaning} ({rule}, {len(found)})", *(f"  {f.message}" for f in found[:5]), sep="\n")
+        if len(found) > 5:
+            print(f"  and {len(found) - 5} more")
+    wrong = len(result.wrong)
+    print(f"{len(result.facts)} images, {wrong} findings {WRONG}, {len(result.findings) - wrong} to look at: {page}")
+    return 1 if wrong else 0
 
 
 if __name__ == "__main__":

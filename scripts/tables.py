@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from bundle.errors import OptionError, explain_errors
+from bundle.evaluation.clicks import challenge_table, click_table
 from bundle.evaluation.tables import Table, summary_table
 from bundle.files import read_json, write_text
 
@@ -61,11 +62,28 @@ def filled(page: Path) -> str:
 
 def scores(result: Mapping[str, Any]) -> Table:
     """DSC and NSD of each prompt and organ, with intervals, of a result with one model."""
-    whole = summary_table([row for row in result["summary"] if row["score"] in ("dsc", "nsd")])
+    return _of_one_model(summary_table([row for row in result["summary"] if row["score"] in ("dsc", "nsd")]))
+
+
+def clicks(result: Mapping[str, Any]) -> Table:
+    """Number of clicks of each prompt with corrections and organ."""
+    return _of_one_model(click_table(result["clicks"]))
+
+
+def challenge(result: Mapping[str, Any]) -> Table:
+    """The CVPR 2025 challenge's four numbers of each prompt with five clicks and organ."""
+    return _of_one_model(challenge_table(result["challenge"]))
+
+
+def _of_one_model(whole: Table) -> Table:
     return Table([*whole.columns[1:]], [row[1:] for row in whole.rows], whole.names - 1)
 
 
-TABLES: Mapping[str, Callable[[Mapping[str, Any]], Table]] = {"scores": scores}
+TABLES: Mapping[str, Callable[[Mapping[str, Any]], Table]] = {
+    "scores": scores,
+    "clicks": clicks,
+    "challenge": challenge,
+}
 
 
 if __name__ == "__main__":

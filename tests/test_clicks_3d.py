@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.util
 import json
 import sys
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -12,7 +13,6 @@ from fakes import BrightRegionSam, bright_contract
 
 from bundle.data.volume import Volume, write_label, write_volume
 from bundle.engines.cache import PreparedCache
-from bundle.evaluation.protocols import object_rng, run_protocol
 from bundle.interactive.session import InteractiveSession
 from bundle.interactive.slice_model import SlicePredictor
 
@@ -37,28 +37,10 @@ def cone() -> np.ndarray:
 class OneObject:
     """In place of a loaded model: every image is opened with a network that finds what is bright."""
 
+    family = SimpleNamespace(contract=bright_contract())
+
     def open(self, volume: Volume) -> InteractiveSession:
         return InteractiveSession(volume, SlicePredictor(BrightRegionSam(), bright_contract(), store=PreparedCache()))
-
-
-def test_the_starts_are_tight(clicks_3d):
-    truth = cone()
-    assert clicks_3d.box_on_largest_slice(truth).box.tolist() == [[6, 8, 15], [30, 32, 15]]
-    assert clicks_3d.box_around(truth).box.tolist() == [[6, 8, 4], [30, 32, 15]]
-    point = clicks_3d.point_inside(truth)
-    assert truth[tuple(point.points[0].astype(int))] and point.point_labels.tolist() == [1]
-
-
-def test_clicks_go_on_until_nothing_is_wrong(clicks_3d):
-    class Answer:
-        def __init__(self, mask):
-            self.mask = mask
-
-    truth = cone()
-    play = {"truth": truth, "rng": object_rng(0, "cone")}
-    five = run_protocol(clicks_3d.Clicks(clicks_3d.box_around), lambda prompt: Answer(np.zeros_like(truth)), **play)
-    assert len(five) == 6 and five[-1].prompt.point_labels.tolist() == [1] * 5
-    assert len(run_protocol(clicks_3d.Clicks(clicks_3d.box_around), lambda prompt: Answer(truth), **play)) == 1
 
 
 def test_a_run_is_written_and_continued(clicks_3d, tmp_path, monkeypatch, capsys):

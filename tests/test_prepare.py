@@ -121,7 +121,7 @@ def test_two_labels_of_one_name_get_files_of_their_own(tmp_path, dataset):
         items.append({**item, "label": str(label)})
     prepare(items, tmp_path / "out", preparation())
     prepared = msd(tmp_path / "out", datalist="datalist.json")
-    assert {Path(entry["image"]).name.split("_axial")[0] for entry in prepared} == set(module._keys(items))
+    assert {Path(entry["image"]).name.split("_axial")[0] for entry in prepared} == set(module.item_keys(items))
     assert len({entry["source"] for entry in prepared}) == 2
 
 

@@ -18,7 +18,7 @@ from bundle.evaluation import figures
 from bundle.evaluation.figures import Overlay, Scene
 from bundle.evaluation.records import RunFolder
 from bundle.evaluation.report import extreme_cases, extreme_records, write_report
-from bundle.evaluation.tables import CLICK_TARGETS, click_rows, comparison_rows, speed_rows, summary_rows
+from bundle.evaluation.tables import comparison_rows, speed_rows, summary_rows
 from bundle.interactive.slice_model import SlicePrompt
 
 
@@ -121,16 +121,6 @@ def test_a_score_that_nobody_has_is_left_out():
     assert {row["score"] for row in summary_rows({"base": rows})} == {"dsc", "nsd", "iou"}
 
 
-def test_clicks_are_counted_to_the_target():
-    rows = click_rows({"base": records(steps=3)})
-    liver, pancreas = (row for row in rows if row["score"] == "dsc")
-    # Liver starts at 0.80..0.85 and reaches 0.90 with the first correction; pancreas ends at 0.75.
-    assert (liver["interactions"], liver["never"]) == (2, 0)
-    assert (pancreas["interactions"], pancreas["never"]) == (4, 1)
-    assert {(row["score"], row["target"]) for row in rows} == set(CLICK_TARGETS)
-    assert click_rows({"base": records()}) == []
-
-
 def test_speed_counts_the_encoder_once_for_each_image():
     (row,) = speed_rows({"base": records(steps=3)})
     assert (row["images"], row["prompts"], row["encode_seconds"], row["prompt_seconds"]) == (6, 36, 0.5, 0.02)
@@ -139,6 +129,23 @@ def test_speed_counts_the_encoder_once_for_each_image():
 def test_corrections_and_calibration_are_drawn(tmp_path):
     text = write_report(tmp_path, {"base": records(steps=3)}, title="Test").read_text()
     assert "<h2>Corrections</h2>" in text and "<h2>Predicted IoU</h2>" in text
+
+
+def test_number_of_clicks_and_the_challenges_four_stand_in_page_tables_and_summary(tmp_path):
+    page = Page(write_report(tmp_path, {"base": records(steps=6)}, title="Test").read_text())
+    content, tables = json.loads((tmp_path / "summary.json").read_text()), (tmp_path / "tables.md").read_text()
+    noc = next(r for r in content["clicks"] if (r["organ"], r["score"], r["target"]) == ("liver", "iou", 0.90))
+    assert f"{noc['noc']:.2f}" in page.cells and "NoC@90" in tables and noc["limit"] == 6
+    macro = [row for row in content["challenge"] if row["organ"] == "macro mean"]
+    assert [row["score"] for row in macro] == ["dsc_auc", "nsd_auc", "dsc_final", "nsd_final"]
+    assert any(cell.startswith(f"{macro[0]['mean']:.3f} [") for cell in page.cells) and "DSC AUC" in tables
+    with (tmp_path / "challenge.csv").open() as file:
+        assert len(list(csv.DictReader(file))) == len(content["challenge"]) == 3 * 4
+
+
+def test_without_five_clicks_the_challenge_is_not_mentioned(tmp_path):
+    assert "Five clicks" not in write_report(tmp_path, {"base": records(steps=3)}, title="Test").read_text()
+    assert not (tmp_path / "challenge.csv").exists()
 
 
 def test_a_model_that_expects_nothing_has_no_calibration(tmp_path):
@@ -168,8 +175,13 @@ def test_the_best_the_median_and_the_worst_case_are_shown(tmp_path):
     chosen = [record for record in records() if record["organ"] == "liver"]
     for record in chosen:
         run.write_mask(record["key"], "liver", "box", disc())
-    scenes = {f"k{n} liver": Scene(np.zeros((64, 64), np.uint8), disc()) for n in range(6)}
-    ((heading, shown),) = extreme_cases(chosen, tmp_path, scenes).items()
+
+    class Shown:
+        def scene(self, label, place):
+            return Scene(np.zeros((64, 64), np.uint8), disc())
+
+    cases = {f"k{n}": Shown for n in range(6)}
+    ((heading, shown),) = extreme_cases(chosen, tmp_path, cases, organs={1: "liver"}).items()
     assert heading == "liver, box"
     assert [overlay.title.split("\n")[1] for overlay in shown] == ["k5", "k3", "k0"]
     assert (shown[0].prediction == disc()).all()

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from test_evaluator import ORGANS, slices
+from test_runner import ORGANS, slices
 from training_room import CONTRACT, make_network
 
 from bundle.data.labelled_slices import resized
@@ -15,8 +15,8 @@ from bundle.data.synthetic.phantom import make_phantom
 from bundle.data.volume import Volume, read_label, write_label, write_volume
 from bundle.engines.cache import PreparedCache
 from bundle.evaluation.baselines import ellipse, otsu
-from bundle.evaluation.evaluator import open_with_baseline
 from bundle.evaluation.metrics import MetricError
+from bundle.evaluation.models import open_baseline
 from bundle.evaluation.protocols import ProtocolError
 from bundle.evaluation.records import EvaluationError, read_failures, read_records
 from bundle.evaluation.semantic import AutomaticModel
@@ -28,7 +28,7 @@ PROTOCOLS = ("box", "box_jitter_20")
 
 def study(folder, baseline=ellipse, items=None, **options):
     return SliceStudy(
-        open_with_baseline(baseline), items or slices(), organs=ORGANS, protocols=PROTOCOLS, folder=folder, **options
+        open_baseline(baseline), items or slices(), organs=ORGANS, protocols=PROTOCOLS, folder=folder, **options
     )
 
 
@@ -49,7 +49,7 @@ def test_a_replayed_study_shows_the_same_prompts(tmp_path):
 
 def test_a_misspelt_protocol_is_refused_before_anything_runs(tmp_path):
     with pytest.raises(ProtocolError, match="known are"):
-        SliceStudy(open_with_baseline(ellipse), [], organs=ORGANS, protocols=["bocks"], folder=tmp_path / "run")
+        SliceStudy(open_baseline(ellipse), [], organs=ORGANS, protocols=["bocks"], folder=tmp_path / "run")
     assert not (tmp_path / "run").exists()
 
 
@@ -207,6 +207,6 @@ def test_a_case_whose_label_map_was_stored_in_another_order_is_scored_on_its_ima
     item = {"image": tmp_path / "image.nii.gz", "label": tmp_path / "label.nii.gz", "patient": "p"}
     options = {"organs": ORGANS, "protocols": ["box"], "folder": tmp_path / "run"}
     ((_, read),) = VolumeStudy(predictor(), [item], **options).cases.items()
-    np.testing.assert_array_equal(read().labels.array, labels.array)
+    np.testing.assert_array_equal(read().labels, labels.array)
     ((_, read),) = VolumeStudy(predictor(), [item | {"read_as": "other"}], **options).cases.items()
     assert read().image.modality == "other"

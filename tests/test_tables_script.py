@@ -110,3 +110,17 @@ def test_numbers_of_the_bundles_page_and_metadata_are_those_of_the_result_file(o
     results = read_json(ROOT / "configs" / "metadata.json")["eval_metrics"]
     names = [f"{organ}_box_{score}" for organ in ("liver", "pancreas") for score in ("dice", "nsd")]
     assert [f"{results[name]:.3f}" for name in names] == box
+
+
+def test_clicks_and_the_challenges_numbers_of_a_result_are_tables_as_well():
+    row = {"run": "a", "protocol": "cvpr25", "organ": "liver", "cases": 1, "objects": 5, "low": 0, "high": 0}
+    four = [{**row, "score": name, "mean": 0.5} for name in ("dsc_auc", "nsd_auc", "dsc_final", "nsd_final")]
+    counts = [
+        {**row, "score": score, "target": target, "interactions": 3.0, "noc": 2.5, "limit": 6, "never": 0.5}
+        for score, target in (("dsc", 0.9), ("iou", 0.85), ("iou", 0.9))
+    ]
+    result = {"clicks": counts, "challenge": four}
+    assert TABLES["TABLES"]["challenge"](result).rows == [["cvpr25", "liver", "1", "5", *["0.500"] * 4]]
+    clicks = TABLES["TABLES"]["clicks"](result)
+    assert clicks.columns[-4:] == ["NoC@85", "never", "NoC@90", "never"]
+    assert clicks.rows == [["cvpr25", "liver", "5", "6", "3.00", "50.0%", "2.50", "50.0%", "2.50", "50.0%"]]

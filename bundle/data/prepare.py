@@ -12,13 +12,13 @@ import json
 import os
 import re
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import asdict, dataclass, field, replace
 from multiprocessing import get_context, parent_process
 from pathlib import Path
 from threading import Thread
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 from tqdm import tqdm
@@ -32,13 +32,15 @@ from bundle.data.slices import Dropped, SliceFilters, index_slices, summarise
 from bundle.data.splits import k_folds, split_items
 from bundle.data.volume import Volume, VolumeError, read_label
 from bundle.errors import PrepareError
-from bundle.files import read_json
+from bundle.files import read_json, write_text
 from bundle.transforms.contract import Contract
 
 # Of what lies on disk: another number makes all existing results stale. 2: pictures have their spacing. 3: label maps
 # are brought onto their images, and CT is told by its air.
 _FORMAT = 3
 _LARGEST_VALUE = 2**16 - 1
+
+Result = TypeVar("Result")
 
 
 @dataclass(frozen=True)
@@ -99,16 +101,15 @@ def prepare(
     lists = {"datalist": splits}
     if folds:
         lists |= {f"fold_{n}": fold for n, fold in enumerate(k_folds(items, k=folds, seed=seed))}
-    keys = _keys(items)
-    records = dict(
-        _run([(item, key, output, preparation, numbering) for item, key in zip(items, keys, strict=True)], workers)
-    )
+    keys = item_keys(items)
+    jobs = [(item, key, output, preparation, numbering) for item, key in zip(items, keys, strict=True)]
+    records = dict(run_jobs(prepare_item, jobs, workers, desc="preparing"))
     common = {"labels": _list_labels(numbering), "seed": seed, "preparation": asdict(preparation)}
     for name, parts in lists.items():
         entries = {split: _entries(part, items, keys, records) for split, part in parts.items()}
-        _write_json(output / f"{name}.json", {**common, **entries})
+        write_json(output / f"{name}.json", {**common, **entries})
     report = _report(records, numbering, splits)
-    _write_json(output / "report.json", report)
+    write_json(output / "report.json", report)
     if not report["slices"]:
         raise PrepareError(f"no slice is left; {output / 'report.json'} says why")
     return report
@@ -150,7 +151,7 @@ def prepare_item(
     kept = {value for entry in entries for value in entry.boxes}
     record["lost"] = sorted(set(np.unique(label.array).tolist()) - kept - {0})
     record |= {"dropped": [asdict(part) for part in dropped], "slices": len(entries)}
-    _write_json(path, record)
+    write_json(path, record)
     return key, record
 
 
@@ -166,24 +167,30 @@ def _list_labels(numbering: Mapping[str, int]) -> dict[str, str]:
     return {"0": "background", **{str(value): organ for organ, value in numbering.items()}}
 
 
-def _write_json(path: Path, content: Mapping[str, Any]) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    temporary.write_text(json.dumps(content, indent=1), encoding="utf-8")
-    os.replace(temporary, path)
+def write_json(path: Path, content: Mapping[str, Any]) -> None:
+    """Write a JSON file, which appears when it is complete."""
+    write_text(path, json.dumps(content, indent=1))
 
 
 # --- running ---------------------------------------------------------------------------------------------------------
 
 
-def _run(jobs: Sequence[tuple], workers: int) -> Iterator[tuple[str, Record]]:
-    progress = {"total": len(jobs), "desc": "preparing", "unit": "volume"}
+def run_jobs(function: Callable[..., Result], jobs: Sequence[tuple], workers: int, *, desc: str) -> Iterator[Result]:
+    """The results of a function over the arguments of many jobs, as they are done, with a bar.
+
+    Args:
+        function: of a module, not a closure: with several workers it goes to other processes.
+        jobs: arguments of each call.
+        workers: processes.
+        desc: of the bar.
+    """
+    progress = {"total": len(jobs), "desc": desc, "unit": "image"}
     if workers <= 1:
-        yield from tqdm((prepare_item(*job) for job in jobs), **progress)
+        yield from tqdm((function(*job) for job in jobs), **progress)
         return
     # Fresh processes: a forked one may inherit a lock that a torch thread holds.
     with ProcessPoolExecutor(workers, mp_context=get_context("spawn"), initializer=_end_with_parent) as pool:
-        futures = [pool.submit(prepare_item, *job) for job in jobs]
+        futures = [pool.submit(function, *job) for job in jobs]
         yield from (future.result() for future in tqdm(as_completed(futures), **progress))
 
 
@@ -197,7 +204,7 @@ def _end_with_parent() -> None:
     Thread(target=watch, daemon=True).start()
 
 
-def _keys(items: Sequence[Item]) -> list[str]:
+def item_keys(items: Sequence[Item]) -> list[str]:
     """A file name for each item: its label's name, with a hash of its path where two are alike."""
     keys = [re.sub(r"[^\w-]+", "_", Path(item["label"]).name.split(".")[0]) for item in items]
     times = Counter(keys)

@@ -61,6 +61,24 @@ def k_folds(items: Sequence[Item], *, k: int, seed: int = 0) -> list[dict[str, l
     return folds
 
 
+def fold_of(items: Sequence[Item], *, k: int, fold: int, seed: int = 0) -> dict[str, list[Item]]:
+    """One division of ``k_folds``, for configs/cross_validation.json.
+
+    Args:
+        items: of a dataset layout; a split that they already carry into training and validation is not kept.
+        k: how many folds.
+        fold: 0 to k - 1.
+        seed: of all folds; another one for each would let a patient validate twice.
+
+    Raises:
+        SplitError: there is no such fold, or ``k_folds`` refuses.
+    """
+    folds = k_folds(items, k=k, seed=seed)
+    if isinstance(fold, bool) or not isinstance(fold, int) or not 0 <= fold < k:
+        raise SplitError(f"fold must be 0 to {k - 1}, got {fold!r}")
+    return folds[fold]
+
+
 def check_disjoint(splits: Mapping[str, Iterable[Mapping[str, Any]]]) -> None:
     """Refuse splits that share a patient.
 

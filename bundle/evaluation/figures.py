@@ -20,8 +20,8 @@ from matplotlib.lines import Line2D
 from matplotlib.patches import Patch, Rectangle
 from PIL import Image
 
-from bundle.evaluation.protocols import prompt_from_json
 from bundle.evaluation.statistics import Record, case_means, curve, group_by, summarise
+from bundle.evaluation.stored_prompts import prompt_from_json
 from bundle.interactive.slice_model import SlicePrompt
 
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")

@@ -3,7 +3,8 @@
 A run is a folder: `settings.json`; `progress-<rank>.jsonl` of each process, one line for each finished image;
 `failed-<rank>.json`, the cases that could not be read; `masks/<protocol>/`, the last answer for each object as a PNG,
 of a volume the slice that its records name; and at the end `records.csv`. A record is one interaction with one
-object, with the fields of `RECORD_FIELDS`, its `prompt` and, in a volume, the `slice` that is shown. A distance to an
+object, with the fields of `RECORD_FIELDS`, its `prompt` and, in a volume, the `slice` that is shown. The encoder ran
+`encoded` times for it, each of `encode_seconds`, which are not in `seconds`. A distance to an
 empty mask, and an IoU that the model does not give, are None.
 """
 
@@ -24,11 +25,11 @@ import numpy as np
 from torch.distributed import barrier, get_rank, get_world_size, is_initialized
 
 from bundle.errors import EvaluationError, MonaiSamError
-from bundle.evaluation.protocols import Interaction, PromptProtocol, ReplayProtocol, prompt_from_json, prompt_to_json
+from bundle.evaluation.interaction import Interaction
+from bundle.evaluation.protocols import PromptProtocol, ReplayProtocol
 from bundle.evaluation.statistics import Record, group_by
-from bundle.files import read_json
-from bundle.interactive.slice_model import SlicePrompt
-from bundle.prompts.prompts import ObjectPrompts
+from bundle.evaluation.stored_prompts import prompt_from_json, prompt_to_json
+from bundle.files import read_json, write_atomically, write_text
 
 SCORES = ("dsc", "nsd", "hd95", "iou")
 RECORD_FIELDS = (
@@ -42,6 +43,7 @@ RECORD_FIELDS = (
     "voxels_truth",
     "voxels_prediction",
     "encode_seconds",
+    "encoded",
     "seconds",
 )
 PROGRESS = "progress-{}.jsonl"
@@ -60,10 +62,11 @@ def interaction_records(where: Mapping[str, Any], interactions: Sequence[Interac
                 **where,
                 "step": step,
                 **{name: _finite(score[name]) for name in SCORES},
-                "predicted_iou": _finite(getattr(interaction.answer, "iou", None)),
+                "predicted_iou": _finite(interaction.answer.iou),
                 "voxels_truth": score["voxels_truth"],
                 "voxels_prediction": score["voxels_prediction"],
                 "encode_seconds": interaction.encode_seconds,
+                "encoded": interaction.answer.encoded,
                 "seconds": interaction.seconds,
                 "prompt": prompt_to_json(interaction.prompt),
             }
@@ -108,14 +111,14 @@ def check_comparable(folder: Path, settings: Any) -> None:
     _check_same_data(folder, found, settings)
 
 
-def records_to_replay(folder: Path, settings: Any) -> Records:
-    """The records of a run whose prompts are given again; they fit no other images, nor these in another size.
+def prompts_to_replay(folder: Path, settings: Any) -> StoredPrompts:
+    """The prompts of a run, to be given again; they fit no other images, nor these in another size.
 
     Raises:
         EvaluationError: there is no run, or it is one of other data.
     """
     _check_same_data(folder, _settings_in(folder), settings)
-    return read_records(folder)
+    return StoredPrompts(read_records(folder))
 
 
 def _settings_in(folder: Path) -> dict[str, Any]:
@@ -155,14 +158,11 @@ class StoredPrompts:
 
     Args:
         records: of that run.
-        kind: of its prompts, `SlicePrompt` or, in volumes, `ObjectPrompts`.
     """
 
-    def __init__(self, records: Iterable[Record], kind: type[SlicePrompt] | type[ObjectPrompts] = SlicePrompt) -> None:
+    def __init__(self, records: Iterable[Record]) -> None:
         objects = group_by(records, lambda record: (record["key"], record["organ"], record["protocol"]))
-        self._stored = {
-            name: [prompt_from_json(step["prompt"], kind) for step in steps] for name, steps in objects.items()
-        }
+        self._stored = {name: [prompt_from_json(step["prompt"]) for step in steps] for name, steps in objects.items()}
 
     def protocol(self, key: str, organ: str, name: str, original: PromptProtocol) -> ReplayProtocol:
         """The prompts of one object and protocol, with `original`'s use of the former answer.
@@ -203,7 +203,7 @@ class RunFolder:
             for path in folder.glob(FAILED.format("*")):  # this run tries those cases again
                 path.unlink()
         own = _whole_lines(self._progress) if self._progress.is_file() else []
-        _write_atomically(self._progress, "".join(own))  # without a line that a kill cut off
+        write_text(self._progress, "".join(own))  # without a line that a kill cut off
         lines = [line for path in folder.glob(PROGRESS.format("*")) for line in _whole_lines(path)]
         self._done = {json.loads(line)["key"] for line in lines}
         self._wait()  # until every process knows what is done: the shares depend on it
@@ -218,7 +218,7 @@ class RunFolder:
         if path.is_file() and (found := read_json(path)) != wanted:
             raise EvaluationError(f"{self.folder} holds a run with {found}, got {wanted}; choose another folder")
         if self._rank == 0:
-            _write_atomically(path, json.dumps(wanted, indent=1))
+            write_text(path, json.dumps(wanted, indent=1))
 
     def open_case(self, key: str, read: Callable[[], Case]) -> Case | None:
         """A case, or None where it cannot be read: the run goes on, and `read_failures` names it."""
@@ -243,7 +243,7 @@ class RunFolder:
     def close(self) -> Records:
         """All images of this process are done: waits for the others, writes the table and returns all records."""
         if self._failed:
-            _write_atomically(self.folder / FAILED.format(self._rank), json.dumps(self._failed, indent=1))
+            write_text(self.folder / FAILED.format(self._rank), json.dumps(self._failed, indent=1))
         self._wait()
         records = read_records(self.folder)
         if self._rank == 0:
@@ -265,12 +265,14 @@ def read_failures(folder: Path) -> dict[str, str]:
 
 def write_csv(path: Path, rows: Iterable[Mapping[str, Any]], fields: Sequence[str]) -> None:
     """Writes the named fields of the rows, replacing the file at once."""
-    temporary = path.with_name(path.name + ".part")
-    with temporary.open("w", newline="", encoding="utf-8") as file:
-        writer = csv.DictWriter(file, fields, extrasaction="ignore")
-        writer.writeheader()
-        writer.writerows(rows)
-    temporary.replace(path)
+
+    def write(partial: str) -> None:
+        with open(partial, "w", newline="", encoding="utf-8") as file:
+            writer = csv.DictWriter(file, fields, extrasaction="ignore")
+            writer.writeheader()
+            writer.writerows(rows)
+
+    write_atomically(path, write)
 
 
 def read_csv(path: Path) -> list[dict[str, str]]:
@@ -285,9 +287,3 @@ def _mask_path(folder: Path, key: str, organ: str, protocol: str) -> Path:
 
 def _whole_lines(path: Path) -> list[str]:
     return [line for line in path.read_text(encoding="utf-8").splitlines(keepends=True) if line.endswith("\n")]
-
-
-def _write_atomically(path: Path, text: str) -> None:
-    temporary = path.with_name(path.name + ".part")
-    temporary.write_text(text, encoding="utf-8")
-    temporary.replace(path)

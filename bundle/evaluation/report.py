@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,6 +12,8 @@ import jinja2
 
 from bundle.evaluation import figures
 from bundle.evaluation.calibration import ALL_PROTOCOLS, calibration_rows
+from bundle.evaluation.cases import Cases, scenes_of
+from bundle.evaluation.clicks import challenge_rows, challenge_table, click_rows, click_table, interactive
 from bundle.evaluation.figures import Overlay, Scene
 from bundle.evaluation.records import Records, last_steps, read_mask, write_csv
 from bundle.evaluation.statistics import MACRO, Record, group_by
@@ -24,14 +25,13 @@ from bundle.evaluation.tables import (
     Table,
     calibration_table,
     case_rows,
-    click_rows,
     comparison_rows,
     comparison_table,
-    interactive,
     speed_rows,
     summary_rows,
     summary_table,
 )
+from bundle.files import write_text
 
 
 @dataclass(frozen=True)
@@ -63,8 +63,8 @@ def write_report(
     overlays: Mapping[str, Sequence[Overlay]] | None = None,
     seed: int = 0,
 ) -> Path:
-    """Writes `report.html`, `tables.md`, `summary.csv`, `cases.csv`, `comparison.csv` (of two and more runs) and
-    `summary.json`.
+    """Writes `report.html`, `tables.md`, `summary.csv`, `cases.csv`, `comparison.csv` (of two and more runs),
+    `challenge.csv` (of runs with five clicks) and `summary.json`.
 
     Args:
         folder: where to; made where it is missing.
@@ -80,32 +80,33 @@ def write_report(
     folder.mkdir(parents=True, exist_ok=True)
     last = {name: last_steps(records) for name, records in runs.items()}
     summary, comparison = summary_rows(last, seed=seed), comparison_rows(last, seed=seed)
-    clicks, speed = click_rows(runs), speed_rows(runs)
+    clicks, challenge, speed = click_rows(runs), challenge_rows(runs, seed=seed), speed_rows(runs)
     write_csv(folder / "summary.csv", summary, SUMMARY_FIELDS)
     write_csv(folder / "cases.csv", case_rows(last), CASE_FIELDS)
     if comparison:
         write_csv(folder / "comparison.csv", comparison, COMPARISON_FIELDS)
+    if challenge:
+        write_csv(folder / "challenge.csv", challenge, SUMMARY_FIELDS)
     calibration = calibration_rows(runs)
     content = {"title": title, "description": list(description), "summary": summary, "comparison": comparison}
-    content |= {"clicks": clicks, "calibration": calibration, "speed": speed}
-    _write(folder / "summary.json", json.dumps(content, indent=1))
-    tables = scores, pairs, trust = (
-        summary_table(summary),
-        comparison_table(comparison),
-        calibration_table(calibration),
-    )
-    _write(folder / "tables.md", "\n".join(table.as_markdown() for table in tables if table.rows))
+    content |= {"clicks": clicks, "challenge": challenge, "calibration": calibration, "speed": speed}
+    write_text(folder / "summary.json", json.dumps(content, indent=1))
+    scores, pairs, trust = summary_table(summary), comparison_table(comparison), calibration_table(calibration)
+    counts, four = click_table(clicks), challenge_table(challenge)
+    tables = (scores, pairs, counts, four, trust)
+    write_text(folder / "tables.md", "\n".join(table.as_markdown() for table in tables if table.rows))
     sections = [
         _summary_section(scores),
         *([_comparison_section(pairs)] if comparison else []),
         *_spread_sections(last),
-        *_click_sections(runs, clicks),
+        *([_click_section(counts, runs)] if clicks else []),
+        *([_challenge_section(four)] if challenge else []),
         *([_calibration_section(trust, calibration, runs)] if calibration else []),
         *_overlay_sections(overlays or {}),
         _speed_section(speed),
     ]
     path = folder / "report.html"
-    _write(path, _template().render(title=title, description=description, sections=sections, macro=MACRO))
+    write_text(path, _template().render(title=title, description=description, sections=sections, macro=MACRO))
     return path
 
 
@@ -141,18 +142,20 @@ def overlays_of(
 
 
 def extreme_cases(
-    records: Iterable[Record], folder: Path, scenes: Mapping[str, Scene], *, score: str = "dsc"
+    records: Iterable[Record], folder: Path, cases: Cases, *, organs: Mapping[int, str], score: str = "dsc"
 ) -> dict[str, list[Overlay]]:
     """The best, the median and the worst object of each organ and protocol: heading -> overlays.
 
     Args:
         records: of a run; the last answers are shown.
         folder: of the run, where the masks are.
-        scenes: `"key organ"` -> the slice that is shown; records of other objects are left out.
+        cases: of the run; records of others are left out.
+        organs: label -> name.
         score: that ranks them.
     """
-    known = [record for record in records if f"{record['key']} {record['organ']}" in scenes]
-    return overlays_of(extreme_records(known, score=score), folder, scenes)
+    picks = extreme_records((record for record in records if record["key"] in cases), score=score)
+    shown = [record for chosen in picks.values() for record in chosen.values()]
+    return overlays_of(picks, folder, scenes_of(cases, shown, organs=organs))
 
 
 def _overlay(rank: str, record: Record, folder: Path, scene: Scene) -> Overlay:
@@ -207,9 +210,7 @@ def _spread_sections(last: Mapping[str, Records]) -> list[Section]:
     return sections
 
 
-def _click_sections(runs: Mapping[str, Records], clicks: Sequence[Mapping[str, Any]]) -> list[Section]:
-    if not clicks:
-        return []
+def _click_section(table: Table, runs: Mapping[str, Records]) -> Section:
     curves = {
         f"{run}, {protocol}" if len(runs) > 1 else protocol: records
         for run, all_records in runs.items()
@@ -219,29 +220,30 @@ def _click_sections(runs: Mapping[str, Records], clicks: Sequence[Mapping[str, A
         Picture(figures.click_curves(curves, score, NAMES[score]), f"{NAMES[score]} over corrections")
         for score in ("dsc", "nsd")
     ]
-    rows = [
-        [
-            row["run"],
-            row["protocol"],
-            row["organ"],
-            f"{NAMES[row['score']]} {row['target']:.2f}",
-            str(row["objects"]),
-            f"{row['interactions']:.2f}",
-            f"{row['never']:.1%}",
-        ]
-        for row in clicks
-    ]
-    return [
-        Section(
-            "Corrections",
-            "Interactions to a target, the first prompt included; an object that never gets there counts with one more "
-            "than were made. The curves are macro means over patients.",
-            ["model", "prompt", "organ", "target", "objects", "interactions", "never"],
-            rows,
-            names=4,
-            pictures=pictures,
-        )
-    ]
+    return Section(
+        "Corrections",
+        "Interactions to a target, the first prompt included, at most as many as the limit, and the share of objects "
+        "that never get there. NoC@85 and NoC@90 are RITM's number of clicks to an IoU of 0.85 and 0.90, where such an "
+        "object counts with the limit; to the DSC it counts with one more. Means over objects. The curves are macro "
+        "means over patients.",
+        table.columns,
+        table.rows,
+        names=table.names,
+        pictures=pictures,
+    )
+
+
+def _challenge_section(table: Table) -> Section:
+    return Section(
+        "Five clicks",
+        "The four numbers of the CVPR 2025 interactive challenge: area under the score after each of the first five "
+        "clicks by trapezoids (0 to 4; the start does not count), and the score after the fifth. NSD counts as 0 up to "
+        "a DSC of 0.2, and is at this run's tolerance (the challenge's is 2 mm). They are the challenge's own for the "
+        "prompt cvpr25; of others their first five corrections are taken.",
+        table.columns,
+        table.rows,
+        names=table.names,
+    )
 
 
 def _calibration_section(table: Table, rows: Sequence[Mapping[str, Any]], runs: Mapping[str, Records]) -> Section:
@@ -289,9 +291,3 @@ def _rate(seconds: float | None) -> tuple[str, str]:
 def _template() -> jinja2.Template:
     environment = jinja2.Environment(autoescape=True, trim_blocks=True, undefined=jinja2.StrictUndefined)
     return environment.from_string((Path(__file__).parent / "report.html").read_text(encoding="utf-8"))
-
-
-def _write(path: Path, text: str) -> None:
-    temporary = path.with_name(path.name + ".part")
-    temporary.write_text(text, encoding="utf-8")
-    os.replace(temporary, path)

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from bundle.data.labelled_slices import LabelledSlice
 from bundle.data.volume import Volume
 from bundle.engines.cache import network_identity
-from bundle.evaluation.records import EvaluationError
+from bundle.errors import EvaluationError
 from bundle.networks.semantic import SemanticSam3d
 from bundle.transforms.contract import Contract
 from bundle.transforms.frames import SliceFrame

@@ -1,4 +1,4 @@
-"""The tables of a report: scores, before and after, corrections and speed, as plain rows and as text."""
+"""The tables of a report: scores, before and after, and speed, as plain rows and as text."""
 
 from __future__ import annotations
 
@@ -15,12 +15,10 @@ from bundle.evaluation.statistics import (
     case_means,
     compare,
     group_by,
-    interactions_to,
     summarise,
 )
 
 NAMES = {"dsc": "DSC", "nsd": "NSD", "iou": "IoU", "hd95": "HD95"}
-CLICK_TARGETS = (("dsc", 0.90), ("iou", 0.85), ("iou", 0.90))
 SUMMARY_FIELDS = ("run", "protocol", "organ", "score", "cases", "objects", "mean", "low", "high")
 CASE_FIELDS = ("run", "protocol", "organ", "case", *NAMES)
 COMPARISON_FIELDS = (
@@ -105,31 +103,6 @@ def _check_same_objects(first: str, before: Records, second: str, after: Records
         )
 
 
-def click_rows(runs: Mapping[str, Records]) -> list[dict[str, Any]]:
-    """For protocols with corrections: interactions to each of `CLICK_TARGETS`, and the share that never gets there.
-
-    The first prompt counts as an interaction; an object that never gets there counts with one more than were made
-    (RITM instead counts it with the last).
-    """
-    rows = []
-    for run, records in runs.items():
-        for protocol, chosen in interactive(records).items():
-            objects = group_by(chosen, lambda record: (record["key"], record["organ"])).values()
-            made = max(len(steps) for steps in objects)
-            for organ, of_organ in group_by(objects, lambda steps: steps[0]["organ"]).items():
-                for score, target in CLICK_TARGETS:
-                    values = [[record[score] for record in steps] for steps in of_organ]
-                    where = {"run": run, "protocol": protocol, "organ": organ, "score": score, "target": target}
-                    rows.append(where | _clicks_to(values, target, made))
-    return rows
-
-
-def _clicks_to(values: Sequence[Sequence[float]], target: float, made: int) -> dict[str, Any]:
-    never = [max(scores) < target for scores in values]
-    counts = [made + 1 if lost else interactions_to(v, target, made) for v, lost in zip(values, never, strict=True)]
-    return {"objects": len(values), "interactions": float(np.mean(counts)), "never": float(np.mean(never))}
-
-
 def speed_rows(runs: Mapping[str, Records]) -> list[dict[str, Any]]:
     """Median seconds of the encoder (once for each image that it ran on) and of one prompt, for each run.
 
@@ -150,12 +123,6 @@ def speed_rows(runs: Mapping[str, Records]) -> list[dict[str, Any]]:
             }
         )
     return rows
-
-
-def interactive(records: Records) -> dict[str, Records]:
-    """The protocols with more than one step."""
-    groups = group_by(records, lambda record: record["protocol"])
-    return {name: rows for name, rows in groups.items() if any(row["step"] > 0 for row in rows)}
 
 
 # ---- for people -----------------------------------------------------------------------------------------------------
@@ -191,7 +158,10 @@ def summary_table(summary: Sequence[Mapping[str, Any]]) -> Table:
     rows = []
     for names, entries in group_by(summary, lambda row: (row["run"], row["protocol"], row["organ"])).items():
         by_score = {entry["score"]: entry for entry in entries}
-        cells = [_with_interval(by_score[score], score) if score in by_score else "-" for score in scores]
+        cells = [
+            with_interval(by_score[score], 1 if score == "hd95" else 3) if score in by_score else "-"
+            for score in scores
+        ]
         rows.append([*names, str(entries[0]["cases"]), str(entries[0]["objects"]), *cells])
     return Table(["model", "prompt", "organ", "patients", "objects", *(NAMES[score] for score in scores)], rows, 3)
 
@@ -233,8 +203,8 @@ def _before_and_after(entry: Mapping[str, Any]) -> list[str]:
     return [f"{entry['before']:.4f}", f"{entry['after']:.4f}", difference, p_value]
 
 
-def _with_interval(entry: Mapping[str, Any], score: str) -> str:
-    digits = 1 if score == "hd95" else 3
+def with_interval(entry: Mapping[str, Any], digits: int = 3) -> str:
+    """Mean and interval of a row of `statistics.Summary`."""
     if entry["cases"] < 2:  # nothing to draw from
         return f"{entry['mean']:.{digits}f}"
     return f"{entry['mean']:.{digits}f} [{entry['low']:.{digits}f}, {entry['high']:.{digits}f}]"
