@@ -22,9 +22,14 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 _PUBLIC = {
+    "Box": "bundle.prompts.interactions",
     "InteractiveSession": "bundle.interactive.session",
+    "Lasso": "bundle.prompts.interactions",
+    "Mask": "bundle.prompts.interactions",
     "MonaiSamError": "bundle.errors",
     "ObjectPrompts": "bundle.prompts.prompts",
+    "Point": "bundle.prompts.interactions",
+    "Scribble": "bundle.prompts.interactions",
     "Segmentation": "bundle.interactive.segmentation",
     "Segmenter": "bundle.interactive.segmenter",
     "Volume": "bundle.data.volume",

@@ -63,5 +63,7 @@ def test_a_voxel_that_was_clicked_belongs_to_the_object_of_the_last_click():
 def test_a_click_off_an_object_keeps_nothing_for_it():
     gathered = LabelMap((4, 4, 2), 2)
     gathered.add(found(columns(0, 3), {0: 0.9}), 1)
-    gathered.add(found(columns(0, 3), {0: 0.5}), 2, ObjectPrompts(np.array([[1, 1, 0]]), np.array([0])))
+    gathered.add(
+        found(columns(0, 3), {0: 0.5}), 2, ObjectPrompts(points=np.array([[1, 1, 0]]), point_labels=np.array([0]))
+    )
     assert (gathered.labels[:, :, 0] == 1).all()

@@ -43,20 +43,20 @@ def test_a_point_beyond_the_border_does_not(beyond):
 @pytest.mark.parametrize(
     ("prompts", "message"),
     [
-        (ObjectPrompts(), "no prompt for 'object'"),
-        (ObjectPrompts(points=[[1, 2, 3]], point_labels=[0]), "only background points"),
-        (ObjectPrompts(points=[[1, 2, 3]], point_labels=[1, 1]), "1 points and 2 labels"),
-        (ObjectPrompts(points=[[1, 2, 3]], point_labels=[7]), "must be 1 .object. or 0"),
-        (ObjectPrompts(points=[[1, 2, 30]], point_labels=[1]), "lies outside the volume"),
-        (ObjectPrompts(points=[[1, 2, float("nan")]], point_labels=[1]), "finite numbers"),
-        (ObjectPrompts(points=[["a", 2, 3]], point_labels=[1]), "rows of 3 numbers"),
-        (ObjectPrompts(box=np.array([[50, 0, 0], [60, 1, 1]])), "does not meet the volume"),
-        (ObjectPrompts(box=np.array([[0, 0, 0]])), "two corners"),
+        (dict(), "no prompt for 'object'"),
+        (dict(points=[[1, 2, 3]], point_labels=[0]), "only background points"),
+        (dict(points=[[1, 2, 3]], point_labels=[1, 1]), "1 points and 2 labels"),
+        (dict(points=[[1, 2, 3]], point_labels=[7]), "must be 1 .object. or 0"),
+        (dict(points=[[1, 2, 30]], point_labels=[1]), "lies outside the volume"),
+        (dict(points=[[1, 2, float("nan")]], point_labels=[1]), "finite numbers"),
+        (dict(points=[["a", 2, 3]], point_labels=[1]), "rows of 3 numbers"),
+        (dict(box=np.array([[50, 0, 0], [60, 1, 1]])), "does not meet the volume"),
+        (dict(box=np.array([[0, 0, 0]])), "two corners"),
     ],
 )
 def test_a_prompt_that_cannot_be_used_says_why(prompts, message):
     with pytest.raises(PromptError, match=message):
-        prompts.validated(SHAPE)
+        ObjectPrompts(**prompts).validated(SHAPE)
 
 
 def write(tmp_path, content):

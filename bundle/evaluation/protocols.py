@@ -226,15 +226,8 @@ def find_protocol(name: str, known: Mapping[str, AnyProtocol]) -> AnyProtocol | 
 def with_points(prompt: AnyPrompt, points: Sequence[Sequence[float]], labels: Sequence[int]) -> AnyPrompt:
     """The same prompt, of a slice or a volume, with more points; points of label -1 (padding) are left out."""
     labels = np.asarray(labels, dtype=int)
-    points = np.asarray(points, dtype=float).reshape(-1, prompt.points.shape[1])
     real = labels >= 0
-    if not real.any():
-        return prompt
-    return replace(
-        prompt,
-        points=np.concatenate([prompt.points, points[real]]),
-        point_labels=np.concatenate([prompt.point_labels, labels[real]]),
-    )
+    return prompt.with_points(np.asarray(points, dtype=float)[real], labels[real]) if real.any() else prompt
 
 
 def prompt_to_json(prompt: SlicePrompt | ObjectPrompts) -> dict[str, Any]:

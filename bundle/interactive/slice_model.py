@@ -76,6 +76,14 @@ class SlicePrompt:
     box: np.ndarray | None = None
     previous: SliceMask | None = None
 
+    def with_points(self, points: np.ndarray, labels: np.ndarray) -> SlicePrompt:
+        """The same prompt with more points (P, 2) behind its own."""
+        return replace(
+            self,
+            points=np.concatenate([self.points, np.reshape(points, (-1, 2))]),
+            point_labels=np.concatenate([self.point_labels, labels]),
+        )
+
     def first_point(self) -> SlicePrompt | None:
         """The first point on the object alone, where there are points and nothing else; None where there is more."""
         on_it = np.flatnonzero(np.asarray(self.point_labels) == 1)

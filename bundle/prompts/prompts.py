@@ -1,10 +1,9 @@
-"""What a prompt is: points and boxes of one object, as voxel indices of the stored image."""
+"""What a prompt is: everything that a user did for one object, in voxel indices of the stored image."""
 
 from __future__ import annotations
 
-import logging
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -12,40 +11,81 @@ import numpy as np
 
 from bundle.errors import PromptError
 from bundle.files import read_json
-from bundle.transforms.frames import nearest_index
-
-_log = logging.getLogger(__name__)
+from bundle.prompts.interactions import Box, Interaction, Point, as_rows
 
 
-def _no_points() -> np.ndarray:
-    return np.zeros((0, 3))
-
-
-def _no_labels() -> np.ndarray:
-    return np.zeros(0, dtype=int)
-
-
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, init=False)
 class ObjectPrompts:
-    """The prompts of one object.
+    """The prompts of one object: its interactions in the order in which the user made them.
 
     Attributes:
-        points: (N, 3) float voxel indices (i, j, k) of the stored image.
-        point_labels: (N,) int, 1 on the object, 0 off it.
-        box: (2, 3) float voxel indices of two opposite corners, both inclusive, lowest first; None without a box.
-            A box that is one voxel thick along an axis is a 2D box on that slice.
+        interactions: what the user did; the first positive one starts the object, the others change it.
         name: name of the object.
         label: value of the object in a label map.
     """
 
-    points: np.ndarray = field(default_factory=_no_points)
-    point_labels: np.ndarray = field(default_factory=_no_labels)
-    box: np.ndarray | None = None
-    name: str = "object"
-    label: int = 1
+    interactions: tuple[Interaction, ...]
+    name: str
+    label: int
+
+    def __init__(
+        self,
+        interactions: Iterable[Interaction] = (),
+        *,
+        points: Sequence[Sequence[float]] | np.ndarray = (),
+        point_labels: Sequence[int] | np.ndarray | None = None,
+        box: Sequence[Sequence[float]] | np.ndarray | None = None,
+        name: str = "object",
+        label: int = 1,
+    ) -> None:
+        """Args:
+        interactions: in their order.
+        points: (N, 3) voxel indices (i, j, k), for those who have nothing but a box and points; the points come last.
+        point_labels: (N,), 1 on the object, 0 off it; by default 1.
+        box: (2, 3) voxel indices of two opposite corners, both inclusive.
+        name: of the object.
+        label: of the object.
+
+        Raises:
+            PromptError: labels that do not fit the points.
+        """
+        given = (*interactions, *(() if box is None else (Box(box),)), *_clicks(points, point_labels))
+        for attribute, value in (("interactions", given), ("name", name), ("label", label)):
+            object.__setattr__(self, attribute, value)
+
+    def of(self, kind: type[Interaction]) -> list[Interaction]:
+        """The interactions of one kind, in their order."""
+        return [one for one in self.interactions if isinstance(one, kind)]
+
+    @property
+    def points(self) -> np.ndarray:
+        """(N, 3) float voxel indices of the points, in their order."""
+        return np.array([point.voxel for point in self.of(Point)], dtype=float).reshape(-1, 3)
+
+    @property
+    def point_labels(self) -> np.ndarray:
+        """(N,) int of the points, 1 on the object, 0 off it."""
+        return np.array([point.positive for point in self.of(Point)], dtype=int)
+
+    @property
+    def box(self) -> np.ndarray | None:
+        """(2, 3) corners of the first box around the object, lowest first once it is valid; None without one."""
+        return next((box.corners for box in self.of(Box) if box.positive), None)
+
+    def with_points(self, points: Sequence[Sequence[float]] | np.ndarray, labels: Sequence[int]) -> ObjectPrompts:
+        """The same prompts with more points behind them."""
+        return self.with_interactions((*self.interactions, *_clicks(points, labels)))
+
+    def with_box(self, box: Sequence[Sequence[float]] | np.ndarray) -> ObjectPrompts:
+        """The same prompts with a box around the object before them."""
+        return self.with_interactions((Box(box), *self.interactions))
+
+    def with_interactions(self, interactions: Iterable[Interaction]) -> ObjectPrompts:
+        """The same object with other interactions."""
+        return replace(self, interactions=tuple(interactions))
 
     def validated(self, shape: Sequence[int], *, affine: np.ndarray | None = None) -> ObjectPrompts:
-        """Return the prompts as arrays, with the corners of the box in order and clipped to the volume.
+        """Return the prompts as arrays, with the corners of boxes in order and clipped to the volume.
 
         Args:
             shape: (I, J, K) of the volume.
@@ -53,73 +93,24 @@ class ObjectPrompts:
                 inside as millimetres are refused as such.
 
         Raises:
-            PromptError: for a prompt without a point or box, a value that is not a number, a point outside the volume,
-                a box that does not meet it, or labels that do not fit the points.
+            PromptError: for a prompt without anything on the object, a value that is not a number, a position outside
+                of the volume, or a box that does not meet it.
         """
-        points = _array(self.points, "points", 3)
-        labels = np.asarray(self.point_labels).reshape(-1)
-        if len(labels) != len(points):
-            raise PromptError(f"points must match point labels, got {len(points)} points and {len(labels)} labels")
-        if not np.isin(labels, (0, 1)).all():
-            raise PromptError(f"point labels must be 1 (object) or 0 (background), got {labels.tolist()}")
-        if len(points) == 0 and self.box is None:
+        if not self.interactions:
             raise PromptError(f"no prompt for {self.name!r}; give at least one foreground point or a box")
-        if self.box is None and not (labels == 1).any():
+        valid = [one.validated(shape, affine=affine, name=self.name) for one in self.interactions]
+        if not any(one.positive for one in valid):
             raise PromptError(f"only background points for {self.name!r}; add a foreground point or a box")
-        _check_inside(points, shape, affine)
-        box = None if self.box is None else _ordered_box(self.box, shape, affine, self.name)
-        return replace(self, points=points, point_labels=labels.astype(int), box=box)
+        return self.with_interactions(valid)
 
 
-def _array(values: object, what: str, width: int) -> np.ndarray:
-    try:
-        array = np.asarray(values, dtype=np.float64).reshape(-1, width)
-    except (TypeError, ValueError) as error:
-        raise PromptError(f"{what} must be rows of {width} numbers, got {values!r}") from error
-    if not np.isfinite(array).all():
-        raise PromptError(f"{what} must be finite numbers, got {array.tolist()}")
-    return array
-
-
-def _check_inside(points: np.ndarray, shape: Sequence[int], affine: np.ndarray | None) -> None:
-    indices = nearest_index(points, shape)
-    outside = ((indices < 0) | (indices >= np.asarray(shape))).any(axis=1)
-    if outside.any():
-        point = points[outside][0].tolist()
-        advice = _as_millimetres(points[outside], shape, affine) or "move it inside"
-        raise PromptError(f"point {point} lies outside the volume of {tuple(shape)} voxels; {advice}")
-
-
-def _as_millimetres(points: np.ndarray, shape: Sequence[int], affine: np.ndarray | None) -> str | None:
-    """What to say of (N, 3) coordinates that would all lie in the volume, were they millimetres; None of others."""
-    if affine is None:
-        return None
-    for system, signs in (("RAS", (1, 1, 1)), ("LPS", (-1, -1, 1))):  # 3D Slicer and NIfTI; DICOM and ITK
-        inverse = np.linalg.inv(affine)
-        voxels = (points * signs) @ inverse[:3, :3].T + inverse[:3, 3]
-        if ((voxels > -0.5) & (voxels < np.asarray(shape) - 0.5)).all():
-            first = [round(float(value), 1) for value in voxels[0]]
-            return f"as millimetres ({system}) it would lie inside; give voxel indices, here {first}"
-    return None
-
-
-def _ordered_box(box: object, shape: Sequence[int], affine: np.ndarray | None, name: str) -> np.ndarray:
-    corners = _array(box, "box", 3)
-    if corners.shape != (2, 3):
-        raise PromptError(f"box must be two corners of three indices, got {corners.tolist()}")
-    low, high = corners.min(axis=0), corners.max(axis=0)
-    last = np.asarray(shape) - 1
-    if (nearest_index(high, shape) < 0).any() or (nearest_index(low, shape) > last).any():
-        advice = _as_millimetres(corners, shape, affine) or "move it inside"
-        raise PromptError(f"box {corners.tolist()} does not meet the volume of {tuple(shape)} voxels; {advice}")
-    clipped = np.stack([low.clip(0, last), high.clip(0, last)])
-    if (clipped != (low, high)).any():
-        _log.warning(
-            "the box of %r leaves the volume of %s voxels: %s was clipped to %s; boxes are given in voxel indices%s",
-            *(name, tuple(shape), [low.tolist(), high.tolist()], clipped.tolist()),
-            f", and {advice}" if (advice := _as_millimetres(corners, shape, affine)) else "",
-        )
-    return clipped
+def _clicks(points: Sequence[Sequence[float]] | np.ndarray, labels: Sequence[int] | np.ndarray | None) -> list[Point]:
+    labels = np.ones(len(points), dtype=int) if labels is None else np.asarray(labels).reshape(-1)
+    if len(labels) != len(points):
+        raise PromptError(f"points must match point labels, got {len(points)} points and {len(labels)} labels")
+    if not np.isin(labels, (0, 1)).all():
+        raise PromptError(f"point labels must be 1 (object) or 0 (background), got {labels.tolist()}")
+    return [Point(point, positive=bool(label)) for point, label in zip(points, labels, strict=True)]
 
 
 def read_prompts(path: str | Path, *, picture: bool = False) -> list[ObjectPrompts]:
@@ -165,7 +156,7 @@ def _parse_object(entry: Any, position: int, picture: bool) -> ObjectPrompts:
     points = _indices(entry.get("points", []), f"points of object {position}", picture)
     return ObjectPrompts(
         points=points,
-        point_labels=np.asarray(entry.get("point_labels", np.ones(len(points), dtype=int))),
+        point_labels=entry.get("point_labels"),
         box=None if entry.get("box") is None else _indices(entry["box"], f"box of object {position}", picture),
         name=str(entry.get("name", f"object {position}")),
         label=label,
@@ -181,4 +172,4 @@ def _indices(rows: Any, what: str, picture: bool) -> np.ndarray:
                 f"{[[*row, 0] for row in rows]}"
             )
         rows = [[*row, 0] for row in rows]
-    return _array(rows, what, 3)
+    return as_rows(rows, what, 3)

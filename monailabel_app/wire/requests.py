@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -114,7 +114,8 @@ def _read_label_keys(params: Mapping[str, Any], names: Iterable[str], grid: _Gri
 def _prompts(foreground: np.ndarray, background: np.ndarray, name: str, label: int) -> ObjectPrompts:
     _check_count(len(foreground) + len(background), "points")
     marks = np.repeat([1, 0], [len(foreground), len(background)])
-    return ObjectPrompts(np.concatenate([foreground, background]), marks, None, name, label)
+    points = np.concatenate([foreground, background])
+    return ObjectPrompts(points=points, point_labels=marks, name=name, label=label)
 
 
 # ---- numbers --------------------------------------------------------------------------------------------------------
@@ -205,7 +206,7 @@ def _place(prompts: ObjectPrompts, roi: np.ndarray | None, grid: _Grid) -> Objec
         on = prompts.points[prompts.point_labels == 1]
         index = _slice_of(on[-1, SLICE_AXIS], grid) if len(on) else _shown_slice(grid, wire.ROI)
         box = np.column_stack([roi.reshape(2, 2), [index, index]])
-    return replace(prompts, box=box)
+    return prompts.with_box(box)
 
 
 def _shown_slice(grid: _Grid, key: str) -> int:
@@ -281,4 +282,5 @@ def _onto_slice(prompts: ObjectPrompts, index: int) -> ObjectPrompts:
     if box is not None:
         box = box.copy()
         box[:, SLICE_AXIS] = index
-    return replace(prompts, points=points, point_labels=prompts.point_labels[here], box=box)
+    labels = prompts.point_labels[here]
+    return ObjectPrompts(points=points, point_labels=labels, box=box, name=prompts.name, label=prompts.label)
