@@ -16,6 +16,8 @@ import re
 import sys
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from contextvars import ContextVar
 from pathlib import Path
 from typing import Any
 
@@ -46,6 +48,21 @@ _OF_MONAI = {
 }
 
 _log = logging.getLogger(__name__)
+_given: ContextVar[Mapping[str, Any] | None] = ContextVar("given", default=None)
+
+
+@contextmanager
+def given_values(values: Mapping[str, Any]) -> Iterator[None]:
+    """Let the runs inside take their options from here instead of from what was typed behind `monai.bundle run`.
+
+    Args:
+        values: by name of the top level of a config; they are used as they are, never read by MONAI.
+    """
+    token = _given.set(values)
+    try:
+        yield
+    finally:
+        _given.reset(token)
 
 
 def start(resolved: dict[str, Any] | None = None, *, resume: str = "") -> None:
@@ -66,6 +83,10 @@ def start(resolved: dict[str, Any] | None = None, *, resume: str = "") -> None:
     for stream in (sys.stdout, sys.stderr):  # a name that the terminal's encoding lacks must not end a run
         if hasattr(stream, "reconfigure"):
             stream.reconfigure(errors="backslashreplace")
+    if (given := _given.get()) is not None:
+        if resolved is not None:
+            resolved |= given
+        return
     if sys.argv[1:2] != ["run"] or "fire" not in sys.modules:
         return
     if waits_actively():

@@ -38,7 +38,7 @@ from bundle.interactive.segmenter import Segmenter
 from bundle.interactive.slice_model import SlicePrompt, SliceView
 from bundle.prompts.simulation import error_voxel, interior_point, tight_box
 from bundle.waiting import PASSIVE
-from monailabel_app.nninteractive.serving import serving_command
+from monailabel_app.nninteractive.command import serving_command
 from monailabel_app.server.launch import free_port
 
 CLICKS = 3

@@ -21,6 +21,7 @@ BELOW = {
     "training": {"interactive", "engines", "families", "networks", "data", "prompts", "transforms"},
     "evaluation": {"interactive", "engines", "families", "networks", "data", "prompts", "transforms"},
 }
+BELOW["commands"] = set(BELOW)  # the command line lies above everything, and nothing imports it
 # The same of the app.
 APP_BELOW = {
     "wire": set(),
@@ -66,3 +67,18 @@ def test_no_weights_are_opened_without_weights_only():
             if isinstance(node, ast.Call) and ast.unparse(node.func) == "torch.load":
                 keywords = {k.arg: ast.unparse(k.value) for k in node.keywords}
                 assert keywords.get("weights_only") == "True", f"{path.name}:{node.lineno}"
+
+
+def imported_at_the_top(path: Path) -> set[str]:
+    """Packages that a module imports when it is imported."""
+    body = ast.parse(path.read_text("utf-8")).body
+    names = {alias.name for node in body if isinstance(node, ast.Import) for alias in node.names}
+    names |= {node.module for node in body if isinstance(node, ast.ImportFrom) and node.module}
+    return {name.split(".")[0] for name in names}
+
+
+@pytest.mark.parametrize("name", ["segment", "evaluate", "train", "prepare", "download", "export", "families", "main"])
+def test_a_command_imports_nothing_heavy_and_is_thin(name):
+    path = ROOT / "bundle" / "commands" / f"{name}.py"
+    assert not imported_at_the_top(path) & {"torch", "numpy", "monai", "ignite"}
+    assert len(path.read_text("utf-8").splitlines()) < 150

@@ -1,9 +1,8 @@
-"""Which files belong to one case, and the boxes that a label map gives."""
+"""What a case holds, and the boxes that a label map gives."""
 
 from __future__ import annotations
 
 import json
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -11,15 +10,8 @@ from dicom_files import numbered, write_slice, write_stack
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bundle.batch.cases import (
-    CaseError,
-    CaseFiles,
-    FailedCase,
-    GoOn,
-    ReadCase,
-    find_cases,
-    label_names,
-)
+from bundle.batch.case_files import CaseFiles, find_cases
+from bundle.batch.cases import CaseError, FailedCase, GoOn, ReadCase, label_names
 from bundle.data.volume import Volume, VolumeError, read_volume, write_label, write_volume
 from bundle.errors import PromptError
 from bundle.prompts.label_boxes import boxes_of_label
@@ -46,114 +38,6 @@ def volume_and_label(folder, offset=0.0):
     affine[0, 3] = offset
     label = write_label(two_objects(), Volume(two_objects(), affine), folder / "label.nii.gz")
     return image, label
-
-
-# ---- files ----------------------------------------------------------------------------------------------------------
-
-
-def test_one_image_takes_the_files_it_is_given(tmp_path):
-    image, prompts = touch(tmp_path / "ct.nii.gz"), touch(tmp_path / "p.json")
-    assert find_cases(image, prompts=prompts) == [CaseFiles("ct", image, prompts)]
-
-
-def test_images_of_a_folder_find_their_labels_by_name_with_or_without_the_channel(tmp_path):
-    images = [touch(tmp_path / "images" / name) for name in ("a_0000.nii.gz", "b.nii.gz")]
-    labels = [touch(tmp_path / "labels" / name) for name in ("a.nii.gz", "b.nrrd")]
-    found = find_cases(tmp_path / "images", label=tmp_path / "labels")
-    assert [(case.image, case.label) for case in found] == list(zip(images, labels, strict=True))
-
-
-def test_a_list_of_images_finds_prompts_in_a_folder(tmp_path):
-    images = [touch(tmp_path / name) for name in ("a.nrrd", "b.png")]
-    prompts = [touch(tmp_path / "prompts" / name) for name in ("a.json", "b.json")]
-    assert [case.prompts for case in find_cases(images, prompts=tmp_path / "prompts")] == prompts
-
-
-def test_a_folder_without_volume_files_is_one_dicom_series(tmp_path):
-    touch(tmp_path / "series" / "IM0001")
-    (case,) = find_cases(tmp_path / "series", prompts=touch(tmp_path / "p.json"))
-    assert case.name == "series"
-
-
-def test_one_of_several_dicom_series_is_chosen_by_an_option_of_the_command_line(tmp_path):
-    folder = write_stack(tmp_path / "study", [(0, 0, 3 * k) for k in range(3)])
-    write_slice(folder / "scout.dcm", numbered(9, (7, 6)), SeriesInstanceUID="1.2.3.5")
-    prompts = tmp_path / "p.json"
-    prompts.write_text('{"objects": [{"name": "ball", "box": [[1, 1, 0], [3, 2, 2]]}]}')
-    files = CaseFiles("study", folder, prompts)
-    with pytest.raises(CaseError, match=r"choose one with --series: 1\.2\.3\.4, 1\.2\.3\.5"):
-        ReadCase()(files)
-    assert ReadCase(series="1.2.3.4")(files).image.shape == (5, 4, 3)
-
-
-def test_the_objects_of_a_dicom_seg_have_the_names_of_its_segments(tmp_path):
-    folder = write_stack(tmp_path / "study", [(0, 0, 3 * k) for k in range(3)])
-    image = read_volume(folder)
-    labels = np.ones(image.shape, np.uint8)
-    labels[2:] = 2
-    seg = write_label(labels, image, tmp_path / "labels" / "study.dcm", names={"liver": 1, "spleen": 2})
-    (files,) = find_cases(folder, label=seg.parent)
-    case = ReadCase()(files)
-    assert [(prompts.name, prompts.label) for prompts in case.prompts] == [("liver", 1), ("spleen", 2)]
-    np.testing.assert_array_equal(case.truth.array, labels)
-
-
-def test_a_case_with_results_is_left_out_when_a_run_goes_on(tmp_path):
-    images = [touch(tmp_path / name) for name in ("a.nrrd", "b.nrrd")]
-    touch(tmp_path / "out" / "a.json").write_text("{}")
-    labels = [touch(tmp_path / "labels" / name) for name in ("a.nrrd", "b.nrrd")]
-    (case,) = find_cases(images, label=tmp_path / "labels", done_in=tmp_path / "out")
-    assert (case.image, case.label) == (images[1], labels[1])
-
-
-@pytest.mark.parametrize("report", ['{"error": "damaged"}', '{"image": "a.nrrd", "obj'], ids=["failed", "half written"])
-def test_a_case_that_failed_is_tried_again_when_a_run_goes_on(tmp_path, report):
-    image, label = touch(tmp_path / "a.nrrd"), touch(tmp_path / "label.nrrd")
-    touch(tmp_path / "out" / "a.json").write_text(report)
-    assert [case.name for case in find_cases(image, label=label, done_in=tmp_path / "out")] == ["a"]
-
-
-def test_a_folder_whose_name_is_a_number_is_a_folder(tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    touch(tmp_path / "20240101" / "a.nrrd"), touch(tmp_path / "7" / "a.json")
-    (case,) = find_cases(20240101, prompts=7)  # as Python code may give them
-    assert (case.image, case.prompts) == (Path("20240101/a.nrrd"), Path("7/a.json"))
-
-
-def test_files_that_only_look_like_images_are_no_cases(tmp_path):
-    image = touch(tmp_path / "images" / "a.nii.gz")
-    touch(tmp_path / "images" / "._a.nii.gz")
-    label = touch(tmp_path / "labels" / "a.nii.gz")
-    (case,) = find_cases(tmp_path / "images", label=tmp_path / "labels")
-    assert (case.image, case.label) == (image, label)
-
-
-def test_a_preview_beside_dicom_slices_is_no_image(tmp_path):
-    touch(tmp_path / "series" / "IM1").write_bytes(b"\0" * 128 + b"DICM")
-    touch(tmp_path / "series" / "preview.jpg")
-    (case,) = find_cases(tmp_path / "series", prompts=touch(tmp_path / "p.json"))
-    assert case.image == tmp_path / "series"
-
-
-def test_files_that_do_not_belong_together_are_refused_with_what_to_do(tmp_path):
-    a, b = touch(tmp_path / "a.nrrd"), touch(tmp_path / "x" / "a.nrrd")
-    label, empty = touch(tmp_path / "label.nrrd"), tmp_path / "empty"
-    empty.mkdir()
-    with pytest.raises(CaseError, match="add --image"):
-        find_cases(None, label=label)
-    with pytest.raises(CaseError, match="there is no image"):
-        find_cases(tmp_path / "none.nrrd", label=label)
-    with pytest.raises(CaseError, match="add --prompts"):
-        find_cases(a)
-    with pytest.raises(CaseError, match="there is no label"):
-        find_cases(a, label=tmp_path / "none.nrrd")
-    with pytest.raises(CaseError, match="expected a folder of label files"):
-        find_cases([a, b], label=label)
-    with pytest.raises(CaseError, match="no prompts for a"):
-        find_cases(a, prompts=empty)
-    touch(empty / "a.json")
-    with pytest.raises(CaseError, match="results of one name"):
-        find_cases([a, b], prompts=empty)
 
 
 # ---- boxes ----------------------------------------------------------------------------------------------------------
@@ -289,3 +173,26 @@ def test_a_picture_takes_pairs_and_a_volume_says_what_is_missing(tmp_path):
     volume, _ = volume_and_label(tmp_path)
     with pytest.raises(PromptError, match=r"add the slice, of a picture 0: \[\[5, 7, 0\]\]"):
         ReadCase()(CaseFiles("ct", volume, prompts))
+
+
+def test_one_of_several_dicom_series_is_chosen_by_an_option_of_the_command_line(tmp_path):
+    folder = write_stack(tmp_path / "study", [(0, 0, 3 * k) for k in range(3)])
+    write_slice(folder / "scout.dcm", numbered(9, (7, 6)), SeriesInstanceUID="1.2.3.5")
+    prompts = tmp_path / "p.json"
+    prompts.write_text('{"objects": [{"name": "ball", "box": [[1, 1, 0], [3, 2, 2]]}]}')
+    files = CaseFiles("study", folder, prompts)
+    with pytest.raises(CaseError, match=r"choose one with --series: 1\.2\.3\.4, 1\.2\.3\.5"):
+        ReadCase()(files)
+    assert ReadCase(series="1.2.3.4")(files).image.shape == (5, 4, 3)
+
+
+def test_the_objects_of_a_dicom_seg_have_the_names_of_its_segments(tmp_path):
+    folder = write_stack(tmp_path / "study", [(0, 0, 3 * k) for k in range(3)])
+    image = read_volume(folder)
+    labels = np.ones(image.shape, np.uint8)
+    labels[2:] = 2
+    seg = write_label(labels, image, tmp_path / "labels" / "study.dcm", names={"liver": 1, "spleen": 2})
+    (files,) = find_cases(folder, label=seg.parent)
+    case = ReadCase()(files)
+    assert [(prompts.name, prompts.label) for prompts in case.prompts] == [("liver", 1), ("spleen", 2)]
+    np.testing.assert_array_equal(case.truth.array, labels)

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import hashlib
 import re
-import runpy
 import threading
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import ClassVar
 
 import gdown
 import pytest
+from click.testing import CliRunner
 
+from bundle.commands.download import download
 from bundle.families.download import (
     SOURCES,
     DownloadError,
@@ -177,10 +178,8 @@ def test_every_entry_says_what_its_weights_are_and_who_says_so(entry):
     assert checkpoint["size"] is None or checkpoint["size"] > 1_000_000
 
 
-def test_the_list_shows_size_hash_licence_and_where_each_was_published(repository, capsys):
-    main = runpy.run_path(str(repository / "scripts" / "download.py"))["main"]
-    assert main(["--list"]) == 0
-    printed = capsys.readouterr().out
+def test_the_list_shows_size_hash_licence_and_where_each_was_published():
+    printed = CliRunner().invoke(download, ["--list"]).output
     for entry in published():
         row = printed[printed.index(f"\n{entry.name} ") :].split("\n\n")[0]
         about = [entry.checkpoint["licence"], entry.checkpoint["sha256"] or "not published"]

@@ -133,7 +133,7 @@ def test_batch_statistics_of_a_frozen_encoder_do_not_move():
 
 
 def test_missing_weights_to_start_from_are_explained():
-    with pytest.raises(FamilyError, match=r"scripts/download.py sam_vit_h"):
+    with pytest.raises(FamilyError, match=r"monai-sam download sam_vit_h"):
         start_network(make_network(), start="sam_vit_h")
 
 

@@ -1,41 +1,29 @@
-"""The cases of a batch run: which image goes with which prompts, read from files, with boxes drawn from a label."""
+"""The cases of a batch run: what an image and its prompts hold, with boxes drawn from a label map."""
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from itertools import product
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from torch.utils.data import IterableDataset
 
-from bundle.data.formats.choice import ending_of
+from bundle.batch.case_files import CaseFiles
+from bundle.batch.claims import Claims
+from bundle.batch.prompt_table import is_table, prompts_of
 from bundle.data.formats.dicom import is_dicom
 from bundle.data.grid import check_grid
-from bundle.data.image_files import images_or_series
-from bundle.data.volume import ENDINGS, LARGEST_LABEL, Volume, read_label, read_volume
+from bundle.data.volume import LARGEST_LABEL, Volume, read_label, read_volume
 from bundle.errors import CaseError, MonaiSamError, SeriesError
 from bundle.files import read_json
 from bundle.prompts.label_boxes import DIMENSIONS as DIMENSIONS
 from bundle.prompts.label_boxes import VolumeBoxesd, names_of_values
 from bundle.prompts.prompts import ObjectPrompts, read_prompts
 
-# In a folder of images, a DICOM series is a folder of its own.
-_IMAGE_ENDINGS = tuple(ending for ending in ENDINGS if ending != ".dcm")
-
 _log = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True)
-class CaseFiles:
-    """The files of one case; `name` is that of its results."""
-
-    name: str
-    image: Path
-    prompts: Path | None = None
-    label: Path | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -68,107 +56,6 @@ class FailedCase:
     reason: str
 
 
-# ---- which files ----------------------------------------------------------------------------------------------------
-
-
-def find_cases(
-    image: str | Path | Sequence[str | Path] | None,
-    *,
-    prompts: str | Path | None = None,
-    label: str | Path | None = None,
-    done_in: str | Path | None = None,
-) -> list[CaseFiles]:
-    """Pair images with their prompts files and label maps.
-
-    Args:
-        image: a volume (file, or folder of one DICOM series), a list of them, or a folder of volume files; of a folder
-            see `bundle.data.image_files`.
-        prompts: the prompts file of the image; of several images, a folder of `<image>.json`.
-        label: the label map of the image; of several images, a folder of files with the image's name, with or
-            without its `_0000` (nnU-Net, FLARE22).
-        done_in: leave out the cases that already have their results in this folder: a JSON without an error.
-
-    Raises:
-        CaseError: nothing to segment, nothing to ask, a partner that is missing, or two images of one name.
-    """
-    images = _images(image)
-    if prompts is None and label is None:
-        raise CaseError(
-            "expected prompts or a label to draw boxes from, got neither; "
-            "add --prompts prompts.json or --label labels.nii.gz"
-        )
-    several = len(images) > 1
-    cases = [
-        CaseFiles(
-            name=_stem(path),
-            image=path,
-            prompts=_partner(prompts, path, "prompts", several=several),
-            label=_partner(label, path, "label", several=several),
-        )
-        for path in images
-    ]
-    _check_names(cases)
-    return [case for case in cases if done_in is None or not _is_done(Path(str(done_in), f"{case.name}.json"))]
-
-
-def _is_done(report: Path) -> bool:
-    if not report.is_file():
-        return False
-    try:
-        return "error" not in read_json(report)
-    except (OSError, ValueError):  # of a run that was killed while it wrote, by a version that did so in place
-        return False
-
-
-def _images(image: str | Path | Sequence[str | Path] | None) -> list[Path]:
-    if image is None:
-        raise CaseError("expected an image, got none; add --image volume.nii.gz, a folder of volumes or a DICOM folder")
-    if isinstance(image, Sequence) and not isinstance(image, str):
-        return [path for entry in image for path in _images(entry)]
-    path = Path(str(image))
-    if not path.exists():
-        raise CaseError(f"there is no image {path}; give a volume, a folder of volumes or a DICOM folder")
-    if path.is_file() or path.suffix == ".zarr":
-        return [path]
-    return images_or_series(path, _IMAGE_ENDINGS)
-
-
-def _partner(given: str | Path | None, image: Path, what: str, *, several: bool) -> Path | None:
-    """The prompts file or label map of an image."""
-    if given is None:
-        return None
-    path = Path(str(given))
-    if not path.exists():
-        raise CaseError(f"there is no {what} {path}")
-    if path.is_file() and not several:
-        return path
-    if path.is_file():
-        raise CaseError(f"expected a folder of {what} files for several images, got the file {path}")
-    endings = (".json",) if what == "prompts" else ENDINGS
-    stems = dict.fromkeys((_stem(image), _stem(image).removesuffix("_0000")))
-    found = [path / f"{stem}{ending}" for stem, ending in product(stems, endings)]
-    if existing := [file for file in found if file.exists()]:
-        return existing[0]
-    raise CaseError(f"no {what} for {image.name} in {path}; expected a file like {found[0].name}")
-
-
-def _stem(path: Path) -> str:
-    name = path.resolve().name
-    return name[: len(name) - len(ending_of(Path(name)))]
-
-
-def _check_names(cases: Sequence[CaseFiles]) -> None:
-    seen: dict[str, CaseFiles] = {}
-    for case in cases:
-        if case.name in seen:
-            other = seen[case.name].image
-            raise CaseError(f"{other} and {case.image} would write results of one name; run them one after the other")
-        seen[case.name] = case
-
-
-# ---- what is in them ------------------------------------------------------------------------------------------------
-
-
 @dataclass(frozen=True)
 class ReadCase:
     """Reads a case; the transform of the dataset.
@@ -199,7 +86,7 @@ class ReadCase:
             _log.warning("%s: taken for %s, by its values; --modality says otherwise", files.name, image.modality)
         truth = None if files.label is None else check_grid(image, read_label(files.label))
         if files.prompts is not None:
-            return Case(files, image, read_prompts(files.prompts, picture=image.shape[2] == 1), truth)
+            return Case(files, image, _prompts_of(files, image), truth)
         named = {segment.name: segment.value for segment in truth.segments} or None
         names = label_names(named if self.names is None else self.names, truth.array)
         boxes = self.boxes({"label": truth.array[None], "names": names})["prompts"]
@@ -212,6 +99,12 @@ class ReadCase:
             return read_volume(path, modality=self.modality, series=self.series and str(self.series))
         except SeriesError as error:
             raise CaseError(error.asked_with("--series")) from error
+
+
+def _prompts_of(files: CaseFiles, image: Volume) -> list[ObjectPrompts]:
+    if is_table(files.prompts):
+        return prompts_of(files.prompts, files.name)
+    return read_prompts(files.prompts, picture=image.shape[2] == 1)
 
 
 @dataclass(frozen=True)
@@ -230,6 +123,34 @@ class GoOn:
             return self.read(files)
         except BAD_CASE as error:
             return failed(files, error)
+
+
+class OwnCases(IterableDataset):
+    """The cases of a run that this worker gets hold of, each held until the next one is asked for.
+
+    Gives a `Case`, a `FailedCase`, or the `CaseFiles` alone of a case that another worker has.
+
+    Args:
+        data: as `find_cases` gives them.
+        claims: who does which.
+        transform: reads a case, such as `GoOn`.
+
+    Raises:
+        RunStateError, CaseError: see `Claims.pending`.
+    """
+
+    def __init__(
+        self, data: Sequence[CaseFiles], claims: Claims, transform: Callable[[CaseFiles], Case | FailedCase]
+    ) -> None:
+        self.data, self.claims, self.transform = claims.pending(data), claims, transform
+
+    def __len__(self) -> int:
+        return len(self.data)
+
+    def __iter__(self) -> Iterator[Case | FailedCase | CaseFiles]:
+        for files in self.data:
+            with self.claims.taken(files) as is_mine:
+                yield self.transform(files) if is_mine else files
 
 
 BAD_CASE = (MonaiSamError, OSError, MemoryError)

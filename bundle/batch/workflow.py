@@ -1,37 +1,30 @@
-"""Batch inference in MONAI's engine: a case in, a label map on its grid out, written with scores and times."""
+"""Batch inference in MONAI's engine: a case in, a label map on its grid out."""
 
 from __future__ import annotations
 
-import json
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from functools import partial
 from itertools import groupby
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
-from ignite.engine import Engine, Events
 from monai.engines import SupervisedEvaluator
 from monai.inferers import Inferer
-from monai.utils.enums import CommonKeys
 from torch import nn
 from tqdm import tqdm
 
+from bundle.batch.case_files import CaseFiles
 from bundle.batch.cases import BAD_CASE, DIMENSIONS, Case, FailedCase, failed
-from bundle.data.formats.dicom_seg_writer import check_source
-from bundle.data.volume import Volume, write_label
+from bundle.data.volume import Volume
 from bundle.engines.cache import PreparedCache
 from bundle.errors import CaseError, PromptError
 from bundle.families.family import Family
-from bundle.files import write_text
 from bundle.interactive.label_map import LabelMap
 from bundle.interactive.segmentation import Segmentation
 from bundle.interactive.segmenter import Segmenter
 from bundle.interactive.session import InteractiveSession
 from bundle.prompts.prompts import ObjectPrompts
-
-Score = Callable[..., Sequence[Any]]
-"""`bundle.evaluation.metrics.evaluate_label_map`, or one that takes and returns the same."""
 
 
 @dataclass
@@ -105,15 +98,17 @@ class PromptInferer(Inferer):
         self._segmenter: Segmenter | None = None
 
     def __call__(
-        self, inputs: Case | FailedCase, network: nn.Module, *args: Any, **kwargs: Any
-    ) -> CaseResult | FailedCase:
+        self, inputs: Case | FailedCase | CaseFiles, network: nn.Module, *args: Any, **kwargs: Any
+    ) -> CaseResult | FailedCase | CaseFiles:
         """Segment all objects of a case; a `FailedCase` where it could not be read, or its prompts do not fit it.
+
+        What is not a `Case` comes back as it is.
 
         Raises:
             CaseError: the network cannot be prompted.
         """
         segmenter = self._segmenter_of(network)
-        if isinstance(inputs, FailedCase):
+        if not isinstance(inputs, Case):
             return inputs
         try:
             return self.answer(inputs, segmenter)
@@ -129,7 +124,10 @@ class PromptInferer(Inferer):
         session = segmenter.open(case.image)
         label_map = LabelMap(case.image.shape, max(prompt.label for prompt in case.prompts))
         result = CaseResult(label_map.labels, seconds={"encode": 0.0, "decode": 0.0, "total": 0.0})
-        with tqdm(desc=case.files.name, unit="slice", leave=False, position=1, mininterval=0.5) as bar:
+        total = sum(
+            slices_of(prompt, case.image.shape, axis=self.axis, dimension=self.dimension) for prompt in case.prompts
+        )
+        with tqdm(desc=case.files.name, total=total, unit="slice", leave=False, position=1, mininterval=0.5) as bar:
             for _, prompts in groupby(case.prompts, key=lambda prompt: prompt.label):
                 parts = list(self._segment(session, list(prompts), bar))
                 for prompt, part in parts:
@@ -152,15 +150,32 @@ class PromptInferer(Inferer):
     ) -> Iterator[tuple[ObjectPrompts, Segmentation]]:
         bar.set_postfix_str(prompts[0].name, refresh=False)
         for prompt in prompts:
+            seen: set[int] = set()  # some slices are asked more than once
             try:
                 if self.dimension == 3:
-                    part = session.segment_volume(prompt, axis=self.axis, progress=lambda _: bar.update())
+                    part = session.segment_volume(prompt, axis=self.axis, progress=partial(_advance, bar, seen))
                 else:
                     part = session.segment_slice(prompt, axis=self.axis)
                     bar.update(len(part.scores))
             except PromptError as error:
                 raise PromptError(f"object {prompt.name!r}: {error}") from error
             yield prompt, part
+
+
+def _advance(bar: tqdm, seen: set[int], index: int) -> None:
+    bar.update(index not in seen)
+    seen.add(index)
+
+
+def slices_of(prompt: ObjectPrompts, shape: Sequence[int], *, axis: int, dimension: int) -> int:
+    """How many slices a prompt asks for; without a box through the volume at most all of them."""
+    points = np.asarray(prompt.points, dtype=float).reshape(-1, 3)
+    if dimension == 2:
+        return len(np.unique(np.round(points[:, axis]))) or 1
+    if prompt.box is None:
+        return shape[axis]
+    ends = np.asarray(prompt.box, dtype=float)[:, axis]
+    return int(abs(ends[1] - ends[0])) + 1 if ends[0] != ends[1] else shape[axis]
 
 
 def _record(result: CaseResult, parts: Sequence[tuple[ObjectPrompts, Segmentation]]) -> None:
@@ -187,122 +202,9 @@ class CaseEvaluator(SupervisedEvaluator):
 
 
 class _Batch(NamedTuple):
-    inputs: Case | FailedCase
+    inputs: Case | FailedCase | CaseFiles
     targets: Volume | None
 
 
-def _whole_case(case: Case | FailedCase, device: Any, non_blocking: bool, **_: Any) -> _Batch:
-    return _Batch(case, None if isinstance(case, FailedCase) else case.truth)
-
-
-class SaveResults:
-    """Writes `<case>.json` and the label map `<case><ending>` after each case, and prints a table at the end.
-
-    The JSON is written last, so a case that has one is complete; that of a case that failed holds its `error` alone.
-
-    Args:
-        output_dir: is made where it is missing.
-        output_ext: ending of the label maps, any that `write_label` takes.
-        score: compares with the truth of cases that have one.
-        settings: what to note of the run in every JSON.
-    """
-
-    def __init__(
-        self,
-        output_dir: str | Path,
-        *,
-        output_ext: str = ".nii.gz",
-        score: Score | None = None,
-        settings: Mapping[str, Any] | None = None,
-    ) -> None:
-        self.output_dir, self.output_ext = Path(str(output_dir)), output_ext
-        self.score, self.settings = score, dict(settings or {})
-        self.rows: list[dict[str, Any]] = []
-        self.failed: list[FailedCase] = []
-        self.done = 0
-
-    def attach(self, engine: Engine) -> None:
-        """Follow the evaluator."""
-        engine.add_event_handler(Events.ITERATION_STARTED, self.check_output)
-        engine.add_event_handler(Events.ITERATION_COMPLETED, self)
-        engine.add_event_handler(Events.COMPLETED, self.print_table)
-
-    def check_output(self, engine: Engine) -> None:
-        """Refuse a DICOM SEG for an image that it cannot refer to, before its first slice is computed.
-
-        Raises:
-            VolumeError: the image is of another format, or does not say where it lies in the patient.
-        """
-        case = engine.state.batch
-        if self.output_ext == ".dcm" and not isinstance(case, FailedCase):
-            check_source(case.image.source, case.image.series)
-
-    def __call__(self, engine: Engine) -> None:
-        case, result = engine.state.batch, engine.state.output[CommonKeys.PRED]
-        if isinstance(result, FailedCase):
-            self.failed.append(result)
-            self._write_report(result.files.name, {"image": str(result.files.image), "error": result.reason})
-            return
-        path = self.output_dir / f"{case.files.name}{self.output_ext}"
-        write_label(result.labels, case.image, path, names={found.name: found.label for found in result.objects})
-        objects = self._scored(case, result)
-        self.rows += [{"case": case.files.name, **row} for row in objects]
-        report = {
-            "image": str(case.files.image),
-            "label_map": path.name,
-            "modality": case.image.modality,
-            **self.settings,
-            "objects": objects,
-            "contested_voxels": result.contested_voxels,
-            "encoded_slices": result.encoded_slices,
-            "seconds": {kind: round(spent, 3) for kind, spent in result.seconds.items()},
-        }
-        self._write_report(case.files.name, report)
-        self.done += 1
-
-    def _write_report(self, name: str, report: Mapping[str, Any]) -> None:
-        write_text(self.output_dir / f"{name}.json", json.dumps(report, indent=2) + "\n")
-
-    def _scored(self, case: Case, result: CaseResult) -> list[dict[str, Any]]:
-        """One row for each object; DSC and NSD where there is a truth."""
-        rows = [asdict(found) for found in result.objects]
-        for row in rows:
-            row["predicted_iou"], row["seconds"] = round(row["predicted_iou"], 4), round(row["seconds"], 3)
-        if self.score is None or case.truth is None:
-            return rows
-        labels = {found.name: found.label for found in result.objects}
-        scores = self.score(result.labels, case.truth.array, spacing=case.image.spacing, labels=labels)
-        return [
-            {**row, "dsc": round(score.dsc, 4), "nsd": round(score.nsd, 4)}
-            for row, score in zip(rows, scores, strict=True)
-        ]
-
-    def print_table(self) -> None:
-        """Print one line for each object, and the means."""
-        columns = [key for key in ("dsc", "nsd", "predicted_iou", "seconds") if any(key in row for row in self.rows)]
-        print(f"{'case':<28} {'object':<22} {'voxels':>9}", *(f"{column:>13}" for column in columns))
-        for row in self.rows:
-            numbers = (f"{row[column]:>13.3f}" if column in row else f"{'':>13}" for column in columns)
-            print(f"{row['case']:<28} {row['name']:<22} {row['voxels']:>9}", *numbers)
-        for case in self.failed:
-            print(f"{case.files.name:<28} not segmented: {case.reason}")
-        if self.rows:
-            means = (np.mean([row[column] for row in self.rows if column in row]) for column in columns)
-            print(f"{f'mean of {len(self.rows)}':<61}", *(f"{mean:>13.3f}" for mean in means))
-        print(f"Label maps and scores lie in {self.output_dir}")
-
-    def check(self) -> None:
-        """End a run that left cases out, so that a program which started it notices.
-
-        Raises:
-            CaseError: naming them.
-        """
-        if not self.failed:
-            return
-        if len(self.failed) == 1 and not self.done:
-            raise CaseError(self.failed[0].reason)
-        reasons = "".join(f"\n  {case.files.name}: {case.reason}" for case in self.failed)
-        raise CaseError(
-            f"{len(self.failed)} of {self.done + len(self.failed)} cases could not be segmented, the others are done; "
-            f"mend these and add --resume True:{reasons}"
-        )
+def _whole_case(case: Case | FailedCase | CaseFiles, device: Any, non_blocking: bool, **_: Any) -> _Batch:
+    return _Batch(case, case.truth if isinstance(case, Case) else None)

@@ -18,8 +18,9 @@ from gdown.exceptions import DownloadError as DriveError
 from tqdm import tqdm
 
 from bundle.errors import DownloadError
-from bundle.families.family import BUNDLE_ROOT, Family, list_families, load_family
+from bundle.families.family import Family, list_families, load_family
 from bundle.files import sha256_of, write_text
+from bundle.root import downloads_root
 
 _BLOCK = 1 << 16  # what a broken connection can lose
 _TIMEOUT = (10, 60)  # seconds to connect, and between two blocks
@@ -38,14 +39,14 @@ def published() -> list[Family]:
     return [f for f in registered() if f.checkpoint.get("url") or f.checkpoint.get("page")]
 
 
-def fetch_weights(family: Family, *, folder: Path = BUNDLE_ROOT, progress: bool = True) -> Path:
+def fetch_weights(family: Family, *, folder: Path | None = None, progress: bool = True) -> Path:
     """Download a family's weights, or find them already there.
 
     A download that broke off goes on where it stopped. ``HTTPS_PROXY`` and its relatives are respected.
 
     Args:
         family: whose ``checkpoint`` section says what to fetch.
-        folder: the bundle root, which ``checkpoint["file"]`` is relative to.
+        folder: what ``checkpoint["file"]`` is relative to; by default ``bundle.root.downloads_root()``.
         progress: show a progress bar.
 
     Raises:
@@ -54,7 +55,7 @@ def fetch_weights(family: Family, *, folder: Path = BUNDLE_ROOT, progress: bool 
     """
     if not family.checkpoint:
         raise DownloadError(f"no weights of {family.name} were published; its training starts from {family.start}")
-    target = folder / family.checkpoint["file"]
+    target = _target(family, folder)
     if target.is_file():
         check_weights(target, family)
         return target
@@ -113,13 +114,17 @@ def check_weights(path: Path, family: Family, *, pinned: Path | None = None) -> 
             raise DownloadError(f"{path.name} must have the {name} {value}, got {got}; delete it and fetch it again")
 
 
-def hash_status(family: Family, *, folder: Path = BUNDLE_ROOT) -> str:
+def hash_status(family: Family, *, folder: Path | None = None) -> str:
     """Which hash guards a family's weights: ``sha256``, ``md5``, ``pinned``, or ``at first download``."""
     checkpoint = family.checkpoint or {}
     for name in ("sha256", "md5"):
         if checkpoint.get(name):
             return name
-    return "pinned" if _pin_of(folder / checkpoint["file"]).is_file() else "at first download"
+    return "pinned" if _pin_of(_target(family, folder)).is_file() else "at first download"
+
+
+def _target(family: Family, folder: Path | None) -> Path:
+    return (folder or downloads_root()) / family.checkpoint["file"]
 
 
 def _pin_of(path: Path) -> Path:

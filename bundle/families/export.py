@@ -121,6 +121,11 @@ def export_official(network: nn.Module, path: str | Path) -> Path:
         return write_atomically(path, lambda partial: torch.save(to_official_layout(state), partial))
 
 
+def export_state_dict(network: nn.Module, path: str | Path) -> Path:
+    """Write the weights alone, under the names that the network has."""
+    return write_atomically(Path(path), lambda partial: torch.save(network.state_dict(), partial))
+
+
 def export_torchscript(network: PromptableNetwork, folder: str | Path) -> list[Path]:
     """Write ``encoder.ts`` and ``decoder.ts`` to a folder, or ``network.ts`` where nothing is prepared for keeps.
 

@@ -28,9 +28,9 @@ from bundle.families.checkpoints import (
 )
 from bundle.families.family_files import builder_named, read_family_file, variants_of
 from bundle.families.options import agreed_options
+from bundle.root import BUNDLE_ROOT, downloads_root
 from bundle.transforms.contract import Contract
 
-BUNDLE_ROOT = Path(__file__).resolve().parents[2]
 FAMILIES_FOLDER = BUNDLE_ROOT / "configs" / "families"
 
 
@@ -69,7 +69,10 @@ class Family:
     @property
     def checkpoint_path(self) -> Path | None:
         """Where the family's published weights lie, or would lie, on this machine."""
-        return BUNDLE_ROOT / self.checkpoint["file"] if self.checkpoint else None
+        if not self.checkpoint:
+            return None
+        shipped = BUNDLE_ROOT / self.checkpoint["file"]
+        return shipped if shipped.is_file() else downloads_root() / self.checkpoint["file"]
 
 
 def list_families(*, variants: bool = False) -> list[str]:
@@ -164,7 +167,7 @@ def find_weights(wish: Family | str | Path) -> Path:
         raise FamilyError(f"family {family.name} has no published weights; give a checkpoint of your own")
     if not path.is_file():
         raise FamilyError(
-            f"the weights of {family.name} are not at {path}; run `python scripts/download.py {family.name}`, give a "
+            f"the weights of {family.name} are not at {path}; run `monai-sam download {family.name}`, give a "
             "checkpoint of your own, or train from nothing with `--start '$None'`"
         )
     return path

@@ -11,8 +11,7 @@ from __future__ import annotations
 
 import argparse
 import logging
-import sys
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import TypeVar
 
@@ -28,6 +27,7 @@ from bundle.errors import explain_errors
 from bundle.interactive.journal import Journal
 from bundle.interactive.segmenter import Segmenter
 from bundle.interactive.session import InteractiveSession
+from monailabel_app.nninteractive.command import PORTS
 from monailabel_app.nninteractive.workbench import Opener
 from monailabel_app.server.access import Accounts, Role, SettingsError
 from monailabel_app.server.body_limits import SmallBodies
@@ -41,27 +41,8 @@ from monailabel_app.work import WorkQueue, doing, turn
 
 logger = logging.getLogger(__name__)
 
-PORTS = {"nninteractive": 1527, "slicer": 1527, "itksnap": 8911}
 OPTIONS = ("family", "checkpoint", "device", "sessions", "session_days")
 Answer = TypeVar("Answer")
-
-
-def serving_command(
-    dialect: str,
-    *,
-    port: int,
-    conf: Mapping[str, str] | None = None,
-    host: str = HOST,
-    tls: tuple[str, str] | None = None,
-) -> list[str]:
-    """The command line of a server; ``tls`` are the files of a certificate and its key."""
-    command = [sys.executable, "-m", "monailabel_app.nninteractive.serving", "--dialect", dialect]
-    command += ["--host", host, "--port", str(port)]
-    if tls is not None:
-        command += ["--tls-certificate", tls[0], "--tls-key", tls[1]]
-    for name, value in (conf or {}).items():
-        command += ["--conf", name, value]
-    return command
 
 
 def add_queue(app: FastAPI) -> None:

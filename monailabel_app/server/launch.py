@@ -61,9 +61,14 @@ def server_command(
         certificate, key = (str(Path(file).resolve()) for file in tls)
         command += ["--ssl_certfile", certificate, "--ssl_keyfile", key]
     for name, value in (conf or {}).items():
-        # The server starts in another folder: files that are named from this one get their full path.
-        command += ["--conf", name, str(Path(value).resolve()) if Path(value).is_file() else value]
+        command += ["--conf", name, full_path(name, value)]
     return command
+
+
+def full_path(name: str, value: str) -> str:
+    """An option of the app as the server takes it, which starts in another folder: files and folders in full."""
+    is_folder = name == "sessions" and value != "off"
+    return str(Path(value).expanduser().resolve()) if is_folder or Path(value).is_file() else value
 
 
 def server_environment(settings: Mapping[str, str] | None = None) -> dict[str, str]:

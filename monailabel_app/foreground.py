@@ -1,0 +1,80 @@
+"""A server in the terminal: what can be checked is checked first, and the banner comes when it answers."""
+
+from __future__ import annotations
+
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from types import FrameType
+
+from bundle.errors import OptionError
+
+_POLL_SECONDS = 0.25
+
+
+def check_start(host: str, port: int, conf: Mapping[str, str]) -> None:
+    """Refuse a port that is taken, and a family or weights that are not there, before the server loads for a minute.
+
+    Args:
+        host: address to listen on.
+        port: TCP port.
+        conf: options of the app.
+
+    Raises:
+        OptionError: the port cannot be had.
+        FamilyError: no such family, or its weights are not on this machine.
+    """
+    try:
+        with socket.create_server((host, port)):
+            pass
+    except (OSError, OverflowError) as error:
+        reason = getattr(error, "strerror", None) or error
+        raise OptionError(f"cannot listen on {host}:{port} ({reason}); choose another with --port") from error
+    from bundle.families.family import find_weights, load_family  # seconds
+
+    family = load_family(conf.get("family", "default"))
+    checkpoint = Path(conf["checkpoint"]) if "checkpoint" in conf else None
+    if checkpoint is not None and not checkpoint.is_file():
+        raise OptionError(f"there is no checkpoint {checkpoint}")
+    if checkpoint is None:
+        find_weights(family)
+
+
+def run_in_foreground(
+    command: Sequence[str], environment: Mapping[str, str], *, folder: Path, address: tuple[str, int], banner: str
+) -> int:
+    """Run the server until it ends or is stopped; returns its exit status.
+
+    Args:
+        command, environment: of the server.
+        folder: that it starts in.
+        address: host and port that it will listen on.
+        banner: printed when it does.
+    """
+    print(f"Loading the model; the server will listen on {address[0]}:{address[1]} ...", flush=True)
+    process = subprocess.Popen(list(command), env=dict(environment), cwd=folder)
+
+    def stop(number: int, _: FrameType | None) -> None:
+        process.terminate()  # also on Ctrl-C: a second one of those would end the server before it has cleaned up
+
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, stop)
+    while process.poll() is None and not _answers(address):
+        time.sleep(_POLL_SECONDS)
+    if process.poll() is None:
+        print(banner, flush=True)
+    else:
+        print("error: the server did not start; the reason stands above", file=sys.stderr)
+    return process.wait()
+
+
+def _answers(address: tuple[str, int]) -> bool:
+    try:
+        with socket.create_connection(address, timeout=1):
+            return True
+    except OSError:
+        return False
