@@ -30,8 +30,8 @@ import SimpleITK as sitk
 from nnInteractive.inference.remote import SessionExpiredError, nnInteractiveRemoteInferenceSession
 from tqdm import tqdm
 
+from bundle.evaluation.client_table import client_table
 from bundle.evaluation.metrics import dice
-from bundle.evaluation.tables import Table
 from bundle.families.family import BUNDLE_ROOT
 from bundle.files import write_text
 from bundle.interactive.segmenter import Segmenter
@@ -222,7 +222,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     if not options.print:
         results = play_all(options)
         write_text(options.results, json.dumps(results, indent=1) + "\n")
-    print(table_of(json.loads(options.results.read_text(encoding="utf-8"))).as_markdown())
+    print(client_table(json.loads(options.results.read_text(encoding="utf-8"))).as_markdown())
 
 
 def play_all(options: argparse.Namespace) -> dict[str, Any]:
@@ -244,20 +244,6 @@ def play_all(options: argparse.Namespace) -> dict[str, Any]:
             crashed = play(image, spacing, truth, start, url, crash)
             rows.append({"organ": organ, "start": start, **plain, "after_crash": crashed["dsc"]})
     return {"forward_seconds": round(forward_pass(image), 4), "rows": rows}
-
-
-def table_of(results: dict[str, Any]) -> Table:
-    """A row for each organ and start."""
-    columns = ["organ", "start", "DSC", *(f"click {number}" for number in range(1, CLICKS + 1))]
-    columns += ["server killed", "start: passes", "click: passes"]
-    rows = []
-    for row in results["rows"]:
-        scores = [f"{value:.3f}" for value in row["dsc"]] + ["-"] * (CLICKS + 1 - len(row["dsc"]))
-        passes = [seconds / results["forward_seconds"] for seconds in row["seconds"]]
-        clicks = f"{np.mean(passes[1:]):.0f}" if passes[1:] else "-"
-        same = "same" if row["after_crash"] == row["dsc"] else f"{row['after_crash'][-1]:.3f}"
-        rows.append([row["organ"], row["start"], *scores, same, f"{passes[0]:.0f}", clicks])
-    return Table(columns, rows, 2)
 
 
 if __name__ == "__main__":

@@ -18,6 +18,7 @@ from typing import Any
 
 from bundle.errors import OptionError, explain_errors
 from bundle.evaluation.clicks import challenge_table, click_table
+from bundle.evaluation.client_table import client_table
 from bundle.evaluation.tables import Table, summary_table
 from bundle.files import read_json, write_text
 
@@ -83,6 +84,7 @@ TABLES: Mapping[str, Callable[[Mapping[str, Any]], Table]] = {
     "scores": scores,
     "clicks": clicks,
     "challenge": challenge,
+    "dialect": client_table,
 }
 
 
