@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import count
 from pathlib import Path
 
@@ -24,6 +24,7 @@ from bundle.data.modality import guess_modality
 from bundle.data.volume import Volume
 from bundle.interactive.objects import SegmentedObject
 from bundle.interactive.session import InteractiveSession
+from bundle.interactive.update import Update
 from bundle.prompts.interactions import Box, Interaction, Lasso, Scribble
 from monailabel_app.errors import RequestError
 from monailabel_app.work import checkpoint
@@ -83,7 +84,8 @@ class Workbench:
         self._name = ""
         self._axis: int | None = None
         self._dtype = np.dtype(np.uint8)
-        self._shown = np.zeros((0, 0, 0), bool)
+        self._shown = np.zeros((0, 0, 0), bool)  # what the client's buffer holds
+        self._is_unseen = False  # whether the object may show what the client has not been told
 
     # ---- image and buffer -------------------------------------------------------------------------------------------
 
@@ -96,7 +98,7 @@ class Workbench:
         self._seat = self._seats.take(self._user, digest)
         number = self._seat[-1]
         self._session = self._open(volume, f"{self._user}#{number + 1}" if number else self._user, digest)
-        self._shown = np.zeros(array.shape, bool)
+        self._forget_shown()
         kept = [found.name for found in self._session.objects]
         self._name = kept[-1] if kept else self._add_object()
         self._axis = None
@@ -108,11 +110,11 @@ class Workbench:
         if tuple(shape) != tuple(expected):
             raise RequestError(f"the target buffer must have the image's shape {tuple(expected)}, got {tuple(shape)}")
         self._dtype = dtype
-        self._shown = np.zeros(expected, bool)
+        self._forget_shown()
 
     def reset(self) -> None:
         """Begin the next object; the one before stays as it is."""
-        self._shown = np.zeros(self._opened.volume.shape, bool)
+        self._forget_shown()
         if self._object.interactions or self._opened.mask(self._name).any():
             self._name = self._add_object()
         self._axis = None
@@ -154,14 +156,14 @@ class Workbench:
         update = self._opened.add(
             list(interactions), object=self._name, axis=axis, predict=predict, progress=checkpoint
         )
-        return self._change(ran=update.predicted)
+        return self._change(update)
 
     def predict(self) -> Change:
         """Answer what was added."""
         if not self._begins(()):
             return Change(ran=False)
         update = self._opened.predict(object=self._name, axis=self._walk(()), progress=checkpoint)
-        return self._change(ran=update.predicted)
+        return self._change(update)
 
     def start_from(self, mask: np.ndarray, *, predict: bool) -> Change:
         """Start the object from a segmentation; what was prompted before is forgotten."""
@@ -171,8 +173,7 @@ class Workbench:
         self._shown = mask.copy()  # the client writes it into its buffer itself
         if not predict or not mask.any():
             return Change(ran=False)
-        self._opened.predict(object=self._name, axis=self._walk(()), progress=checkpoint)
-        return self._change(ran=True)
+        return self._change(self._opened.predict(object=self._name, axis=self._walk(()), progress=checkpoint))
 
     def undo(self) -> Change:
         """Take back what was done last with this object; ``ran`` is False where nothing is left."""
@@ -184,7 +185,7 @@ class Workbench:
             return Change(ran=False)
         if not self._object.interactions:
             self._axis = None
-        return self._change(ran=True)
+        return replace(self._change(update), ran=True)
 
     # ---- inside -----------------------------------------------------------------------------------------------------
 
@@ -197,6 +198,10 @@ class Workbench:
     @property
     def _object(self) -> SegmentedObject:
         return self._opened.object(self._name)
+
+    def _forget_shown(self) -> None:
+        self._shown = np.zeros(self._opened.volume.shape, bool)
+        self._is_unseen = True
 
     def _begins(self, more: Sequence[Interaction]) -> bool:
         """Whether anything says where the object is: a prompt on it, or a segmentation to start from."""
@@ -216,15 +221,20 @@ class Workbench:
             self._axis = int(spacing.argmax()) if flat is None else flat
         return self._axis
 
-    def _change(self, *, ran: bool) -> Change:
-        """What differs from what the client has."""
-        mask = self._opened.mask(self._name)
-        box = bounds_of(mask != self._shown)
-        if box is None:
-            return Change(ran)
-        self._shown = mask
-        region = mask[tuple(slice(low, high) for low, high in box)]
-        return Change(ran, box, np.ascontiguousarray(region).astype(self._dtype))
+    def _change(self, update: Update) -> Change:
+        """What differs from what the client has: within the box of a step, once the client has seen what was before."""
+        whole = self._is_unseen or update.box is None
+        low, high = (np.zeros(3, dtype=int), np.array(self.shape)) if whole else update.box
+        part = tuple(slice(start, stop) for start, stop in zip(low, high, strict=True))
+        mask = self._opened.mask(self._name, (low, high))
+        bounds = bounds_of(mask != self._shown[part])
+        self._is_unseen = False
+        if bounds is None:
+            return Change(update.predicted)
+        box = tuple((int(start + first), int(start + last)) for start, (first, last) in zip(low, bounds, strict=True))
+        self._shown[part] = mask
+        region = np.ascontiguousarray(mask[tuple(slice(*sides) for sides in bounds)])
+        return Change(update.predicted, box, region.astype(self._dtype))
 
 
 def affine_of(spacing: Sequence[float]) -> np.ndarray:
