@@ -18,6 +18,7 @@ import nibabel as nib
 import numpy as np
 import pytest
 import SimpleITK as sitk
+import tifffile
 from dicom_files import write_slice
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -727,3 +728,16 @@ def test_a_spacing_beside_an_array_is_three_numbers_above_0(tmp_path, spacing):
     np.savez(tmp_path / "a.npz", imgs=np.zeros((3, 4, 5), np.uint8), spacing=spacing)
     with pytest.raises(VolumeError, match=r"expected a spacing \(x, y, z\) of three numbers above 0"):
         read_volume(tmp_path / "a.npz")
+
+
+def test_pages_in_a_circle_are_counted_once(tmp_path):
+    """tifffile would go round them forever to find out what they have in common."""
+    tifffile.imwrite(tmp_path / "a.tif", np.zeros((3, 4, 5), np.uint8), photometric="minisblack", metadata=None)
+    content = bytearray((tmp_path / "a.tif").read_bytes())
+    with tifffile.TiffFile(tmp_path / "a.tif") as tiff:
+        second, last = tiff.pages[1].offset, tiff.pages[2].offset
+    end = last + 2 + 12 * int.from_bytes(content[last : last + 2], "little")
+    content[end : end + 4] = second.to_bytes(4, "little")
+    (tmp_path / "a.tif").write_bytes(content)
+    with contextlib.suppress(VolumeError):
+        assert read_volume(tmp_path / "a.tif").shape == (5, 4, 3)

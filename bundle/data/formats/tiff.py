@@ -11,6 +11,7 @@ import numpy as np
 import tifffile
 
 from bundle.data.headers.claims import too_large
+from bundle.data.headers.pictures import opened_tiff
 from bundle.data.limits import LIMITS
 from bundle.errors import VolumeError
 
@@ -49,7 +50,7 @@ def examine_tiff(path: Path) -> TiffContent:
         VolumeError: it holds something else, which is named, or is damaged.
     """
     try:
-        with tifffile.TiffFile(path) as tiff:
+        with opened_tiff(path) as tiff:
             series = tiff.series
             axes, shape, dtype = series[0].axes, series[0].shape, series[0].dtype
             if (claimed := series[0].size) > 4 * LIMITS.voxels:
@@ -82,7 +83,7 @@ def read_tiff(path: Path) -> tuple[np.ndarray, int]:
     Raises:
         VolumeError: its kind of colours or compression is not known.
     """
-    with tifffile.TiffFile(path) as tiff:
+    with opened_tiff(path) as tiff:
         series, first = tiff.series[0], tiff.pages[0]
         is_colour = "S" in series.axes
         if first.photometric not in ((_RGB,) if is_colour else _GREY):

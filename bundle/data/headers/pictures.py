@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import tifffile
 from PIL import Image, UnidentifiedImageError
 
 from bundle.data.headers.claims import DEFLATE_RATIO, damaged, too_large
-from bundle.data.limits import Limits
+from bundle.data.limits import LIMITS, Limits
 from bundle.files import BoundedFile
 
 # Pixels that a byte can hold at most: 8 of one bit, as far as the compression shrinks them. JPEG has a bit
@@ -45,9 +46,23 @@ def check_picture(path: Path, limits: Limits) -> None:
             _check_room(path, picture)
 
 
+@contextmanager
+def opened_tiff(path: Path, limits: Limits = LIMITS) -> Iterator[tifffile.TiffFile]:
+    """A TIFF whose pages are counted: tifffile would follow a circle of them without end to find the series.
+
+    Raises:
+        VolumeError: there are more than the limit.
+        tifffile.TiffFileError: it is none.
+    """
+    with tifffile.TiffFile(path) as tiff:
+        if len(tiff.pages) > limits.pages:
+            raise too_large(path, "more pages", "pages", limits)
+        yield tiff
+
+
 def _check_tiff(path: Path, limits: Limits) -> None:
     try:
-        with tifffile.TiffFile(path) as tiff:
+        with opened_tiff(path, limits) as tiff:
             # The series of ImageJ may have more pages by its description than by its directory.
             claimed = max((series.size for series in tiff.series), default=0)
             if claimed > limits.voxels:
