@@ -22,12 +22,18 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 _PUBLIC = {
+    "ClipIntensityd": "bundle.transforms.dictionary",
+    "IntensityViewsd": "bundle.transforms.dictionary",
     "InteractiveSession": "bundle.interactive.session",
     "MonaiSamError": "bundle.errors",
+    "NetworkInputd": "bundle.transforms.network_input",
     "ObjectPrompts": "bundle.prompts.prompts",
     "Segmentation": "bundle.interactive.segmentation",
     "Segmenter": "bundle.interactive.segmenter",
+    "SliceBoxd": "bundle.prompts.label_boxes",
     "Volume": "bundle.data.volume",
+    "VolumeBoxesd": "bundle.prompts.label_boxes",
+    "VolumeToSlicesd": "bundle.transforms.dictionary",
     "build_network": "bundle.families.family",
     "list_families": "bundle.families.family",
     "load_family": "bundle.families.family",
