@@ -32,7 +32,7 @@ NAME = "monai_sam"
 WEIGHTS = "models/default.safetensors"
 # Whole files, and folders with the endings that are taken from them.
 FILES = ("LICENSE", "NOTICE", "README.md", "CHANGELOG.md", "requirements.txt")
-FOLDERS = {"configs": (".json", ".conf"), "bundle": (".py", ".html"), "docs": (".md", ".txt", ".json", ".png")}
+FOLDERS = {"configs": (".json", ".conf", ".md"), "bundle": (".py", ".html"), "docs": (".md", ".txt", ".json", ".png")}
 NEEDED = ("LICENSE", "configs/metadata.json", "configs/inference.json", "docs/README.md", "docs/data_license.txt")
 ZIP_EPOCH = (1980, 1, 1, 0, 0, 0)  # the earliest time that a zip can hold
 

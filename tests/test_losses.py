@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 import torch
+from monai.losses import DiceLoss
 
 from bundle.networks.interface import MaskPrediction
 from bundle.training.losses import PromptLoss, SemanticLoss, merge_unannotated, true_iou
@@ -108,3 +109,13 @@ def test_the_loss_is_that_of_the_best_candidate_and_of_every_iou():
     terms = PromptLoss()(prediction, truth)
     torch.testing.assert_close(terms.mask, masks.amin(dim=1).mean())
     torch.testing.assert_close(terms.total, terms.mask + iou_errors.mean())
+
+
+@pytest.mark.parametrize("squared", [True, False])
+@pytest.mark.parametrize("smooth", [1e-5, 1.0])
+def test_the_dice_of_candidates_is_monais(squared, smooth):
+    generator = torch.Generator().manual_seed(2)
+    logits, target = torch.randn(3, 2, 8, 8, generator=generator), torch.rand(3, 2, 8, 8, generator=generator) > 0.6
+    theirs = DiceLoss(sigmoid=True, squared_pred=squared, reduction="none", smooth_nr=smooth, smooth_dr=smooth)
+    loss = PromptLoss(squared=squared, smooth=smooth)
+    torch.testing.assert_close(loss._dice(logits, target.float()), theirs(logits, target.float()).flatten(1))

@@ -6,10 +6,10 @@ import copy
 
 import pytest
 import torch
-from timm.optim.muon import Muon
+from timm.optim.muon import Muon, zeropower_via_newtonschulz
 from torch import nn
 
-from bundle.training.muon import BatchedMuon
+from bundle.training.muon import _COEFFICIENTS, BatchedMuon, orthogonalised
 
 RATE, DECAY = 0.01, 0.05
 
@@ -69,3 +69,14 @@ def test_parameters_without_a_gradient_stay(network):
     network[3].weight.grad = torch.ones_like(network[3].weight)
     optimizer.step()
     assert torch.equal(network[0].weight, before)
+
+
+@pytest.mark.parametrize("shape", [(3, 8, 20), (2, 20, 8), (1, 6, 6)])
+def test_the_iteration_is_timms_bit_for_bit(shape):
+    matrices = torch.randn(shape, generator=torch.Generator().manual_seed(1))
+    expected = zeropower_via_newtonschulz(matrices, len(_COEFFICIENTS), _COEFFICIENTS)
+    assert torch.equal(orthogonalised(matrices), expected)
+
+
+def test_a_matrix_of_zeros_stays_one():
+    assert not orthogonalised(torch.zeros(1, 4, 6)).any()

@@ -8,7 +8,7 @@ import numpy as np
 from scipy import ndimage
 
 from bundle import _moved
-from bundle.data.labelled_slices import LabelledSlice
+from bundle.data.labelled_slice import LabelledSlice
 from bundle.transforms.contract import View
 
 _WHITE = 255.0

@@ -9,7 +9,7 @@ from itertools import count
 import numpy as np
 from torch.utils.data import Sampler
 
-from bundle.data.labelled_slices import LabelledSlice, LabelledStack
+from bundle.data.labelled_slice import LabelledSlice, LabelledStack
 from bundle.data.sampling import BalancedDraw
 
 Labelled = LabelledSlice | LabelledStack

@@ -18,7 +18,7 @@ from torch.nn.functional import interpolate
 from torch.utils.data import Dataset
 
 from bundle import _moved
-from bundle.data.labelled_slices import LabelledSlice
+from bundle.data.labelled_slice import LabelledSlice
 from bundle.errors import NonFiniteLossError, TrainingError
 from bundle.prompts.batch import PromptBatch
 from bundle.prompts.label_boxes import SliceBoxd

@@ -6,7 +6,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
-from monai.losses import DiceLoss, FocalLoss
 from torch import Tensor, nn
 from torch.nn.functional import binary_cross_entropy_with_logits, interpolate, one_hot
 
@@ -69,9 +68,11 @@ class PromptLoss(nn.Module):
     ) -> None:
         super().__init__()
         self.weights = {"dice": dice, "cross_entropy": cross_entropy, "focal": focal, "iou": iou}
-        smoothing = {"smooth_nr": smooth, "smooth_dr": smooth}
-        self.dice = DiceLoss(sigmoid=True, squared_pred=squared, reduction="none", **smoothing)
-        self.focal = FocalLoss(gamma=2.0, alpha=0.25, reduction="none")
+        self.squared, self.smooth, self.focal = squared, smooth, None
+        if focal:
+            from monai.losses import FocalLoss  # not on a machine that only trains the default family
+
+            self.focal = FocalLoss(gamma=2.0, alpha=0.25, reduction="none")
 
     def forward(self, prediction: MaskPrediction, truth: Tensor) -> LossTerms:
         """Compare predictions with masks.
@@ -96,13 +97,21 @@ class PromptLoss(nn.Module):
         """(N, M) loss of every candidate."""
         total = logits.new_zeros(logits.shape[:2])
         if weight := self.weights["dice"]:
-            total = total + weight * self.dice(logits, target).flatten(2).mean(2)
+            total = total + weight * self._dice(logits, target)
         if weight := self.weights["cross_entropy"]:
             entropy = binary_cross_entropy_with_logits(logits, target, reduction="none")
             total = total + weight * entropy.flatten(2).mean(2)
         if weight := self.weights["focal"]:
             total = total + weight * self.focal(logits, target).flatten(2).mean(2)
         return total
+
+    def _dice(self, logits: Tensor, target: Tensor) -> Tensor:
+        """(N, M) soft Dice loss of every candidate (V-Net, Milletari et al. 2016, with squared terms)."""
+        shown = logits.sigmoid()
+        both = (shown * target).flatten(2).sum(2)
+        power = 2 if self.squared else 1
+        either = (shown**power).flatten(2).sum(2) + (target**power).flatten(2).sum(2)
+        return 1 - (2 * both + self.smooth) / (either + self.smooth)
 
 
 class SemanticLoss(nn.Module):
@@ -125,6 +134,8 @@ class SemanticLoss(nn.Module):
         if activation not in ACTIVATIONS:
             raise TrainingError(f"activation must be one of {', '.join(ACTIVATIONS)}, got {activation!r}")
         self.weights, self.activation = {"dice": dice, "cross_entropy": cross_entropy}, activation
+        from monai.losses import DiceLoss  # not on a machine that only trains the default family
+
         self.dice = DiceLoss(squared_pred=True, reduction="none")
 
     def forward(self, logits: Tensor, target: Tensor, annotated: Tensor) -> LossTerms:

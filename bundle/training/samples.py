@@ -15,7 +15,7 @@ from torch.utils.data import Dataset
 from bundle import _moved
 from bundle.data.augmentation import random_view, randomize_intensity
 from bundle.data.hounsfield import estimate_hounsfield
-from bundle.data.labelled_slices import LabelledSlice, LabelledStack, resized
+from bundle.data.labelled_slice import LabelledSlice, LabelledStack, resized
 from bundle.errors import TrainingError
 from bundle.prompts.simulation import tight_box
 from bundle.training.batches import Sample

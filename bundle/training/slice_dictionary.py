@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from bundle.data.labelled_slices import LabelledSlice, LabelledStack
+from bundle.data.labelled_slice import LabelledSlice, LabelledStack
 from bundle.data.labels import as_int16
 from bundle.transforms.contract import Contract
 from bundle.transforms.network_input import NetworkInputd

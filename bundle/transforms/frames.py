@@ -10,7 +10,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-import nibabel as nib
 import numpy as np
 
 from bundle.errors import FrameError
@@ -40,7 +39,7 @@ def nearest_index(positions: np.ndarray | float, size: int | Sequence[int]) -> n
 
 def voxel_sizes(affine: np.ndarray) -> np.ndarray:
     """(3,) float64, the distance in mm between voxels along (i, j, k) of a (4, 4) affine."""
-    return nib.affines.voxel_sizes(affine)
+    return np.sqrt(np.square(np.asarray(affine)[:3, :3]).sum(axis=0))
 
 
 @dataclass(frozen=True)
@@ -80,7 +79,7 @@ class SliceFrame:
         if plane not in _WORLD_AXES:
             raise FrameError(f"plane must be one of {', '.join(PLANES)}, got {plane!r}")
         # Row v of the orientation: (RAS axis that voxel axis v follows, +1 or -1).
-        world_axis, direction = nib.io_orientation(affine).astype(int).T
+        world_axis, direction = _orientation(affine).astype(int).T
         axes = [int(np.flatnonzero(world_axis == axis)[0]) for axis in _WORLD_AXES[plane]]
         _, row_axis, col_axis = axes
         # Pixel numbers grow against R, A and S, so a voxel axis that grows with them is flipped.
@@ -102,7 +101,7 @@ class SliceFrame:
         """
         if not -3 <= axis <= 2:
             raise FrameError(f"axis must be 0, 1 or 2, got {axis}")
-        world_axis = int(nib.io_orientation(affine)[axis % 3, 0])
+        world_axis = int(_orientation(affine)[axis % 3, 0])
         plane = next(name for name, axes in _WORLD_AXES.items() if axes[0] == world_axis)
         return cls.of_plane(shape, affine, plane)
 
@@ -201,3 +200,10 @@ class SliceFrame:
         if not 0 <= index < self.depth:
             raise FrameError(f"slice index must be 0 to {self.depth - 1} for this {self.plane} stack, got {index}")
         return int(index)
+
+
+def _orientation(affine: np.ndarray) -> np.ndarray:
+    """(3, 2) per voxel axis the RAS axis that it follows best and +1 or -1, as nibabel decides it."""
+    from nibabel.orientations import io_orientation  # not on a machine that only trains
+
+    return io_orientation(affine)

@@ -12,8 +12,6 @@ from dataclasses import dataclass, replace
 import cv2
 import numpy as np
 import torch
-from PIL import Image
-from skimage.transform import resize as skimage_resize
 from torch import Tensor
 from torch.nn.functional import interpolate
 
@@ -232,6 +230,8 @@ def _nearest(length: int, source: int) -> np.ndarray:
 
 
 def _pil_bilinear(image: np.ndarray, height: int, width: int) -> np.ndarray:
+    from PIL import Image  # not on a machine that only trains
+
     # What torchvision does with a PIL image, and so segment-anything: antialiased, rounded to 8 bits.
     channels = [
         Image.fromarray(np.ascontiguousarray(image[..., c])).resize((width, height), Image.Resampling.BILINEAR)
@@ -241,6 +241,8 @@ def _pil_bilinear(image: np.ndarray, height: int, width: int) -> np.ndarray:
 
 
 def _cubic(image: np.ndarray, height: int, width: int) -> np.ndarray:
+    from skimage.transform import resize as skimage_resize  # not on a machine that only trains
+
     # MedSAM's training images (pre_CT_MR.py): skimage, order 3, constant border, anti-aliasing, float from here on.
     return skimage_resize(image, (height, width), order=3, mode="constant", preserve_range=True, anti_aliasing=True)
 

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from bundle import _moved
 from bundle.data.hounsfield import BLACK, FAT, SHOWN
-from bundle.data.labelled_slices import LabelledSlice
+from bundle.data.labelled_slice import LabelledSlice
 from bundle.errors import TrainingError
 from bundle.files import write_atomically
 from bundle.training.batched.slices import SliceTensors, gather_slices, with_half_sizes

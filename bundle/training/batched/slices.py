@@ -14,11 +14,10 @@ import cv2
 import numpy as np
 import torch
 from torch import Tensor
-from tqdm import tqdm
 
 from bundle import _moved
 from bundle.data.hounsfield import tissue_kinds
-from bundle.data.labelled_slices import LabelledSlice, describe_sources
+from bundle.data.labelled_slice import LabelledSlice, describe_sources
 from bundle.data.labels import as_int16, count_labels, find_labels
 from bundle.errors import TrainingError
 from bundle.transforms.contract import MODALITIES
@@ -143,6 +142,8 @@ class _Rows:
 
     def add_source(self, slices: Sequence[LabelledSlice], number: int, name: str, *, named: bool) -> None:
         tree: dict[Any, dict[Any, list[int]]] = {}
+        from tqdm import tqdm  # a machine that only trains has none
+
         for labelled in tqdm(slices, desc=f"gathering {name}", leave=False):
             row = self._add_slice(labelled)
             areas, bounds = count_labels(labelled.labels), find_labels(labelled.labels)
