@@ -229,7 +229,7 @@ def test_a_record_of_a_volume_has_the_estimate_the_times_and_the_slice_that_is_k
     (record,) = play_volume(tmp_path, {"box": protocol_named("box")})
     truth = ct()[1]
     assert record["predicted_iou"] == pytest.approx(0.9)
-    assert 0 < record["encode_seconds"] < 60 and record["seconds"] > 0
+    assert record["encode_seconds"] > 0 and record["seconds"] > 0 and record["encoded"] > 0
     assert record["slice"] == volume().place(truth)["slice"]
     wanted = SliceFrame.along(truth.shape, ct()[0].affine, 2).extract(truth, record["slice"])
     assert np.count_nonzero(read_mask(tmp_path, record) != wanted) < 0.1 * wanted.sum()
