@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import contextlib
+import socket
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
+import uvicorn
+from fastapi import FastAPI
 from fastapi.testclient import TestClient
 from monailabel.config import settings
 from monailabel.interfaces.app import MONAILabelApp
@@ -52,6 +56,21 @@ def client_of(studies: Path, sessions: Path, **options) -> Iterator[TestClient]:
         yield TestClient(create_app(), raise_server_exceptions=False, **address | options)
     finally:
         apps.pop(key, None)
+
+
+@contextlib.contextmanager
+def listening(app: FastAPI) -> Iterator[str]:
+    """The same app behind a real socket of this machine; gives its address."""
+    door = socket.create_server(("127.0.0.1", 0))
+    server = uvicorn.Server(uvicorn.Config(app, lifespan="off", log_config=None))
+    thread = threading.Thread(target=server.run, kwargs={"sockets": [door]}, daemon=True)
+    thread.start()
+    try:
+        yield f"http://127.0.0.1:{door.getsockname()[1]}"
+    finally:
+        server.should_exit = True
+        thread.join(30)
+        door.close()
 
 
 def a_volume(path: Path, value: int = 0) -> Path:

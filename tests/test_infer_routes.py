@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import http.client
 import json
 import threading
 
 import pytest
-from app_room import QuietApp, a_volume, client_of
+from app_room import QuietApp, a_volume, client_of, listening
 from monailabel.interfaces.tasks.infer_v2 import InferTask, InferType
 
 from monailabel_app.server.app import create_app
@@ -144,3 +145,14 @@ def test_nothing_watches_a_client_that_was_answered():
 
 def test_the_app_has_a_queue_of_its_own():
     assert create_app().state.queue is not create_app().state.queue
+
+
+def test_a_connection_that_is_closed_ends_the_click(client, task):
+    form = b'--x\r\nContent-Disposition: form-data; name="params"\r\n\r\n{}\r\n--x--\r\n'
+    with listening(client.app) as url:
+        connection = http.client.HTTPConnection(url.removeprefix("http://"), timeout=PATIENCE)
+        headers = {"Content-Type": "multipart/form-data; boundary=x"}
+        connection.request("POST", "/infer/slow?image=ct", body=form, headers=headers)
+        assert task.begun.wait(PATIENCE) and not task.ended.is_set()
+        connection.close()
+        assert task.ended.wait(PATIENCE)

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import pytest
-from app_room import a_volume, client_of
+from app_room import a_label, a_volume, client_of, listening
 
+from monailabel_app.demo.slicer_user import load_slicer_client
 from monailabel_app.server.access import TOKENS
 
 TOKEN = "0123456789abcdef0123"
@@ -39,3 +40,24 @@ def test_without_accounts_there_is_no_login(tmp_path):
     with client_of(tmp_path / "studies", tmp_path / "sessions") as client:
         assert client.get("/auth/").json() == {"enabled": False}
         assert client.post("/auth/token", data={"username": "anna", "password": TOKEN}).status_code == 404
+
+
+def test_slicers_own_client_logs_in_and_works(client, tmp_path):
+    with listening(client.app) as url:
+        slicer = load_slicer_client().MONAILabelClient(url, str(tmp_path / "slicer"), "user-xyz")
+        assert slicer.auth_enabled() and not slicer.auth_valid_token()
+        slicer.update_auth(slicer.auth_token("anna", TOKEN))
+        assert slicer.auth_valid_token() and slicer.info()["name"] == ""
+        assert slicer.next_sample("random", {})["id"] == "ct"
+        label = a_label(tmp_path / "label.nii.gz")
+        slicer.save_label("ct", str(label), params={"label_info": [{"name": "liver", "idx": 1}]})
+        listed = slicer.datastore()  # after requests with a body: it sends their length once more
+        assert listed["objects"]["ct"]["labels"]["final"]["info"]["saved_by"] == "anna"
+
+
+def test_slicers_own_client_is_told_what_is_wrong_with_its_login(client, tmp_path):
+    with listening(client.app) as url:
+        module = load_slicer_client()
+        slicer = module.MONAILabelClient(url, str(tmp_path / "slicer"), "user-xyz")
+        with pytest.raises(module.MONAILabelClientException, match="no such name and password"):
+            slicer.auth_token("anna", "wrong")
