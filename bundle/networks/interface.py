@@ -16,6 +16,7 @@ from bundle.prompts.batch import PromptBatch
 
 # Which prompts are answered with SAM's candidate masks: one point alone, as in SAM, or every prompt, as in SAM-Med2D.
 CANDIDATES = ("ambiguous", "always")
+SAM_MASKS = 3  # SAM's candidate masks: whole, part, subpart
 
 
 @dataclass(frozen=True)

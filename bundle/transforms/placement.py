@@ -13,7 +13,6 @@ import cv2
 import numpy as np
 import torch
 from PIL import Image
-from skimage.transform import resize as skimage_resize
 from torch import Tensor
 from torch.nn.functional import interpolate
 
@@ -233,7 +232,9 @@ def _pil_bilinear(image: np.ndarray, height: int, width: int) -> np.ndarray:
 
 def _cubic(image: np.ndarray, height: int, width: int) -> np.ndarray:
     # MedSAM's training images (pre_CT_MR.py): skimage, order 3, constant border, anti-aliasing, float from here on.
-    return skimage_resize(image, (height, width), order=3, mode="constant", preserve_range=True, anti_aliasing=True)
+    from skimage.transform import resize  # a second that only this contract pays
+
+    return resize(image, (height, width), order=3, mode="constant", preserve_range=True, anti_aliasing=True)
 
 
 def _bilinear(image: np.ndarray, height: int, width: int) -> np.ndarray:
