@@ -19,11 +19,12 @@ setup: $(VENV)/.ready
 
 # --no-deps: requirements.txt is a complete list, and pip's resolver does not finish on MONAI Label's constraints.
 # The list needs no build isolation either, which would ask the network for setuptools once more.
-$(VENV)/.ready: requirements.txt pyproject.toml
+$(VENV)/.ready: requirements.txt pyproject.toml setup.py
 	@$(PYTHON) -c 'import sys; sys.exit(not (3, 10) <= sys.version_info < (3, 12))' || \
 	  { echo "Python 3.10 or 3.11 is needed (MONAI Label 0.8.5), got $$($(PYTHON) -V); try make PYTHON=python3.11"; exit 1; }
+	@echo "Setting up $(VENV): $$(grep -c == requirements.txt) packages, about 3 GB to fetch and 7 GB on the disk, most of it PyTorch for CUDA."
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --no-deps -r requirements.txt
+	$(BIN)/python -m pip install --no-deps --progress-bar on -r requirements.txt
 	$(BIN)/python -m pip install --quiet --no-deps --no-build-isolation -e .
 	@touch $@
 
@@ -32,7 +33,7 @@ demo: setup
 
 serve: setup
 	@test -n "$(STUDIES)" || { echo "say which images: make serve STUDIES=folder-or-DICOMweb-url"; exit 1; }
-	$(BIN)/python scripts/serve.py "$(STUDIES)"
+	$(BIN)/monai-sam serve "$(STUDIES)"
 
 # Two tests at a time; those of one file stay together, so that what a file sets up is set up once.
 test: setup

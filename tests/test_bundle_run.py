@@ -114,7 +114,7 @@ def test_odd_names_hidden_files_a_damaged_file_and_a_locale_without_letters_do_n
     assert ending.startswith("error: 1 of 3 cases could not be segmented") and "Traceback" not in done.stderr
     assert "\n  damaged: cannot read 20240101/damaged.nii.gz" in ending
     written = {path.name for path in (folder / "1e5").iterdir()}
-    assert written == {"a#b.nii.gz", "a#b.json", "$x.nii.gz", "$x.json", "damaged.json"}
+    assert written == {"a#b.nii.gz", "a#b.json", "$x.nii.gz", "$x.json", "damaged.json", "report.csv", ".claims"}
     report = json.loads((folder / "1e5" / "$x.json").read_text("utf-8"))
     assert (report["modality"], report["objects"][0]["name"]) == ("CT", "Bäll")
     log = done.stdout + done.stderr

@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import json
-import runpy
 from inspect import signature
 
 import numpy as np
 import pytest
 import torch
+from click.testing import CliRunner
 from evaluation_room import CONFIGS, run_bundle
 from monai.bundle import ConfigParser, ckpt_export
 from training_room import CONTRACT, ORGANS, SIZE, make_slice
 
+from bundle.commands.export import export
 from bundle.data.volume import Volume, read_label, write_volume
 from bundle.errors import CheckpointError, FamilyError, MonaiSamError
 from bundle.families.builders import prompted_unet
@@ -127,15 +128,14 @@ def test_the_server_opens_it(mine, expected, tmp_path):
     assert same(MonaiSam(str(APP), str(tmp_path), conf)._segmenter.predictor.network, expected["lora"])
 
 
-@pytest.fixture(scope="module")
-def export():
-    return runpy.run_path(str(CONFIGS.parent / "scripts" / "export.py"))["main"]
+def run_export(*words):
+    return CliRunner().invoke(export, [str(word) for word in words])
 
 
-def test_it_is_exported(mine, expected, export, tmp_path, capsys):
+def test_it_is_exported(mine, expected, tmp_path):
     chosen = ["--family", str(mine / "tiny.json"), "--checkpoint", str(mine / "lora.safetensors")]
-    assert export(["torchscript", str(tmp_path), *chosen]) == 0
-    assert capsys.readouterr().out.split() == [str(tmp_path / "network.ts")]
+    answer = run_export("torchscript", tmp_path, *chosen)
+    assert answer.exit_code == 0 and answer.output.splitlines()[0] == str(tmp_path / "network.ts")
     network, graph = expected["lora"], torch.jit.load(tmp_path / "network.ts")
     prepared = network.prepare(torch.randn(1, 3, SIZE, SIZE))
     corners = torch.tensor([[[8.0, 33.0], [40.0, 42.0]]])
@@ -146,9 +146,9 @@ def test_it_is_exported(mine, expected, export, tmp_path, capsys):
     torch.testing.assert_close(logits, direct, atol=1e-4, rtol=1e-3)
 
 
-def test_monais_export_takes_it(mine, expected, export, tmp_path):
+def test_monais_export_takes_it(mine, expected, tmp_path):
     chosen = ["--family", str(mine / "tiny.json"), "--checkpoint", str(mine / "adapters.safetensors")]
-    assert export(["state_dict", str(tmp_path / "model.pt"), *chosen]) == 0
+    assert run_export("state_dict", tmp_path / "model.pt", *chosen).exit_code == 0
     ckpt_export(
         net_id="network_def",
         filepath=tmp_path / "model.ts",
@@ -163,7 +163,7 @@ def test_monais_export_takes_it(mine, expected, export, tmp_path):
         torch.testing.assert_close(torch.jit.load(tmp_path / "model.ts")(image), expected["adapters"](image))
 
 
-def test_an_export_that_cannot_be_made_ends_in_a_sentence(mine, export, tmp_path, capsys):
+def test_an_export_that_cannot_be_made_ends_in_a_sentence(mine, tmp_path, capsys):
     chosen = ["--family", str(mine / "tiny.json"), "--checkpoint", str(mine / "none.safetensors")]
     assert export(["official", str(tmp_path / "x.pth"), *chosen]) == 1
     assert capsys.readouterr().err.startswith("error: no checkpoint at")

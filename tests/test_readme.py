@@ -8,8 +8,11 @@ import subprocess
 import sys
 from pathlib import Path
 
+import click
+import numpy as np
 import pytest
 
+from bundle.commands.main import cli
 from bundle.data.synthetic.phantom import make_phantom
 from bundle.data.volume import read_label, write_volume
 from bundle.prompts.prompts import read_prompts
@@ -55,3 +58,33 @@ def test_the_inference_command_segments_the_phantom_with_the_prompts_shown(tmp_p
     for prompts in read_prompts(tmp_path / "prompts.json"):
         found, wanted = labels == prompts.label, truth.array == prompts.label
         assert 2 * (found & wanted).sum() / (found.sum() + wanted.sum()) > 0.5, prompts.name
+
+
+def test_the_lines_of_python_run_as_they_stand(tmp_path, monkeypatch):
+    (code,) = blocks("python")
+    assert len([line for line in code.splitlines() if line.strip()]) <= 10
+    image, truth, labels = make_phantom(seed=0)
+    write_volume(image, tmp_path / "ct.nii.gz")
+    monkeypatch.chdir(tmp_path)
+    names = {}
+    exec(compile(code, "README.md", "exec"), names)
+    np.testing.assert_array_equal(names["answer"].mask, names["before"].mask)  # taking the click back undoes it
+    assert list(np.flatnonzero(names["liver"].mask.any(axis=(0, 1)))) == [35]
+    written = read_label(tmp_path / "spleen.nii.gz").array
+    assert set(np.unique(written)) == {0, 3}
+    spleen = truth.array == labels["spleen"]
+    assert 2 * (names["answer"].mask & spleen).sum() / (names["answer"].mask.sum() + spleen.sum()) > 0.8
+
+
+@pytest.mark.parametrize("command", [c for c in COMMANDS if c.startswith("monai-sam")])
+def test_every_command_line_has_options_that_exist(command, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for name in ("images", "DATA", "STUDIES"):
+        (tmp_path / name).mkdir()
+    for name in ("ct.nii.gz", "boxes.csv"):
+        (tmp_path / name).touch()
+    name, *words = shlex.split(command)[1:]
+    if name == "serve":  # its options are those of the app
+        return
+    found = cli.get_command(click.Context(cli), name)
+    found.make_context(name, words)

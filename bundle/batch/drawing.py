@@ -101,13 +101,21 @@ def draw_contour(axes: Axes, picture: np.ndarray, colour: str, style: str = "sol
         axes.contour(picture.astype(float), levels=[0.5], colors=[colour], linewidths=1.4, linestyles=[style])
 
 
-def draw_prompt(axes: Axes, frame: SliceFrame, index: int, prompts: ObjectPrompts) -> None:
-    """Draw the box where it crosses the slice, and the points that lie on it: + on the object, x off it."""
+def draw_prompt(
+    axes: Axes, frame: SliceFrame, index: int, prompts: ObjectPrompts, *, width: float = 1.2, colour: str = PROMPT
+) -> None:
+    """Draw the box where it crosses the slice, and the points that lie on it: + on the object, x off it.
+
+    Args:
+        axes, frame, index: as for `show_slice`.
+        prompts: of one object, in voxel indices.
+        width, colour: of the box's lines.
+    """
     if prompts.box is not None:
         corners, slices = frame.to_pixels(np.asarray(prompts.box, dtype=float))
         if slices.min() <= index <= slices.max():
             (x0, y0), (x1, y1) = corners.min(axis=0) - 0.5, corners.max(axis=0) + 0.5
-            axes.add_patch(Rectangle((x0, y0), x1 - x0, y1 - y0, fill=False, color=PROMPT, linewidth=1.2))
+            axes.add_patch(Rectangle((x0, y0), x1 - x0, y1 - y0, fill=False, color=colour, linewidth=width))
     points = np.asarray(prompts.points, dtype=float).reshape(-1, 3)
     pixels, slices = frame.to_pixels(points)
     for (x, y), at, mark in zip(pixels, slices, np.asarray(prompts.point_labels).reshape(-1), strict=True):

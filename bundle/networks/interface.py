@@ -17,6 +17,7 @@ from bundle.prompts.translation import SCRIBBLE_POINTS
 
 # Which prompts are answered with SAM's candidate masks: one point alone, as in SAM, or every prompt, as in SAM-Med2D.
 CANDIDATES = ("ambiguous", "always")
+SAM_MASKS = 3  # SAM's candidate masks: whole, part, subpart
 
 
 @dataclass(frozen=True)

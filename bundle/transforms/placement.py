@@ -241,10 +241,10 @@ def _pil_bilinear(image: np.ndarray, height: int, width: int) -> np.ndarray:
 
 
 def _cubic(image: np.ndarray, height: int, width: int) -> np.ndarray:
-    from skimage.transform import resize as skimage_resize  # not on a machine that only trains
-
     # MedSAM's training images (pre_CT_MR.py): skimage, order 3, constant border, anti-aliasing, float from here on.
-    return skimage_resize(image, (height, width), order=3, mode="constant", preserve_range=True, anti_aliasing=True)
+    from skimage.transform import resize  # not on a machine that only trains; a second that only this contract pays
+
+    return resize(image, (height, width), order=3, mode="constant", preserve_range=True, anti_aliasing=True)
 
 
 def _bilinear(image: np.ndarray, height: int, width: int) -> np.ndarray:

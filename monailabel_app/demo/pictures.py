@@ -5,26 +5,31 @@ from __future__ import annotations
 from collections.abc import Mapping
 from pathlib import Path
 
-import matplotlib
-
-matplotlib.use("Agg")  # no window: this runs on servers
-
-import matplotlib.pyplot as plt
 import numpy as np
-from matplotlib.axes import Axes
-from matplotlib.patches import Patch, Rectangle
 
-from bundle.data.palette import color_of
+from bundle.batch.drawing import (
+    ANSWER,
+    PROMPT,
+    TRUTH,
+    colour_of,
+    draw_contour,
+    draw_prompt,
+    legend,
+    panes,
+    save,
+    show_slice,
+    zoom,
+)
 from bundle.data.volume import Volume
+from bundle.prompts.prompts import ObjectPrompts
 from bundle.transforms.frames import SliceFrame
 from monailabel_app.demo.rounds import OrganResult
 
-TRUTH, ANSWER, PROMPT = "#39d353", "#ff5d5d", "#ffd33d"
-SOFT_TISSUE_HU = (-160.0, 240.0)  # level 40, width 400: the usual abdominal window
+_KEY = (("truth", TRUTH, "solid"), ("answer", ANSWER, "solid"), ("prompt: box, + on, x off the organ", PROMPT, "solid"))
 
 
 def draw_organ(path: Path, image: Volume, organ: np.ndarray, result: OrganResult) -> None:
-    """Draw one organ and write the PNG.
+    """Draw one organ and write the PNG: the 2D answer, then the 3D answer on three planes.
 
     Args:
         path: the file.
@@ -32,28 +37,36 @@ def draw_organ(path: Path, image: Volume, organ: np.ndarray, result: OrganResult
         organ: (I, J, K) bool, the truth.
         result: what the app answered.
     """
-    scores = {row.prompt: row for row in result.rows}
+    last_2d, last_3d = (
+        [row for row in result.rows if row.prompt.startswith(start)][-1] for start in ("2D box", "3D box")
+    )
     centre = np.round(np.argwhere(organ).mean(axis=0)).astype(int)
     planes = (2, int(np.argmax(np.abs(image.affine[1, :3]))), int(np.argmax(np.abs(image.affine[0, :3]))))
-    figure, axes = plt.subplots(1, 4, figsize=(18, 5.4), facecolor="black")
-    last_2d = [row for prompt, row in scores.items() if prompt.startswith("2D box")][-1]
-    last_3d = [row for prompt, row in scores.items() if prompt.startswith("3D box")][-1]
-    first = f"{result.name}: {last_2d.prompt}\nDSC {last_2d.dsc:.3f}, NSD {last_2d.nsd:.3f}"
-    _draw_plane(axes[0], image, (organ, result.on_slice.mask), 2, result.index, first, result)
-    for axis, plane in zip(axes[1:], planes, strict=True):
-        title = f"{last_3d.prompt}\nDSC {last_3d.dsc:.3f}, NSD {last_3d.nsd:.3f}" if axis is axes[1] else ""
+    figure, axes = panes(4)
+    for number, (axis, plane) in enumerate(zip(axes, (2, *planes), strict=True)):
+        row, answer = (last_3d, result.in_volume) if number else (last_2d, result.on_slice)
+        frame = SliceFrame.along(image.shape, image.affine, plane)
         index = result.index if plane == 2 else int(centre[plane])
-        _draw_plane(axis, image, (organ, result.in_volume.mask), plane, index, title)
-    figure.text(0.01, 0.02, "truth", color=TRUTH, size=13)
-    figure.text(0.05, 0.02, "answer", color=ANSWER, size=13)
-    figure.text(0.1, 0.02, "prompt (+ on, x off the organ)", color=PROMPT, size=13)
-    figure.tight_layout(rect=(0, 0.07, 1, 1))  # below lies the key
-    path.parent.mkdir(parents=True, exist_ok=True)
-    figure.savefig(path, dpi=80, facecolor="black")
-    plt.close(figure)
+        title = f"{result.name}: {row.prompt}, DSC {row.dsc:.3f}, NSD {row.nsd:.3f}"
+        show_slice(axis, image, frame, index, title=title)
+        masks = frame.extract(organ, index), frame.extract(answer.mask, index)
+        for mask, colour in zip(masks, (TRUTH, ANSWER), strict=True):
+            draw_contour(axis, mask, colour)
+        asked = (result.volume_box, result.volume_clicks) if number else (result.box, result.clicks)
+        draw_prompt(axis, frame, index, _prompts(*asked))
+        zoom(axis, masks)
+    legend(figure, _KEY)
+    save(figure, path)
 
 
-def draw_overview(path: Path, image: Volume, truth: np.ndarray, answer: np.ndarray, organs: Mapping[str, int]) -> None:
+def draw_overview(
+    path: Path,
+    image: Volume,
+    truth: np.ndarray,
+    answer: np.ndarray,
+    organs: Mapping[str, int],
+    boxes: Mapping[str, list[int]],
+) -> None:
     """Draw all organs of a case, truth beside answer, on the axial and the coronal slice that show most of them.
 
     Args:
@@ -62,21 +75,24 @@ def draw_overview(path: Path, image: Volume, truth: np.ndarray, answer: np.ndarr
         truth: (I, J, K) label map.
         answer: (I, J, K) label map.
         organs: name -> label.
+        boxes: name -> the 3D box that was asked, [i0, i1, j0, j1, k0, k1].
     """
-    colors = {value: color_of(position) for position, value in enumerate(organs.values(), start=1)}
-    figure, axes = plt.subplots(1, 4, figsize=(18, 5.6), facecolor="black")
+    looks = {name: colour_of(position) for position, name in enumerate(organs)}
+    figure, axes = panes(4)
     for pair, plane in ((axes[:2], "axial"), (axes[2:], "coronal")):
         frame = SliceFrame.of_plane(image.shape, image.affine, plane)
         index = _richest_slice(frame.stack(truth))
-        for axis, labels, title in zip(pair, (truth, answer), ("truth", "answer to 3D boxes"), strict=True):
-            _show_slice(axis, image, frame, index)
-            axis.imshow(_paint(frame.extract(labels, index), colors), aspect=axis.get_aspect(), interpolation="nearest")
-            axis.set_title(f"{plane} {index}: {title}", color="white", size=12)
-    handles = [Patch(color=colors[value], label=name) for name, value in organs.items()]
-    figure.legend(handles=handles, loc="lower center", ncols=7, labelcolor="white", frameon=False, fontsize=11)
-    figure.tight_layout(rect=(0, 0.08, 1, 1))
-    figure.savefig(path, dpi=80, facecolor="black")
-    plt.close(figure)
+        for axis, labels, title in zip(
+            pair, (truth, answer), ("truth", "answer to the 3D boxes (thin) and a click"), strict=True
+        ):
+            show_slice(axis, image, frame, index, title=title)
+            picture = frame.extract(labels, index)
+            for name, value in organs.items():
+                draw_contour(axis, picture == value, *looks[name])
+                if labels is answer and name in boxes:
+                    draw_prompt(axis, frame, index, _prompts(boxes[name]), width=0.5, colour=looks[name][0])
+    legend(figure, [(name, *look) for name, look in looks.items()])
+    save(figure, path)
 
 
 def _richest_slice(stack: np.ndarray) -> int:
@@ -84,64 +100,8 @@ def _richest_slice(stack: np.ndarray) -> int:
     return max(range(len(stack)), key=lambda index: (len(np.unique(stack[index])), np.count_nonzero(stack[index])))
 
 
-def _paint(labels: np.ndarray, colors: Mapping[int, tuple[float, ...]]) -> np.ndarray:
-    """(H, W, 4) colours of a (H, W) label map, see-through where there is none."""
-    painted = np.zeros((*labels.shape, 4))
-    for value, color in colors.items():
-        painted[labels == value] = (*color[:3], 0.55)
-    return painted
-
-
-def _show_slice(axes: Axes, image: Volume, frame: SliceFrame, index: int) -> None:
-    dy, dx = frame.pixel_spacing(image.spacing)
-    low, high = _window(image)
-    axes.imshow(frame.extract(image.array, index), cmap="gray", vmin=low, vmax=high, aspect=dy / dx)
-    axes.set_axis_off()
-
-
-def _draw_plane(
-    axes: Axes,
-    image: Volume,
-    masks: tuple[np.ndarray, np.ndarray],
-    axis: int,
-    index: int,
-    title: str,
-    result: OrganResult | None = None,
-) -> None:
-    frame = SliceFrame.along(image.shape, image.affine, axis)
-    _show_slice(axes, image, frame, index)
-    for mask, color in zip(masks, (TRUTH, ANSWER), strict=True):
-        picture = frame.extract(mask, index)
-        if picture.any():
-            axes.contour(picture, levels=[0.5], colors=[color], linewidths=1.2)
-    _zoom(axes, frame.extract(masks[0] | masks[1], index))
-    if result is not None:
-        _draw_prompt(axes, frame, result)
-    axes.set_title(title or f"{frame.plane} {index}", color="white", size=12)
-
-
-def _draw_prompt(axes: Axes, frame: SliceFrame, result: OrganResult) -> None:
-    i0, i1, j0, j1 = result.box[:4]
-    corners, _ = frame.to_pixels(np.array([[i0, j0, result.index], [i1, j1, result.index]]))
-    (x0, y0), (x1, y1) = corners.min(axis=0) - 0.5, corners.max(axis=0) + 0.5
-    axes.add_patch(Rectangle((x0, y0), x1 - x0, y1 - y0, fill=False, color=PROMPT, linewidth=1.0))
-    for i, j, k, mark in result.clicks:
-        ((x, y),), _ = frame.to_pixels(np.array([[i, j, k]]))
-        axes.plot(x, y, marker="+" if mark else "x", color=PROMPT, markersize=11, markeredgewidth=2)
-
-
-def _zoom(axes: Axes, picture: np.ndarray) -> None:
-    """Show the organ with its surroundings instead of the whole slice."""
-    if not picture.any():
-        return
-    rows, columns = np.nonzero(picture)
-    for values, limit, size in ((columns, axes.set_xlim, picture.shape[1]), (rows, axes.set_ylim, picture.shape[0])):
-        margin = max(12, (values.max() - values.min()) // 3)
-        low, high = max(values.min() - margin, 0) - 0.5, min(values.max() + margin, size - 1) + 0.5
-        limit(low, high) if limit == axes.set_xlim else limit(high, low)
-
-
-def _window(image: Volume) -> tuple[float, float]:
-    if image.modality == "CT":
-        return SOFT_TISSUE_HU
-    return tuple(float(value) for value in np.percentile(image.array, (0.5, 99.5)))
+def _prompts(box: list[int], clicks: tuple | list = ()) -> ObjectPrompts:
+    """What the user placed: a box [i0, i1, j0, j1, k0, k1] and clicks (i, j, k, 1 on or 0 off the organ)."""
+    points = np.array([click[:3] for click in clicks], dtype=float).reshape(-1, 3)
+    labels = np.array([click[3] for click in clicks], dtype=int)
+    return ObjectPrompts(box=np.array(box, dtype=float).reshape(3, 2).T, points=points, point_labels=labels)

@@ -45,6 +45,8 @@ class OrganResult:
         index: slice k of the 2D rounds, the one with most of the organ.
         box: the 2D box, [i0, i1, j0, j1, k, k].
         clicks: (i, j, k, 1 on or 0 off the organ) of the corrections of the 2D box.
+        volume_box: the 3D box, [i0, i1, j0, j1, k0, k1].
+        volume_clicks: as `clicks`, of the corrections of the 3D box.
         on_slice: answer to the 2D box after its corrections.
         in_volume: answer to the 3D box after its correction.
         rows: its lines of the table.
@@ -54,6 +56,8 @@ class OrganResult:
     index: int
     box: list[int]
     clicks: list[tuple[int, int, int, int]]
+    volume_box: list[int] = field(default_factory=list)
+    volume_clicks: list[tuple[int, int, int, int]] = field(default_factory=list)
     on_slice: Answer | None = None
     in_volume: Answer | None = None
     rows: list[Row] = field(default_factory=list)
@@ -90,7 +94,7 @@ def segment_organ(user: SlicerUser, truth: Volume, name: str, value: int) -> Org
     box = _Prompt("sam_2d", roi=flat, slice_index=index)
     point = _Prompt("sam_2d", slice_index=index, foreground=[start])
     volume = _Prompt("sam_3d", roi=roi)
-    result = OrganResult(name, index, flat, [])
+    result = OrganResult(name, index, flat, [], volume_box=roi)
     for title, prompt, corrections in (
         ("2D box", box, CORRECTIONS_2D),
         ("2D point", point, CORRECTIONS_2D),
@@ -101,8 +105,12 @@ def segment_organ(user: SlicerUser, truth: Volume, name: str, value: int) -> Org
         if prompt is box:
             result.on_slice = answers[-1]
         result.in_volume = answers[-1]
-    result.clicks = [(*at, 1) for at in box.foreground] + [(*at, 0) for at in box.background]
+    result.clicks, result.volume_clicks = _clicks(box), _clicks(volume)
     return result
+
+
+def _clicks(prompt: _Prompt) -> list[tuple[int, int, int, int]]:
+    return [(*at, 1) for at in prompt.foreground] + [(*at, 0) for at in prompt.background]
 
 
 def merge(shape: Sequence[int], objects: Mapping[str, int], answers: Iterable[Answer]) -> np.ndarray:

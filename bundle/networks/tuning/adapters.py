@@ -1,15 +1,13 @@
 """Adapters of SAM-Med2D and finetune-SAM, attached from outside as children of a block and forward hooks.
 
-A U-Net has no blocks with attention; its adapters follow the levels.
+A U-Net has no blocks with attention; its adapters follow the levels. How the blocks of SAM and TinyViT take adapters is
+said in `sam_blocks.py`, so that a U-Net does not wait for their packages.
 """
 
 from __future__ import annotations
 
 from functools import singledispatch
 
-from segment_anything.modeling.image_encoder import Block
-from segment_anything.modeling.transformer import Attention, TwoWayAttentionBlock
-from timm.models.tiny_vit import TinyVitBlock
 from torch import Tensor, nn
 
 from bundle.errors import TuningError
@@ -86,7 +84,7 @@ class MapAdapter(BottleneckAdapter):
         return super().forward(maps.permute(0, 2, 3, 1)).permute(0, 3, 1, 2)
 
 
-class _Beside:
+class Beside:
     """Forward hook: add ``scale * adapter(input)`` to a module's output.
 
     Hooks are objects, not closures, so that deepcopy (EMA) makes the copy's hook hold the copy's adapter.
@@ -99,7 +97,7 @@ class _Beside:
         return output + self.scale * self.adapter(inputs[0])
 
 
-class _After:
+class After:
     """Forward hook: pass a module's output through an adapter."""
 
     def __init__(self, adapter: nn.Module) -> None:
@@ -109,7 +107,7 @@ class _After:
         return self.adapter(output)
 
 
-class _Before:
+class Before:
     """Forward pre-hook: pass a module's input through an adapter."""
 
     def __init__(self, adapter: nn.Module) -> None:
@@ -128,42 +126,10 @@ def add_conv_adapter(block: nn.Module) -> None:
     )
 
 
-@add_conv_adapter.register(Block)
-@add_conv_adapter.register(TinyVitBlock)
-def _(block: Block | TinyVitBlock) -> None:
-    block.Adapter = ConvAdapter(block.attn.qkv.in_features)
-    block.mlp.register_forward_hook(_Beside(block.Adapter, 1.0))
-
-
 @singledispatch
 def add_bottleneck_adapter(block: nn.Module) -> None:
     """Attach finetune-SAM's adapters to a block, in place."""
     raise TuningError(f"adapter has no place in a {type(block).__name__}; take lora")
-
-
-@add_bottleneck_adapter.register(Block)
-@add_bottleneck_adapter.register(TinyVitBlock)
-def _(block: Block | TinyVitBlock) -> None:
-    width = block.attn.qkv.in_features
-    block.MLP_Adapter = BottleneckAdapter(width, residual=False)
-    block.Space_Adapter = BottleneckAdapter(width, residual=True)
-    block.attn.register_forward_hook(_After(block.Space_Adapter))
-    block.mlp.register_forward_hook(_Beside(block.MLP_Adapter, 0.5))
-
-
-@add_bottleneck_adapter.register
-def _(layer: TwoWayAttentionBlock) -> None:
-    width = layer.self_attn.embedding_dim
-    layer.MLP_Adapter = BottleneckAdapter(width, residual=False)
-    layer.Adapter = BottleneckAdapter(width, residual=True)
-    layer.norm2.register_forward_pre_hook(_Before(layer.Adapter))
-    layer.mlp.register_forward_hook(_Beside(layer.MLP_Adapter, 0.5))
-    layer.norm4.register_forward_pre_hook(_Before(layer.Adapter))
-
-
-@add_bottleneck_adapter.register
-def _(attention: Attention) -> None:
-    """The decoder's last attention has none in finetune-SAM."""
 
 
 @add_bottleneck_adapter.register

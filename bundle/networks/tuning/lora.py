@@ -11,16 +11,13 @@ from contextlib import contextmanager
 from functools import singledispatch
 
 import torch
-from segment_anything.modeling.image_encoder import Block
-from segment_anything.modeling.transformer import Attention, TwoWayAttentionBlock
-from timm.models.tiny_vit import TinyVitBlock
 from torch import Tensor, nn
 
 from bundle.errors import TuningError
 from bundle.networks.prompted_unet import UNetLevel
 
 
-class _LowRank:
+class LowRank:
     """Forward hook of a linear layer: add ``up(down(input))`` to some of its outputs; can be merged into its weight."""
 
     def __init__(self, branches: Sequence[tuple[slice, nn.Linear, nn.Linear]]) -> None:
@@ -43,7 +40,7 @@ class _LowRank:
         self.merged = sign > 0
 
 
-class _LowRankConvolution(_LowRank):
+class _LowRankConvolution(LowRank):
     """The same of a convolution: a convolution of its kind with few channels, then one of 1x1."""
 
     def __init__(self, down: nn.Conv2d, up: nn.Conv2d) -> None:
@@ -66,32 +63,13 @@ def add_lora(block: nn.Module, rank: int = 4) -> None:
     raise TuningError(f"lora has no place in a {type(block).__name__}")
 
 
-@add_lora.register(Block)
-@add_lora.register(TinyVitBlock)
-def _(block: Block | TinyVitBlock, rank: int = 4) -> None:
-    _lora_on_qkv(block.attn.qkv, rank)
-
-
-@add_lora.register
-def _(layer: TwoWayAttentionBlock, rank: int = 4) -> None:
-    for attention in (layer.self_attn, layer.cross_attn_token_to_image, layer.cross_attn_image_to_token):
-        add_lora(attention, rank)
-
-
-@add_lora.register
-def _(attention: Attention, rank: int = 4) -> None:
-    for layer in (attention.q_proj, attention.v_proj):
-        layer.w_a, layer.w_b = _low_rank_pair(layer.in_features, layer.out_features, rank)
-        layer.register_forward_hook(_LowRank([(slice(0, layer.out_features), layer.w_a, layer.w_b)]))
-
-
 @add_lora.register
 def _(level: UNetLevel, rank: int = 4) -> None:
     for convolution in [module for module in level.modules() if isinstance(module, nn.Conv2d)]:
         _lora_on_convolution(convolution, rank)
 
 
-def _lora_on_qkv(qkv: nn.Linear, rank: int) -> None:
+def lora_on_qkv(qkv: nn.Linear, rank: int) -> None:
     """Tune the first and the last C rows of a joint q, k, v layer.
 
     In a ViT these are q and v. TinyViT interleaves q, k and v per head, so there they are q, k and v of the first and
@@ -99,14 +77,14 @@ def _lora_on_qkv(qkv: nn.Linear, rank: int) -> None:
     them.
     """
     width = qkv.in_features
-    qkv.linear_a_q, qkv.linear_b_q = _low_rank_pair(width, width, rank)
-    qkv.linear_a_v, qkv.linear_b_v = _low_rank_pair(width, width, rank)
+    qkv.linear_a_q, qkv.linear_b_q = low_rank_pair(width, width, rank)
+    qkv.linear_a_v, qkv.linear_b_v = low_rank_pair(width, width, rank)
     outputs = qkv.out_features
     branches = [
         (slice(0, width), qkv.linear_a_q, qkv.linear_b_q),
         (slice(outputs - width, outputs), qkv.linear_a_v, qkv.linear_b_v),
     ]
-    qkv.register_forward_hook(_LowRank(branches))
+    qkv.register_forward_hook(LowRank(branches))
 
 
 def _lora_on_convolution(layer: nn.Conv2d, rank: int) -> None:
@@ -117,7 +95,7 @@ def _lora_on_convolution(layer: nn.Conv2d, rank: int) -> None:
     layer.register_forward_hook(_LowRankConvolution(layer.w_a, layer.w_b))
 
 
-def _low_rank_pair(inputs: int, outputs: int, rank: int) -> tuple[nn.Linear, nn.Linear]:
+def low_rank_pair(inputs: int, outputs: int, rank: int) -> tuple[nn.Linear, nn.Linear]:
     down, up = nn.Linear(inputs, rank, bias=False), nn.Linear(rank, outputs, bias=False)
     nn.init.zeros_(up.weight)  # an untrained update changes nothing; nn.Linear's own init is LoRA's Kaiming for `down`
     return down, up
@@ -160,8 +138,8 @@ def _fold(network: nn.Module, sign: int) -> int:
     return len(layers)
 
 
-def _lora_layers(network: nn.Module) -> Iterator[tuple[nn.Linear, _LowRank]]:
+def _lora_layers(network: nn.Module) -> Iterator[tuple[nn.Linear, LowRank]]:
     for module in network.modules():
         for hook in module._forward_hooks.values():
-            if isinstance(hook, _LowRank):
+            if isinstance(hook, LowRank):
                 yield module, hook

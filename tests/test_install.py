@@ -1,0 +1,62 @@
+"""What people install: lists that agree with each other, and an image that runs as nobody in particular."""
+
+from __future__ import annotations
+
+import re
+
+import pytest
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
+
+CUDA = re.compile(r"^(nvidia-|cuda-)")
+
+
+def pins(path):
+    lines = [line for line in path.read_text("utf-8").splitlines() if "==" in line and not line.startswith("#")]
+    return {canonicalize_name(name): version for name, version in (line.split("==") for line in lines)}
+
+
+@pytest.fixture(scope="module")
+def full(repository):
+    return pins(repository / "requirements.txt")
+
+
+def test_the_list_for_a_cpu_is_the_whole_list_without_cuda(full, repository):
+    without = {name: version for name, version in full.items() if not CUDA.match(name)}
+    found = {name: version.removesuffix("+cpu") for name, version in pins(repository / "requirements-cpu.txt").items()}
+    assert found == without and len(found) < len(full)
+
+
+def test_what_only_a_gpu_needs_is_not_in_the_other_lists(full, repository):
+    assert not set(pins(repository / "requirements-gpu.txt")) & set(full)
+
+
+def test_everything_that_the_project_asks_for_is_pinned(full, repository):
+    text = (repository / "pyproject.toml").read_text("utf-8")
+    parts = {name: re.search(rf"^{name} = \[(.*?)^\]", text, re.M | re.S)[1] for name in ("dependencies", "app")}
+    for part, lines in parts.items():
+        for line in re.findall(r'^ *"([^"]+)"', lines, re.M):
+            wanted = Requirement(line)
+            assert wanted.specifier.contains(full[canonicalize_name(wanted.name)]), (part, line)
+
+
+def test_the_core_does_not_ask_for_the_app(repository):
+    text = (repository / "pyproject.toml").read_text("utf-8")
+    core = re.search(r"^dependencies = \[(.*?)^\]", text, re.M | re.S)[1]
+    assert "monailabel" not in core and "numpy<2" not in core
+    assert 'requires-python = ">=3.10,<3.14"' in text
+
+
+def test_the_image_copies_what_exists_and_runs_without_rights(repository):
+    lines = (repository / "Dockerfile").read_text("utf-8").splitlines()
+    copied = [word for line in lines if line.startswith("COPY") for word in line.split()[1:-1]]
+    assert copied and all(list(repository.glob(word)) for word in copied)
+    assert "USER 1000" in lines and not any("sudo" in line for line in lines)
+    kept = {line[1:] for line in (repository / ".dockerignore").read_text("utf-8").splitlines() if line.startswith("!")}
+    assert {*copied} <= {*kept} | {"bundle", "configs", "monailabel_app"}
+
+
+def test_the_citation_is_of_this_version(repository):
+    import bundle
+
+    assert f"version: {bundle.__version__}\n" in (repository / "CITATION.cff").read_text("utf-8")
