@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import partial
 
 import numpy as np
 
 from bundle.interactive.correction import corrected, taken_over, touching
 from bundle.interactive.propagation import Ask, Picture, PropagationRule, largest_sides, propagate, within
-from bundle.interactive.sliced import SlicedInteraction, bounded, limit_of, on_slice, reach_of
 from bundle.interactive.slice_model import SliceMask, SlicePrompt
+from bundle.interactive.sliced import SlicedInteraction, bounded, limit_of, on_slice, reach_of
 from bundle.prompts.simulation import tight_box
 
 _LOOKS = 5  # slices of a 3D box's middle half that are asked for the start

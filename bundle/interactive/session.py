@@ -5,8 +5,6 @@ from __future__ import annotations
 import threading
 from dataclasses import replace
 
-import numpy as np
-
 from bundle.data.volume import Volume
 from bundle.interactive.propagation import PropagationRule
 from bundle.interactive.segmentation import Segmentation, Timer
