@@ -26,6 +26,7 @@ _PUBLIC = {
     "InteractiveSession": "bundle.interactive.session",
     "Lasso": "bundle.prompts.interactions",
     "Mask": "bundle.prompts.interactions",
+    "fill_between": "bundle.interactive.fill",
     "MonaiSamError": "bundle.errors",
     "ObjectPrompts": "bundle.prompts.prompts",
     "Point": "bundle.prompts.interactions",
