@@ -29,6 +29,7 @@ _PUBLIC = {
     "Journal": "bundle.interactive.journal",
     "Lasso": "bundle.prompts.interactions",
     "Mask": "bundle.prompts.interactions",
+    "fill_between": "bundle.interactive.fill",
     "MonaiSamError": "bundle.errors",
     "NetworkInputd": "bundle.transforms.network_input",
     "ObjectPrompts": "bundle.prompts.prompts",

@@ -158,7 +158,7 @@ ANY = st.one_of(
     st.builds(square, st.integers(0, 11), st.integers(0, 2), positive=st.booleans()),
     st.builds(
         lambda low, high, positive: Mask(
-            part(*(slice(min(a, b), max(a, b) + 1) for a, b in zip(low, high))), positive=positive
+            part(*(slice(min(a, b), max(a, b) + 1) for a, b in zip(low, high, strict=True))), positive=positive
         ),
         POSITIONS,
         POSITIONS,

@@ -1,4 +1,4 @@
-"""The prompts of a slice, what holds in an answer, and what a network is asked instead of what it does not understand."""
+"""The prompts of a slice, what holds in an answer, and what a network is asked instead."""
 
 from __future__ import annotations
 

@@ -17,9 +17,9 @@ def fill_between(
 ) -> dict[int, np.ndarray]:
     """Interpolate the shape of an object between confirmed slices.
 
-    Shape-based interpolation (Raya and Udupa, IEEE Trans. Med. Imaging 9(1), 1990): the signed distances to the outlines
-    of the two nearest confirmed slices, each weighted by how near its slice is; the object is where the sum is negative.
-    3D Slicer's and ITK-SNAP's "fill between slices" do the like.
+    Shape-based interpolation (Raya and Udupa, IEEE Trans. Med. Imaging 9(1), 1990): the signed distances to the
+    outlines of the two nearest confirmed slices, each weighted by how near its slice is; the object is where the sum is
+    negative.
 
     Args:
         masks: slice index -> (H, W) bool, the confirmed slices. On one without the object it has ended: nothing is
@@ -37,8 +37,8 @@ def fill_between(
         between = {index: (high - index) * below + (index - low) * above < 0 for index in range(low + 1, high)}
         if not all(mask.any() for mask in between.values()):
             _log.warning(
-                "the object on slice %d lies beside that on slice %d, so that nothing is filled on some slices between; "
-                "confirm one there",
+                "the object on slice %d lies beside that on slice %d, so that nothing is filled on some slices between "
+                "them; confirm one there",
                 *(low, high),
             )
         filled.update(between)

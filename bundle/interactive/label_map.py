@@ -15,8 +15,8 @@ class LabelMap:
     """Gathers objects that may overlap.
 
     A voxel of a locked object is never painted over. A voxel that was drawn on an object, by a click, scribble, lasso
-    or mask, belongs to that object, the last one where several were drawn there. Any other voxel goes to the object of higher predicted IoU on its
-    slice, between equal ones to the one that came first.
+    or mask, belongs to that object, the last one where several were drawn there. Any other voxel goes to the object of
+    higher predicted IoU on its slice, between equal ones to the one that came first.
 
     Args:
         shape: (I, J, K).

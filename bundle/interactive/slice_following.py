@@ -52,8 +52,8 @@ class SliceFollowing:
     otherwise it is followed until it ends. Every other interaction corrects the answer so far, on whatever slices it
     lies: see ``following.Follower``. A further interaction costs only the slices that it changes.
 
-    A slice that the user has confirmed is a ``Mask`` of that slice: the object is exactly that there, and no walk changes
-    it.
+    A slice that the user has confirmed is a ``Mask`` of that slice: the object is exactly that there, and no walk
+    changes it.
 
     Args:
         predictor: the model of slices.
@@ -102,11 +102,10 @@ class SliceFollowing:
 def _followed(follower: Follower, given: Sequence[SlicedInteraction], before: _Steps | None) -> tuple[Followed, ...]:
     """The object after its start and after each interaction; those answered before are not answered again."""
     known = 0 if before is None else before.known(given)
-    if not known:
-        states = [follower.begin()]
-    else:
-        states = list(before.states if known == len(given) else before.states[:known])
-    for interaction in given[max(known, 1) :]:
+    if before is not None and known == len(given):  # taken back: what came after them may be given again
+        return before.states
+    states = list(before.states[:known]) if before is not None and known else [follower.begin()]
+    for interaction in given[len(states) :]:
         states.append(follower.correct(states[-1], interaction))
     return tuple(states)
 

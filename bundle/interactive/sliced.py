@@ -59,10 +59,10 @@ class SlicedInteraction:
         return np.concatenate([corners.min(axis=0), corners.max(axis=0)])
 
     def where_most(self) -> int:
-        """The slice that sees most of it, the middle one of several."""
+        """The middle one of the slices that see at least half as much of it as any."""
         width, height = np.ceil(self.box()[2:]).astype(int) + 1
         sizes = {index: np.count_nonzero(self.covered(index, height, width)) for index in self.slices}
-        best = [index for index in sorted(sizes) if sizes[index] == max(sizes.values())]
+        best = [index for index in sorted(sizes) if 2 * sizes[index] >= max(sizes.values())]
         return best[(len(best) - 1) // 2]
 
     def covered(self, index: int, height: int, width: int) -> np.ndarray:

@@ -35,7 +35,7 @@ class VolumeSlices:
     def ask(
         self, frame: SliceFrame, index: int, prompt: SlicePrompt, timer: Timer, *, honoured: bool = True
     ) -> SliceMask:
-        """The answer to a prompt on a slice; ``honoured`` as ``SlicePrompt.honoured`` makes it, or as the network says."""
+        """The answer to a prompt on a slice, as ``SlicePrompt.honoured`` makes it or as the network says."""
         started = time.perf_counter()
         picture = frame.extract(self.volume.array, index)
         view = SliceView(picture, self.intensity, frame.pixel_spacing(self.volume.spacing))

@@ -26,11 +26,20 @@ def along(path: np.ndarray, places: np.ndarray) -> np.ndarray:
     return np.stack([np.interp(at, lengths, coordinate) for coordinate in path.T], axis=1)
 
 
-def evenly_along(path: np.ndarray, count: int) -> np.ndarray:
-    """(count, D) positions spread evenly along a line, each in the middle of its share; one where it has no length."""
+def evenly_along(path: np.ndarray, count: int, *, spacing: float = 0.0) -> np.ndarray:
+    """(M, D) positions spread evenly along a line, each in the middle of its share.
+
+    Args:
+        path: (N, D).
+        count: M, at most: ...
+        spacing: ... fewer where they would lie nearer to each other than this, at least one.
+    """
     path = np.asarray(path, dtype=float)
-    if (path == path[0]).all():
-        return path[:1]
+    length = float(np.linalg.norm(np.diff(path, axis=0), axis=1).sum())
+    if length <= spacing:
+        count = 1
+    elif spacing:
+        count = min(count, int(length / spacing))
     return along(path, (np.arange(count) + 0.5) / count)
 
 

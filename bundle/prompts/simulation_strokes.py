@@ -183,7 +183,7 @@ def _longest_line(skeleton: np.ndarray) -> np.ndarray:
         search = MCP_Geometric(np.where(skeleton, 1.0, np.inf))
         costs, _ = search.find_costs([end])
         costs[~np.isfinite(costs)] = -1
-        start, end = end, np.unravel_index(int(costs.argmax()), costs.shape)
+        end = np.unravel_index(int(costs.argmax()), costs.shape)
     return np.array(search.traceback(end), dtype=float)[:, ::-1]
 
 

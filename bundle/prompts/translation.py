@@ -20,6 +20,7 @@ from bundle.prompts.slice_prompts import SliceInteraction, SliceMask, SlicePromp
 # .940 .939 .944 .943 .943 .943, pancreas .656 .742 .763 .778 .782 .785. One click has .932 and .659. The whole stroke,
 # drawn as 40 points, has .942 and .787: no better, so that a network needs no prompt of its own for it.
 SCRIBBLE_POINTS = 8
+_APART = 2.0  # pixels of the slice: points of a short scribble lie no nearer to each other
 
 
 def translated(
@@ -37,7 +38,7 @@ def translated(
         height, width: of the slice.
         understood: kinds that the network understands, see ``ModelSpec.prompts``. Without "mask" nothing of masks and
             former answers is left but the box around them.
-        scribble_points: how many points a scribble becomes.
+        scribble_points: how many points a scribble becomes at most; a short one becomes fewer.
     """
     if all(_is_plain(one) for one in prompt.interactions) and "mask" in understood:
         return prompt
@@ -46,9 +47,8 @@ def translated(
         if _is_plain(one):
             (points if one.kind == "point" else boxes).append(one)
         elif one.kind == "scribble":
-            points += [
-                SliceInteraction("point", xy[None], one.positive) for xy in evenly_along(one.xy, scribble_points)
-            ]
+            spread = evenly_along(one.xy, scribble_points, spacing=_APART)
+            points += [SliceInteraction("point", xy[None], one.positive) for xy in spread]
         else:
             area = one.pixels(height, width)
             points += [] if one.positive else [_point_off(area, prompt.previous)]
