@@ -39,6 +39,7 @@ _FORMAT, _VERSION = "monai-sam session", 1
 _FRAME = struct.Struct("<II")  # length, CRC-32
 _PATIENCE = 60.0  # seconds that a process waits for another one that works on the same session
 _STEP = 0.01
+_FLAGS = getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_BINARY", 0) | getattr(os, "O_CLOEXEC", 0)
 
 
 def sessions_folder() -> Path:
@@ -122,9 +123,7 @@ class Journal:
                 f"session (purge this one), or allow more ({variable_of('session_bytes')})"
             )
         try:
-            written = 0
-            while written < len(framed):
-                written += os.pwrite(self._file, framed[written:], self._end + written)
+            _write(self._file, framed, self._end)
             os.fsync(self._file)
         except BaseException:
             with contextlib.suppress(OSError):  # what cannot be cut off now is cut off when it is read
@@ -142,7 +141,7 @@ class Journal:
         private_folder(self.path.parent)
         deadline = time.monotonic() + self.patience
         while True:
-            file = os.open(self.path, os.O_RDWR | os.O_CREAT | getattr(os, "O_NOFOLLOW", 0), 0o600)
+            file = os.open(self.path, os.O_RDWR | os.O_CREAT | _FLAGS, 0o600)
             try:
                 while not _locked(file):
                     if time.monotonic() >= deadline:
@@ -159,10 +158,10 @@ class Journal:
             os.close(file)
 
     def _news(self) -> tuple[bool, list[bytes]]:
-        begins_anew = not self._head or os.pread(self._file, len(self._head), 0) != self._head
+        begins_anew = not self._head or _read(self._file, 0, len(self._head)) != self._head
         if begins_anew:
             self.rewind()
-        data = os.pread(self._file, os.fstat(self._file).st_size - self._end, self._end)
+        data = _read(self._file, self._end, os.fstat(self._file).st_size - self._end)
         records, whole = _split(data)
         if whole < len(data):
             self._cut(data, whole, len(records))
@@ -186,7 +185,7 @@ class Journal:
 
     def _keep(self, rest: bytes) -> Path:
         beside = self.path.with_name(f"{self.path.stem}.{time.time_ns()}.damaged")
-        file = os.open(beside, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+        file = os.open(beside, os.O_WRONLY | os.O_CREAT | os.O_EXCL | _FLAGS, 0o600)
         with os.fdopen(file, "wb") as stream:
             stream.write(rest)
         return beside
@@ -215,7 +214,7 @@ def purge_sessions(folder: str | Path, *, days: float = 0.0) -> int:
     removed, oldest = 0, time.time() - days * 86400
     for path in [*Path(folder).glob(f"*{ENDING}"), *Path(folder).glob("*.damaged")]:
         try:
-            file = os.open(path, os.O_RDWR | getattr(os, "O_NOFOLLOW", 0))
+            file = os.open(path, os.O_RDWR | _FLAGS)
         except OSError as error:
             _log.warning("session %s cannot be purged: %s", path.name[:12], error.strerror)
             continue
@@ -257,14 +256,37 @@ def _split(data: bytes) -> tuple[list[bytes], int]:
     return records, at
 
 
+def _read(file: int, at: int, size: int) -> bytes:
+    os.lseek(file, at, os.SEEK_SET)
+    parts, left = [], size
+    while left and (part := os.read(file, left)):
+        parts.append(part)
+        left -= len(part)
+    return b"".join(parts)
+
+
+def _write(file: int, data: bytes, at: int) -> None:
+    os.lseek(file, at, os.SEEK_SET)
+    while data:
+        data = data[os.write(file, data) :]
+
+
 def _locked(file: int) -> bool:
-    """Take the lock of an open file unless another holds it."""
+    """Take the lock of an open file unless another holds it.
+
+    Raises:
+        JournalError: the file system has no locks.
+    """
     if fcntl is None:
         return True
     try:
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
         return False
+    except OSError as error:
+        raise JournalError(
+            f"sessions cannot be locked where they are kept ({error.strerror}); choose a folder on another file system"
+        ) from error
     return True
 
 
