@@ -23,9 +23,10 @@ from bundle.data.volume import Volume, write_volume
 from bundle.errors import JournalError
 from bundle.families.family import load_family
 from bundle.interactive import journal as journal_module
-from bundle.interactive.journal import Journal, purge_sessions
+from bundle.interactive.journal import Journal
 from bundle.interactive.propagation import PropagationRule
 from bundle.interactive.segmenter import Segmenter
+from bundle.interactive.session_files import purge_sessions
 from bundle.prompts.prompts import ObjectPrompts
 
 IMAGE = volume()

@@ -15,9 +15,10 @@ from bundle.data import guarded
 from bundle.data.digest import image_digest
 from bundle.data.volume import Volume
 from bundle.errors import SeriesError
-from bundle.interactive.journal import DAYS, Journal, private_folder, purge_sessions, sessions_folder
+from bundle.interactive.journal import Journal
 from bundle.interactive.segmenter import Segmenter
 from bundle.interactive.session import InteractiveSession
+from bundle.interactive.session_files import DAYS, private_folder, purge_sessions, sessions_folder
 from monailabel_app.errors import RequestError, without_folders
 
 logger = logging.getLogger(__name__)
