@@ -86,7 +86,8 @@ def infer(
     if model not in models:
         raise RequestError(f"there is no model {model!r}; this server has {', '.join(models)}", status=404)
     request = {**read_json(params, "params"), "model": model}
-    request.pop(wire.IMAGE_KEY, None)
+    for ours in (wire.IMAGE_KEY, wire.USER):  # what the server says, no client
+        request.pop(ours, None)
     if output is Output.dicom_seg and (file or not _can_be_dicom_seg(app, request)):
         raise RequestError("output=dicom_seg needs a series of a DICOMweb server and label_info in params")
     if file is not None and file.filename:
