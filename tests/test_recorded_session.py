@@ -52,15 +52,17 @@ def test_undo_redo_and_restoring_give_every_state_again(tmp_path_factory, steps)
     folder = tmp_path_factory.mktemp("sessions")
     session = open_session(IMAGE, Journal.of(folder, IMAGE))
     for step in steps:
-        before = state(session)
+        before, labels = state(session), session.labels
         locked = {one.name: session.labels == one.label for one in session.objects if one.locked}
         try:
             update = step(session)
         except MonaiSamError:
             assert state(session) == before
             continue
-        if update is not None and update.box is None:
-            assert state(session)["labels"] == before["labels"]
+        outside = np.ones(SHAPE, bool)
+        if update is not None and update.labels_box is not None:
+            outside[tuple(slice(*sides) for sides in update.labels_box.T)] = False
+        assert np.array_equal(session.labels[outside], labels[outside])
         for one in session.objects:  # undo and redo may take a lock with them
             if one.locked and one.name in locked and session.undo_depth > before["depths"][0]:
                 assert np.array_equal(session.labels == one.label, locked[one.name])
@@ -104,3 +106,15 @@ def test_a_mask_of_another_shape_and_a_slice_that_is_not_there_are_refused():
     for index, axis in ((12, 2), (-1, 0), (0, 3)):
         with pytest.raises(SessionError, match="there is no slice"):
             session.confirm(index, "a", axis=axis)
+
+
+def test_where_a_surer_mask_takes_voxels_over_the_label_map_changes_and_no_mask_does():
+    session = open_session(IMAGE)
+    session.add(point(LEFT), "a", dimension=2)
+    mask = session.mask("a")
+    session.set_mask(mask, "b")
+    assert (session.labels[mask] == 1).sum() == 1 == session.labels[LEFT]  # the voxel that was clicked
+    session.remove_object("b")
+    session.set_mask(mask, "a")
+    update = session.undo()
+    assert update.box is None and update.labels_box.tolist() == [[2, 4, 5], [9, 14, 6]]

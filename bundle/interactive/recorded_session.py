@@ -14,14 +14,13 @@ from bundle.interactive import events as happened
 from bundle.interactive.journal import Journal
 from bundle.interactive.object_labels import label_map
 from bundle.interactive.objects import (
-    SegmentedObject,
     check_name,
     checked_color,
     existing,
     named,
     new_object,
 )
-from bundle.interactive.regions import Region
+from bundle.interactive.regions import Region, union
 from bundle.interactive.shown_objects import ShownObjects
 from bundle.interactive.steps import REDO, UNDO, Draft, History, Record, Step, record_from_bytes, record_to_bytes
 from bundle.interactive.update import Update
@@ -192,9 +191,7 @@ class RecordedSession(ShownObjects):
             step = self._history.last(record)
             if step is None:
                 return None
-            before = self.objects
-            self._take(record)
-            return self._update(step, before)
+            return self._taken(record, step)
 
     @contextlib.contextmanager
     def _draft(self) -> Iterator[Draft]:
@@ -205,14 +202,18 @@ class RecordedSession(ShownObjects):
         """Make a draft the last step; nothing where nothing happened in it."""
         if not draft.events:
             return Update(**answered)
-        step, before = draft.step(), self.objects
-        self._take(step)
-        return replace(self._update(step, before), **answered)
+        step = draft.step()
+        return replace(self._taken(step, step), **answered)
 
-    def _update(self, step: Step, before: tuple[SegmentedObject, ...]) -> Update:
-        names = {one.id: one.name for one in (*before, *self.objects)}
-        touched = dict.fromkeys(names[event.object] for event in step.events)
-        return Update(tuple(touched), step.box(self._shape))
+    def _taken(self, record: Record, step: Step) -> Update:
+        """Take a record, and say what its step changed."""
+        keys = dict.fromkeys(event.object for event in step.events)
+        names = {one.id: one.name for one in self.objects}
+        boxes = [self._history.mask(key).box for key in step.painted()]
+        self._take(record)
+        names |= {one.id: one.name for one in self.objects}
+        boxes += [self._history.mask(key).box for key in step.painted()]
+        return Update(tuple(names[key] for key in keys), step.box(self._shape), union(boxes))
 
     def _take(self, record: Record) -> None:
         try:

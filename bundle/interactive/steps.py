@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 
 from bundle.errors import JournalError, MonaiSamError
 from bundle.interactive.event_json import event_from_json, event_to_json
-from bundle.interactive.events import Event
+from bundle.interactive.events import Confirm, Event, Recolor, Rename
 from bundle.interactive.objects import Objects, SegmentedObject
 from bundle.interactive.regions import Box, Region, union
 
@@ -31,6 +31,10 @@ class Step:
     def box(self, shape: tuple[int, int, int]) -> Box | None:
         """Where it changed masks."""
         return union([Region.from_bytes(change, shape).box for change in self.changes.values()])
+
+    def painted(self) -> set[int]:
+        """The objects whose place in the label map it may have changed."""
+        return {event.object for event in self.events if not isinstance(event, (Rename, Recolor, Confirm))}
 
     def to_bytes(self) -> bytes:
         """The record of it; ``record_from_bytes`` reads it."""
