@@ -48,8 +48,9 @@ def main() -> None:
         truth = check_grid(image, read_label(label_path))
         organs = organs_of(truth, args.names if args.image else PHANTOM_LABELS)
         settings = {"MONAI_LABEL_SESSION_PATH": str(output / "sessions")}
+        conf = {"sessions": "off", **dict(args.conf)}  # else a second run would be shown the answers of the first
         print(f"Starting the server over {studies} (log: {log})", flush=True)
-        with running_server(studies, log=log, conf=dict(args.conf), settings=settings) as url:
+        with running_server(studies, log=log, conf=conf, settings=settings) as url:
             results = work(url, image_path, image, truth, organs, output)
     except (ServerError, SlicerError, MonaiSamError) as error:
         tail = f"\n\nThe server's log ends with\n{log_tail(log)}" if log.exists() else ""

@@ -11,7 +11,7 @@ import sys
 from pathlib import Path
 
 from bundle.errors import explain_errors
-from bundle.interactive.journal import purge_sessions, sessions_folder
+from bundle.interactive.session_files import purge_sessions, sessions_folder
 
 
 def main() -> None:

@@ -267,11 +267,21 @@ def test_a_command_that_is_none_is_refused(ct, params):
 def test_where_sessions_are_kept_is_an_option(monkeypatch, tmp_path):
     monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path))
     assert Keeper.of({}) == Keeper(tmp_path / "monai-sam" / "sessions", 30)
-    assert Keeper.of({"sessions": "/data/s", "session_days": "7"}) == Keeper(Path("/data/s"), 7)
+    assert Keeper.of({"sessions": str(tmp_path / "s"), "session_days": "7"}) == Keeper(tmp_path / "s", 7)
     assert Keeper.of({"sessions": "off"}) is None
     for days in ("0", "-1", "nan", "soon", "inf"):
         with pytest.raises(RequestError, match="session_days must be a number above 0"):
             Keeper.of({"session_days": days})
+    with pytest.raises(RequestError, match="full path of a folder"):
+        Keeper.of({"sessions": "here"})
+
+
+def test_a_folder_of_sessions_that_cannot_be_written_to_is_refused_or_done_without(monkeypatch, tmp_path, caplog):
+    (tmp_path / "monai-sam").write_text("no folder")
+    with pytest.raises(RequestError, match="sessions cannot be kept in"):
+        Keeper.of({"sessions": str(tmp_path / "monai-sam" / "sessions")})
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path))
+    assert Keeper.of({}) is None and "Sessions end with the server" in caplog.text
 
 
 # ---- errors ---------------------------------------------------------------------------------------------------------

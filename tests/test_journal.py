@@ -23,9 +23,10 @@ from bundle.data.volume import Volume, write_volume
 from bundle.errors import JournalError
 from bundle.families.family import load_family
 from bundle.interactive import journal as journal_module
-from bundle.interactive.journal import Journal, purge_sessions
+from bundle.interactive.journal import Journal
 from bundle.interactive.propagation import PropagationRule
 from bundle.interactive.segmenter import Segmenter
+from bundle.interactive.session_files import purge_sessions
 from bundle.prompts.prompts import ObjectPrompts
 
 IMAGE = volume()
@@ -162,6 +163,7 @@ KILLED = """
     import os, signal, sys
     from pathlib import Path
     from session_room import LEFT, RIGHT, open_session, point, volume
+    from bundle.interactive import journal
     from bundle.interactive.journal import Journal
 
     def work(place):
@@ -175,8 +177,8 @@ KILLED = """
         elif place == "propagation":
             session.predict("left", progress=lambda index: die() if index == 7 else None)
         elif place == "write":
-            write = os.pwrite
-            os.pwrite = lambda file, data, at: die(write(file, data[: len(data) // 2], at))
+            write = journal._write
+            journal._write = lambda file, data, at: die(write(file, data[: len(data) // 2], at))
         elif place == "reply":
             os.fsync = die
         session.add(point((6, 6, 5)), "left", dimension=2)
@@ -215,18 +217,17 @@ def test_a_kill_loses_nothing_that_was_answered(tmp_path):
 def test_a_full_disk_changes_nothing_and_the_session_goes_on_when_there_is_room(folder, monkeypatch):
     session = opened(folder)
     session.add(point(LEFT), "left")
-    before, size, write = state(session), of(folder).path.stat().st_size, os.pwrite
+    before, size, write = state(session), of(folder).path.stat().st_size, journal_module._write
 
-    def full(file: int, data: bytes, at: int) -> int:
-        if len(data) > 10:
-            return write(file, data[: len(data) - 10], at)
+    def full(file: int, data: bytes, at: int) -> None:
+        write(file, data[:-10], at)
         raise OSError(errno.ENOSPC, "No space left on device")
 
-    monkeypatch.setattr(os, "pwrite", full)
+    monkeypatch.setattr(journal_module, "_write", full)
     with pytest.raises(OSError, match="No space left"):
         session.add(point(RIGHT), "right")
     assert state(session) == before and of(folder).path.stat().st_size == size
-    monkeypatch.setattr(os, "pwrite", write)
+    monkeypatch.setattr(journal_module, "_write", write)
     session.add(point(RIGHT), "right")
     assert state(opened(folder)) == state(session)
 

@@ -192,6 +192,30 @@ def test_a_given_mask_is_shown_as_it_is_and_goes_along_with_the_next_prompt():
     assert session.mask("left")[RIGHT]
 
 
+def test_a_given_mask_comes_back_when_the_prompts_on_it_are_taken_back():
+    session, mask = open_session(), np.zeros(SHAPE, bool)
+    mask[3:6, 5:8, 4:6] = True
+    session.set_mask(mask, "left")
+    assert not session.predict("left").predicted  # nothing was said of it
+    before = session.labels
+    session.add(point(LEFT), "left", dimension=2)
+    session.add(point((5, 9, 8)), "left")
+    assert session.mask("left")[..., 8].any()
+    session.remove(1, "left", dimension=2)
+    assert not session.mask("left")[..., 8].any()
+    session.remove(0, "left")
+    assert np.array_equal(session.mask("left"), mask) and np.array_equal(session.labels, before)
+    assert session.object("left").predicted_iou[2] == {}
+
+
+def test_a_point_that_is_moved_to_another_slice_takes_the_object_with_it():
+    session = open_session()
+    session.add(point(LEFT), "left", dimension=2)
+    session.move(0, point((5, 9, 7)), "left", dimension=2)
+    assert np.flatnonzero(session.mask("left").any(axis=(0, 1))).tolist() == [7]
+    assert list(session.object("left").predicted_iou[2]) == [7]
+
+
 def test_a_confirmed_slice_stays_until_it_is_prompted_itself():
     session = open_session()
     session.set_mask(np.zeros(SHAPE), "left")

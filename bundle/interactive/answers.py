@@ -83,19 +83,18 @@ class Answers:
         event = happened.Predict(key, axis, tuple(slices), scores, self._image.identity)
         return self._put(draft, one, mask, event, timer.total(), timer.encoded)
 
-    def nothing(self, draft: Draft, key: int, scopes: Sequence[Scope]) -> Asked:
-        """Take an object off the scopes on which nothing is said of it any more."""
-        one, mask = draft.of(key), draft.mask(key)
+    def unasked(self, draft: Draft, key: int, scopes: Sequence[Scope]) -> Asked:
+        """Give scopes on which nothing is said of an object any more the mask that it began with, or none."""
+        one, before, axis = draft.of(key), draft.mask(key), scopes[0][0]
+        base = Region.from_bytes(one.base, self._shape)
         slices = [index for _, index in scopes if index is not None]
-        axis = scopes[0][0]
+        mask = before if slices else base
         for index in slices:
-            mask = _with_slice(mask, axis, index, Region.empty())
-        if not slices:
-            kept = [(a, i, on_slice(mask, a, i)) for a, i in sorted(one.confirmed)]
-            mask = Region.empty()
-            for confirmed_axis, index, part in kept:
-                mask = _with_slice(mask, confirmed_axis, index, part)
-        event = happened.Predict(key, axis, tuple(slices) or None, {}, self._image.identity)
+            mask = _with_slice(mask, axis, index, on_slice(base, axis, index))
+        for at in () if slices else sorted(one.confirmed):
+            mask = _with_slice(mask, *at, on_slice(before, *at))
+        given = [index for index in slices or range(self._shape[axis]) if not on_slice(base, axis, index).is_empty]
+        event = happened.Predict(key, axis, tuple(slices) or None, dict.fromkeys(given), self._image.identity)
         return self._put(draft, one, mask, event, {}, 0, asked=False)
 
     def _put(
@@ -109,10 +108,11 @@ class Answers:
         *,
         asked: bool = True,
     ) -> Asked:
-        warnings = self._doubts.of(event.scores, mask, event.axis, one.interactions)
+        scores = {index: iou for index, iou in event.scores.items() if iou is not None}
+        warnings = self._doubts.of(scores, mask, event.axis, one.interactions)
         draft.set_mask(one.id, mask)
         draft.add(replace(event, warnings=warnings))
-        return Asked({one.name: dict(event.scores)}, warnings, dict(seconds), encoded, asked)
+        return Asked({one.name: scores}, warnings, dict(seconds), encoded, asked)
 
 
 def scopes_of(given: Sequence[Interaction], dimension: int, axis: int, shape: Sequence[int]) -> list[Scope]:

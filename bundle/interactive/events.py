@@ -5,13 +5,12 @@ Masks are not in here: what an event changed of them is kept beside it, see ``st
 
 from __future__ import annotations
 
-import base64
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, fields, replace
-from typing import Any, ClassVar
+from dataclasses import dataclass, replace
+from typing import ClassVar
 
-from bundle.errors import JournalError, MonaiSamError
+from bundle.errors import JournalError
 from bundle.interactive.objects import (
     Objects,
     Scope,
@@ -21,7 +20,7 @@ from bundle.interactive.objects import (
     slices_of,
     with_object,
 )
-from bundle.prompts.interactions import Interaction, interaction_from_json
+from bundle.prompts.interactions import Interaction
 
 
 @dataclass(frozen=True, eq=False)
@@ -45,11 +44,6 @@ class Event(ABC):
     @abstractmethod
     def changed(self, before: SegmentedObject, shape: Sequence[int]) -> SegmentedObject:
         """The object afterwards."""
-
-    def to_json(self) -> dict[str, Any]:
-        """Plain JSON that ``event_from_json`` reads."""
-        written = {f.name: _CODECS[f.name][0](getattr(self, f.name)) for f in fields(self)}
-        return {"kind": self.kind, **written}
 
 
 @dataclass(frozen=True, eq=False)
@@ -190,7 +184,7 @@ class Predict(Event):
     Attributes:
         axis: stored axis of the slices.
         slices: those that were asked; None for the volume.
-        scores: slice index -> predicted IoU.
+        scores: slice index -> predicted IoU; None where the mask is that which the user gave.
         model: that answered, see ``PromptedVolume.identity``.
         warnings: a sentence each.
     """
@@ -198,7 +192,7 @@ class Predict(Event):
     kind: ClassVar[str] = "predict"
     axis: int
     slices: tuple[int, ...] | None
-    scores: Mapping[int, float]
+    scores: Mapping[int, float | None]
     model: str
     warnings: tuple[str, ...] = ()
 
@@ -210,7 +204,8 @@ class Predict(Event):
         if self.slices is None:
             scores = _kept(before)
         else:
-            scores = {a: dict(found) for a, found in before.scores.items()}
+            again = {(self.axis, index) for index in self.slices}
+            scores = {a: {i: v for i, v in of.items() if (a, i) not in again} for a, of in before.scores.items()}
             shown = {s: by for s, by in before.shown.items() if s[0] == self.axis and s[1] is not None} | shown
         scores[self.axis] = {**scores.get(self.axis, {}), **self.scores}
         return replace(before, asked=asked, shown=shown, scores=scores, warnings=self.warnings)
@@ -242,22 +237,6 @@ class Reset(Event):
         return emptied(before)
 
 
-def event_from_json(entry: Any, most_voxels: int) -> Event:
-    """Read what ``Event.to_json`` wrote.
-
-    Raises:
-        JournalError: it is something else.
-    """
-    try:
-        made = _KINDS[entry["kind"]]
-        values = {f.name: _CODECS[f.name][1](entry[f.name]) for f in fields(made) if f.name != "interaction"}
-        if "interaction" in entry:
-            values["interaction"] = interaction_from_json(entry["interaction"], "an event", most_voxels=most_voxels)
-        return made(**values)
-    except (KeyError, TypeError, ValueError, AttributeError, MonaiSamError) as error:
-        raise JournalError(f"the record of a session holds what is no event ({error}): {entry!r:.120}") from error
-
-
 def _with_interactions(
     before: SegmentedObject, given: list[Interaction], touched: list[Interaction], shape: Sequence[int]
 ) -> SegmentedObject:
@@ -278,50 +257,3 @@ def _kept(before: SegmentedObject) -> dict[int, dict[int, float | None]]:
         if index in before.scores.get(axis, {}):
             kept.setdefault(axis, {})[index] = before.scores[axis][index]
     return kept
-
-
-_KINDS: dict[str, type[Event]] = {
-    made.kind: made
-    for made in (
-        *(NewObject, RemoveObject, Rename, Recolor, Lock),
-        *(Add, Move, Remove, SetMask, Predict, Confirm, Reset),
-    )
-}
-
-
-def _whole(value: Any) -> int:
-    if isinstance(value, bool) or not isinstance(value, int) or value < 0:
-        raise JournalError(f"expected a whole number, got {value!r:.40}")
-    return value
-
-
-def _of(kind: type) -> Any:
-    def read(value: Any) -> Any:
-        if not isinstance(value, kind):
-            raise JournalError(f"expected {kind.__name__}, got {value!r:.40}")
-        return value
-
-    return read
-
-
-# name of a field -> how it is written, how it is read
-_CODECS: dict[str, tuple[Any, Any]] = {
-    "object": (int, _whole),
-    "name": (str, _of(str)),
-    "label": (int, _whole),
-    "model": (str, _of(str)),
-    "color": (list, lambda value: tuple(map(float, value))),
-    "locked": (bool, _of(bool)),
-    "confirmed": (bool, _of(bool)),
-    "position": (int, _whole),
-    "index": (int, _whole),
-    "axis": (int, _whole),
-    "interaction": (lambda value: value.to_json(), None),
-    "base": (lambda value: base64.b64encode(value).decode(), lambda value: base64.b64decode(value, validate=True)),
-    "slices": (lambda value: value and list(value), lambda value: value and tuple(map(_whole, value))),
-    "scores": (
-        lambda value: [[int(index), float(iou)] for index, iou in value.items()],
-        lambda value: {_whole(index): float(iou) for index, iou in value},
-    ),
-    "warnings": (list, lambda value: tuple(map(_of(str), value))),
-}

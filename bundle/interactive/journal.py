@@ -25,33 +25,14 @@ from bundle.data.digest import image_digest
 from bundle.data.limits import LIMITS, variable_of
 from bundle.data.volume import Volume
 from bundle.errors import JournalError
-
-try:
-    import fcntl
-except ImportError:  # Windows
-    fcntl = None
+from bundle.interactive.session_files import ENDING, OPEN_FLAGS, locked, private_folder
 
 _log = logging.getLogger(__name__)
 
-ENDING = ".session"
-DAYS = 30.0  # that a session is kept after its last step
 _FORMAT, _VERSION = "monai-sam session", 1
 _FRAME = struct.Struct("<II")  # length, CRC-32
 _PATIENCE = 60.0  # seconds that a process waits for another one that works on the same session
 _STEP = 0.01
-
-
-def sessions_folder() -> Path:
-    """Where sessions are kept if nothing else is said: the state folder of this user.
-
-    Not beside the images: a folder of studies may be read-only, is handed on to others, and may be an address. Sessions
-    are found by what an image holds, not by where it lies.
-    """
-    if os.name == "nt":
-        state = os.environ.get("LOCALAPPDATA") or Path.home() / "AppData" / "Local"
-    else:
-        state = os.environ.get("XDG_STATE_HOME") or Path.home() / ".local" / "state"
-    return Path(state, "monai-sam", "sessions")
 
 
 class Journal:
@@ -122,9 +103,7 @@ class Journal:
                 f"session (purge this one), or allow more ({variable_of('session_bytes')})"
             )
         try:
-            written = 0
-            while written < len(framed):
-                written += os.pwrite(self._file, framed[written:], self._end + written)
+            _write(self._file, framed, self._end)
             os.fsync(self._file)
         except BaseException:
             with contextlib.suppress(OSError):  # what cannot be cut off now is cut off when it is read
@@ -142,9 +121,9 @@ class Journal:
         private_folder(self.path.parent)
         deadline = time.monotonic() + self.patience
         while True:
-            file = os.open(self.path, os.O_RDWR | os.O_CREAT | getattr(os, "O_NOFOLLOW", 0), 0o600)
+            file = os.open(self.path, os.O_RDWR | os.O_CREAT | OPEN_FLAGS, 0o600)
             try:
-                while not _locked(file):
+                while not locked(file):
                     if time.monotonic() >= deadline:
                         raise JournalError(
                             f"another process has been working on this session for {self.patience:g} s; try again"
@@ -159,10 +138,10 @@ class Journal:
             os.close(file)
 
     def _news(self) -> tuple[bool, list[bytes]]:
-        begins_anew = not self._head or os.pread(self._file, len(self._head), 0) != self._head
+        begins_anew = not self._head or _read(self._file, 0, len(self._head)) != self._head
         if begins_anew:
             self.rewind()
-        data = os.pread(self._file, os.fstat(self._file).st_size - self._end, self._end)
+        data = _read(self._file, self._end, os.fstat(self._file).st_size - self._end)
         records, whole = _split(data)
         if whole < len(data):
             self._cut(data, whole, len(records))
@@ -186,7 +165,7 @@ class Journal:
 
     def _keep(self, rest: bytes) -> Path:
         beside = self.path.with_name(f"{self.path.stem}.{time.time_ns()}.damaged")
-        file = os.open(beside, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+        file = os.open(beside, os.O_WRONLY | os.O_CREAT | os.O_EXCL | OPEN_FLAGS, 0o600)
         with os.fdopen(file, "wb") as stream:
             stream.write(rest)
         return beside
@@ -207,39 +186,6 @@ class Journal:
             raise JournalError(f"{self.path.name} is the record of another image; move it away")
 
 
-def purge_sessions(folder: str | Path, *, days: float = 0.0) -> int:
-    """Remove the records of sessions on which nothing was done for some days; by default all of them.
-
-    A session that a process is working on at this moment is left. Returns how many files were removed.
-    """
-    removed, oldest = 0, time.time() - days * 86400
-    for path in [*Path(folder).glob(f"*{ENDING}"), *Path(folder).glob("*.damaged")]:
-        try:
-            file = os.open(path, os.O_RDWR | getattr(os, "O_NOFOLLOW", 0))
-        except OSError as error:
-            _log.warning("session %s cannot be purged: %s", path.name[:12], error.strerror)
-            continue
-        try:
-            if os.fstat(file).st_mtime <= oldest and _locked(file):
-                path.unlink()
-                removed += 1
-        finally:
-            os.close(file)
-    return removed
-
-
-def private_folder(folder: Path) -> Path:
-    """The folder, made for this user alone where it is not there.
-
-    Raises:
-        JournalError: it is there and others may look into it.
-    """
-    folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-    if os.name == "posix" and folder.stat().st_mode & 0o077:
-        raise JournalError(f"the folder of sessions must be this user's alone; chmod 700 {folder}")
-    return folder
-
-
 def _framed(content: bytes) -> bytes:
     return _FRAME.pack(len(content), zlib.crc32(content)) + content
 
@@ -257,15 +203,19 @@ def _split(data: bytes) -> tuple[list[bytes], int]:
     return records, at
 
 
-def _locked(file: int) -> bool:
-    """Take the lock of an open file unless another holds it."""
-    if fcntl is None:
-        return True
-    try:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return False
-    return True
+def _read(file: int, at: int, size: int) -> bytes:
+    os.lseek(file, at, os.SEEK_SET)
+    parts, left = [], size
+    while left and (part := os.read(file, left)):
+        parts.append(part)
+        left -= len(part)
+    return b"".join(parts)
+
+
+def _write(file: int, data: bytes, at: int) -> None:
+    os.lseek(file, at, os.SEEK_SET)
+    while data:
+        data = data[os.write(file, data) :]
 
 
 def _identity(status: os.stat_result) -> tuple[int, int]:

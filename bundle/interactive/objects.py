@@ -87,9 +87,13 @@ class SegmentedObject:
         """
         now = self.of_scope(scope, shape)
         chain = [asked for asked in self.asked.get(scope, ()) if same_interactions(now[: len(asked)], asked)]
-        if any(one.positive for one in now) and (not chain or len(chain[-1]) < len(now)):
+        if self.can_ask(now) and (not chain or len(chain[-1]) < len(now)):
             chain.append(now)
         return tuple(chain)
+
+    def can_ask(self, given: Sequence[Interaction]) -> bool:
+        """Whether interactions leave something to ask: one on the object, or any where there is a mask to change."""
+        return bool(given) if self.base else any(one.positive for one in given)
 
     def answered(self, scope: Scope, shape: Sequence[int], model: str) -> bool:
         """Whether the mask shows what a model answers to the interactions of a scope as they are now."""

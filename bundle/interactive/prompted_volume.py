@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
@@ -45,9 +46,6 @@ class Memory:
 class PromptedVolume:
     """A volume before a model; any number of sessions share it.
 
-    Attributes:
-        identity: tells this model from one that may answer otherwise.
-
     Args:
         volume: the image.
         predictor: the model of slices.
@@ -67,8 +65,14 @@ class PromptedVolume:
         self._slices = VolumeSlices(volume, predictor)
         self._volume_model = volume_model or SliceFollowing(predictor, rule=rule)
         self._state = self._slices if volume_model is None else volume_model.start(volume)
-        about = f"{bundle.__version__} {predictor.identity} {predictor.contract} {type(self._volume_model)} {rule}"
-        self.identity = hashlib.sha256(about.encode()).hexdigest()[:16]
+        self._rule = rule
+
+    @functools.cached_property
+    def identity(self) -> str:
+        """Tells this model from one that may answer otherwise."""
+        model = self.predictor
+        about = f"{bundle.__version__} {model.identity} {model.contract} {type(self._volume_model)} {self._rule}"
+        return hashlib.sha256(about.encode()).hexdigest()[:16]
 
     def frame(self, axis: int) -> SliceFrame:
         """The slices of the volume along a stored axis."""

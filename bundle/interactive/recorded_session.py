@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import logging
-import threading
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
@@ -15,23 +14,21 @@ from bundle.interactive import events as happened
 from bundle.interactive.journal import Journal
 from bundle.interactive.object_labels import label_map
 from bundle.interactive.objects import (
-    SegmentedObject,
     check_name,
     checked_color,
     existing,
     named,
     new_object,
-    on_slice,
 )
-from bundle.interactive.regions import Box, Region
-from bundle.interactive.segmentation import Segmentation
+from bundle.interactive.regions import Region, union
+from bundle.interactive.shown_objects import ShownObjects
 from bundle.interactive.steps import REDO, UNDO, Draft, History, Record, Step, record_from_bytes, record_to_bytes
 from bundle.interactive.update import Update
 
 _log = logging.getLogger(__name__)
 
 
-class RecordedSession:
+class RecordedSession(ShownObjects):
     """Objects with their masks, and the steps that led there. Safe to use from many threads: they wait for each other.
 
     Each method that changes something is one step, which ``undo`` takes back bit for bit, and which is on the disk
@@ -46,66 +43,11 @@ class RecordedSession:
     """
 
     def __init__(self, shape: tuple[int, int, int], journal: Journal | None = None) -> None:
-        self._shape, self._journal = shape, journal
-        self._lock = threading.RLock()
-        self._history, self._in_step = History(shape), False
+        super().__init__(shape)
+        self._journal = journal
         if journal is not None and journal.path.exists():
             with self._held():
                 _log.info("session %s restored: %d steps", journal.path.name[:12], self.undo_depth)
-
-    # ---- what it is -------------------------------------------------------------------------------------------------
-
-    @property
-    def objects(self) -> tuple[SegmentedObject, ...]:
-        """The objects in the order in which they began."""
-        return self._history.objects
-
-    def object(self, name: str) -> SegmentedObject:
-        """The object of a name.
-
-        Raises:
-            SessionError: there is none.
-        """
-        return existing(self.objects, name)
-
-    def mask(self, name: str, box: Box | Sequence[Sequence[int]] | None = None) -> np.ndarray:
-        """(I, J, K) bool, all that an object takes; also where the label map shows another one.
-
-        Args:
-            name: of the object.
-            box: (2, 3) int, half-open, for a part of the volume.
-        """
-        with self._lock:
-            return self._history.mask(self.object(name).id).within(self._box(box))
-
-    @property
-    def labels(self) -> np.ndarray:
-        """(I, J, K) unsigned, the label map of all objects by the overlap rule (``LabelMap``)."""
-        return self.labels_in(None)
-
-    def labels_in(self, box: Box | Sequence[Sequence[int]] | None) -> np.ndarray:
-        """The label map of a box, (2, 3) int, half-open."""
-        with self._lock:
-            return label_map(self.objects, self._history.masks, self._box(box), self._shape)
-
-    def segmentation(self, name: str, *, axis: int = 2, index: int | None = None) -> Segmentation:
-        """What the session shows of an object, without what other objects that are locked take.
-
-        Args:
-            name: of the object.
-            axis: stored axis of its scores.
-            index: of the one slice that is wanted; by default the whole volume.
-        """
-        with self._lock:
-            one = self.object(name)
-            region, scores = self._history.mask(one.id), one.predicted_iou.get(axis, {})
-            if index is not None:
-                region, scores = on_slice(region, axis, index), {i: iou for i, iou in scores.items() if i == index}
-            mask = region.mask(self._shape)
-            for other in self.objects:
-                if other.locked and other.id != one.id and (box := self._history.mask(other.id).box) is not None:
-                    mask[tuple(slice(*sides) for sides in box.T)] &= ~self._history.mask(other.id).voxels
-            return Segmentation(mask, dict(sorted(scores.items())), axis)
 
     # ---- objects ----------------------------------------------------------------------------------------------------
 
@@ -249,9 +191,7 @@ class RecordedSession:
             step = self._history.last(record)
             if step is None:
                 return None
-            before = self.objects
-            self._take(record)
-            return self._update(step, before)
+            return self._taken(record, step)
 
     @contextlib.contextmanager
     def _draft(self) -> Iterator[Draft]:
@@ -262,14 +202,18 @@ class RecordedSession:
         """Make a draft the last step; nothing where nothing happened in it."""
         if not draft.events:
             return Update(**answered)
-        step, before = draft.step(), self.objects
-        self._take(step)
-        return replace(self._update(step, before), **answered)
+        step = draft.step()
+        return replace(self._taken(step, step), **answered)
 
-    def _update(self, step: Step, before: tuple[SegmentedObject, ...]) -> Update:
-        names = {one.id: one.name for one in (*before, *self.objects)}
-        touched = dict.fromkeys(names[event.object] for event in step.events)
-        return Update(tuple(touched), step.box(self._shape))
+    def _taken(self, record: Record, step: Step) -> Update:
+        """Take a record, and say what its step changed."""
+        keys = dict.fromkeys(event.object for event in step.events)
+        names = {one.id: one.name for one in self.objects}
+        boxes = [self._history.mask(key).box for key in step.painted()]
+        self._take(record)
+        names |= {one.id: one.name for one in self.objects}
+        boxes += [self._history.mask(key).box for key in step.painted()]
+        return Update(tuple(names[key] for key in keys), step.box(self._shape), union(boxes))
 
     def _take(self, record: Record) -> None:
         try:
@@ -319,12 +263,3 @@ class RecordedSession:
     def _reset(draft: Draft, key: int) -> None:
         draft.set_mask(key, Region.empty())
         draft.add(happened.Reset(key))
-
-    def _box(self, box: Box | Sequence[Sequence[int]] | None) -> Box:
-        whole = np.array([(0, 0, 0), self._shape])
-        if box is None:
-            return whole
-        box = np.asarray(box, dtype=int)
-        if box.shape != (2, 3) or (box[0] < 0).any() or (box[1] > whole[1]).any() or (box[0] > box[1]).any():
-            raise SessionError(f"a box must be two corners within {tuple(self._shape)} voxels, got {box.tolist()}")
-        return box

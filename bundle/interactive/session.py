@@ -178,7 +178,7 @@ class InteractiveSession(RecordedSession):
             given = self._valid(interaction, object)
             draft.add(happened.Move(key, position, given))
             scopes = scopes_of([former, given], dimension, axis, self.volume.shape) if predict else []
-            return self._finish(draft, key, scopes, progress)
+            return self._finish(draft, key, scopes, progress, taken_back=True)
 
     def remove(
         self,
@@ -192,13 +192,14 @@ class InteractiveSession(RecordedSession):
     ) -> Update:
         """Take the interaction at ``position`` of ``object(name).interactions`` back.
 
-        Where nothing is left on the object, its mask goes. Other arguments and errors as ``add``.
+        Where nothing is left on the object, its mask is that which it began with, or none. Other arguments and errors
+        as ``add``.
         """
         with self._draft() as draft:
             key, former = self._at(draft, object, position)
             draft.add(happened.Remove(key, position))
             scopes = scopes_of([former], dimension, axis, self.volume.shape) if predict else []
-            return self._finish(draft, key, scopes, progress, may_be_nothing=True)
+            return self._finish(draft, key, scopes, progress, taken_back=True)
 
     def predict(
         self,
@@ -249,7 +250,7 @@ class InteractiveSession(RecordedSession):
             scopes = scopes_of(prompts.interactions, dimension, axis, shape)
             known = named(draft.objects, prompts.name)
             key = self._begin_object(draft, prompts.name) if known is None else known.id
-            if reset and draft.of(key).interactions:
+            if reset and (draft.of(key).interactions or draft.of(key).base):
                 self._reset(draft, self._unlocked(draft, prompts.name))
                 self._memory.forget(key)
             for scope in scopes:
@@ -270,17 +271,19 @@ class InteractiveSession(RecordedSession):
     # ---- parts of a step --------------------------------------------------------------------------------------------
 
     def _finish(
-        self, draft: Draft, key: int, scopes: list[Scope], progress: Progress | None, *, may_be_nothing: bool = False
+        self, draft: Draft, key: int, scopes: list[Scope], progress: Progress | None, *, taken_back: bool = False
     ) -> Update:
-        """Answer the scopes that are not answered as they are now, and make it a step."""
-        one, shape = draft.of(key), self.volume.shape
+        """Answer the scopes that are not answered as they are now, and make it a step.
+
+        Where an interaction was taken back and nothing is left to ask, the mask is that which the object began with.
+        """
+        one, shape, axis = draft.of(key), self.volume.shape, scopes[0][0] if scopes else 2
         wanted = [scope for scope in scopes if not one.answered(scope, shape, self._image.identity)]
-        if not wanted:
-            return self._commit(draft)
-        empty = [scope for scope in wanted if not (one.base or any(i.positive for i in one.of_scope(scope, shape)))]
-        asked = self._answers.nothing(draft, key, empty) if empty and may_be_nothing else Asked()
-        wanted = [scope for scope in wanted if not (may_be_nothing and scope in empty)]
-        axis = scopes[0][0]
+        unasked = [scope for scope in wanted if not one.can_ask(one.of_scope(scope, shape))]
+        asked = Asked()
+        if unasked and (taken_back or one.base):
+            wanted = [scope for scope in wanted if scope not in unasked]
+            asked = self._answers.unasked(draft, key, unasked) if taken_back else asked
         if (axis, None) in wanted:
             asked = self._answers.through_volume(draft, key, self._memory, axis=axis, progress=progress)
         elif wanted:

@@ -8,7 +8,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from bundle.errors import JournalError, MonaiSamError
-from bundle.interactive.events import Event, event_from_json
+from bundle.interactive.event_json import event_from_json, event_to_json
+from bundle.interactive.events import Confirm, Event, Recolor, Rename
 from bundle.interactive.objects import Objects, SegmentedObject
 from bundle.interactive.regions import Box, Region, union
 
@@ -31,10 +32,14 @@ class Step:
         """Where it changed masks."""
         return union([Region.from_bytes(change, shape).box for change in self.changes.values()])
 
+    def painted(self) -> set[int]:
+        """The objects whose place in the label map it may have changed."""
+        return {event.object for event in self.events if not isinstance(event, (Rename, Recolor, Confirm))}
+
     def to_bytes(self) -> bytes:
         """The record of it; ``record_from_bytes`` reads it."""
         head = {
-            "events": [event.to_json() for event in self.events],
+            "events": [event_to_json(event) for event in self.events],
             "changes": [[key, len(change)] for key, change in self.changes.items()],
         }
         text = json.dumps(head, separators=(",", ":")).encode()
@@ -171,7 +176,9 @@ class History:
             for event in record.events:
                 objects = event.apply(objects, self.shape)
         except IndexError as error:
-            raise JournalError(f"an event names an interaction that is not there: {event.to_json()!r:.120}") from error
+            raise JournalError(
+                f"an event names an interaction that is not there: {event_to_json(event)!r:.120}"
+            ) from error
         changed = self._changed(record)
         self._done.append((self.objects, record))
         self._undone.clear()

@@ -13,7 +13,9 @@ class Update:
 
     Attributes:
         objects: names of the objects that it touched, as they are called now or were before they were removed.
-        box: (2, 3) int, half-open: masks and label map are as before outside of it; None where no mask changed.
+        box: (2, 3) int, half-open: all masks are as before outside of it; None where none changed.
+        labels_box: the same of the label map. It may reach further: where objects overlap, a voxel goes to the surer
+            one, also where both masks are as before.
         predicted_iou: name -> slice index -> the network's own estimate, of the slices that were asked.
         warnings: why the answer is doubtful, a sentence each.
         seconds: stage -> seconds.
@@ -23,6 +25,7 @@ class Update:
 
     objects: tuple[str, ...] = ()
     box: Box | None = None
+    labels_box: Box | None = None
     predicted_iou: dict[str, dict[int, float]] = field(default_factory=dict)
     warnings: tuple[str, ...] = ()
     seconds: dict[str, float] = field(default_factory=dict)

@@ -60,7 +60,8 @@ async def infer(
     queue: WorkQueue = http.app.state.queue
     with queue.admitted(_user(http, request), model) as work:
         async with cancelled_when_left(http, work):
-            answer = partial(_answer, work, background, model, image, session_id, request, file, output)
+            asked = _as_asked(http, request)
+            answer = partial(_answer, work, background, model, image, session_id, asked, file, output)
             return await to_thread.run_sync(answer, limiter=_threads(http))
 
 
@@ -80,6 +81,14 @@ async def cancelled_when_left(http: Request, work: Work) -> AsyncIterator[None]:
         watching.cancel()
         with contextlib.suppress(asyncio.CancelledError):
             await watching
+
+
+def _as_asked(http: Request, params: Mapping[str, Any]) -> dict[str, Any]:
+    """The params without what the server says and no client: which upload it is, and who is logged in."""
+    asked = {name: value for name, value in params.items() if name not in (wire.IMAGE_KEY, wire.USER)}
+    if http.app.state.accounts is not None:
+        asked[wire.USER] = account_of(http.scope).name
+    return asked
 
 
 def _user(http: Request, params: Mapping[str, Any]) -> str:
@@ -114,7 +123,6 @@ def _answer(
     if model not in models:
         raise RequestError(f"there is no model {model!r}; this server has {', '.join(models)}", status=404)
     request = {**params, "model": model}
-    request.pop(wire.IMAGE_KEY, None)
     if output is Output.dicom_seg and (file or not _can_be_dicom_seg(app, request)):
         raise RequestError("output=dicom_seg needs a series of a DICOMweb server and label_info in params")
     with doing(work):

@@ -116,7 +116,7 @@ def _segment(session: InteractiveSession, click: ClickRequest) -> tuple[np.ndarr
     gathered = LabelMap(session.volume.shape, max(prompts.label for prompts in click.objects))
     scores: dict[str, dict[int, float]] = {}
     warnings: dict[str, Sequence[str]] = {}
-    seconds: dict[str, float] = {}
+    seconds = {"encode": 0.0, "decode": 0.0}  # where nothing is new
     encoded = 0
     dimension = 3 if click.index is None else 2
     for prompts in click.objects:

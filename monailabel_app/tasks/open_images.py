@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import tempfile
 import threading
 from collections import OrderedDict
 from collections.abc import Hashable, Mapping
@@ -14,9 +15,10 @@ from bundle.data import guarded
 from bundle.data.digest import image_digest
 from bundle.data.volume import Volume
 from bundle.errors import SeriesError
-from bundle.interactive.journal import DAYS, Journal, purge_sessions, sessions_folder
+from bundle.interactive.journal import Journal
 from bundle.interactive.segmenter import Segmenter
 from bundle.interactive.session import InteractiveSession
+from bundle.interactive.session_files import DAYS, private_folder, purge_sessions, sessions_folder
 from monailabel_app.errors import RequestError, without_folders
 
 logger = logging.getLogger(__name__)
@@ -45,9 +47,10 @@ class OpenImage:
         Raises:
             JournalError: what is on disk of it cannot be used.
         """
+        known = self._sessions.get(user)
+        opened = self._opened.for_user(self._journal(user)) if known is None else known  # may wait, beside other users
         with self._lock:
-            if user not in self._sessions:
-                self._sessions[user] = self._opened.for_user(self._journal(user))
+            self._sessions.setdefault(user, opened)
             self._sessions.move_to_end(user)
             if len(self._sessions) > _MOST_USERS:
                 self._sessions.popitem(last=False)
@@ -69,19 +72,35 @@ class Keeper:
 
     @classmethod
     def of(cls, conf: Mapping[str, str]) -> Keeper | None:
-        """As the options of the app say (``sessions``, ``session_days``); None with ``sessions`` "off".
+        """As the options of the app say (``sessions``, ``session_days``).
+
+        Returns:
+            None with ``sessions`` "off", and where nothing can be written in the folder that nobody chose.
 
         Raises:
-            RequestError: days that are no number above 0.
+            RequestError: days that are no number above 0, or a folder that cannot be used.
+            JournalError: others may look into the folder.
         """
-        folder, days = conf.get("sessions") or str(sessions_folder()), conf.get("session_days", "")
+        chosen, days = conf.get("sessions"), conf.get("session_days", "")
         try:
             number = float(days or DAYS)
         except ValueError:
             number = 0.0
         if not 0 < number < float("inf"):
             raise RequestError(f"session_days must be a number above 0, got {days!r}")
-        return None if folder == "off" else cls(Path(folder).expanduser(), number)
+        if chosen == "off":
+            return None
+        folder = Path(chosen).expanduser() if chosen else sessions_folder()
+        if not folder.is_absolute():
+            raise RequestError(f'sessions must be the full path of a folder, or "off", got {chosen!r}')
+        try:
+            with tempfile.TemporaryFile(dir=private_folder(folder)):
+                return cls(folder, number)
+        except OSError as error:
+            if chosen:
+                raise RequestError(f"sessions cannot be kept in {folder} ({error.strerror}); choose another") from error
+            logger.warning("Sessions end with the server: nothing can be written in %s (%s)", folder, error.strerror)
+            return None
 
     def purge(self) -> None:
         """Remove what is older."""
