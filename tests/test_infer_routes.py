@@ -6,13 +6,16 @@ import asyncio
 import http.client
 import json
 import threading
+from types import SimpleNamespace
 
 import pytest
 from app_room import QuietApp, a_volume, client_of, listening
 from monailabel.interfaces.tasks.infer_v2 import InferTask, InferType
 
+from monailabel_app.server.access import Account, Accounts, Role
 from monailabel_app.server.app import create_app
-from monailabel_app.server.infer_routes import cancelled_when_left
+from monailabel_app.server.gate import ACCOUNT
+from monailabel_app.server.infer_routes import _as_asked, cancelled_when_left
 from monailabel_app.work import WorkQueue, checkpoint, turn
 
 PATIENCE = 60.0
@@ -156,3 +159,13 @@ def test_a_connection_that_is_closed_ends_the_click(client, task):
         assert task.begun.wait(PATIENCE) and not task.ended.is_set()
         connection.close()
         assert task.ended.wait(PATIENCE)
+
+
+@pytest.mark.parametrize(
+    ("accounts", "expected"),
+    [(Accounts([f"ann annotate {'t' * 20}"]), {"foreground": [], "user": "ann"}), (None, {"foreground": []})],
+)
+def test_no_client_says_who_is_logged_in_or_which_upload_it_is(accounts, expected):
+    state, ann = SimpleNamespace(accounts=accounts), Account("ann", Role.annotate)
+    request = SimpleNamespace(app=SimpleNamespace(state=state), scope={ACCOUNT: ann})
+    assert _as_asked(request, {"user": "eve", "image_key": "another", "foreground": []}) == expected
