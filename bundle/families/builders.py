@@ -14,6 +14,7 @@ from bundle.networks.prompted_unet import DEPTHS, WIDTHS, PromptedUNet
 from bundle.networks.tuning.peft import apply_tuning
 
 _OF_SAM = ("sam_vit", "sam_tiny_vit", "semantic_sam")
+BUILDERS = (*_OF_SAM, "prompted_unet")  # what a family file may name
 
 
 def __getattr__(name: str) -> Any:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -80,18 +79,16 @@ def variants_of(path: Path) -> list[dict[str, Any]]:
 def builder_named(target: object, where: str) -> Callable[..., nn.Module]:
     """The builder that a ``_target_`` names.
 
-    The file is data: it may name a function that `bundle.families.builders` defines, and nothing that can be reached
-    from there (a module that it imports leads to every other one).
+    The file is data: it may name one of `builders.BUILDERS`, and nothing that can be reached from there (a module that
+    it imports leads to every other one).
 
     Raises:
         FamilyError: it names something else.
     """
     room, _, name = target.rpartition(".") if isinstance(target, str) else ("", "", "")
-    function = vars(builders).get(name)
-    is_builder = inspect.isfunction(function) and function.__module__ == _BUILDERS and not name.startswith("_")
-    if room != _BUILDERS or not is_builder:
+    if room != _BUILDERS or name not in builders.BUILDERS:
         raise FamilyError(f"network_def of {where} must have a builder in {_BUILDERS} as _target_, got {target!r:.80}")
-    return function
+    return getattr(builders, name)
 
 
 def _read(path: Path) -> dict[str, Any]:
