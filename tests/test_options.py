@@ -163,10 +163,11 @@ def test_monais_export_takes_it(mine, expected, tmp_path):
         torch.testing.assert_close(torch.jit.load(tmp_path / "model.ts")(image), expected["adapters"](image))
 
 
-def test_an_export_that_cannot_be_made_ends_in_a_sentence(mine, tmp_path, capsys):
+def test_an_export_that_cannot_be_made_ends_in_a_sentence(mine, tmp_path):
     chosen = ["--family", str(mine / "tiny.json"), "--checkpoint", str(mine / "none.safetensors")]
-    assert export(["official", str(tmp_path / "x.pth"), *chosen]) == 1
-    assert capsys.readouterr().err.startswith("error: no checkpoint at")
+    answer = run_export("official", tmp_path / "x.pth", *chosen)
+    assert answer.exit_code == 2
+    assert "none.safetensors' does not exist" in answer.output
 
 
 def test_a_tuned_file_that_does_not_say_so_asks_for_its_options(mine, expected, tmp_path):
