@@ -31,8 +31,7 @@ LABEL = "label"  # Slicer, OHIF: name of the segment
 CLIENT_ID = "client_id"  # Slicer's interface always fills it; a script usually leaves it null
 MODALITY = "modality"  # "CT", "other" or "windowed": overrules what the image's file says
 RESET_STATE = "reset_state"  # forget what earlier clicks on this segment left behind
-# Answer with what the session of this image and user shows; prompts are not read, as with all below.
-SESSION = "session"
+SESSION = "session"  # show what the session of this image and user has; no prompts are read, as with all below
 UNDO = "undo"  # take the last step back
 REDO = "redo"  # do it again
 LOCK = "lock"  # a segment's name or several: it stays as it is, nothing is painted over it
