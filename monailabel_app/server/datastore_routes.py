@@ -9,10 +9,12 @@ from typing import Annotated, Any
 from fastapi import APIRouter, BackgroundTasks, Depends, File, Form, Request, UploadFile
 from fastapi.responses import FileResponse
 from monailabel.datastore.dicom import DICOMWebDatastore
+from monailabel.datastore.local import LocalDatastore
 from monailabel.interfaces.app import MONAILabelApp
 from monailabel.interfaces.datastore import Datastore
 from monailabel.interfaces.utils.app import app_instance
 from monailabel.utils.others.generic import file_checksum, get_mime_type
+from requests.exceptions import RequestException
 
 from bundle.data.limits import LIMITS
 from monailabel_app.datastore.study_files import split_name
@@ -48,7 +50,9 @@ def add_image(file: Annotated[UploadFile, File()], image: str = "", params: Json
     info = read_json(params, "params", kept=True)
     app = app_instance()
     if isinstance(app.datastore(), DICOMWebDatastore):
-        raise RequestError("images are added to the DICOMweb server, not here; PUT /session/ takes one for a while")
+        raise RequestError(
+            "images are added to the DICOMweb server, not here; PUT /session/ takes one for a while", status=405
+        )
     image_id = check_name(image or split_name(check_file_name(file))[0], "image")
     with received_file(file) as (path, _):
         stored = app.datastore().get_image_uri(image_id)
@@ -75,6 +79,14 @@ def check_image(image: str, check_sum: str = "") -> dict[str, Any]:
         raise RequestError(f"check_sum must begin with SHA256:, SHA512: or MD5:, got {check_sum[:80]!r}")
     if digest and not file_checksum(path, algorithm or "SHA256").endswith(f":{digest}"):
         raise RequestError(f"the image {image!r} has another check sum", status=404)
+    return {}
+
+
+@router.delete("/", include_in_schema=False)
+@router.delete("/image")
+def remove_image(id: str) -> dict[str, Any]:
+    """Remove an image, its labels and their versions."""
+    _changeable(app_instance().datastore()).remove_image(id)
     return {}
 
 
@@ -114,12 +126,19 @@ def download_label(label: str, tag: str, version: int | None = None) -> FileResp
     """A label's file, or that of one of its versions."""
     store = app_instance().datastore()
     if version is None:
-        path = Path(store.get_label_uri(label, tag) or "/")
+        path = Path(_label_path(store, label, tag) or "/")
     else:
         path = _with_versions(store).label_version(label, tag, version).file
     if not path.is_file():
         raise RequestError(f"there is no label {label!r} of {tag!r}; GET /datastore/?output=all lists them", status=404)
     return FileResponse(path, media_type=get_mime_type(str(path)), filename=path.name)
+
+
+@router.delete("/label")
+def remove_label(id: str, tag: str) -> dict[str, Any]:
+    """Remove a label; it stays as a version."""
+    _changeable(app_instance().datastore()).remove_label(id, tag)
+    return {}
 
 
 @router.get("/label/versions")
@@ -148,9 +167,32 @@ def download_dataset(background: BackgroundTasks, limit_cases: int | None = None
     """A zip of the images with a final label."""
     if limit_cases is not None and limit_cases < 1:
         raise RequestError(f"limit_cases must be a number from 1, got {limit_cases}")
-    path = app_instance().datastore().get_dataset_archive(limit_cases)
+    try:
+        path = app_instance().datastore().get_dataset_archive(limit_cases)
+    except AssertionError as error:  # MONAI Label's, of a DICOMweb server
+        raise RequestError("no image has a final label, so there is no data set to download", status=404) from error
     background.add_task(os.unlink, path)
     return FileResponse(path, media_type="application/zip", filename="dataset.zip")
+
+
+def _changeable(store: Datastore) -> Datastore:
+    if isinstance(store, DICOMWebDatastore):
+        raise RequestError("images and labels are removed at the DICOMweb server, not here", status=405)
+    return store
+
+
+def _label_path(store: Datastore, label: str, tag: str) -> str:
+    """A label's file. Of a DICOMweb server, by the id of its image, as the reply to a save has it, or of its series."""
+    if not isinstance(store, DICOMWebDatastore):
+        return store.get_label_uri(label, tag)
+    kept = LocalDatastore.get_label_uri(store, label, tag)  # the override takes every id for that of a DICOM SEG
+    if kept and Path(kept).is_file():
+        return kept
+    try:
+        return store.get_label_uri(label, tag)
+    except (RequestException, IndexError, ValueError) as error:  # no such series, or no segmentation
+        sentence = f"the DICOMweb server has no label {label!r} ({type(error).__name__})"
+        raise RequestError(sentence, status=404) from error
 
 
 def _with_versions(store: Datastore) -> StudyFolder:
