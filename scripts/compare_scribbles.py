@@ -3,8 +3,8 @@
     python scripts/compare_scribbles.py --slices 20 --points 1 2 3 4 6 8 40
 
 Slices are drawn from the validation patients of abdomen-ct-2d, found through MONAI_SAM_DATA. Scribbles follow the
-object or cross it, with a trembling hand; 40 points are the whole stroke. Short scribbles become fewer points. The table
-holds means over slices of one organ each.
+object or cross it, with a trembling hand; 40 points are the whole stroke. Short scribbles become fewer points. The
+table holds means over slices of one organ each.
 """
 
 from __future__ import annotations

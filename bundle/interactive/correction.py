@@ -36,11 +36,11 @@ def corrected(
     if last.encloses and not last.positive and before is not None:
         left = before.mask & ~last.pixels(*before.mask.shape)
         if not left.any() or np.array_equal(left, before.mask):
-            return before.with_mask(left)
+            return prompt.honoured(before.with_mask(left))
     after = ask(prompt)
     under = last.pixels(*after.mask.shape)
     if before is not None and (before.mask[under] == last.positive).all():  # right already: the surer answer counts
-        return prompt.honoured(after) if after.iou > before.iou else before
+        return prompt.honoured(after if after.iou > before.iou else before)
     if last.positive:
         after = _or_piece(ask(SlicePrompt(interactions=[last])), after, before, under, fits)
     elif not last.encloses:
