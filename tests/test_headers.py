@@ -741,3 +741,15 @@ def test_pages_in_a_circle_are_counted_once(tmp_path):
     (tmp_path / "a.tif").write_bytes(content)
     with contextlib.suppress(VolumeError):
         assert read_volume(tmp_path / "a.tif").shape == (5, 4, 3)
+
+
+def test_a_tiff_of_wide_values_has_room_for_them(tmp_path):
+    tifffile.imwrite(tmp_path / "a.tif", np.zeros((4, 4), np.float64), photometric="minisblack", metadata=None)
+    content = (tmp_path / "a.tif").read_bytes()
+    with tifffile.TiffFile(tmp_path / "a.tif") as tiff:
+        places = [tiff.pages[0].tags[name].valueoffset for name in ("ImageWidth", "ImageLength")]
+    for place in places:
+        content = content[:place] + (9000).to_bytes(2, "little") + content[place + 2 :]
+    (tmp_path / "a.tif").write_bytes(content)
+    with pytest.raises(VolumeError):
+        read_volume(tmp_path / "a.tif")

@@ -10,7 +10,7 @@ import cv2
 import numpy as np
 import tifffile
 
-from bundle.data.headers.claims import too_large
+from bundle.data.headers.claims import DEFLATE_RATIO, damaged, too_large
 from bundle.data.headers.pictures import opened_tiff
 from bundle.data.limits import LIMITS
 from bundle.errors import VolumeError
@@ -90,6 +90,8 @@ def read_tiff(path: Path) -> tuple[np.ndarray, int]:
             raise VolumeError(f"expected grey or RGB values in {path}, got {first.photometric.name}; save it as RGB")
         orientation = int(first.tags.valueof(ORIENTATION, 1))
         if first.compression in _DECODED:
+            if series.nbytes > DEFLATE_RATIO * path.stat().st_size:  # tifffile makes room for all of them first
+                raise damaged(path, f"it announces {series.nbytes} bytes of pixels, too many for its length")
             array = series.asarray()
             array = np.moveaxis(array, series.axes.index("S"), -1)[..., :3] if is_colour else array
             return array.reshape(-1, *array.shape[-3 if is_colour else -2 :]), orientation
