@@ -20,7 +20,7 @@ from session_room import LEFT, RIGHT, open_session, organs, point, state, volume
 
 import bundle
 from bundle.data.volume import Volume, write_volume
-from bundle.errors import JournalError
+from bundle.errors import BusyError, JournalError
 from bundle.families.family import load_family
 from bundle.interactive import journal as journal_module
 from bundle.interactive.journal import Journal
@@ -288,7 +288,7 @@ def test_two_servers_on_one_folder_see_each_others_steps(folder):
 
 def test_a_session_that_another_process_works_on_is_waited_for_and_then_refused(folder):
     one, other = opened(folder), opened(folder, patience=0.0)
-    with of(folder).held(), pytest.raises(JournalError, match="another process"):
+    with of(folder).held(), pytest.raises(BusyError, match="another process"):
         other.add(point(LEFT), "left")
     one.add(point(LEFT), "left")
     other.add(point(RIGHT), "right")

@@ -84,6 +84,7 @@ def test_a_segment_is_gone_on_with_and_two_users_do_not_meet(plug_in):
     hers = bits(plug_in.post(f"{ann}/add_point_interaction", json=off))
     his = bits(plug_in.post(f"{ben}/add_point_interaction", **CALLS["add_point_interaction"]))
     assert not hers[15, 24, 28]
+    assert (hers == ball(1))[np.r_[:15, 16:30]].all()  # the other slices are as they were given
     assert dice(his, ball(0)) > 0.9
 
 

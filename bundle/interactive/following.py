@@ -41,6 +41,10 @@ class Followed:
         """Whether a walk ends before this slice: the object was started there, or something was drawn there."""
         return index == self.origin or any(index in one.slices and not one.thick for one in self.given)
 
+    def was_given(self, index: int) -> bool:
+        """Whether a segmentation of several slices has this one, which then stays where its neighbours go."""
+        return any(index in one.slices and one.thick and one.positive and one.kind == "mask" for one in self.given)
+
 
 class Follower:
     """Follows one object through a volume, and corrects what was found.
@@ -265,7 +269,7 @@ class Follower:
             if (index - now.origin) * step < 0:
                 continue
             beyond = index + step
-            while beyond in now.answers and not now.stops(beyond):
+            while beyond in now.answers and not now.stops(beyond) and not now.was_given(beyond):
                 del now.answers[beyond]
                 beyond += step
 

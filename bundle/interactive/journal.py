@@ -24,7 +24,7 @@ from typing import Any
 from bundle.data.digest import image_digest
 from bundle.data.limits import LIMITS, variable_of
 from bundle.data.volume import Volume
-from bundle.errors import JournalError
+from bundle.errors import BusyError, JournalError
 from bundle.interactive.session_files import ENDING, OPEN_FLAGS, locked, private_folder
 
 _log = logging.getLogger(__name__)
@@ -79,7 +79,8 @@ class Journal:
         those that are new to this process.
 
         Raises:
-            JournalError: another process holds it too long, or the file is of something else.
+            BusyError: another process holds it too long.
+            JournalError: the file is of something else.
         """
         self._open()
         try:
@@ -125,7 +126,7 @@ class Journal:
             try:
                 while not locked(file):
                     if time.monotonic() >= deadline:
-                        raise JournalError(
+                        raise BusyError(
                             f"another process has been working on this session for {self.patience:g} s; try again"
                         )
                     time.sleep(_STEP)
