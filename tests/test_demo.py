@@ -76,7 +76,7 @@ def test_no_object_gets_a_name_that_was_not_given(repository, tmp_path):
 
 def test_names_that_are_no_names_end_the_demo_with_a_sentence(run_demo, case, tmp_path):
     (tmp_path / "names.json").write_text('{"liver": "one"}')
-    with pytest.raises(SystemExit, match="names must map each name to a whole number"):
+    with pytest.raises(SystemExit, match=r"names\.json must map 'liver' to a whole number"):
         run_demo("--image", case[0], "--label", case[1], "--names", tmp_path / "names.json", "--output", tmp_path)
 
 
