@@ -118,3 +118,11 @@ def test_a_valid_mask_keeps_only_the_part_that_holds_it():
 def test_points_are_seen_on_their_slice():
     frame = SliceFrame.along(SHAPE, np.eye(4), 1)
     assert list(Point([1, 4.4, 2]).validated(SHAPE).on_slices(frame)) == [4]
+
+
+def test_the_ends_of_a_lasso_on_another_plane_say_nothing_of_their_slices():
+    diamond = Lasso([[3.0, 5, 1], [3, 8, 4], [3, 5, 7], [3, 2, 4]])  # along j and k
+    seen = prompts_on_slices(ObjectPrompts([diamond]).validated(SHAPE), SliceFrame.along(SHAPE, np.eye(4), 2))
+    assert sorted(seen) == [3, 4, 5]
+    off = ObjectPrompts([Lasso(diamond.outline, positive=False), Point([0, 0, 0])]).validated(SHAPE)
+    assert sorted(prompts_on_slices(off, SliceFrame.along(SHAPE, np.eye(4), 2))) == [0, 1, 2, 3, 4, 5, 6, 7]

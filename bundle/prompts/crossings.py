@@ -30,15 +30,27 @@ def pieces_of_line(path: np.ndarray, frame: SliceFrame, positive: bool) -> Slice
 
 
 def crossings_of_area(voxels: np.ndarray, frame: SliceFrame, positive: bool, *, share: float = 1.0) -> Slices:
-    """Where slices cross an area of another plane, (N, 3) voxel indices: lines of pixels, of each its middle share."""
+    """Where slices cross an area of another plane, as scribbles.
+
+    Args:
+        voxels: (N, 3) int voxel indices of the area.
+        frame: of the slices.
+        positive: whether it lies on the object.
+        share: the middle share of each crossing is taken. Below 1 the area was drawn or found roughly: then crossings
+            shorter than this share of the longest, at its ends, are left out as well.
+    """
     xy, indices = frame.to_pixels(voxels)
-    found: Slices = {}
+    runs: list[tuple[int, np.ndarray]] = []
     for index in np.unique(indices):
         here = xy[indices == index]
         here = here[np.lexsort(here.T)]
         gaps = np.flatnonzero(np.abs(np.diff(here, axis=0)).sum(axis=1) > 1) + 1
-        for run in np.split(here, gaps):
+        runs += [(int(index), run) for run in np.split(here, gaps)]
+    longest = max(len(run) for _, run in runs)
+    found: Slices = {}
+    for index, run in runs:
+        if share == 1 or len(run) >= share * longest:
             cut = int(len(run) * (1 - share) / 2)
             line = run[cut : len(run) - cut]
-            found.setdefault(int(index), []).append(SliceInteraction("scribble", line[[0, -1]], positive))
+            found.setdefault(index, []).append(SliceInteraction("scribble", line[[0, -1]], positive))
     return found
