@@ -9,6 +9,7 @@ import bundle  # noqa: F401, chooses how threads wait, before PyTorch is loaded
 import atexit
 import os
 import shutil
+import sys
 import tempfile
 from pathlib import Path
 
@@ -43,3 +44,11 @@ def real_data() -> Path:
     if not folder.is_dir():
         pytest.skip(f"no real data at {folder}; set MONAI_SAM_DATA to the folder that holds it")
     return folder
+
+
+@pytest.fixture(autouse=True)
+def _same_search_path():
+    """MONAI's runner puts each folder of a config into the search path and leaves it there."""
+    before = list(sys.path)
+    yield
+    sys.path[:] = before
