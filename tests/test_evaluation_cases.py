@@ -6,8 +6,9 @@ import numpy as np
 from test_runner import ORGANS, slices
 from test_semantic import ct
 
-from bundle.evaluation.cases import SliceCase, prompt_on_slice, scenes_of, slice_cases, volume_cases
+from bundle.evaluation.cases import SliceCase, scenes_of, slice_cases, volume_cases
 from bundle.evaluation.stored_prompts import prompt_from_json
+from bundle.prompts.on_slices import prompt_on_slice
 from bundle.transforms.frames import SliceFrame
 
 

@@ -187,7 +187,7 @@ def test_a_name_says_how_many_corrections_follow_the_start(name, start):
 
 
 @pytest.mark.parametrize(
-    "name", ["clicks_from_point_0", "clicks_from_point_", "clicks_from_scribble_3", "box_3", "cvpr25_3", "boxes"]
+    "name", ["clicks_from_point_0", "clicks_from_point_", "clicks_from_brush_3", "box_3", "cvpr25_3", "boxes"]
 )
 def test_other_names_are_refused_with_the_known_ones(name):
     with pytest.raises(ProtocolError, match=r"box_shift_5.*another number of corrections"):

@@ -20,9 +20,8 @@ from bundle.evaluation.figures import Scene
 from bundle.evaluation.protocols import central_slice
 from bundle.evaluation.statistics import Record, group_by
 from bundle.evaluation.stored_prompts import prompt_from_json
-from bundle.interactive.slice_model import SlicePrompt, SliceView
-from bundle.interactive.volume_slices import box_on_slice
-from bundle.prompts.prompts import ObjectPrompts
+from bundle.interactive.slice_model import SliceView
+from bundle.prompts.on_slices import prompt_on_slice
 from bundle.transforms.contract import Contract, Intensity
 from bundle.transforms.frames import SliceFrame
 
@@ -165,17 +164,6 @@ class VolumeCase(Case):
             aspect=height / width,
             prompt=lambda stored: prompt_on_slice(prompt_from_json(stored), self.frame, place["slice"]),
         )
-
-
-def prompt_on_slice(prompt: ObjectPrompts, frame: SliceFrame, index: int) -> SlicePrompt:
-    """What is seen of a volume's prompt on one slice: the points on it, and the box where it reaches it."""
-    xy, indices = frame.to_pixels(prompt.points)
-    here, box = indices == index, None
-    if prompt.box is not None:
-        _, ends = frame.to_pixels(prompt.box)
-        if ends.min() <= index <= ends.max():
-            box = box_on_slice(prompt, frame)
-    return SlicePrompt(points=xy[here], point_labels=prompt.point_labels[here], box=box)
 
 
 def scenes_of(cases: Cases, records: Iterable[Record], *, organs: Mapping[int, str]) -> dict[str, Scene]:

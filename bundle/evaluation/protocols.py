@@ -31,6 +31,7 @@ from bundle.prompts.simulation import (
     shift_box,
     tight_box,
 )
+from bundle.prompts.simulation_strokes import lasso_prompt, scribble_prompt
 
 Prompts = Generator[Prompt, np.ndarray, None]
 """Yields prompts and is sent the mask that each one led to."""
@@ -185,7 +186,7 @@ class ClickProtocol:
     """A start, then rounds of clicks where the answer is wrong, until nothing is.
 
     Attributes:
-        start: `Box`, `Points` or another.
+        start: `Box`, `Points`, `scribble_prompt`, `lasso_prompt` or another.
         clicks: rounds after the start; micro-sam makes 7, the CVPR 2025 challenge 5, SAM-Med2D 8. None takes
             `STANDARD_CLICKS`.
         rule: of `CORRECTION_RULES`.
@@ -240,9 +241,13 @@ PROTOCOLS: dict[str, ClickProtocol] = {
     "points_3": ClickProtocol(Points(3)),
     "points_5": ClickProtocol(Points(5)),
     "slice_point": ClickProtocol(Points(1, CENTRAL)),
+    "scribble": ClickProtocol(scribble_prompt),
+    "lasso": ClickProtocol(lasso_prompt),
     "clicks_from_point": ClickProtocol(Points(1), clicks=None),
     "clicks_from_box": ClickProtocol(Box(), clicks=None),
     "clicks_from_slice_box": ClickProtocol(Box(CENTRAL, flat=True), clicks=None),
+    "clicks_from_scribble": ClickProtocol(scribble_prompt, clicks=None),
+    "clicks_from_lasso": ClickProtocol(lasso_prompt, clicks=None),
     "clicks_20": ClickProtocol(Points(1), clicks=19),
     "cvpr25": ClickProtocol(Box(CENTRAL), clicks=5),
     "sam_med2d": ClickProtocol(Points(1), clicks=4, rule="random"),

@@ -7,8 +7,9 @@ from typing import Any, TypeVar
 
 import numpy as np
 
-from bundle.interactive.slice_model import SlicePrompt
+from bundle.prompts.interactions import Interaction, interaction_from_json
 from bundle.prompts.prompts import ObjectPrompts
+from bundle.prompts.slice_prompts import SliceInteraction, SlicePrompt
 
 Prompt = SlicePrompt | ObjectPrompts
 AnyPrompt = TypeVar("AnyPrompt", SlicePrompt, ObjectPrompts)
@@ -22,17 +23,44 @@ def with_points(prompt: AnyPrompt, points: Sequence[Sequence[float]], labels: Se
 
 
 def prompt_to_json(prompt: Prompt) -> dict[str, Any]:
-    """Points, point labels and box as plain lists; the mask prompt is the model's own and is not stored."""
+    """Points, point labels and box as plain lists, other interactions as they are written in JSON, where there are any.
+
+    The mask prompt is the model's own and is not stored.
+    """
+    others = [_to_json(one) for one in prompt.interactions if one.kind not in ("point", "box")]
     return {
         "points": prompt.points.tolist(),
         "point_labels": prompt.point_labels.tolist(),
         "box": None if prompt.box is None else prompt.box.tolist(),
+        **({"interactions": others} if others else {}),
     }
 
 
 def prompt_from_json(values: Mapping[str, Any]) -> Prompt:
-    """The prompt that `prompt_to_json` wrote: of a volume where its points or the corners of its box have 3 indices."""
+    """The prompt that `prompt_to_json` wrote: of a volume where its positions have 3 indices, else of a slice.
+
+    What is no point comes first, as in the prompts of a protocol.
+    """
+    others = values.get("interactions", [])
     box = None if values["box"] is None else np.asarray(values["box"])
-    points = np.asarray(values["points"], dtype=float)
-    in_volume = box.ndim == 2 if box is not None else points.shape[-1] == 3
-    return with_points((ObjectPrompts if in_volume else SlicePrompt)(box=box), values["points"], values["point_labels"])
+    if _in_volume(values):
+        started = ObjectPrompts([interaction_from_json(one, "a stored interaction") for one in others], box=box)
+    else:
+        started = SlicePrompt(box=box, interactions=[_of_slice(one) for one in others])
+    return with_points(started, values["points"], values["point_labels"])
+
+
+def _in_volume(values: Mapping[str, Any]) -> bool:
+    if values.get("interactions"):
+        return "xy" not in values["interactions"][0]
+    return len(values["box"]) == 2 if values["box"] is not None else np.asarray(values["points"]).shape[-1] == 3
+
+
+def _to_json(one: Interaction | SliceInteraction) -> dict[str, Any]:
+    if isinstance(one, SliceInteraction):
+        return {"kind": one.kind, "positive": one.positive, "xy": one.xy.tolist()}
+    return one.to_json()
+
+
+def _of_slice(values: Mapping[str, Any]) -> SliceInteraction:
+    return SliceInteraction(values["kind"], np.asarray(values["xy"], dtype=float), values["positive"])
