@@ -2,20 +2,20 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
-from bundle.data.limits import LIMITS, variable_of
+from bundle.data.limits import LIMITS
 from bundle.prompts.interactions import Box, Interaction, Mask, Point, interaction_from_json
 from bundle.prompts.on_slices import flattened
 from bundle.prompts.prompts import ObjectPrompts
 from bundle.transforms.frames import SliceFrame, nearest_index
 from monailabel_app.errors import RequestError
 from monailabel_app.wire import fields as wire
+from monailabel_app.wire.numbers import check_count, parsed, read_array, read_index, short
 
 # MONAI Label's clients place slices along the third axis of the stored image, whatever plane that is.
 SLICE_AXIS = 2
@@ -68,7 +68,7 @@ def read_request(
         PromptError: prompts that do not fit the image, or none.
     """
     i, j, k = (int(size) for size in shape)
-    shown = _read_index(params, wire.SLICE)
+    shown = read_index(params, wire.SLICE)
     grid = _Grid((i, j, k), np.asarray(affine, dtype=float), shown, bool(params.get(wire.CLIENT_ID)))
     placed = (_place(prompts, roi, grid) for prompts, roi in _read_objects(params, names, grid))
     found = [prompts.validated(grid.shape) for prompts in placed]
@@ -110,12 +110,12 @@ def _read_label_keys(params: Mapping[str, Any], names: Iterable[str], grid: _Gri
     known = dict.fromkeys([*names, *([label] if isinstance(label, str) else [])])
     used = [name for name in known if name not in wire.OWN_KEYS and isinstance(params.get(name), list)]
     used = [name for name in used if params[name]]
-    _check_count(len(used), "objects")
+    check_count(len(used), "objects")
     return {name: _read_points(params, name, grid) for name in used}
 
 
 def _prompts(foreground: np.ndarray, background: np.ndarray, name: str, label: int) -> ObjectPrompts:
-    _check_count(len(foreground) + len(background), "points")
+    check_count(len(foreground) + len(background), "points")
     marks = np.repeat([1, 0], [len(foreground), len(background)])
     points = np.concatenate([foreground, background])
     return ObjectPrompts(points=points, point_labels=marks, name=name, label=label)
@@ -123,17 +123,17 @@ def _prompts(foreground: np.ndarray, background: np.ndarray, name: str, label: i
 
 def _read_interactions(params: Mapping[str, Any]) -> list[Interaction]:
     """Points, boxes, scribbles, lassos and masks as ``Interaction.to_json`` writes them, in their order."""
-    entries = _parsed(params.get(wire.INTERACTIONS), wire.INTERACTIONS)
+    entries = parsed(params.get(wire.INTERACTIONS), wire.INTERACTIONS)
     if entries is None:
         return []
     if not isinstance(entries, list):
-        raise RequestError(f"{wire.INTERACTIONS} must be a list of interactions, got {_short(entries)}")
-    _check_count(len(entries), "points")
+        raise RequestError(f"{wire.INTERACTIONS} must be a list of interactions, got {short(entries)}")
+    check_count(len(entries), "points")
     positions, voxels, found = 0, 0, []
     for number, entry in enumerate(entries, start=1):
         if isinstance(entry, Mapping):  # counted before anything is made of it
             positions += sum(len(entry[key]) for key in ("path", "outline") if isinstance(entry.get(key), list))
-            _check_count(positions, "positions")
+            check_count(positions, "positions")
         one = interaction_from_json(entry, f"{wire.INTERACTIONS} {number}", most_voxels=LIMITS.mask_voxels - voxels)
         voxels += one.voxels.size if isinstance(one, Mask) else 0
         found.append(one)
@@ -143,37 +143,14 @@ def _read_interactions(params: Mapping[str, Any]) -> list[Interaction]:
 # ---- numbers --------------------------------------------------------------------------------------------------------
 
 
-def _read_array(params: Mapping[str, Any], key: str) -> np.ndarray | None:
-    """Numbers, which may be strings, in a list, which may be JSON text; None where there is nothing."""
-    value = params.get(key)
-    try:
-        value = json.loads(value) if isinstance(value, str) and value.strip() else value
-        array = np.asarray([] if value is None or isinstance(value, str) else value, dtype=np.float64)
-    except (TypeError, ValueError, OverflowError, RecursionError) as error:
-        raise RequestError(f"{key} must be a list of numbers, got {_short(value)}") from error
-    if not np.isfinite(array).all():
-        raise RequestError(f"{key} must hold finite numbers, got {_short(value)}; leave the prompt out instead")
-    return array if array.size else None
-
-
-def _parsed(value: Any, key: str) -> Any:
-    """JSON, or text that is JSON; None where there is nothing."""
-    if not isinstance(value, str):
-        return value or None
-    try:
-        return json.loads(value) if value.strip() else None
-    except (ValueError, RecursionError) as error:
-        raise RequestError(f"{key} must be JSON, got {_short(value)}") from error
-
-
 def _read_points(params: Mapping[str, Any], key: str, grid: _Grid) -> np.ndarray:
     """(N, 3) voxel indices; points of two numbers lie on the slice that is shown, or in a picture."""
-    array = _read_array(params, key)
+    array = read_array(params, key)
     if array is None:
         return np.zeros((0, 3))
     if array.ndim != 2 or array.shape[1] not in (2, 3):
-        raise RequestError(f"{key} must be a list of [i, j, k], got {_short(params[key])}")
-    _check_count(len(array), "points")
+        raise RequestError(f"{key} must be a list of [i, j, k], got {short(params[key])}")
+    check_count(len(array), "points")
     if array.shape[1] == 3:
         return array
     return np.column_stack([array, np.full(len(array), _shown_slice(grid, key))])
@@ -181,48 +158,25 @@ def _read_points(params: Mapping[str, Any], key: str, grid: _Grid) -> np.ndarray
 
 def _read_labelled_points(params: Mapping[str, Any], grid: _Grid) -> tuple[np.ndarray, np.ndarray]:
     points = _read_points(params, wire.POINTS, grid)
-    marks = _read_array(params, wire.POINT_LABELS)
+    marks = read_array(params, wire.POINT_LABELS)
     marks = np.ones(len(points)) if marks is None else marks.reshape(-1)
     if len(marks) != len(points):
         raise RequestError(
             f"{wire.POINT_LABELS} must hold one number for each of {wire.POINTS}, got {len(marks)} and {len(points)}"
         )
     if not np.isin(marks, (1, 0, -1)).all():
-        got = _short(marks.tolist())
+        got = short(marks.tolist())
         raise RequestError(f"{wire.POINT_LABELS} must be 1 (object), 0 (background) or -1 (none), got {got}")
     return points[marks == 1], points[marks == 0]
 
 
 def _read_roi(params: Mapping[str, Any]) -> np.ndarray | None:
-    roi = _read_array(params, wire.ROI)
+    roi = read_array(params, wire.ROI)
     if roi is not None and roi.shape not in ((4,), (6,)):
         raise RequestError(
-            f"{wire.ROI} must be [i0, i1, j0, j1, k0, k1] or [x0, y0, x1, y1], got {_short(params[wire.ROI])}"
+            f"{wire.ROI} must be [i0, i1, j0, j1, k0, k1] or [x0, y0, x1, y1], got {short(params[wire.ROI])}"
         )
     return roi
-
-
-def _read_index(params: Mapping[str, Any], key: str) -> int | None:
-    value = _read_array(params, key)
-    if value is None:
-        return None
-    if value.size != 1 or float(value.item()) != int(value.item()):
-        raise RequestError(f"{key} must be one whole number, got {_short(params[key])}")
-    return int(value.item())
-
-
-def _check_count(count: int, what: str) -> None:
-    """Refuse more points or objects than the networks have memory for."""
-    most = getattr(LIMITS, what)
-    if count > most:
-        raise RequestError(
-            f"got {count} {what}, this server takes {most} ({variable_of(what)}); send a box, or only those that matter"
-        )
-
-
-def _short(value: object) -> str:
-    text = repr(value)
-    return text if len(text) <= 80 else f"{text[:77]}..."
 
 
 # ---- slices ---------------------------------------------------------------------------------------------------------
