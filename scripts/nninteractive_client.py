@@ -121,9 +121,12 @@ class Server:
                 if httpx.get(f"{url}/healthz", timeout=1).status_code == 200:
                     return url
             if self._process.poll() is not None:
-                raise RuntimeError(f"the server stopped: {(self._folder / 'server.log').read_text()[-2000:]}")
+                raise RuntimeError(f"the server stopped: {self._said()}")
             time.sleep(0.1)
         raise RuntimeError("the server does not answer")
+
+    def _said(self) -> str:
+        return (self._folder / "server.log").read_text(encoding="utf-8", errors="replace")[-2000:]
 
     def kill(self) -> None:
         """End it as a crash would."""
