@@ -249,6 +249,7 @@ MASK = {"include_interaction": True, "interaction_bbox": None}
         ("set_target_buffer", {"shape": "x", "dtype": "uint8"}, None, "shape must be a list"),
         ("set_image", pack_array(np.zeros((4, 4), np.float32)), {}, "must have the shape"),
         ("set_image", pack_array(balls()), {"image_properties": {"spacing": [1, 0, 1]}}, "above 0"),
+        ("set_image", pack_array(np.full((4, 4, 4), np.nan, np.float32)), {}, "no finite value"),
         ("set_image", pack_array(balls()), {"image_properties": {"spacing": "x"}}, "spacing must be"),
         ("set_do_autozoom", {"do_autozoom": 1}, None, "true or false"),
     ],

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from PIL import Image
 from test_frames import affines
 
-from bundle.data.volume import Volume, VolumeError, read_label, read_volume, write_label, write_volume
+from bundle.data.volume import Volume, VolumeError, read_label, read_volume, volume_of_array, write_label, write_volume
 
 ENDINGS_3D = [".nii", ".nii.gz", ".nrrd", ".mha", ".mhd", ".npz"]
 COMMON = settings(max_examples=8, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
@@ -336,3 +336,12 @@ def test_every_real_image_reads(real_data):
     assert len(paths) >= 6
     for path in paths:
         assert read_volume(path).array.std() > 0
+
+
+def test_an_array_becomes_a_volume_as_a_file_of_it_would():
+    array = np.full((4, 5, 6), 7.0)
+    array[0] = np.nan
+    array[1] = -1000
+    volume = volume_of_array(array, np.eye(4))
+    assert (volume.array.dtype, volume.modality) == (np.float32, "CT")
+    assert (volume.array[0] == -1000).all()

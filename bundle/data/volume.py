@@ -130,6 +130,22 @@ def read_volume(path: str | Path, *, modality: str | None = None, series: str | 
     return _volume_of(path, stored._replace(array=array, modality=modality, series=series))
 
 
+def volume_of_array(array: np.ndarray, affine: np.ndarray, *, modality: str | None = None) -> Volume:
+    """An image that no file holds, with its voxels as ``read_volume`` gives them.
+
+    Args:
+        array: (I, J, K) or (I, J, K, 3).
+        affine: (4, 4), voxel index to RAS+ mm.
+        modality: as ``read_volume``.
+
+    Raises:
+        VolumeError: no finite value, complex values, or a shape or affine that makes no volume.
+    """
+    where = Path("the array")
+    array = _compact(_fill_gaps(array, where))
+    return Volume(array, affine, modality or guess_modality(array, None, where))
+
+
 def read_label(path: str | Path, *, series: str | None = None) -> Volume:
     """Read a label map: (I, J, K) integers >= 0 in the smallest unsigned type that holds them.
 

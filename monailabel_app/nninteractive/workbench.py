@@ -15,13 +15,11 @@ import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from itertools import count
-from pathlib import Path
 
 import numpy as np
 
 from bundle.data.digest import image_digest
-from bundle.data.modality import guess_modality
-from bundle.data.volume import Volume
+from bundle.data.volume import Volume, volume_of_array
 from bundle.interactive.objects import SegmentedObject
 from bundle.interactive.session import InteractiveSession
 from bundle.interactive.update import Update
@@ -92,7 +90,7 @@ class Workbench:
     def set_image(self, array: np.ndarray, spacing: Sequence[float]) -> tuple[int, ...]:
         """Take an image (X, Y, Z) with its spacing in mm along these axes; its shape as the client wants it back."""
         affine = affine_of(spacing)
-        volume = Volume(array, affine, guess_modality(array, None, Path("an image from a client")))
+        volume = volume_of_array(array, affine)
         self.close()
         digest = image_digest(volume)
         self._seat = self._seats.take(self._user, digest)
