@@ -184,8 +184,8 @@ def test_an_option_replaces_an_argument_of_the_builder():
         (lambda: load_family("medsam-vit_b"), "no variants"),
         (lambda: build_network("medsam", random=True, options={"depth": 3}), "no option 'depth'"),
         (lambda: build_network("finetune_sam"), "no published weights"),
-        (lambda: build_network("medsam_v0"), r"download\.py medsam_v0"),
-        (lambda: find_weights("medsam_v0"), r"download\.py medsam_v0"),
+        (lambda: build_network("medsam_v0"), r"monai-sam download medsam_v0"),
+        (lambda: find_weights("medsam_v0"), r"monai-sam download medsam_v0"),
     ],
 )
 def test_a_wrong_wish_is_answered_with_what_exists(call, message):
