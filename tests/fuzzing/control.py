@@ -49,4 +49,4 @@ def _read_unseen(path: str) -> None:
         _LIBRARY.close(handle)
 
 
-CONTROL = Target("control", faulty, seeds.nrrd, known.nrrd, {"": mutate_nrrd}, cpu_seconds=0.5)
+CONTROL = Target("control", faulty, seeds.nrrd, known.nrrd, {"": mutate_nrrd}, cpu_seconds=3.0)
