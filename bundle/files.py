@@ -13,6 +13,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from bundle.errors import LimitError
+
 JSON_DEPTH = 100  # brackets within brackets; a family file has six. Python's own recursion ends at about a thousand.
 _HALF_A_PAIR = re.compile(r"\\u[dD][89a-fA-F]")
 
@@ -43,16 +45,16 @@ def parse_json(content: bytes | str) -> Any:
         content: the text; as bytes in UTF-8 (with the mark that Windows puts in front, or without) or UTF-16.
 
     Raises:
-        ValueError: it is no JSON, it is nested more than ``JSON_DEPTH`` deep, or a text in it is no Unicode, so that it
-            could not be written again.
+        ValueError: it is no JSON, or a text in it is no Unicode, so that it could not be written again.
+        LimitError: it is nested more than ``JSON_DEPTH`` deep; a ValueError, too.
     """
     text = content if isinstance(content, str) else content.decode(json.detect_encoding(content))
     try:
         value = json.loads(text)
     except RecursionError:
-        raise ValueError(f"it is nested too deep, at most {JSON_DEPTH} brackets within brackets are taken") from None
+        raise LimitError(f"it is nested too deep, at most {JSON_DEPTH} brackets within brackets are taken") from None
     if (depth := nesting_of(value)) > JSON_DEPTH:
-        raise ValueError(f"it is nested {depth} deep, at most {JSON_DEPTH} brackets within brackets are taken")
+        raise LimitError(f"it is nested {depth} deep, at most {JSON_DEPTH} brackets within brackets are taken")
     if _HALF_A_PAIR.search(text):
         json.dumps(value, ensure_ascii=False).encode()
     return value

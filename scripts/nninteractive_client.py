@@ -39,7 +39,7 @@ from bundle.interactive.slice_model import SlicePrompt, SliceView
 from bundle.prompts.simulation import error_voxel, interior_point, tight_box
 from bundle.waiting import PASSIVE
 from monailabel_app.nninteractive.command import serving_command
-from monailabel_app.server.launch import free_port
+from monailabel_app.server.launch import ServerError, free_port
 
 CLICKS = 3
 IMAGE, LABEL = "flare22-style/images/FLARE22_Tr_0001_0000.nii.gz", "flare22-style/labels/FLARE22_Tr_0001.nii.gz"
@@ -121,9 +121,9 @@ class Server:
                 if httpx.get(f"{url}/healthz", timeout=1).status_code == 200:
                     return url
             if self._process.poll() is not None:
-                raise RuntimeError(f"the server stopped: {self._said()}")
+                raise ServerError(f"the server stopped: {self._said()}")
             time.sleep(0.1)
-        raise RuntimeError("the server does not answer")
+        raise ServerError("the server does not answer")
 
     def _said(self) -> str:
         return (self._folder / "server.log").read_text(encoding="utf-8", errors="replace")[-2000:]

@@ -9,6 +9,7 @@ import sys
 
 import pytest
 
+from monailabel_app.serve import choose, parse_arguments
 from monailabel_app.server.access import TOKENS, SettingsError
 from monailabel_app.server.launch import free_port, server_command
 from monailabel_app.server.reach import BEHIND_PROXY, HOSTS, answered_hosts, check_reach
@@ -80,10 +81,7 @@ def test_the_server_answers_to_its_own_names_alone():
             answered_hosts({HOSTS: pattern})
 
 
-def test_serve_hands_its_options_to_the_server(repository, tmp_path, monkeypatch):
-    monkeypatch.syspath_prepend(str(repository))
-    from scripts.serve import choose, parse_arguments
-
+def test_serve_hands_its_options_to_the_server(tmp_path, monkeypatch):
     tokens = tmp_path / "tokens"
     tokens.write_text(ACCOUNTS[TOKENS], encoding="utf-8")
     tokens.chmod(stat.S_IRUSR | stat.S_IWUSR)
