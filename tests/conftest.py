@@ -7,6 +7,7 @@ import bundle  # noqa: F401, chooses how threads wait, before PyTorch is loaded
 # isort: split
 
 import atexit
+import locale
 import os
 import shutil
 import sys
@@ -47,8 +48,9 @@ def real_data() -> Path:
 
 
 @pytest.fixture(autouse=True)
-def _same_search_path():
-    """MONAI's runner puts each folder of a config into the search path and leaves it there."""
-    before = list(sys.path)
+def _same_process():
+    """What libraries leave behind: MONAI's runner puts folders into the search path, GDCM sets the C locale."""
+    path, region = list(sys.path), locale.setlocale(locale.LC_ALL)
     yield
-    sys.path[:] = before
+    sys.path[:] = path
+    locale.setlocale(locale.LC_ALL, region)

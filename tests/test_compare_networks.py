@@ -53,7 +53,7 @@ def test_a_variant_differs_in_its_network(rows):
 def test_a_folder_of_another_run_is_refused(main, tmp_path, capsys):
     (tmp_path / "settings.json").write_text('{"steps": 40}')
     assert main(["--out", str(tmp_path), "--steps", "20"]) == 2
-    assert "holds a run with {'steps': 40}" in capsys.readouterr().err
+    assert "holds results with steps 40, now 20" in capsys.readouterr().err
 
 
 def test_a_length_that_is_no_whole_number_of_epochs_is_refused(main, tmp_path, capsys):

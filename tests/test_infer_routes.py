@@ -12,6 +12,7 @@ import pytest
 from app_room import QuietApp, a_volume, client_of, listening
 from monailabel.interfaces.tasks.infer_v2 import InferTask, InferType
 
+from monailabel_app.errors import RequestError
 from monailabel_app.server.access import Account, Accounts, Role
 from monailabel_app.server.app import create_app
 from monailabel_app.server.gate import ACCOUNT
@@ -121,7 +122,12 @@ def test_a_full_queue_says_when_to_come_again(client):
 def test_whose_turn_a_click_takes_is_the_programs_that_sent_it(client, task, monkeypatch):
     users = []
     task.is_quick = True
-    monkeypatch.setattr(WorkQueue, "turn", lambda self, work, image: users.append(work.user) or pytest.fail())
+
+    def noted(self, work, image):
+        users.append(work.user)
+        raise RequestError("that is all that was wanted")
+
+    monkeypatch.setattr(WorkQueue, "turn", noted)
     for params in ({"client_id": "user-xyz"}, {}, {"client_id": ["x"]}, {"client_id": "u" * 999}):
         client.post("/infer/slow?image=ct", data={"params": json.dumps(params)})
     assert users == ["user-xyz", "127.0.0.1", "127.0.0.1", "u" * 200]

@@ -30,6 +30,8 @@ from bundle.training.start import trainable_parameters
 pytestmark = pytest.mark.usefixtures("one_thread")
 ROOT = Path(__file__).resolve().parents[1]
 RECIPES = sorted(path.stem for path in (ROOT / "configs" / "recipes").glob("*.json"))
+# MedicoSAM's eight rounds of prompts take minutes, two show the same.
+SHORTER = {"medico_sam": {"objective#promptable#steps": 2}}
 ENCODERS, METHODS, PARTS = ("vit_h", "vit_b", "vit_t"), ("full", "adapter", "lora"), ("both", "decoder")
 
 
@@ -42,7 +44,7 @@ def small_run(tmp_path: Path, recipe: str, **overrides) -> ConfigParser:
 
 @pytest.mark.parametrize("recipe", RECIPES)
 def test_a_recipe_trains_and_leaves_a_checkpoint(tmp_path, recipe):
-    run = small_run(tmp_path, recipe)
+    run = small_run(tmp_path, recipe, **SHORTER.get(recipe, {}))
     own = load_family(run.get_parsed_content("family_name")).contract
     assert run.get_parsed_content("train#dataset").contract == replace(own, size=SIZE)
     check_training(run, tmp_path, recipe)
@@ -68,7 +70,8 @@ def few_real(real_data, tmp_path_factory) -> Path:
 def test_a_recipe_trains_on_real_images(tmp_path, recipe, few_real, monkeypatch):
     monkeypatch.setenv("MONAI_SAM_DATA", str(few_real))
     datasets = {"flare22_finetune": "flare22_style", "semantic_3d": "flare22_style", "sam_med2d": "sam_med2d"}
-    run = small_run(tmp_path, recipe, dataset=datasets.get(recipe, "abdomen_ct_2d"))
+    dataset = datasets.get(recipe, "abdomen_ct_2d")
+    run = small_run(tmp_path, recipe, dataset=dataset, **SHORTER.get(recipe, {}))
     check_training(run, tmp_path, recipe)
 
 
@@ -110,8 +113,7 @@ class Watched:
 @pytest.mark.parametrize("recipe", [name for name in RECIPES if name not in (*AUTOMATIC, "mae")])
 def test_what_a_recipe_trains_is_what_a_user_is_shown(tmp_path, recipe):
     """Every kind of prompt is answered by masks that have learned from the recipe's own questions."""
-    shorter = {"objective#promptable#steps": 2} if recipe == "medico_sam" else {}
-    run = small_run(tmp_path, recipe, **shorter)
+    run = small_run(tmp_path, recipe, **SHORTER.get(recipe, {}))
     network, samples = run.get_parsed_content("network").train(), run.get_parsed_content("train#dataset")
     prompts, watched = run.get_parsed_content("family").prompts, Watched(network)
     for step in range(8):  # they start from boxes and from points

@@ -13,12 +13,13 @@ from dicom_files import write_slice
 from fakes import BrightRegionSam, bright_contract
 
 from bundle.batch.case_files import CaseFiles
-from bundle.batch.cases import Case, CaseError, FailedCase, boxes_of_label
+from bundle.batch.cases import Case, CaseError, FailedCase
 from bundle.batch.results import SaveResults, write_report
 from bundle.batch.workflow import CaseEvaluator, PromptInferer
 from bundle.data.volume import Volume, read_label, read_volume
 from bundle.errors import VolumeError
 from bundle.evaluation.metrics import evaluate_label_map
+from bundle.prompts.label_boxes import boxes_of_label
 
 pytestmark = pytest.mark.usefixtures("told")
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import numpy as np
-from skimage.draw import polygon
 
 from bundle.transforms.frames import nearest_index
 
@@ -63,5 +62,7 @@ def draw_area(outline: np.ndarray, height: int, width: int) -> np.ndarray:
     """(H, W) bool: the pixels inside of an (N, 2) polygon of positions (x, y), with those that its line passes."""
     outline = np.asarray(outline, dtype=float)
     drawn = draw_line(np.concatenate([outline, outline[:1]]), height, width)
+    from skimage.draw import polygon  # not on a machine that only trains
+
     drawn[polygon(outline[:, 1], outline[:, 0], (height, width))] = True
     return drawn

@@ -80,7 +80,7 @@ class Watch:
         path = self.bench.lay(case)
         self._home = f"{self.bench.root}/{case.folder}"
         self._seen.clear()
-        before = self._memory()[0]
+        before = self._memory()
         os.write(self._reset, b"5")  # the peak starts anew
         result = error = None
         self._armed = True
@@ -93,7 +93,7 @@ class Watch:
         except Exception as raised:
             error = raised
         self._armed = False
-        peak = self._memory()[1] - before
+        peak = self._grown(before)
         outcome = self._judge(case, result, error, peak)
         del result
         if error is not None:
@@ -131,10 +131,15 @@ class Watch:
             _remove(self.bench.temporary / name)
         return left
 
-    def _memory(self) -> tuple[int, int]:
-        """Resident memory and its peak, in bytes."""
+    def _memory(self) -> tuple[int, int, int]:
+        """Resident memory, its peak, and the part of it that no file backs, in bytes."""
         text = os.pread(self._status, 4096, 0)
-        return _kilobytes(text, b"VmRSS:"), _kilobytes(text, b"VmHWM:")
+        return _kilobytes(text, b"VmRSS:"), _kilobytes(text, b"VmHWM:"), _kilobytes(text, b"RssAnon:")
+
+    def _grown(self, before: tuple[int, int, int]) -> int:
+        """Bytes that the memory grew by: at its peak, or what is held now, since a kernel may take pages of files."""
+        _, peak, own = self._memory()
+        return max(peak - before[0], own - before[2])
 
     def _audit(self, event: str, arguments: tuple) -> None:
         if not self._armed:
