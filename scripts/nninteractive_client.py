@@ -47,6 +47,11 @@ ORGANS = {"liver": 1, "right kidney": 2, "spleen": 3, "pancreas": 4, "left kidne
 RESULTS = BUNDLE_ROOT / "docs" / "results" / "nninteractive.json"
 
 
+def oriented(path: Path) -> sitk.Image:
+    """An image with its axes as DICOM has them (LPS): a client sends no directions, and this is what is assumed."""
+    return sitk.DICOMOrient(sitk.ReadImage(str(path)), "LPS")
+
+
 def largest_slice(truth: np.ndarray) -> int:
     """The slice along the first axis, (z, y, x), that shows most of the object."""
     return int(np.count_nonzero(truth, axis=(1, 2)).argmax())
@@ -230,9 +235,9 @@ def main(argv: Sequence[str] | None = None) -> None:
 
 def play_all(options: argparse.Namespace) -> dict[str, Any]:
     """Every organ from every start, with and without a crash."""
-    picture = sitk.ReadImage(str(options.data / IMAGE))
+    picture = oriented(options.data / IMAGE)
     image, spacing = sitk.GetArrayFromImage(picture).astype(np.float32), picture.GetSpacing()[::-1]
-    labels = sitk.GetArrayFromImage(sitk.ReadImage(str(options.data / LABEL)))
+    labels = sitk.GetArrayFromImage(oriented(options.data / LABEL))
     rows = []
     with server() as (running, url):
 
