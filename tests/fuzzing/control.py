@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import mmap
 import os
 import tempfile
 from pathlib import Path
@@ -37,8 +38,15 @@ def faulty(path: str) -> object:
         while True:
             pass
     if max(sizes, default=0) > 60000:
-        return b"x" * min(max(sizes) * 2000, 1 << 29)
+        return _fresh_memory(min(max(sizes) * 2000, 1 << 29))
     return sizes
+
+
+def _fresh_memory(size: int) -> mmap.mmap:
+    """Memory that nobody had before: an allocator may hand out what an earlier test gave back to it."""
+    held = mmap.mmap(-1, size, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
+    held[:: mmap.PAGESIZE] = b"x" * -(-size // mmap.PAGESIZE)
+    return held
 
 
 def _read_unseen(path: str) -> None:
