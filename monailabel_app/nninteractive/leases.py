@@ -87,7 +87,7 @@ class Leases:
         self._drop_expired()
         with self._lock:
             if len(self._leases) >= self.places:
-                raise NoPlace(self.places, min(self._remaining(lease) for lease in self._leases.values()))
+                raise NoPlace(self.places, min(self.remaining(lease) for lease in self._leases.values()))
             now = self._clock()
             lease = Lease(secrets.token_urlsafe(32), user, used=now, heard=now)
             self._leases[lease.token] = lease
@@ -106,8 +106,8 @@ class Leases:
         """
         self._drop_expired()
         with self._lock:
-            lease = self._leases.get(token)
-            if lease is None or lease.user != user:
+            lease = self._held(token, user)
+            if lease is None:
                 raise LeaseLost
             lease.heard = self._clock()
             if used:
@@ -122,16 +122,15 @@ class Leases:
         """
         self._drop_expired()
         with self._lock:
-            lease = self._leases.get(token)
-            if lease is None or lease.user != user:
+            lease = self._held(token, user)
+            if lease is None:
                 raise LeaseLost
-            return self._remaining(lease)
+            return self.remaining(lease)
 
     def release(self, token: str, user: str) -> Lease | None:
         """Give a place back; None where there was none, so that it may be said twice."""
         with self._lock:
-            lease = self._leases.get(token)
-            return self._leases.pop(token) if lease is not None and lease.user == user else None
+            return None if self._held(token, user) is None else self._leases.pop(token)
 
     def __len__(self) -> int:
         self._drop_expired()
@@ -139,10 +138,11 @@ class Leases:
 
     def remaining(self, lease: Lease) -> float:
         """Seconds until a lease goes for want of use."""
-        return self._remaining(lease)
-
-    def _remaining(self, lease: Lease) -> float:
         return max(0.0, self.idle_seconds - (self._clock() - lease.used))
+
+    def _held(self, token: str, user: str) -> Lease | None:
+        lease = self._leases.get(token)
+        return lease if lease is not None and lease.user == user else None
 
     def _drop_expired(self) -> None:
         now = self._clock()
