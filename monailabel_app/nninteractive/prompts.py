@@ -11,9 +11,9 @@ from scipy import ndimage
 from skimage.morphology import skeletonize
 
 from bundle.data.limits import LIMITS
+from bundle.interactive.regions import Region
 from bundle.prompts.interactions import Box, Interaction, Lasso, Point, Scribble
 from monailabel_app.errors import RequestError
-from monailabel_app.nninteractive.workbench import bounds_of
 
 
 def read_point(body: Mapping[str, Any], *, positive: bool) -> Point:
@@ -51,11 +51,10 @@ def whole_mask(mask: np.ndarray, box: Any, shape: Sequence[int]) -> tuple[np.nda
             raise RequestError(f"interaction_bbox {box!r:.80} leaves the image of {tuple(shape)} voxels")
     if mask.shape != expected:
         raise RequestError(f"the drawn mask must have the shape {expected}, got {mask.shape}")
-    bounds = bounds_of(mask)
-    if bounds is None:
+    drawn = Region.of(mask, low)
+    if drawn.is_empty:
         raise RequestError("the drawn mask is empty; draw something")
-    first = low + [part[0] for part in bounds]
-    return mask[tuple(slice(*part) for part in bounds)], first
+    return drawn.voxels, drawn.low
 
 
 def read_scribble(mask: np.ndarray, first: np.ndarray, *, positive: bool) -> list[Interaction]:

@@ -21,6 +21,7 @@ import numpy as np
 from bundle.data.digest import image_digest
 from bundle.data.volume import Volume, volume_of_array
 from bundle.interactive.objects import SegmentedObject
+from bundle.interactive.regions import Region
 from bundle.interactive.session import InteractiveSession
 from bundle.interactive.update import Update
 from bundle.prompts.interactions import Box, Interaction, Lasso, Scribble
@@ -225,13 +226,13 @@ class Workbench:
         low, high = (np.zeros(3, dtype=int), np.array(self.shape)) if whole else update.box
         part = tuple(slice(start, stop) for start, stop in zip(low, high, strict=True))
         mask = self._opened.mask(self._name, (low, high))
-        bounds = bounds_of(mask != self._shown[part])
+        changed = Region.of(mask != self._shown[part]).box
         self._is_unseen = False
-        if bounds is None:
+        if changed is None:
             return Change(update.predicted)
-        box = tuple((int(start + first), int(start + last)) for start, (first, last) in zip(low, bounds, strict=True))
         self._shown[part] = mask
-        region = np.ascontiguousarray(mask[tuple(slice(*sides) for sides in bounds)])
+        region = np.ascontiguousarray(mask[tuple(slice(*sides) for sides in changed.T)])
+        box = tuple(map(tuple, (changed + low).T.tolist()))
         return Change(update.predicted, box, region.astype(self._dtype))
 
 
@@ -250,17 +251,6 @@ def affine_of(spacing: Sequence[float]) -> np.ndarray:
     affine = np.zeros((4, 4))
     affine[2, 0], affine[1, 1], affine[0, 2], affine[3, 3] = steps[0], -steps[1], -steps[2], 1
     return affine
-
-
-def bounds_of(changed: np.ndarray) -> tuple[tuple[int, int], ...] | None:
-    """The half-open box around what is set, ((x0, x1), (y0, y1), (z0, z1)); None of nothing."""
-    if not changed.any():
-        return None
-    box = []
-    for axis in range(3):
-        filled = np.flatnonzero(changed.any(axis=tuple(other for other in range(3) if other != axis)))
-        box.append((int(filled[0]), int(filled[-1]) + 1))
-    return tuple(box)
 
 
 def flat_axis(interaction: Interaction) -> int | None:
