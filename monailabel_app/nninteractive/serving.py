@@ -32,7 +32,7 @@ from monailabel_app.nninteractive.workbench import Opener
 from monailabel_app.server.access import Accounts, Role, SettingsError
 from monailabel_app.server.body_limits import SmallBodies
 from monailabel_app.server.gate import Gate, account_of
-from monailabel_app.server.infer_routes import cancelled_when_left
+from monailabel_app.server.leaving import cancelled_when_left
 from monailabel_app.server.origins import OwnPagesOnly
 from monailabel_app.server.reach import HOST, answered_hosts, check_reach, is_loopback
 from monailabel_app.server.safe_headers import SafeHeaders

@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import asyncio
-import contextlib
-from collections.abc import AsyncIterator, Mapping
-from contextlib import asynccontextmanager
+from collections.abc import Mapping
 from enum import Enum
 from functools import partial
 from pathlib import Path
@@ -25,6 +22,7 @@ from monailabel_app.errors import RequestError
 from monailabel_app.server.body_limits import FORM_LIMITS
 from monailabel_app.server.gate import account_of
 from monailabel_app.server.images import find_image
+from monailabel_app.server.leaving import cancelled_when_left
 from monailabel_app.server.uploads import received_file
 from monailabel_app.wire import fields as wire
 from monailabel_app.wire.dicom_seg import match_label_info
@@ -63,24 +61,6 @@ async def infer(
             asked = _as_asked(http, request)
             answer = partial(_answer, work, background, model, image, session_id, asked, file, output)
             return await to_thread.run_sync(answer, limiter=_threads(http))
-
-
-@asynccontextmanager
-async def cancelled_when_left(http: Request, work: Work) -> AsyncIterator[None]:
-    """Cancel a work when its client closes the connection while the block runs. The body must have been read."""
-
-    async def watch() -> None:
-        while (await http.receive())["type"] != "http.disconnect":
-            continue
-        work.cancel()
-
-    watching = asyncio.create_task(watch())
-    try:
-        yield
-    finally:
-        watching.cancel()
-        with contextlib.suppress(asyncio.CancelledError):
-            await watching
 
 
 def _as_asked(http: Request, params: Mapping[str, Any]) -> dict[str, Any]:
