@@ -39,7 +39,7 @@ from bundle.interactive.slice_model import SlicePrompt, SliceView
 from bundle.prompts.simulation import error_voxel, interior_point, tight_box
 from bundle.waiting import PASSIVE
 from monailabel_app.nninteractive.command import serving_command
-from monailabel_app.server.launch import ServerError, free_port
+from monailabel_app.server.launch import ServerError, free_port, log_tail, wait_until_ready
 
 CLICKS = 3
 IMAGE, LABEL = "flare22-style/images/FLARE22_Tr_0001_0000.nii.gz", "flare22-style/labels/FLARE22_Tr_0001.nii.gz"
@@ -121,17 +121,11 @@ class Server:
         with (self._folder / "server.log").open("ab") as log:
             self._process = subprocess.Popen(command, env={**os.environ, **PASSIVE}, stdout=log, stderr=log)
         url = f"http://127.0.0.1:{self.port}"
-        for _ in range(1200):
-            with suppress(httpx.HTTPError):
-                if httpx.get(f"{url}/healthz", timeout=1).status_code == 200:
-                    return url
-            if self._process.poll() is not None:
-                raise ServerError(f"the server stopped: {self._said()}")
-            time.sleep(0.1)
-        raise ServerError("the server does not answer")
-
-    def _said(self) -> str:
-        return (self._folder / "server.log").read_text(encoding="utf-8", errors="replace")[-2000:]
+        try:
+            wait_until_ready(url, self._process, timeout=120.0)
+        except ServerError as error:
+            raise ServerError(f"{error}:\n{log_tail(self._folder / 'server.log')}") from error
+        return url
 
     def kill(self) -> None:
         """End it as a crash would."""

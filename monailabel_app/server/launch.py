@@ -128,7 +128,7 @@ def running_server(
         )
         try:
             url = f"http://{HOST}:{port}"
-            _wait_until_ready(url, process, timeout)
+            wait_until_ready(url, process, timeout)
             yield url
         finally:
             _stop(process)
@@ -139,7 +139,12 @@ def log_tail(log: Path, lines: int = 30) -> str:
     return "\n".join(log.read_text(encoding="utf-8", errors="replace").splitlines()[-lines:])
 
 
-def _wait_until_ready(url: str, process: subprocess.Popen, timeout: float) -> None:
+def wait_until_ready(url: str, process: subprocess.Popen, timeout: float) -> None:
+    """Wait until a server of ours that was started answers ``/healthz``.
+
+    Raises:
+        ServerError: it stopped, or did not answer within so many seconds.
+    """
     deadline = time.monotonic() + timeout
     while time.monotonic() < deadline:
         if process.poll() is not None:
