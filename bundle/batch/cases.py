@@ -19,7 +19,6 @@ from bundle.data.grid import check_grid
 from bundle.data.volume import LARGEST_LABEL, Volume, read_label, read_volume
 from bundle.errors import CaseError, MonaiSamError, SeriesError
 from bundle.files import read_json
-from bundle.prompts.label_boxes import DIMENSIONS as DIMENSIONS
 from bundle.prompts.label_boxes import VolumeBoxesd, names_of_values
 from bundle.prompts.prompts import ObjectPrompts, read_prompts
 

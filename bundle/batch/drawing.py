@@ -163,12 +163,6 @@ def window_of(image: Volume) -> tuple[float, float]:
     return low, max(high, low + 1e-6)
 
 
-def middle_of(mask: np.ndarray) -> tuple[int, int, int]:
-    """The voxel index (i, j, k) where an (I, J, K) mask is widest along each axis."""
-    axes = ((1, 2), (0, 2), (0, 1))
-    return tuple(int(np.count_nonzero(mask, axis=other).argmax()) for other in axes)
-
-
 def crossing(prompts: ObjectPrompts, frame: SliceFrame) -> int | None:
     """The slice of a frame that the first point of a prompt, or the middle of its box, lies on."""
     points = np.asarray(prompts.points, dtype=float).reshape(-1, 3)

@@ -15,7 +15,7 @@ from torch import nn
 from tqdm import tqdm
 
 from bundle.batch.case_files import CaseFiles
-from bundle.batch.cases import BAD_CASE, DIMENSIONS, Case, FailedCase, failed
+from bundle.batch.cases import BAD_CASE, Case, FailedCase, failed
 from bundle.data.volume import Volume
 from bundle.engines.cache import PreparedCache
 from bundle.errors import CaseError, PromptError
@@ -24,6 +24,7 @@ from bundle.interactive.label_map import LabelMap
 from bundle.interactive.segmentation import Segmentation
 from bundle.interactive.segmenter import Segmenter
 from bundle.interactive.session import InteractiveSession
+from bundle.prompts.label_boxes import DIMENSIONS
 from bundle.prompts.prompts import ObjectPrompts
 
 

@@ -15,7 +15,8 @@ from bundle.interactive.segmentation import Segmentation, Timer
 from bundle.interactive.slice_following import SliceFollowing
 from bundle.interactive.slice_model import SliceMask, SlicePredictor, SlicePrompt
 from bundle.interactive.volume_model import Progress, VolumeModel, VolumePrediction
-from bundle.interactive.volume_slices import VolumeSlices, prompts_of_slices, slice_range
+from bundle.interactive.volume_slices import VolumeSlices
+from bundle.prompts.on_slices import prompts_of_slices, slice_range
 from bundle.prompts.prompts import ObjectPrompts
 from bundle.transforms.frames import SliceFrame
 

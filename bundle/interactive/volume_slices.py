@@ -10,10 +10,7 @@ import numpy as np
 from bundle.data.volume import Volume
 from bundle.interactive.segmentation import Segmentation, Timer
 from bundle.interactive.slice_model import SliceMask, SlicePredictor, SlicePrompt, SliceView
-from bundle.prompts.on_slices import prompts_of_slices, slice_range
 from bundle.transforms.frames import SliceFrame
-
-__all__ = ["VolumeSlices", "prompts_of_slices", "slice_range"]
 
 
 class VolumeSlices:

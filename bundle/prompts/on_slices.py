@@ -75,11 +75,3 @@ def slice_range(prompts: ObjectPrompts, frame: SliceFrame) -> tuple[int, int]:
     chosen = [box for box in prompts.of(Box) if box.positive][:1] or prompts.interactions
     indices = [index for one in chosen for index in one.on_slices(frame)]
     return min(indices), max(indices)
-
-
-def box_on_slice(prompts: ObjectPrompts, frame: SliceFrame) -> np.ndarray | None:
-    """The first box around the object seen along the slices: (4,) pixels (x0, y0, x1, y1); None without one."""
-    if prompts.box is None:
-        return None
-    corners, _ = frame.to_pixels(prompts.box)
-    return np.concatenate([corners.min(axis=0), corners.max(axis=0)])
