@@ -2,23 +2,21 @@
 
 from __future__ import annotations
 
-import threading
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
-import uvicorn
+from app_room import listening
 from fakes import BrightRegionSam, bright_contract
 
 from bundle.data.volume import Volume
 from bundle.engines.cache import PreparedCache
+from bundle.interactive.journal import Journal
 from bundle.interactive.session import InteractiveSession
 from bundle.interactive.slice_model import SlicePredictor
 from monailabel_app.nninteractive.app import create_app
 from monailabel_app.nninteractive.leases import Leases
-from monailabel_app.server.launch import free_port
 
 
 def bright_opener(folder: Path | None = None):
@@ -28,8 +26,6 @@ def bright_opener(folder: Path | None = None):
     def open_session(volume: Volume, user: str, digest: str) -> InteractiveSession:
         journal = None
         if folder is not None:
-            from bundle.interactive.journal import Journal
-
             journal = Journal.of(folder, volume, user, digest=digest)
         return InteractiveSession(volume, predictor, journal=journal)
 
@@ -40,17 +36,8 @@ def bright_opener(folder: Path | None = None):
 def running(open_session, *, leases: Leases | None = None, **options) -> Iterator[str]:
     """The address of a running server."""
     app = create_app(open_session, leases=leases, **options)
-    port = free_port()
-    server = uvicorn.Server(uvicorn.Config(app, host="127.0.0.1", port=port, log_level="warning"))
-    thread = threading.Thread(target=server.run, daemon=True)
-    thread.start()
-    while not server.started:
-        time.sleep(0.01)
-    try:
-        yield f"http://127.0.0.1:{port}"
-    finally:
-        server.should_exit = True
-        thread.join(10)
+    with listening(app) as address:
+        yield address
 
 
 def balls() -> np.ndarray:

@@ -5,12 +5,12 @@ from __future__ import annotations
 import csv
 import json
 import logging
-from types import SimpleNamespace
 
 import numpy as np
 import pytest
+from batch_room import AFFINE, FAMILY, SHAPE, bright_case, two_bars
 from dicom_files import write_slice
-from fakes import BrightRegionSam, bright_contract
+from fakes import BrightRegionSam
 
 from bundle.batch.case_files import CaseFiles
 from bundle.batch.cases import Case, CaseError, FailedCase
@@ -23,28 +23,11 @@ from bundle.prompts.label_boxes import boxes_of_label
 
 pytestmark = pytest.mark.usefixtures("told")
 
-SHAPE = (40, 36, 24)
-AFFINE = np.diag([1.0, 1.0, 2.0, 1.0])
-FAMILY = SimpleNamespace(name="bright", contract=bright_contract())
-
 
 @pytest.fixture
 def told(caplog):
     """Let the log be seen that a run ends with."""
     caplog.set_level(logging.INFO, "bundle")
-
-
-def two_bars():
-    labels = np.zeros(SHAPE, np.uint8)
-    labels[4:18, 6:20, 2:16] = 1
-    labels[22:36, 10:30, 6:20] = 3
-    return labels
-
-
-def bright_case(prompts, tmp_path=None, truth=True):
-    labels = two_bars()
-    image = Volume(np.where(labels > 0, 100, 0).astype(np.int16), AFFINE, "CT")
-    return Case(CaseFiles("bars", "bars.nii.gz"), image, prompts, Volume(labels, AFFINE) if truth else None)
 
 
 def run(tmp_path, *, truth=True, score=evaluate_label_map):

@@ -2,40 +2,20 @@
 
 from __future__ import annotations
 
-from types import SimpleNamespace
-
 import numpy as np
 import pytest
-from fakes import BrightRegionSam, bright_contract
+from batch_room import FAMILY, SHAPE, bright_case, two_bars
+from fakes import BrightRegionSam
 from torch import nn
 
 from bundle.batch.case_files import CaseFiles
-from bundle.batch.cases import Case, CaseError, FailedCase
+from bundle.batch.cases import CaseError, FailedCase
 from bundle.batch.workflow import PromptInferer, slices_of
-from bundle.data.volume import Volume
 from bundle.evaluation.metrics import evaluate_label_map
 from bundle.interactive.segmenter import Segmenter
 from bundle.networks.interface import ModelSpec
 from bundle.prompts.label_boxes import boxes_of_label
 from bundle.prompts.prompts import ObjectPrompts, PromptError
-
-SHAPE = (40, 36, 24)
-AFFINE = np.diag([1.0, 1.0, 2.0, 1.0])
-FAMILY = SimpleNamespace(name="bright", contract=bright_contract())
-
-
-def two_bars():
-    labels = np.zeros(SHAPE, np.uint8)
-    labels[4:18, 6:20, 2:16] = 1
-    labels[22:36, 10:30, 6:20] = 3
-    return labels
-
-
-def bright_case(prompts, tmp_path=None, truth=True):
-    labels = two_bars()
-    image = Volume(np.where(labels > 0, 100, 0).astype(np.int16), AFFINE, "CT")
-    return Case(CaseFiles("bars", "bars.nii.gz"), image, prompts, Volume(labels, AFFINE) if truth else None)
-
 
 # ---- asking ---------------------------------------------------------------------------------------------------------
 
