@@ -52,7 +52,8 @@ class Answers:
         one, before = draft.of(key), draft.mask(key)
         prompts = one.prompts((axis, None), self._shape)
         kept = [(*at, on_slice(before, *at)) for at in sorted(one.confirmed)]
-        right = [Mask(part.mask(self._shape)) for _, _, part in kept if not part.is_empty]
+        # By their own boxes: to lay out the volume for each of them took 490 times as long.
+        right = [Mask(p.voxels, corner=tuple(p.low.tolist())) for _, _, p in kept if not p.is_empty]
         prompts = prompts.with_interactions((*prompts.interactions, *right))
         found = self._image.segment_volume(key, prompts, memory, axis=axis, progress=progress)
         mask = Region.of(found.mask)
