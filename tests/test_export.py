@@ -13,6 +13,7 @@ from bundle.families import export
 from bundle.families.builders import prompted_unet, sam_tiny_vit, sam_vit
 from bundle.families.checkpoints import CheckpointError, open_checkpoint
 from bundle.families.export import export_official, export_onnx, export_torchscript
+from bundle.networks import tiny_vit
 from bundle.networks.interface import PromptableNetwork
 from bundle.networks.promptable_sam import PromptableSam
 from bundle.networks.prompted_unet import PromptedUNet
@@ -25,6 +26,13 @@ LORA = [{"kind": "lora", "part": "encoder"}, {"kind": "lora", "part": "decoder"}
 
 
 def tiny(*, fine: bool = False) -> PromptableSam:
+    """A TinyViT with one block in each stage: an export takes as long as it has blocks."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(tiny_vit, "DEPTHS", (1, 1, 1, 1))
+        return _tiny(fine)
+
+
+def _tiny(fine: bool) -> PromptableSam:
     return sam_tiny_vit(image_size=SIZE, grid=8, neck="pyramid", window_sizes=(8, 4, 4), raster_prompts=True, fine=fine)
 
 

@@ -65,12 +65,20 @@ def few_real(real_data, tmp_path_factory) -> Path:
     return folder
 
 
+# A recipe for each layer of real images and each kind of sample that is made of them.
+ON_REAL = {
+    "default": "abdomen_ct_2d",
+    "mae": "abdomen_ct_2d",
+    "flare22_finetune": "flare22_style",
+    "semantic_3d": "flare22_style",
+    "sam_med2d": "sam_med2d",
+}
+
+
 @pytest.mark.real_data
-@pytest.mark.parametrize("recipe", RECIPES)
-def test_a_recipe_trains_on_real_images(tmp_path, recipe, few_real, monkeypatch):
+@pytest.mark.parametrize(("recipe", "dataset"), ON_REAL.items())
+def test_a_recipe_trains_on_real_images(tmp_path, recipe, dataset, few_real, monkeypatch):
     monkeypatch.setenv("MONAI_SAM_DATA", str(few_real))
-    datasets = {"flare22_finetune": "flare22_style", "semantic_3d": "flare22_style", "sam_med2d": "sam_med2d"}
-    dataset = datasets.get(recipe, "abdomen_ct_2d")
     run = small_run(tmp_path, recipe, dataset=dataset, **SHORTER.get(recipe, {}))
     check_training(run, tmp_path, recipe)
 
