@@ -708,7 +708,6 @@ def test_no_header_takes_long_to_look_at(tmp_path, ending, line):
 @pytest.mark.parametrize(
     ("lines", "sentence"),
     [
-        ("DistanceUnits = um", "its lengths are in um, expected mm"),
         ("Offset = 1 2 3\nPosition = 3 2 1", "has Position and Offset, which differ and mean the same"),
         ("Orientation = 1 0 0 0 1 0 0 0 1\nTransformMatrix = -1 0 0 0 1 0 0 0 1", "Orientation and TransformMatrix"),
         ("ElementSpacing = 1 0 1", "ElementSpacing must not be 0"),

@@ -12,14 +12,14 @@ from bundle.data.headers.claims import (
     VALUE,
     Claim,
     check_raw,
-    check_unit,
     damaged,
     detached_file,
     header_lines,
     inflated_length,
     refusal,
 )
-from bundle.data.limits import Limits
+from bundle.data.headers.lengths import length_unit
+from bundle.data.limits import LIMITS, Limits
 
 # MET_LONG has 4 bytes on Windows and 8 elsewhere: nobody can tell what it holds.
 _BYTES = {
@@ -73,6 +73,12 @@ def check_metaimage(path: Path, limits: Limits) -> None:
         _check_data(file, fields, claim, path)
 
 
+def unit_of_metaimage(path: Path, limits: Limits = LIMITS) -> str:
+    """The unit of lengths of a file that ``check_metaimage`` has let pass, see ``length_unit``."""
+    with path.open("rb") as file:
+        return length_unit(path, [_read_fields(file, path, limits).get("DistanceUnits", "mm")])
+
+
 def _check_data(file: BinaryIO, fields: dict[str, str], claim: Claim, path: Path) -> None:
     """``file`` stands at the first byte of the voxels."""
     available = os.fstat(file.fileno()).st_size - file.tell()
@@ -107,7 +113,7 @@ def _claim_of(fields: dict[str, str], path: Path) -> Claim:
             raise refusal(path, f"its header has {' and '.join(given)}, which differ and mean the same; remove one")
     if any(float(number) == 0 for number in fields.get("ElementSpacing", fields.get("ElementSize", "1")).split()):
         raise refusal(path, "ElementSpacing must not be 0 mm; correct it")
-    check_unit(path, fields.get("DistanceUnits", "mm"))
+    length_unit(path, [fields.get("DistanceUnits", "mm")])
     for name, nothing in (("ElementToIntensityFunctionSlope", 1.0), ("ElementToIntensityFunctionOffset", 0.0)):
         if float(fields.get(name, nothing)) != nothing:  # ITK would give the stored values
             raise refusal(path, f"{name} must be {nothing:g}, got {fields[name]}; save the values that it leads to")
