@@ -141,7 +141,7 @@ ENTRY = {"image": "a.nii.gz", "label": "l.nii.gz"}
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        ([ENTRY], r"expected a JSON object in .*dataset\.json, got list"),
+        ([ENTRY], r"dataset\.json must hold one JSON object, got a list"),
         ({"labels": ["liver"]}, r"labels of .*dataset\.json must be an object.* got \['liver'\]"),
         (
             {"labels": {"one": "liver"}},

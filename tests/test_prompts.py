@@ -79,7 +79,7 @@ def test_a_prompts_file_gives_one_object_each(tmp_path):
     ("content", "message"),
     [
         ("{", "is not JSON"),
-        ([], 'needs a list "objects"'),
+        ([], "must hold one JSON object, got a list"),
         ({"objects": []}, "at least one object"),
         ({"objects": [{"bx": 1}]}, "unknown key 'bx'"),
         ({"objects": [{"label": 0}]}, "at least 1, got 0"),

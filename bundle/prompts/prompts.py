@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from bundle.errors import PromptError
-from bundle.files import read_json
+from bundle.files import read_json_object
 from bundle.prompts.interactions import Box, Interaction, Point, interaction_from_json
 from bundle.prompts.positions import as_rows
 
@@ -139,13 +139,7 @@ def read_prompts(path: str | Path, *, picture: bool = False) -> list[ObjectPromp
         PromptError: naming the file and what is wrong in it.
     """
     path = Path(path)
-    try:
-        content = read_json(path)
-    except OSError as error:
-        raise PromptError(f"prompts file {path} cannot be read: {error.strerror}") from error
-    except ValueError as error:
-        raise PromptError(f"prompts file {path} is not JSON: {error}") from error
-    objects = content.get("objects") if isinstance(content, Mapping) else None
+    objects = read_json_object(path, f"prompts file {path}", PromptError).get("objects")
     if not isinstance(objects, list) or not objects:
         raise PromptError(f'prompts file {path} needs a list "objects" with at least one object')
     prompts = [_parse_object(entry, position, picture) for position, entry in enumerate(objects, start=1)]
