@@ -196,6 +196,12 @@ def test_a_checkpoint_of_another_contract_is_refused(tmp_path, network, metadata
         load_checkpoint(network, path, FAMILY)
 
 
+def test_a_contract_of_version_2_5_that_says_what_is_propagated_is_the_same_contract(tmp_path, network):
+    metadata = {"family": "mine", "contract": {**FAMILY.contract_def, "carried": ["box"]}}
+    path = save_checkpoint(network, tmp_path / "x.safetensors", metadata=metadata)
+    assert load_checkpoint(network, path, FAMILY).metadata == metadata
+
+
 def test_a_contract_may_say_what_another_leaves_to_the_defaults(tmp_path, network):
     contract = {**FAMILY.contract_def, "box_mapping": "inclusive"}
     path = save_checkpoint(network, tmp_path / "x.safetensors", metadata={"family": "mine", "contract": contract})

@@ -229,6 +229,8 @@ def check_family(checkpoint: Checkpoint, family: Family) -> None:
     metadata, name = checkpoint.metadata, checkpoint.name
     named, contract = metadata.get("family"), metadata.get("contract")
     what = f"{name} was trained with an input contract that"
+    if isinstance(contract, Mapping):  # up to version 2.5 contracts said what propagation hands on, which is no input
+        contract = {key: value for key, value in contract.items() if key != "carried"}
     trained = None if contract is None else read_contract(contract, what, CheckpointError)
     if trained == family.contract:
         return
