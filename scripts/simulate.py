@@ -17,6 +17,8 @@ import bundle  # noqa: F401, chooses how threads wait, before PyTorch is loaded
 
 import argparse
 import json
+import logging
+import sys
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path

@@ -752,3 +752,35 @@ def test_a_tiff_of_wide_values_has_room_for_them(tmp_path):
     (tmp_path / "a.tif").write_bytes(content)
     with pytest.raises(VolumeError):
         read_volume(tmp_path / "a.tif")
+
+
+@pytest.mark.parametrize(
+    ("space", "is_known"),
+    [("RPI", False), ("left-posterior-inferior", False), ("rast", True), ("3D-left-handed", True)],
+)
+def test_a_nrrd_lies_in_a_space_that_the_format_knows(tmp_path, space, is_known):
+    head = f"NRRD0005\ntype: uchar\ndimension: 3\nsizes: 2 2 2\nencoding: raw\nspace: {space}\n\n"
+    (tmp_path / "a.nrrd").write_bytes(head.encode() + bytes(8))
+    with contextlib.nullcontext() if is_known else pytest.raises(VolumeError, match="'space' of its header"):
+        check_header(tmp_path / "a.nrrd")
+
+
+def test_a_matrix_without_three_directions_is_named(tmp_path):
+    head = "NDims = 3\nDimSize = 2 2 2\nTransformMatrix = 1 0 0 2 0 0 0 0 1\nElementType = MET_UCHAR\n"
+    (tmp_path / "a.mha").write_bytes(f"{head}ElementDataFile = LOCAL\n".encode() + bytes(8))
+    with pytest.raises(VolumeError, match="TransformMatrix must give each axis a direction of its own"):
+        check_header(tmp_path / "a.mha")
+
+
+def test_a_compressed_nifti_has_the_ending_gz(tmp_path):
+    (tmp_path / "a.nii").write_bytes(gzip.compress(bytes(400)))
+    with pytest.raises(VolumeError, match=r"it is compressed; name it \.nii\.gz"):
+        check_header(tmp_path / "a.nii")
+
+
+def test_a_nifti_of_an_unknown_unit_is_refused(tmp_path):
+    image = nib.Nifti1Image(np.zeros((2, 2, 2), np.uint8), np.eye(4))
+    image.header["xyzt_units"] = 7
+    nib.save(image, tmp_path / "a.nii")
+    with pytest.raises(VolumeError, match="no known unit, got code 7"):
+        check_header(tmp_path / "a.nii")

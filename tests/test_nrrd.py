@@ -160,7 +160,7 @@ def test_a_label_that_itk_drew_on_an_image_in_micrometres_lies_on_it(tmp_path):
 
 @pytest.mark.parametrize("words", ['"mm" "mm" "µm"', '"m" "" "m"', '"in" "in" "pixel"'])
 def test_units_that_are_not_those_of_all_axes_are_refused(tmp_path, words):
-    with pytest.raises(VolumeError, match="its lengths are in .* on some axes only"):
+    with pytest.raises(VolumeError, match=r"its lengths are in .* on some axes only"):
         read_volume(write(tmp_path, f"space: LPS\nspace units: {words}\n"))
 
 

@@ -33,9 +33,6 @@ __all__ = [
 ]
 
 
-LARGEST_LABEL = 2**32 - 1  # uint32 is the widest type of a label map
-
-
 @dataclass(frozen=True, eq=False)
 class Volume:
     """An image or label map and where it lies in the patient.
@@ -174,8 +171,7 @@ def read_segments(path: str | Path) -> tuple[Segment, ...]:
         VolumeError: missing or damaged.
     """
     path = Path(path)
-    if not path.exists():
-        raise VolumeError(f"there is no file or folder {path}")
+    _check_exists(path)
     with damage_reported(path):
         return segments_of(path)
 
@@ -280,13 +276,21 @@ def _volume_of(path: Path, stored: Stored) -> Volume:
 
 
 def _read(path: Path, *, is_label: bool, series: str | None) -> Stored:
-    if not path.exists():
-        raise VolumeError(f"there is no file or folder {path}")
+    _check_exists(path)
     if series is not None and not path.is_dir() and not dicom.is_dicom(path):
         raise VolumeError(f"series chooses among DICOM series, {path} is none; leave it out")
     with damage_reported(path):
         check_header(path)
         return reader_of(path, is_label=is_label, series=series)(path)
+
+
+def _check_exists(path: Path) -> None:
+    try:
+        found = path.exists()
+    except OSError as error:  # a folder that may not be looked into, a name that no file can have
+        raise VolumeError(f"cannot read {str(path)[:300]}: {error.strerror}") from error
+    if not found:
+        raise VolumeError(f"there is no file or folder {path}")
 
 
 def _fill_gaps(array: np.ndarray, path: Path) -> np.ndarray:

@@ -15,6 +15,8 @@ from bundle.files import read_json_object
 from bundle.prompts.interactions import Box, Interaction, Point, interaction_from_json
 from bundle.prompts.positions import as_rows
 
+LARGEST_LABEL = 2**32 - 1  # uint32 is the widest type of a label map
+
 
 @dataclass(frozen=True, eq=False, init=False)
 class ObjectPrompts:
@@ -127,7 +129,8 @@ def read_prompts(path: str | Path, *, picture: bool = False) -> list[ObjectPromp
 
     The file is JSON: ``{"objects": [{"name": "liver", "label": 1, "box": [[i, j, k], [i, j, k]],
     "points": [[i, j, k], ...], "point_labels": [1, ...], "interactions": [...]}, ...]}`` with voxel indices of the
-    image; ``label`` defaults to the position in the list plus 1, ``point_labels`` to 1. Interactions are what
+    image; ``label`` defaults to the position in the list plus 1, ``point_labels`` to 1. Objects of one name become
+    "name (label)". Interactions are what
     ``interaction_from_json`` reads, in their order, such as ``{"kind": "scribble", "path": [[i, j, k], ...]}``; box and
     points come before them.
 
@@ -146,7 +149,8 @@ def read_prompts(path: str | Path, *, picture: bool = False) -> list[ObjectPromp
     labels = [prompt.label for prompt in prompts]
     if len(set(labels)) < len(labels):
         raise PromptError(f"prompts file {path} gives two objects the same label: {labels}")
-    return prompts
+    times = Counter(prompt.name for prompt in prompts)
+    return [replace(one, name=f"{one.name} ({one.label})") if times[one.name] > 1 else one for one in prompts]
 
 
 def _parse_object(entry: Any, position: int, picture: bool) -> ObjectPrompts:
@@ -156,14 +160,16 @@ def _parse_object(entry: Any, position: int, picture: bool) -> ObjectPrompts:
     if unknown := sorted(set(entry) - known):
         raise PromptError(f"object {position} has an unknown key {unknown[0]!r}; known are {', '.join(sorted(known))}")
     label = entry.get("label", position)
-    if isinstance(label, bool) or not isinstance(label, int) or label < 1:
-        raise PromptError(f"label of object {position} must be a whole number of at least 1, got {label!r}")
+    if type(label) is not int or not 0 < label <= LARGEST_LABEL:
+        raise PromptError(
+            f"label of object {position} must be a whole number of at least 1 and below 2**32, got {label!r:.80}"
+        )
     points = _indices(entry.get("points", []), f"points of object {position}", picture)
     prompts = ObjectPrompts(
         points=points,
         point_labels=_point_labels(entry.get("point_labels", [1] * len(points)), position),
         box=None if entry.get("box") is None else _indices(entry["box"], f"box of object {position}", picture),
-        name=str(entry.get("name", f"object {position}")),
+        name=str(entry.get("name") or f"object {position}"),
         label=label,
     )
     others = _read_interactions(entry.get("interactions", []), position, picture)

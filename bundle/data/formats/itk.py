@@ -50,7 +50,7 @@ def affine_of(image: sitk.Image | sitk.ImageFileReader) -> np.ndarray:
 
 
 def write_itk(stored: Stored, path: Path, *, source: Path | None, compress: bool) -> None:
-    """Write NRRD or MetaImage, in the unit of ``source``: ITK, which takes every unit for mm, shows both in one place."""
+    """Write NRRD or MetaImage, in the unit of ``source``: ITK takes every unit for mm and shows both in one place."""
     unit = _unit_of(source)
     order = (2, 1, 0, 3)[: stored.array.ndim]
     image = sitk.GetImageFromArray(stored.array.transpose(order), isVector=stored.array.ndim == 4)

@@ -7,6 +7,8 @@ import re
 from pathlib import Path
 from typing import BinaryIO
 
+import numpy as np
+
 from bundle.data.headers.claims import (
     NUMBER,
     VALUE,
@@ -57,6 +59,7 @@ _PER_AXIS = ("DimSize", "Position", "Offset", "Origin", "CenterOfRotation", "Ele
 _PER_AXIS_SQUARED = ("Orientation", "Rotation", "TransformMatrix")
 _ONE_OF = (("Position", "Offset", "Origin"), _PER_AXIS_SQUARED)  # spellings of one thing
 _REQUIRED = ("NDims", "DimSize", "ElementType", "ElementDataFile")
+_FLATTEST = 1e-3  # volume of a voxel whose edges were scaled to 1
 _LONGEST_NAME, _LONGEST_VALUE = 200, 32_000  # a key of somebody's own: ITK has 255 and 32,768 bytes for it
 
 
@@ -107,6 +110,8 @@ def _claim_of(fields: dict[str, str], path: Path) -> Claim:
             given = len(fields[name].split()) if name in fields else expected
             if given != expected:
                 raise refusal(path, f"{name} must have {expected} entries for NDims = {dimension}, got {given}")
+        if name in _PER_AXIS_SQUARED and name in fields:
+            _check_matrix(name, fields[name], dimension, path)
     for names in _ONE_OF:
         given = [name for name in names if name in fields]
         if len({fields[name] for name in given}) > 1:
@@ -126,6 +131,13 @@ def _claim_of(fields: dict[str, str], path: Path) -> Claim:
         )
     sizes = tuple(int(size) for size in fields["DimSize"].split())
     return Claim(sizes, _BYTES[kind], int(fields.get("ElementNumberOfChannels", "1")))
+
+
+def _check_matrix(name: str, numbers: str, dimension: int, path: Path) -> None:
+    matrix = np.array([float(number) for number in numbers.split()]).reshape(dimension, dimension)
+    lengths = np.linalg.norm(matrix, axis=1, keepdims=True)
+    if (lengths == 0).any() or abs(np.linalg.det(matrix / lengths)) < _FLATTEST:
+        raise refusal(path, f"{name} must give each axis a direction of its own, got {matrix.tolist()}; correct it")
 
 
 def _read_fields(file: BinaryIO, path: Path, limits: Limits) -> dict[str, str]:

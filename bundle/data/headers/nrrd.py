@@ -60,7 +60,8 @@ _GRAMMAR = {
     "thicknesses": _listed(rf"(?:{NUMBER}|nan)"),
     "axis mins": _listed(rf"(?:{NUMBER}|nan)"),
     "axis maxs": _listed(rf"(?:{NUMBER}|nan)"),
-    "space": r"[\w -]{1,40}",
+    "space": r"(?:RAS|LAS|LPS)T?"
+    r"|(?:(?:right-anterior|left-anterior|left-posterior)-superior|scanner-xyz|3D-(?:right|left)-handed)(?:-time)?",
     "space dimension": r"[1-5]",
     "space directions": _listed(rf"(?:{_VECTOR}|none)"),
     "space origin": _VECTOR,
