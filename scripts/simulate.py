@@ -126,4 +126,5 @@ def arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
 
 if __name__ == "__main__":
     explain_errors(resume="run the same command again to go on")
+    logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stdout)  # the tables of the report
     main()

@@ -88,7 +88,7 @@ def test_objects_of_one_name_are_told_apart_by_their_labels(tmp_path):
         ([], "must hold one JSON object, got a list"),
         ({"objects": []}, "at least one object"),
         ({"objects": [{"bx": 1}]}, "unknown key 'bx'"),
-        ({"objects": [{"label": 0}]}, "at least 1, got 0"),
+        ({"objects": [{"label": 0}]}, r"at least 1 .*, got 0"),
         ({"objects": [{"label": 2**32}]}, r"below 2\*\*32, got 4294967296"),
         ({"objects": [{"label": 2}, {"label": 2}]}, "same label"),
         ({"objects": ["liver"]}, "must be a JSON object"),
