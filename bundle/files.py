@@ -13,7 +13,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from bundle.errors import LimitError
+from bundle.errors import LimitError, MonaiSamError
 
 JSON_DEPTH = 100  # brackets within brackets; a family file has six. Python's own recursion ends at about a thousand.
 _HALF_A_PAIR = re.compile(r"\\u[dD][89a-fA-F]")
@@ -36,6 +36,28 @@ def read_json(path: Path) -> Any:
         ValueError: it is no JSON, or nested too deep.
     """
     return parse_json(path.read_bytes())  # bytes: the encoding is JSON's, not that of this computer's locale
+
+
+def read_json_object(path: Path, what: str, kind: type[MonaiSamError]) -> dict[str, Any]:
+    """The object in a JSON file that a user wrote.
+
+    Args:
+        path: of the file.
+        what: it is, in the words of a message.
+        kind: of the error.
+
+    Raises:
+        kind: it cannot be read, is no JSON, or holds something else.
+    """
+    try:
+        content = read_json(path)
+    except OSError as error:
+        raise kind(f"{what} cannot be read: {error.strerror or error}") from error
+    except ValueError as error:
+        raise kind(f"{what} is not JSON: {error}") from error
+    if not isinstance(content, dict):
+        raise kind(f"{what} must hold one JSON object, got a {type(content).__name__}")
+    return content
 
 
 def parse_json(content: bytes | str) -> Any:

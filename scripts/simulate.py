@@ -17,6 +17,8 @@ import bundle  # noqa: F401, chooses how threads wait, before PyTorch is loaded
 
 import argparse
 import json
+import logging
+import sys
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
@@ -124,4 +126,5 @@ def arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
 
 if __name__ == "__main__":
     explain_errors(resume="run the same command again to go on")
+    logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stdout)  # the tables of the report
     main()

@@ -82,3 +82,11 @@ def test_tags_of_another_type_are_damage(tmp_path):
     content = path.read_bytes().replace(b"\x00\x52\x30\x92SQ", b"\x00\x52\x30\x92OB")
     path.write_bytes(content)
     assert read_volume(path).shape == (5, 4, 1)
+
+
+def test_slices_of_several_frames_of_reference_are_spoken_of(tmp_path, caplog):
+    folder = write_stack(tmp_path / "s", [(0, 0, 0), (0, 0, 3), (0, 0, 6)])
+    assert read_volume(folder).shape[2] == 3 and not caplog.text
+    change(folder / "1.dcm", FrameOfReferenceUID="1.2.99")
+    assert read_volume(folder).shape[2] == 3
+    assert "lie in 2 frames of reference" in caplog.text

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from dicom_files import AXIAL, numbered, write_enhanced, write_slice, write_stack
+from dicom_files import AXIAL, change, numbered, write_enhanced, write_slice, write_stack
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.spatial.transform import Rotation
@@ -142,3 +142,10 @@ def test_a_reconstructed_nuclear_scan_counts_its_slices_from_the_first(tmp_path)
     volume = read_volume(tmp_path / "nm.dcm")
     np.testing.assert_allclose((volume.affine @ [0, 0, 2, 1])[:3], [10, 20, 13])
     np.testing.assert_allclose(volume.spacing, [2, 2, 4])
+
+
+def test_a_pixel_without_a_size_in_mm_keeps_its_shape(tmp_path):
+    path = write_slice(tmp_path / "a.dcm", numbered(1), None, PixelAspectRatio=[3, 2])  # vertical, horizontal
+    np.testing.assert_allclose(read_volume(path).spacing, [1, 1.5, 1])
+    with pytest.raises(VolumeError, match=r"aspect ratio of a\.dcm must be positive"):
+        read_volume(change(path, PixelAspectRatio=[0, 1]))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import logging
 import os
 import subprocess
 import sys
@@ -46,6 +47,12 @@ def in_folder(mine, monkeypatch):
     return mine
 
 
+@pytest.fixture(autouse=True)
+def told(caplog):
+    """Let the log be seen that a run ends with."""
+    caplog.set_level(logging.INFO, "bundle")
+
+
 def evaluate(*overlays, folder, **options):
     options = {"protocols": ["box_jitter_20"], "checkpoint": "after.safetensors", **options}
     where = {"dataset_dir": ".", "family_name": "tiny.json", "output_dir": str(folder), "device": "cpu"}
@@ -57,13 +64,13 @@ def rows_of(path):
         return list(csv.DictReader(file))
 
 
-def test_protocols_end_in_a_report_and_a_table(in_folder, tmp_path, capsys):
+def test_protocols_end_in_a_report_and_a_table(in_folder, tmp_path, caplog):
     evaluate(folder=tmp_path, protocols=["box", "points_1"], tolerance=3.0)
     assert {(row["protocol"], row["organ"]) for row in rows_of(tmp_path / "summary.csv")} == {
         (protocol, organ) for protocol in ("box", "points_1") for organ in ("liver", "pancreas", "macro mean")
     }
     assert "NSD at 3 pixels of a slice scaled to 256" in (tmp_path / "report.html").read_text()
-    assert "| tiny  | box      | liver" in capsys.readouterr().out
+    assert "| tiny  | box      | liver" in caplog.text
 
 
 def test_organs_can_be_left_out_and_slices_limited(in_folder, tmp_path):
@@ -71,14 +78,14 @@ def test_organs_can_be_left_out_and_slices_limited(in_folder, tmp_path):
     assert [record["organ"] for record in read_records(tmp_path)] == ["liver"]
 
 
-def test_before_and_after_end_in_one_table(in_folder, tmp_path, capsys):
+def test_before_and_after_end_in_one_table(in_folder, tmp_path, caplog):
     evaluate("before_after", folder=tmp_path, before_checkpoint="before.safetensors", before_name="MedSAM")
     table = rows_of(tmp_path / "comparison.csv")
     assert {(row["organ"], row["score"]) for row in table} == {
         (organ, score) for organ in ("liver", "pancreas", "macro mean") for score in ("dsc", "nsd")
     }
     assert all(row["before"] != row["after"] for row in table if row["score"] == "dsc")
-    assert "MedSAM → after" in capsys.readouterr().out
+    assert "MedSAM → after" in caplog.text
     prompts = [[record["prompt"] for record in read_records(folder)] for folder in (tmp_path, tmp_path / "before")]
     assert prompts[0] == prompts[1]
 

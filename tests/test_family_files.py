@@ -33,6 +33,7 @@ def refusal(tmp_path, content):
         ("network_def", "sam", "network_def of own.json must be an object, got 'sam'"),
         ("contract", [], "contract of own.json must be an object, got []"),
         ("contract", {**SAM["contract"], "size": "large"}, "the contract of own.json cannot be read"),
+        ("contract", {**SAM["contract"], "carried": ["box"]}, "option propagated of its network_def"),
         ("contract", {**SAM["contract"], "channels": 3}, "the contract of own.json cannot be read"),
         ("prompts", "box", "prompts of own.json must be a list, got 'box'"),
         ("prompts", [["box"]], "prompts of own.json must be a list of texts, got [['box']]"),

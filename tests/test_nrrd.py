@@ -11,10 +11,11 @@ import SimpleITK as sitk
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from bundle.data.formats.itk import from_itk
+from bundle.data.formats.itk import affine_of, from_itk
 from bundle.data.formats.nrrd import read_nrrd
 from bundle.data.formats.stored import Stored
-from bundle.data.volume import VolumeError, read_volume
+from bundle.data.grid import check_grid
+from bundle.data.volume import VolumeError, read_label, read_volume, write_label
 
 TYPES = (np.int8, np.uint8, np.int16, np.uint16, np.int32, np.uint32, np.int64, np.uint64, np.float32, np.float64)
 NAMES = {"<i2": "short", ">i2": "int16", "u1": "uchar", ">f4": "float"}
@@ -130,17 +131,37 @@ def test_the_ends_of_an_axis_make_its_spacing(tmp_path, lines, spacing, origin):
 
 
 @pytest.mark.parametrize(
-    "line",
-    [
-        'space: LPS\nspace units: "um" "um" "um"\n',
-        'space: LPS\nspace units: "mm" "mm" "µm"\n',
-        'units: "cm" "cm" "cm"\n',
-        'units: "mm" "mm" "Meters"\n',
-    ],
+    ("words", "mm"),
+    [('"um" "um" "um"', 1e-3), ('"µm" "Microns" "micrometer"', 1e-3), ('"cm" "cm" "cm"', 10), ('"nm" "nm" "nm"', 1e-6)],
 )
-def test_lengths_that_other_programs_would_take_for_mm_are_refused(tmp_path, line):
-    with pytest.raises(VolumeError, match=r"its lengths are in (um|µm|cm|Meters), expected mm"):
-        read_volume(write(tmp_path, line))
+def test_lengths_become_mm_and_answers_lie_where_itk_shows_the_image(tmp_path, words, mm):
+    directions = "(-20,0,0) (0,30,0) (0,0,50)"
+    path = write(tmp_path, f"space: LPS\nspace directions: {directions}\nspace origin: (9,8,7)\nspace units: {words}\n")
+    image = read_volume(path)
+    np.testing.assert_allclose(image.affine, np.diag([mm, mm, mm, 1]) @ affine_of(sitk.ReadImage(str(path))))
+    for name in ("a.nrrd", "a.mha", "a.mhd"):
+        answer = write_label(np.ones(image.shape, np.uint8), image, tmp_path / name)
+        np.testing.assert_allclose(affine_of(sitk.ReadImage(str(answer))), image.other_affine)
+        np.testing.assert_allclose(read_label(answer).affine, image.affine)
+        assert read_label(answer).array.all()
+
+
+def test_the_units_of_axes_count_where_voxels_lie_along_them(tmp_path):
+    assert read_volume(write(tmp_path, 'spacings: 1 2 3\nunits: "cm" "cm" "cm"\n')).spacing.tolist() == [10, 20, 30]
+
+
+def test_a_label_that_itk_drew_on_an_image_in_micrometres_lies_on_it(tmp_path):
+    image = read_volume(write(tmp_path, 'spacings: 500 500 500\nunits: "um" "um" "um"\n'))
+    drawn = sitk.GetImageFromArray(np.ones(image.shape[::-1], np.uint8))
+    drawn.CopyInformation(sitk.ReadImage(str(image.source)))
+    sitk.WriteImage(drawn, str(tmp_path / "label.nii.gz"))
+    np.testing.assert_allclose(check_grid(image, read_label(tmp_path / "label.nii.gz")).affine, image.affine)
+
+
+@pytest.mark.parametrize("words", ['"mm" "mm" "µm"', '"m" "" "m"', '"in" "in" "pixel"'])
+def test_units_that_are_not_those_of_all_axes_are_refused(tmp_path, words):
+    with pytest.raises(VolumeError, match=r"its lengths are in .* on some axes only"):
+        read_volume(write(tmp_path, f"space: LPS\nspace units: {words}\n"))
 
 
 @pytest.mark.parametrize("units", ['"mm" "mm" "mm"', '"" "" ""', '"pixel" "pixel" "s"'])

@@ -186,3 +186,19 @@ def test_16_bits_of_grey_are_no_display_values(tmp_path):
     volume = read_volume(tmp_path / "a.png")
     assert (volume.modality, volume.placed) == ("other", False)
     np.testing.assert_array_equal(volume.array[:, :, 0].T, DEEP[..., 0])
+
+
+def test_a_jpeg_of_labels_is_spoken_of(tmp_path, caplog):
+    Image.fromarray(np.zeros((8, 8), np.uint8)).save(tmp_path / "a.jpg")
+    read_volume(tmp_path / "a.jpg")
+    assert not caplog.text
+    assert not read_label(tmp_path / "a.jpg").array.any()
+    assert "is a JPEG, which changes the numbers of labels" in caplog.text
+
+
+def test_labels_of_a_tiff_that_shows_zero_white_are_its_numbers(tmp_path):
+    """As ImageJ saves masks; as an image it is shown dark on light."""
+    stored = np.array([[0, 0, 7], [0, 255, 7]], np.uint8)
+    tifffile.imwrite(tmp_path / "a.tif", stored, photometric="miniswhite")
+    np.testing.assert_array_equal(read_label(tmp_path / "a.tif").array[:, :, 0], stored.T)
+    np.testing.assert_array_equal(read_volume(tmp_path / "a.tif").array[:, :, 0], 255 - stored.T)

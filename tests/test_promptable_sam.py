@@ -22,7 +22,7 @@ from bundle.families.checkpoints import CheckpointError
 from bundle.families.export import as_segment_anything
 from bundle.families.family import build_network, load_family
 from bundle.interactive.slice_model import SlicePredictor, SlicePrompt, SliceView
-from bundle.networks.interface import MaskPrediction, Prepared
+from bundle.networks.interface import Prepared
 from bundle.networks.promptable_sam import PromptableSam
 from bundle.networks.vit import VIT_VARIANTS
 from bundle.prompts.batch import PromptBatch
@@ -363,20 +363,6 @@ def test_mask_prompts_become_probabilities_where_the_network_was_trained_with_th
     torch.testing.assert_close(other.embed_masks(masks, 2)[1], plain.embed_masks(None, 2)[1])
 
 
-@pytest.mark.parametrize("options", [{"candidates": "never"}, {"mask_prompt": "percent"}])
-def test_an_unknown_way_of_asking_is_refused(options):
-    (name,) = options
-    with pytest.raises(ValueError, match=f"{name} must be one of"), torch.device("meta"):
-        sam_vit(image_size=SIZE, **options)
-
-
-def test_best_takes_the_mask_of_highest_predicted_iou():
-    logits = torch.arange(6.0).view(2, 3, 1, 1)
-    best, iou = MaskPrediction(logits, torch.tensor([[0.1, 0.9, 0.2], [0.8, 0.1, 0.1]])).best()
-    assert best.flatten().tolist() == [1.0, 3.0]
-    assert iou.tolist() == pytest.approx([0.9, 0.8])
-
-
 @pytest.mark.parametrize(
     ("prompts", "message"),
     [
@@ -395,31 +381,6 @@ def test_wrong_prompts_are_refused_by_name(ours, embeddings, prompts, message):
 def test_an_image_of_another_size_is_refused(ours):
     with pytest.raises(ValueError, match="prepare them with the family's contract"):
         ours.prepare(torch.zeros(1, 3, 48, 64))
-
-
-@pytest.mark.parametrize(("size", "grid"), [(64, 4), (64, 8), (64, 16), (128, 16)])
-def test_tiny_vit_pyramid_embeds_at_every_grid(size, grid):
-    network = sam_tiny_vit(image_size=size, grid=grid, neck="pyramid", window_sizes=(8, 16, 8)).eval()
-    assert network.prepare(torch.zeros(1, 3, size, size)).tensors["embedding"].shape == (1, 256, grid, grid)
-
-
-@pytest.mark.parametrize(("stem", "size"), [("strided", 128), ("pointwise", 32)])
-def test_tiny_vit_with_sams_neck_embeds_at_the_last_stage(stem, size):
-    network = sam_tiny_vit(image_size=size, grid=8, stem=stem).eval()
-    assert network.prepare(torch.zeros(1, 3, size, size)).tensors["embedding"].shape == (1, 256, 8, 8)
-
-
-@pytest.mark.parametrize(
-    ("build", "message"),
-    [
-        (lambda: sam_vit("vit_b", image_size=100), "multiple of 16"),
-        (lambda: sam_vit("vit_g"), "vit_b, vit_l, vit_h"),
-        (lambda: sam_tiny_vit(image_size=256, grid=64), "grid must be 16"),
-    ],
-)
-def test_sizes_that_cannot_work_are_refused(build, message):
-    with pytest.raises(ValueError, match=message):
-        build()
 
 
 def test_all_masks_are_the_single_one_and_the_candidates(ours, embeddings):

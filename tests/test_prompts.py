@@ -75,14 +75,21 @@ def test_a_prompts_file_gives_one_object_each(tmp_path):
     assert other.validated(SHAPE).point_labels.tolist() == [1]
 
 
+def test_objects_of_one_name_are_told_apart_by_their_labels(tmp_path):
+    entries = [{"name": "lesion", "points": [[1, 2, 3]]}, {"name": "liver"}, {"name": "lesion"}, {"name": None}]
+    found = read_prompts(write(tmp_path, {"objects": entries}))
+    assert [prompt.name for prompt in found] == ["lesion (1)", "liver", "lesion (3)", "object 4"]
+
+
 @pytest.mark.parametrize(
     ("content", "message"),
     [
         ("{", "is not JSON"),
-        ([], 'needs a list "objects"'),
+        ([], "must hold one JSON object, got a list"),
         ({"objects": []}, "at least one object"),
         ({"objects": [{"bx": 1}]}, "unknown key 'bx'"),
-        ({"objects": [{"label": 0}]}, "at least 1, got 0"),
+        ({"objects": [{"label": 0}]}, r"at least 1 .*, got 0"),
+        ({"objects": [{"label": 2**32}]}, r"below 2\*\*32, got 4294967296"),
         ({"objects": [{"label": 2}, {"label": 2}]}, "same label"),
         ({"objects": ["liver"]}, "must be a JSON object"),
         ("[" * 100_000, "nested too deep"),

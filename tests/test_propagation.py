@@ -9,6 +9,7 @@ import torch
 from bundle.families.family import list_families, load_family
 from bundle.interactive.propagation import PropagationRule, Shade, propagate
 from bundle.interactive.slice_model import SliceMask, SlicePrompt
+from bundle.networks.interface import PROPAGATED
 
 
 def disc(radius: float, centre=(16, 16)) -> SliceMask:
@@ -78,17 +79,17 @@ def test_answers_stay_in_the_users_box():
     assert (columns[0], columns[-1]) == (10, 20)
 
 
-@pytest.mark.parametrize("carried", [("box",), ("mask",), ("box", "mask")])
-def test_the_next_slice_is_asked_with_what_the_family_carries(carried):
-    prompt = PropagationRule(carried=carried).next_prompt(disc(8), None)
-    assert (prompt.box is not None, prompt.previous is not None) == ("box" in carried, "mask" in carried)
+@pytest.mark.parametrize("propagated", [("box",), ("mask",), ("box", "mask")])
+def test_the_next_slice_is_asked_with_what_the_network_was_trained_with(propagated):
+    prompt = PropagationRule(propagated=propagated).next_prompt(disc(8), None)
+    assert (prompt.box is not None, prompt.previous is not None) == ("box" in propagated, "mask" in propagated)
 
 
-def test_no_family_carries_what_it_was_not_trained_with():
+def test_no_family_is_asked_through_a_volume_with_what_it_was_not_trained_with():
     for name in list_families():
         family = load_family(name)
         if "none" not in family.prompts:
-            assert set(family.contract.carried) <= set(family.prompts), name
+            assert set(family.network_def.get("propagated", PROPAGATED)) <= set(family.prompts), name
 
 
 def test_an_empty_mask_has_no_next_prompt():

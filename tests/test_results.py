@@ -54,6 +54,18 @@ def test_a_run_leaves_a_label_map_on_the_grid_and_a_report(tmp_path, caplog):
     assert "dsc" in caplog.text and "block" in caplog.text and "mean of 2" in caplog.text
 
 
+def test_a_run_that_found_one_object_ends_with_the_line_of_means_too(tmp_path, caplog):
+    boxes = boxes_of_label(two_bars(), {"bar": 1})
+    CaseEvaluator(
+        device="cpu",
+        val_data_loader=[bright_case(boxes)],
+        network=BrightRegionSam(),
+        inferer=PromptInferer(FAMILY, device="cpu"),
+        val_handlers=[SaveResults(tmp_path / "out", output_ext=".nrrd")],
+    ).run()
+    assert "mean of 1" in caplog.text
+
+
 def run_dicom(image, tmp_path, network):
     labels = np.zeros(image.shape, np.uint8)
     labels[4:18, 6:20, 2:16], labels[22:36, 10:30, 6:20] = 1, 2

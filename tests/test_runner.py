@@ -26,6 +26,7 @@ from bundle.evaluation.report import extreme_cases
 from bundle.evaluation.runner import AUTOMATIC, EvaluationSettings, NotPrompting, Prompting, evaluate
 from bundle.interactive.session import InteractiveSession
 from bundle.interactive.slice_model import SliceMask, SlicePredictor
+from bundle.networks.interface import ModelSpec
 from bundle.transforms.contract import View
 from bundle.transforms.frames import SliceFrame
 
@@ -151,7 +152,8 @@ def test_a_folder_without_a_run_is_refused(tmp_path):
 class Thresholds:
     """A predictor that takes what is as bright as the middle of its prompt."""
 
-    contract = SimpleNamespace(intensity=lambda array, modality: (View(0, 255),), carried=("box", "mask"))
+    contract = SimpleNamespace(intensity=lambda array, modality: (View(0, 255),))
+    network = SimpleNamespace(spec=ModelSpec((3, 64, 64)))
 
     def predict(self, view, prompt):
         picture = np.round(view.picture)

@@ -1,4 +1,4 @@
-"""Cross-validation from its overlay: folds by patient; `test_datasets` has the functions that it calls."""
+"""Cross-validation from its overlay: folds by patient; `test_split_items` has the functions that it calls."""
 
 from __future__ import annotations
 

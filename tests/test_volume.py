@@ -345,3 +345,8 @@ def test_an_array_becomes_a_volume_as_a_file_of_it_would():
     volume = volume_of_array(array, np.eye(4))
     assert (volume.array.dtype, volume.modality) == (np.float32, "CT")
     assert (volume.array[0] == -1000).all()
+
+
+def test_a_name_that_no_file_can_have_is_refused_with_a_sentence(tmp_path):
+    with pytest.raises(VolumeError, match="File name too long"):
+        read_volume(tmp_path / ("a" * 300 + ".nii"))

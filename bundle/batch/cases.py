@@ -18,7 +18,7 @@ from bundle.data.formats.dicom import is_dicom
 from bundle.data.grid import check_grid
 from bundle.data.volume import LARGEST_LABEL, Volume, read_label, read_volume
 from bundle.errors import CaseError, MonaiSamError, SeriesError
-from bundle.files import read_json
+from bundle.files import read_json_object
 from bundle.prompts.label_boxes import VolumeBoxesd, names_of_values
 from bundle.prompts.prompts import ObjectPrompts, read_prompts
 
@@ -177,12 +177,7 @@ def label_names(names: Mapping[str, int] | str | Path | None, labels: np.ndarray
     what = "the names"
     if not isinstance(names, Mapping):
         what = f"the names file {names}"
-        try:
-            names = read_json(Path(str(names)))
-        except OSError as error:
-            raise CaseError(f"{what} cannot be read: {error.strerror}") from error
-        except ValueError as error:
-            raise CaseError(f'{what} must be a JSON file like {{"liver": 1}}: {error}') from error
+        names = read_json_object(Path(str(names)), what, CaseError)
     if not isinstance(names, Mapping) or not names:
         raise CaseError(f'{what} must map names to values, as {{"liver": 1}}, got {names!r:.80}')
     for name, value in names.items():

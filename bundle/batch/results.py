@@ -157,7 +157,7 @@ class SaveResults:
             numbers = (f"{row[column]:>13.3f}" if column in row else f"{'':>13}" for column in columns)
             lines.append(" ".join([f"{row['case']:<28} {row['name']:<22} {row['voxels']:>9}", *numbers]))
         lines += [f"{case.files.name:<28} not segmented: {case.reason}" for case in self.failed]
-        if len(self.rows) > 1:
+        if self.rows:  # of one row too: scripts look for this line
             means = (np.mean([row[column] for row in self.rows if column in row]) for column in columns)
             lines.append(" ".join([f"{f'mean of {len(self.rows)}':<61}", *(f"{mean:>13.3f}" for mean in means)]))
         if self.passed:

@@ -12,7 +12,7 @@ import numpy as np
 from bundle.data.image_files import image_files
 from bundle.data.volume import ENDINGS, LARGEST_LABEL, Volume, read_label, read_segments, read_volume
 from bundle.errors import LayoutError, SeriesError, VolumeError
-from bundle.files import read_json as read_any_json
+from bundle.files import read_json_object
 
 Item = dict[str, Any]
 # Formats that hold one slice.
@@ -244,15 +244,9 @@ def some(found: list, where: Path) -> list:
 
 
 def read_json(path: Path) -> dict[str, Any]:
-    """The content of a JSON file.
+    """The object in a JSON file of a data set.
 
     Raises:
         LayoutError: it is missing or damaged, or no object.
     """
-    try:
-        content = read_any_json(path)
-    except (OSError, ValueError) as error:
-        raise LayoutError(f"expected a JSON file at {path}, got {type(error).__name__}: {error}") from error
-    if not isinstance(content, dict):
-        raise LayoutError(f"expected a JSON object in {path}, got {type(content).__name__}")
-    return content
+    return read_json_object(path, str(path), LayoutError)

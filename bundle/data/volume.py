@@ -17,6 +17,7 @@ from bundle.data.formats.stored import Segment, Stored
 from bundle.data.headers import check_header, damage_reported
 from bundle.data.modality import MODALITIES, guess_modality
 from bundle.data.palette import color_of
+from bundle.data.values import compact, gaps_filled, smallest_unsigned, whole_numbers
 from bundle.errors import VolumeError
 
 __all__ = [
@@ -31,9 +32,6 @@ __all__ = [
     "write_label",
     "write_volume",
 ]
-
-
-LARGEST_LABEL = 2**32 - 1  # uint32 is the widest type of a label map
 
 
 @dataclass(frozen=True, eq=False)
@@ -125,7 +123,7 @@ def read_volume(path: str | Path, *, modality: str | None = None, series: str | 
     """
     path = Path(path)
     stored = _read(path, is_label=False, series=series)
-    array = _compact(_fill_gaps(stored.array, path))
+    array = compact(gaps_filled(stored.array, path))
     modality = modality or guess_modality(array, stored.modality, path)
     return _volume_of(path, stored._replace(array=array, modality=modality, series=series))
 
@@ -142,7 +140,7 @@ def volume_of_array(array: np.ndarray, affine: np.ndarray, *, modality: str | No
         VolumeError: no finite value, complex values, or a shape or affine that makes no volume.
     """
     where = Path("the array")
-    array = _compact(_fill_gaps(array, where))
+    array = compact(gaps_filled(array, where))
     return Volume(array, affine, modality or guess_modality(array, None, where))
 
 
@@ -160,7 +158,7 @@ def read_label(path: str | Path, *, series: str | None = None) -> Volume:
     array = stored.array
     if array.ndim != 3 or array.dtype.kind not in "buif":
         raise VolumeError(f"expected one label per voxel in {path}, got shape {array.shape} of {array.dtype}")
-    array = array if array.dtype.kind != "f" else _whole(array, stored.step, path)
+    array = array if array.dtype.kind != "f" else whole_numbers(array, stored.step, path)
     if array.min(initial=0) < 0:
         raise VolumeError(f"labels in {path} must be whole numbers from 0, got {array.min()}; is this an image?")
     array = array.astype(smallest_unsigned(array.max(initial=0)), copy=False)
@@ -174,30 +172,9 @@ def read_segments(path: str | Path) -> tuple[Segment, ...]:
         VolumeError: missing or damaged.
     """
     path = Path(path)
-    if not path.exists():
-        raise VolumeError(f"there is no file or folder {path}")
+    _check_exists(path)
     with damage_reported(path):
         return segments_of(path)
-
-
-def _whole(array: np.ndarray, step: float, path: Path) -> np.ndarray:
-    """Floats that are whole numbers, or were before they were stored in steps.
-
-    A step below 1 moved each number by less than the step and by less than a half, and every voxel of a label alike:
-    where two stored values would become one number, the file holds an image.
-
-    Raises:
-        VolumeError: they are not.
-    """
-    if np.isfinite(array).all():
-        whole = np.round(array)
-        off = np.abs(array - whole).max(initial=0)
-        if off == 0:
-            return whole
-        reach = min(0.5, step + 1e-6 * whole.max())  # the scale factor itself is a float32
-        if 0 < step < 1 and off < reach and len(np.unique(array)) == len(np.unique(whole)):
-            return whole
-    raise VolumeError(f"labels in {path} must be whole numbers from 0, got others; is this an image?")
 
 
 def write_label(
@@ -259,18 +236,6 @@ def write_volume(volume: Volume, path: str | Path, *, compress: bool = True) -> 
     return _write(Stored(volume.array, volume.affine), volume.source, Path(path), "imgs", compress)
 
 
-def smallest_unsigned(highest: int) -> np.dtype:
-    """The smallest of uint8, uint16 and uint32 that holds ``highest``.
-
-    Raises:
-        VolumeError: none does.
-    """
-    for dtype in (np.uint8, np.uint16, np.uint32):
-        if highest <= np.iinfo(dtype).max:
-            return np.dtype(dtype)
-    raise VolumeError(f"labels must be below 2**32, got {highest}")
-
-
 def _volume_of(path: Path, stored: Stored) -> Volume:
     about = (path, stored.placed, stored.other_affine, stored.segments, stored.series)
     try:
@@ -280,8 +245,7 @@ def _volume_of(path: Path, stored: Stored) -> Volume:
 
 
 def _read(path: Path, *, is_label: bool, series: str | None) -> Stored:
-    if not path.exists():
-        raise VolumeError(f"there is no file or folder {path}")
+    _check_exists(path)
     if series is not None and not path.is_dir() and not dicom.is_dicom(path):
         raise VolumeError(f"series chooses among DICOM series, {path} is none; leave it out")
     with damage_reported(path):
@@ -289,30 +253,13 @@ def _read(path: Path, *, is_label: bool, series: str | None) -> Stored:
         return reader_of(path, is_label=is_label, series=series)(path)
 
 
-def _fill_gaps(array: np.ndarray, path: Path) -> np.ndarray:
-    if array.dtype.kind != "f":
-        return array
-    finite = np.isfinite(array)
-    if array.size and not finite.any():
-        raise VolumeError(f"{path} holds no finite value (all NaN or infinite)")
-    return array if finite.all() else np.where(finite, array, array[finite].min())
-
-
-def _compact(array: np.ndarray) -> np.ndarray:
-    if array.dtype.kind == "c":
-        raise VolumeError("expected real values, got complex ones; take the magnitude first")
-    if array.dtype in (np.uint8, np.int16, np.float32) or array.size == 0:
-        return array
-    if array.dtype.kind == "b":
-        return array.astype(np.uint8)
-    if array.dtype.kind == "f":
-        return array.astype(np.float32)
-    fitting = (kind for kind in (np.int16, np.int32) if _fits(array, kind))
-    return array.astype(next(fitting, np.float32))
-
-
-def _fits(array: np.ndarray, dtype: type) -> bool:
-    return np.iinfo(dtype).min <= array.min() and array.max() <= np.iinfo(dtype).max
+def _check_exists(path: Path) -> None:
+    try:
+        found = path.exists()
+    except OSError as error:  # a folder that may not be looked into, a name that no file can have
+        raise VolumeError(f"cannot read {str(path)[:300]}: {error.strerror}") from error
+    if not found:
+        raise VolumeError(f"there is no file or folder {path}")
 
 
 def check_ending(ending: str) -> None:

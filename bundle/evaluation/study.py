@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from functools import partial
@@ -36,6 +37,7 @@ from bundle.interactive.session import InteractiveSession
 from bundle.interactive.slice_model import SlicePredictor
 
 Image = TypeVar("Image")
+_log = logging.getLogger(__name__)
 
 
 class Study(ABC):
@@ -105,7 +107,7 @@ class Study(ABC):
         return self.report(self.evaluate())
 
     def report(self, records: Records) -> Path:
-        """Write the report into the folder, print its tables and return its path.
+        """Write the report into the folder, log its tables and return its path.
 
         Raises:
             EvaluationError: at the end, naming the cases that could not be read; the report is about the others.
@@ -152,8 +154,8 @@ class Study(ABC):
             overlays=self.overlays(records),
             seed=self.settings.seed,
         )
-        print((self.folder / "tables.md").read_text(encoding="utf-8"))
-        print(f"Report, tables and records lie in {page.parent}")
+        tables = (self.folder / "tables.md").read_text(encoding="utf-8")
+        _log.info("%s\nReport, tables and records lie in %s", tables, page.parent)
 
     def _in_words(self, records: Records) -> str:
         settings = self.settings

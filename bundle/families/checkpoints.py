@@ -6,16 +6,13 @@ What lies in a file is read by ``bundle.families.checkpoint_files``, which runs 
 from __future__ import annotations
 
 import json
-import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
-from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from safetensors.torch import save_file
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from bundle.errors import CheckpointError, ContractError, MonaiSamError
 from bundle.families.checkpoint_files import METADATA_KEY, check_tensors, read_checkpoint_file
@@ -32,7 +29,6 @@ _WRAPPERS = ("model", "state_dict", "model_state", "network")
 # Parts that a checkpoint may hold and a network may do without: prompts are nothing to a semantic network and the
 # automatic decoder nothing to a promptable one.
 _OPTIONAL_PARTS = ("prompt_encoder", "mask_decoder", "automatic_decoder")
-_DEPTH_ADAPTED = re.compile(r"^(image_encoder\.blocks\.\d+)\.block\.")
 _SHOWN_KEYS = 5
 
 
@@ -52,23 +48,6 @@ class Checkpoint:
     metadata: dict[str, Any] = field(default_factory=dict)
     sha256: str = ""
     name: str = ""
-
-
-@dataclass(frozen=True)
-class Initialisation:
-    """What ``initialise_from`` did with each parameter of the network.
-
-    Attributes:
-        loaded: taken as they were.
-        resized: position embeddings interpolated to the network's grid.
-        kept: not in the checkpoint, of another shape, or skipped; they keep their random values.
-        unused: in the checkpoint but not in the network.
-    """
-
-    loaded: list[str]
-    resized: list[str]
-    kept: list[str]
-    unused: list[str]
 
 
 def open_checkpoint(path: str | Path) -> Checkpoint:
@@ -123,42 +102,6 @@ def fitting_weights(network: nn.Module, checkpoint: Checkpoint, family: Family) 
             hint = "; it has LoRA or adapters and does not say which: give the tuning in network_options"
         raise CheckpointError(f"{checkpoint.name} does not fit family {family.name}: {'; '.join(problems)}{hint}")
     return state
-
-
-def initialise_from(network: nn.Module, path: str | Path, *, skip: Sequence[str] = ()) -> Initialisation:
-    """Start a network from the weights of another one: same names are taken, the rest keeps its random values.
-
-    Position embeddings of another input size are interpolated as SAM-Med2D does (bilinear, and linear for relative
-    positions). Unlike ``load_checkpoint`` this asks neither for the same family nor for all keys; it is for training.
-
-    Args:
-        network: to be trained.
-        path: of the checkpoint.
-        skip: shell patterns of names that keep their random values, such as ``mask_decoder.mask_tokens.*``.
-
-    Raises:
-        CheckpointError: if the checkpoint has nothing in common with the network.
-    """
-    source = open_checkpoint(path).state_dict
-    targets = network.state_dict()
-    # Blocks with adapters along the depth hold the plain ones: medico_sam_3d starts from medico_sam.
-    origins = {name: name if name in source else _DEPTH_ADAPTED.sub(r"\1.", name) for name in targets}
-    loaded, resized, kept = {}, {}, []
-    for name, target in targets.items():
-        found = source.get(origins[name])
-        if found is None or any(fnmatchcase(name, pattern) for pattern in skip):
-            kept.append(name)
-        elif found.shape == target.shape:
-            loaded[name] = found
-        elif ("pos_embed" in name or "rel_pos" in name) and _is_same_but_longer(found, target):
-            resized[name] = _resize_positions(found, target)
-        else:
-            kept.append(name)
-    if not loaded:
-        raise CheckpointError(f"{Path(path).name} has no parameter in common with the network")
-    network.load_state_dict({**loaded, **resized}, strict=False)
-    unused = sorted(source.keys() - origins.values())
-    return Initialisation(list(loaded), list(resized), kept, unused)
 
 
 def save_checkpoint(
@@ -229,6 +172,8 @@ def check_family(checkpoint: Checkpoint, family: Family) -> None:
     metadata, name = checkpoint.metadata, checkpoint.name
     named, contract = metadata.get("family"), metadata.get("contract")
     what = f"{name} was trained with an input contract that"
+    if isinstance(contract, Mapping):  # up to version 2.5 contracts said what propagation hands on, which is no input
+        contract = {key: value for key, value in contract.items() if key != "carried"}
     trained = None if contract is None else read_contract(contract, what, CheckpointError)
     if trained == family.contract:
         return
@@ -285,18 +230,3 @@ def _differences(expected: Mapping[str, Tensor], got: Mapping[str, Tensor]) -> l
         )
         if keys
     ]
-
-
-def _is_same_but_longer(source: Tensor, target: Tensor) -> bool:
-    """Whether two position embeddings differ in their grid alone, (1, g, g, C) or (2g - 1, C)."""
-    return source.ndim == target.ndim in (2, 4) and source.shape[-1] == target.shape[-1]
-
-
-def _resize_positions(source: Tensor, target: Tensor) -> Tensor:
-    """Interpolate ViT positions: absolute (1, g, g, C), or relative (2g - 1, C)."""
-    if source.ndim == 4:
-        grid = source.float().permute(0, 3, 1, 2)
-        grid = F.interpolate(grid, target.shape[1:3], mode="bilinear", align_corners=False)
-        return grid.permute(0, 2, 3, 1)
-    line = F.interpolate(source.float().T.unsqueeze(0), target.shape[0], mode="linear", align_corners=False)
-    return line.squeeze(0).T

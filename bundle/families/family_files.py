@@ -10,7 +10,7 @@ from torch import nn
 
 from bundle.errors import FamilyError
 from bundle.families import builders
-from bundle.files import read_json
+from bundle.files import read_json_object
 
 _BUILDERS = builders.__name__
 PROMPT_TYPES = ("box", "point", "mask", "none")
@@ -58,6 +58,8 @@ def read_family_file(path: Path, choice: Sequence[str] = ()) -> dict[str, Any]:
         raise FamilyError(f"{path.name} lacks the section {missing[0]!r}")
     _check_types(config, _SECTIONS, path, "")
     builder_named(config["network_def"].get("_target_"), path.name)
+    if "carried" in config["contract"]:  # where family files said it up to version 2.5
+        raise FamilyError(f"carried of the contract of {path.name} is the option propagated of its network_def now")
     _check_checkpoint(config.get("checkpoint") or {"file": "-"}, path)
     for section in ("prompts", "trainable"):
         if not all(isinstance(word, str) for word in config.get(section, [])):
@@ -92,15 +94,7 @@ def builder_named(target: object, where: str) -> Callable[..., nn.Module]:
 
 
 def _read(path: Path) -> dict[str, Any]:
-    try:
-        config = read_json(path)
-    except OSError as error:
-        raise FamilyError(f"{path.name} cannot be read: {error.strerror}") from error
-    except ValueError as error:
-        raise FamilyError(f"{path.name} is not JSON: {error}") from error
-    if not isinstance(config, dict):
-        raise FamilyError(f"{path.name} must hold one JSON object, got a {type(config).__name__}")
-    return config
+    return read_json_object(path, path.name, FamilyError)
 
 
 def _check_types(section: Mapping[str, Any], types: Mapping[str, tuple[type, ...]], path: Path, where: str) -> None:

@@ -153,6 +153,10 @@ _OPTIONS: dict[str, tuple[str, Check]] = {
     "depths": _wholes(1, 32, 8),
     "candidates": _one_of("ambiguous", "always"),
     "mask_prompt": _one_of("logits", "probability"),
+    "propagated": (
+        "a list of box, mask or both",
+        lambda value: isinstance(value, list) and value in (["box"], ["mask"], ["box", "mask"], ["mask", "box"]),
+    ),
     "tuning": (
         "a list of up to 16 objects with kind, part, blocks and rank as in configs/tuning",
         lambda value: isinstance(value, list) and len(value) <= 16 and all(_is_tuning(item) for item in value),

@@ -9,7 +9,7 @@ from segment_anything.modeling import TwoWayTransformer
 from torch import nn
 
 from bundle.errors import FamilyError
-from bundle.networks.interface import SAM_MASKS
+from bundle.networks.interface import PROPAGATED, SAM_MASKS
 from bundle.networks.mask_decoder import FineMaskDecoder, MaskDecoder
 from bundle.networks.prompt_encoder import PromptEncoder
 from bundle.networks.promptable_sam import PromptableSam
@@ -30,6 +30,7 @@ def sam_vit(
     tuning: Sequence[Mapping[str, Any]] = (),
     candidates: Literal["ambiguous", "always"] = "ambiguous",
     mask_prompt: Literal["logits", "probability"] = "logits",
+    propagated: Sequence[Literal["box", "mask"]] = PROPAGATED,
 ) -> PromptableSam:
     """segment-anything's ViT SAM at any input size.
 
@@ -41,13 +42,23 @@ def sam_vit(
         tuning: adapters or LoRA to attach, see ``peft.apply_tuning``.
         candidates: which prompts it was trained to answer with candidates, see ``PromptableSam``.
         mask_prompt: what its mask prompts were trained as, see ``PromptEncoder``.
+        propagated: with what of its answer to a slice it is asked about the next one, see ``ModelSpec``.
 
     Raises:
-        FamilyError: on an unknown variant, tuning, candidates or mask prompt, or a size that is not a multiple of 16.
+        FamilyError: on an unknown variant, tuning, candidates, mask prompt or propagated part, or a size that is not a
+            multiple of 16.
     """
     encoder = VitEncoder(variant, image_size, window_before_norm=window_before_norm)
     grid = image_size // VIT_PATCH
-    network = _assemble(encoder, image_size, grid, classes, candidates=candidates, mask_prompt=mask_prompt)
+    network = _assemble(
+        encoder,
+        image_size,
+        grid,
+        classes,
+        candidates=candidates,
+        mask_prompt=mask_prompt,
+        propagated=propagated,
+    )
     return apply_tuning(network, tuning)
 
 
@@ -62,6 +73,7 @@ def sam_tiny_vit(
     tuning: Sequence[Mapping[str, Any]] = (),
     raster_prompts: bool = False,
     fine: bool = False,
+    propagated: Sequence[Literal["box", "mask"]] = PROPAGATED,
 ) -> PromptableSam:
     """SAM with a TinyViT-5M encoder; the defaults are MobileSAM.
 
@@ -78,6 +90,7 @@ def sam_tiny_vit(
         classes,
         prompt_encoder=RasterPromptEncoder if raster_prompts else PromptEncoder,
         mask_decoder=FineMaskDecoder if fine else MaskDecoder,
+        propagated=propagated,
         official=not (raster_prompts or fine or neck == "pyramid"),
     )
     return apply_tuning(network, tuning)
@@ -115,6 +128,7 @@ def _assemble(
     mask_decoder: type[MaskDecoder] = MaskDecoder,
     candidates: str = "ambiguous",
     mask_prompt: str = "logits",
+    propagated: Sequence[str] = PROPAGATED,
     official: bool = True,
 ) -> PromptableSam:
     if classes is not None:
@@ -134,6 +148,7 @@ def _assemble(
             transformer_dim=EMBEDDING_CHANNELS,
         ),
         candidates=candidates if classes is None else "always",  # the candidates are the classes
+        propagated=propagated,
         official=official,
     )
 

@@ -297,8 +297,8 @@ class Follower:
             return prompt.after(None)
         if before is None:
             return prompt.with_box(box.box() if box is not None and index in box.slices else prompt.box)
-        kept = before if "mask" in self._rule.carried else None
-        return prompt.with_box(prompt.around() if "box" in self._rule.carried else None).after(kept)
+        kept = before if "mask" in self._rule.propagated else None
+        return prompt.with_box(prompt.around() if "box" in self._rule.propagated else None).after(kept)
 
     def _reach(self, given: Sequence[SlicedInteraction]) -> tuple[int, int]:
         """First and last slice that the object may be on: those of a 3D box, and of what lies on the object beside it.

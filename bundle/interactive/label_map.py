@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from bundle.data.volume import smallest_unsigned
+from bundle.data.values import smallest_unsigned
 from bundle.interactive.segmentation import Segmentation
 from bundle.prompts.prompts import ObjectPrompts
 

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from bundle.data.volume import smallest_unsigned
+from bundle.data.values import smallest_unsigned
 from bundle.interactive.label_map import LabelMap
 from bundle.interactive.objects import Objects, SegmentedObject
 from bundle.interactive.regions import Box, Region, union

@@ -10,8 +10,8 @@ from itertools import pairwise
 import numpy as np
 
 from bundle.interactive.slice_model import SliceMask, SlicePrompt
+from bundle.networks.interface import PROPAGATED
 from bundle.prompts.simulation import tight_box
-from bundle.transforms.contract import CARRIED
 from bundle.transforms.frames import nearest_index
 
 Ask = Callable[[int, SlicePrompt], SliceMask]
@@ -27,11 +27,11 @@ class PropagationRule:
     """When to go on and with which prompt.
 
     The next slice is asked with the box of the previous mask, a little wider, with the previous logits as a mask
-    prompt, or with both, as the family's contract says (micro-sam calls it the projection). The object has ended where
+    prompt, or with both, as the network's spec says (micro-sam calls it the projection). The object has ended where
     the mask is empty or overlaps the previous one too little.
 
     Attributes:
-        carried: what of the previous answer is handed on, "box", "mask" or both.
+        propagated: what of the previous answer is handed on, "box", "mask" or both.
         margin: the box grows by this share of its sides, and by at least one pixel, because the object may, ...
         growth: ... but stays below this multiple of the largest seed's box: it may wander, not swell.
         smallest_iou: stop when the masks of two neighbours overlap less than this.
@@ -41,7 +41,7 @@ class PropagationRule:
             where the object ends it finds its neighbour, mostly of another shade. Not asked where no picture is given.
     """
 
-    carried: tuple[str, ...] = CARRIED
+    propagated: tuple[str, ...] = PROPAGATED
     margin: float = 0.05
     growth: float = 1.15
     smallest_iou: float = 0.5
@@ -60,8 +60,8 @@ class PropagationRule:
         """
         if not previous.mask.any():
             return None
-        box = self._next_box(previous, limit, largest) if "box" in self.carried else None
-        return SlicePrompt(box=box, previous=previous if "mask" in self.carried else None)
+        box = self._next_box(previous, limit, largest) if "box" in self.propagated else None
+        return SlicePrompt(box=box, previous=previous if "mask" in self.propagated else None)
 
     def _next_box(self, previous: SliceMask, limit: np.ndarray | None, largest: np.ndarray | None) -> np.ndarray:
         low, high = np.split(tight_box(previous.mask).astype(float), 2)

@@ -57,12 +57,12 @@ class SliceFollowing:
 
     Args:
         predictor: the model of slices.
-        rule: how a slice's answer travels through the volume; by default with what the family's contract carries.
+        rule: how a slice's answer travels through the volume; by default with what the network's spec says.
     """
 
     def __init__(self, predictor: SlicePredictor, *, rule: PropagationRule | None = None) -> None:
         self.predictor = predictor
-        self.rule = rule or PropagationRule(carried=predictor.contract.carried)
+        self.rule = rule or PropagationRule(propagated=predictor.network.spec.propagated)
 
     def start(self, volume: Volume) -> VolumeSlices:
         """The slices of the volume; see ``VolumeModel``."""

@@ -17,6 +17,8 @@ from bundle.prompts.translation import SCRIBBLE_POINTS
 
 # Which prompts are answered with SAM's candidate masks: one point alone, as in SAM, or every prompt, as in SAM-Med2D.
 CANDIDATES = ("ambiguous", "always")
+# What an answer on a slice can become for the next slice: the box around it, and its logits as a mask prompt.
+PROPAGATED = ("box", "mask")
 SAM_MASKS = 3  # SAM's candidate masks: whole, part, subpart
 
 
@@ -37,11 +39,13 @@ class ModelSpec:
         official: whether segment-anything's own code can hold it, parameters and all.
         candidates: one of ``CANDIDATES``: which prompts it was trained to answer with its candidate masks rather than
             with its single one. Asked otherwise, it would answer with a mask that nobody trained.
+        propagated: of ``PROPAGATED``, what of its answer to a slice it is asked about the next one with: a network that
+            was trained with boxes alone is shown no mask, although it would take one.
         mixes_prompts: whether objects that differ in their prompts may share a batch without changing each other's
             answers, as where prompts are drawn instead of padded.
 
     Raises:
-        FamilyError: ``candidates`` is unknown.
+        FamilyError: ``candidates`` or ``propagated`` is unknown.
     """
 
     input_shape: tuple[int, ...]
@@ -53,11 +57,14 @@ class ModelSpec:
     bfloat16: bool = False
     official: bool = False
     candidates: str = "ambiguous"
+    propagated: tuple[str, ...] = PROPAGATED
     mixes_prompts: bool = False
 
     def __post_init__(self) -> None:
         if self.candidates not in CANDIDATES:
             raise FamilyError(f"candidates must be one of {', '.join(CANDIDATES)}, got {self.candidates!r}")
+        if isinstance(self.propagated, str) or not self.propagated or set(self.propagated) - set(PROPAGATED):
+            raise FamilyError(f"propagated must list at least one of {', '.join(PROPAGATED)}, got {self.propagated!r}")
 
 
 @dataclass(frozen=True)

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 from torch import Tensor, nn
 
-from bundle.networks.interface import ModelSpec, Prepared, PromptableNetwork
+from bundle.networks.interface import PROPAGATED, ModelSpec, Prepared, PromptableNetwork
 from bundle.networks.mask_decoder import MaskDecoder
 from bundle.networks.prompt_encoder import PromptEncoder
 
@@ -22,11 +22,11 @@ class PromptableSam(PromptableNetwork):
             ``TinyVitEncoder``).
         prompt_encoder: knows S and g.
         mask_decoder: SAM's, one with another number of masks, or one that reads finer features as well.
-        candidates: see ``ModelSpec``.
+        candidates, propagated: see ``ModelSpec``.
         official: whether segment-anything's own code knows all three.
 
     Raises:
-        FamilyError: ``candidates`` is unknown.
+        FamilyError: ``candidates`` or ``propagated`` is unknown.
     """
 
     def __init__(
@@ -36,6 +36,7 @@ class PromptableSam(PromptableNetwork):
         mask_decoder: MaskDecoder,
         *,
         candidates: str = "ambiguous",
+        propagated: Sequence[str] = PROPAGATED,
         official: bool = True,
     ) -> None:
         super().__init__()
@@ -43,7 +44,13 @@ class PromptableSam(PromptableNetwork):
         self.prompt_encoder = prompt_encoder
         self.mask_decoder = mask_decoder
         size = prompt_encoder.input_image_size[0]
-        self.spec = ModelSpec((3, size, size), 4 * self.grid_size, candidates=candidates, official=official)
+        self.spec = ModelSpec(
+            input_shape=(3, size, size),
+            mask_size=4 * self.grid_size,
+            candidates=candidates,
+            propagated=tuple(propagated),
+            official=official,
+        )
 
     @property
     def grid_size(self) -> int:

@@ -11,9 +11,11 @@ from typing import Any
 import numpy as np
 
 from bundle.errors import PromptError
-from bundle.files import read_json
+from bundle.files import read_json_object
 from bundle.prompts.interactions import Box, Interaction, Point, interaction_from_json
 from bundle.prompts.positions import as_rows
+
+LARGEST_LABEL = 2**32 - 1  # uint32 is the widest type of a label map
 
 
 @dataclass(frozen=True, eq=False, init=False)
@@ -127,7 +129,8 @@ def read_prompts(path: str | Path, *, picture: bool = False) -> list[ObjectPromp
 
     The file is JSON: ``{"objects": [{"name": "liver", "label": 1, "box": [[i, j, k], [i, j, k]],
     "points": [[i, j, k], ...], "point_labels": [1, ...], "interactions": [...]}, ...]}`` with voxel indices of the
-    image; ``label`` defaults to the position in the list plus 1, ``point_labels`` to 1. Interactions are what
+    image; ``label`` defaults to the position in the list plus 1, ``point_labels`` to 1. Objects of one name become
+    "name (label)". Interactions are what
     ``interaction_from_json`` reads, in their order, such as ``{"kind": "scribble", "path": [[i, j, k], ...]}``; box and
     points come before them.
 
@@ -139,20 +142,15 @@ def read_prompts(path: str | Path, *, picture: bool = False) -> list[ObjectPromp
         PromptError: naming the file and what is wrong in it.
     """
     path = Path(path)
-    try:
-        content = read_json(path)
-    except OSError as error:
-        raise PromptError(f"prompts file {path} cannot be read: {error.strerror}") from error
-    except ValueError as error:
-        raise PromptError(f"prompts file {path} is not JSON: {error}") from error
-    objects = content.get("objects") if isinstance(content, Mapping) else None
+    objects = read_json_object(path, f"prompts file {path}", PromptError).get("objects")
     if not isinstance(objects, list) or not objects:
         raise PromptError(f'prompts file {path} needs a list "objects" with at least one object')
     prompts = [_parse_object(entry, position, picture) for position, entry in enumerate(objects, start=1)]
     labels = [prompt.label for prompt in prompts]
     if len(set(labels)) < len(labels):
         raise PromptError(f"prompts file {path} gives two objects the same label: {labels}")
-    return prompts
+    times = Counter(prompt.name for prompt in prompts)
+    return [replace(one, name=f"{one.name} ({one.label})") if times[one.name] > 1 else one for one in prompts]
 
 
 def _parse_object(entry: Any, position: int, picture: bool) -> ObjectPrompts:
@@ -162,14 +160,16 @@ def _parse_object(entry: Any, position: int, picture: bool) -> ObjectPrompts:
     if unknown := sorted(set(entry) - known):
         raise PromptError(f"object {position} has an unknown key {unknown[0]!r}; known are {', '.join(sorted(known))}")
     label = entry.get("label", position)
-    if isinstance(label, bool) or not isinstance(label, int) or label < 1:
-        raise PromptError(f"label of object {position} must be a whole number of at least 1, got {label!r}")
+    if type(label) is not int or not 0 < label <= LARGEST_LABEL:
+        raise PromptError(
+            f"label of object {position} must be a whole number of at least 1 and below 2**32, got {label!r:.80}"
+        )
     points = _indices(entry.get("points", []), f"points of object {position}", picture)
     prompts = ObjectPrompts(
         points=points,
         point_labels=_point_labels(entry.get("point_labels", [1] * len(points)), position),
         box=None if entry.get("box") is None else _indices(entry["box"], f"box of object {position}", picture),
-        name=str(entry.get("name", f"object {position}")),
+        name=str(entry.get("name") or f"object {position}"),
         label=label,
     )
     others = _read_interactions(entry.get("interactions", []), position, picture)

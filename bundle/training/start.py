@@ -9,8 +9,9 @@ from pathlib import Path
 import torch
 from torch import nn
 
-from bundle.families.checkpoints import initialise_from, without_optional_parts
+from bundle.families.checkpoints import without_optional_parts
 from bundle.families.family import find_weights
+from bundle.families.initialisation import initialise_from
 from bundle.networks.semantic import ConvolutionalDecoder
 from bundle.networks.tuning.peft import set_trainable
 

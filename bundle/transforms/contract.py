@@ -6,7 +6,7 @@ the app all call :meth:`Contract.intensity` once per volume and :meth:`Contract.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from typing import Any
 
@@ -19,7 +19,6 @@ from bundle.transforms.crop import Zoom
 from bundle.transforms.placement import BOX_MAPPINGS, INTERPOLATIONS, RESIZE_RULES, Placement
 
 MODALITIES = ("CT", "other", "windowed")
-CARRIED = ("box", "mask")
 _RULE_KEYS = {
     "window": {"low", "high"},
     "level": {"level", "width"},
@@ -63,8 +62,6 @@ class Contract:
         slice_minmax: stretch each resized slice to its own minimum and maximum (MedSAM).
         mean, std: (3,) per channel, in units of 0..255.
         zoom: how the window around an object is chosen; None always shows the whole slice.
-        carried: what the network is shown of its answer to a slice when it is asked about the next one: the box around
-            it, the mask, or both.
         box_mapping: rule of :meth:`Placement.box_to_square`.
     """
 
@@ -78,7 +75,6 @@ class Contract:
     mean: tuple[float, float, float]
     std: tuple[float, float, float]
     zoom: Zoom | None = None
-    carried: tuple[str, ...] = CARRIED
     box_mapping: str = "inclusive"
 
     @classmethod
@@ -89,7 +85,7 @@ class Contract:
             ContractError: naming the key, the value and what is allowed.
         """
         needed = {"size", "resize", "interpolation", "channels", "normalise"}
-        known = needed | {"aspect", "eight_bit", "slice_minmax", "zoom", "carried", "box_mapping"}
+        known = needed | {"aspect", "eight_bit", "slice_minmax", "zoom", "box_mapping"}
         config = {key: value for key, value in config.items() if key != "_desc_"}
         if unknown := sorted(set(config) - known):
             raise ContractError(f"unknown contract key {unknown[0]!r}; known are {', '.join(sorted(known))}")
@@ -116,7 +112,6 @@ class Contract:
             mean=mean,
             std=std,
             zoom=_zoom(config.get("zoom")),
-            carried=_carried(config.get("carried", CARRIED)),
             box_mapping=config.get("box_mapping", "inclusive"),
         )
 
@@ -214,14 +209,6 @@ def _zoom(config: Mapping[str, Any] | None) -> Zoom | None:
     if unknown := sorted(set(values) - known):
         raise ContractError(f"unknown zoom key {unknown[0]!r}; known are {', '.join(sorted(known))}")
     return Zoom(**values)
-
-
-def _carried(parts: Sequence[str]) -> tuple[str, ...]:
-    if not parts or isinstance(parts, str):
-        raise ContractError(f"carried must list at least one of {', '.join(CARRIED)}, got {parts!r}")
-    for part in parts:
-        _check_choice("carried", part, CARRIED)
-    return tuple(parts)
 
 
 def _view(rule: Mapping[str, Any], array: np.ndarray) -> View:

@@ -58,6 +58,8 @@ def read_dicom(path: Path, *, series: str | None, is_label: bool = False) -> Sto
     frames, affine = arrange(series_frames(path, series))
     if frames[0].position is None and len(frames) > 1:
         logger.warning("%s does not say where its %d frames lie; they are stacked as stored", path, len(frames))
+    if (count := len({str(frame.tags.get("FrameOfReferenceUID") or "") for frame in frames})) > 1:
+        logger.warning("slices of %s lie in %d frames of reference; they are taken for those of one scan", path, count)
     placed = frames[0].position is not None
     return Stored(read_frames(frames), LPS_TO_RAS @ affine, _modality_of(frames), placed=placed)
 

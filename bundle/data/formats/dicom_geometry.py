@@ -132,9 +132,19 @@ def _frame(tags: Dataset, file: Path, index: int, name: str, positions: np.ndarr
         size=(int(tags.Columns), int(tags.Rows)),
         position=position,
         orientation=None if orientation is None else _unit(orientation.reshape(2, 3), name),
-        spacing=np.ones(2) if spacing is None else spacing[::-1],  # DICOM: between rows first
+        spacing=_aspect(tags, name) if spacing is None else spacing[::-1],  # DICOM: between rows first
         thickness=_thickness(tags),
     )
+
+
+def _aspect(tags: Dataset, name: str) -> np.ndarray:
+    """(2,) distance between columns and between rows where no tag gives it in mm: the shape of a pixel, as 1 wide."""
+    ratio = _numbers(tags, "PixelAspectRatio", 2, name)  # vertical, horizontal (PS3.3 C.7.6.3.1.7)
+    if ratio is None:
+        return np.ones(2)
+    if (ratio <= 0).any():
+        raise VolumeError(f"the pixel aspect ratio of {name} must be positive, got {ratio.tolist()}")
+    return np.array([1.0, ratio[0] / ratio[1]])
 
 
 def _numbers(tags: Dataset, keyword: str, count: int, name: str) -> np.ndarray | None:

@@ -8,7 +8,10 @@ import nibabel as nib
 import numpy as np
 import SimpleITK as sitk
 
-from bundle.data.formats.stored import LPS_TO_RAS, Stored
+from bundle.data.formats.stored import LPS_TO_RAS, Stored, in_mm
+from bundle.data.headers.lengths import mm_of
+from bundle.data.headers.metaimage import unit_of_metaimage
+from bundle.data.headers.nrrd import read_header
 from bundle.errors import VolumeError
 
 
@@ -19,7 +22,7 @@ def read_itk(path: Path) -> Stored:
     # read as another.
     reader.SetImageIO("MetaImageIO")
     reader.SetFileName(str(path))
-    return from_itk(reader.Execute())
+    return in_mm(from_itk(reader.Execute()), mm_of(unit_of_metaimage(path)), path)
 
 
 def from_itk(image: sitk.Image) -> Stored:
@@ -47,13 +50,33 @@ def affine_of(image: sitk.Image | sitk.ImageFileReader) -> np.ndarray:
 
 
 def write_itk(stored: Stored, path: Path, *, source: Path | None, compress: bool) -> None:
-    """Write NRRD or MetaImage; ``source`` adds nothing in these formats."""
+    """Write NRRD or MetaImage, in the unit of ``source``: ITK takes every unit for mm and shows both in one place."""
+    unit = _unit_of(source)
     order = (2, 1, 0, 3)[: stored.array.ndim]
     image = sitk.GetImageFromArray(stored.array.transpose(order), isVector=stored.array.ndim == 4)
-    affine = LPS_TO_RAS @ stored.affine
+    affine = np.diag([*[1 / mm_of(unit)] * 3, 1.0]) @ LPS_TO_RAS @ stored.affine
     spacing = nib.affines.voxel_sizes(affine)
     image.SetSpacing(spacing.tolist())
     image.SetDirection((affine[:3, :3] / spacing).ravel().tolist())
     image.SetOrigin(affine[:3, 3].tolist())
     # Level 1: a label map shrinks a hundredfold either way, and a user waits for it.
     sitk.WriteImage(image, str(path), useCompression=compress, compressionLevel=1)
+    if unit != "mm":
+        _name_unit(path, unit)
+
+
+def _unit_of(source: Path | None) -> str:
+    """The unit of lengths of a NRRD or MetaImage file; "mm" of others."""
+    name = "" if source is None or not source.is_file() else source.name.lower()
+    if name.endswith((".nrrd", ".nhdr")):
+        return read_header(source).unit
+    return unit_of_metaimage(source) if name.endswith((".mha", ".mhd")) else "mm"
+
+
+def _name_unit(path: Path, unit: str) -> None:
+    """Put the unit into a header that ITK wrote, which has no place for it."""
+    before, line = (b"\n\n", f'\nspace units: "{unit}" "{unit}" "{unit}"'.encode())
+    if not path.name.lower().endswith(".nrrd"):
+        before, line = b"ElementDataFile", f"DistanceUnits = {unit}\n".encode()
+    header, separator, rest = path.read_bytes().partition(before)
+    path.write_bytes(header + line + separator + rest)

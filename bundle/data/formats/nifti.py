@@ -28,7 +28,7 @@ _NIFTI_GEOMETRY = (
     *("qoffset_x", "qoffset_y", "qoffset_z", "sform_code", "srow_x", "srow_y", "srow_z"),
 )
 _NIFTI_RGB = np.dtype([(channel, np.uint8) for channel in "RGB"])
-_MM_PER_UNIT = {"unknown": 1.0, "mm": 1.0, "meter": 1000.0, "micron": 0.001}
+_MM_PER_UNIT = {0: 1.0, 1: 1000.0, 2: 1.0, 3: 0.001}  # by the code of lengths: unknown, m, mm, micrometres
 # Two readings of a header agree if no corner moves by more than this share of a voxel: its numbers are float32.
 _SAME_PLACE = 1e-3
 
@@ -76,7 +76,7 @@ def _drop_trailing_ones(array: np.ndarray) -> np.ndarray:
 def _placements(image: nib.Nifti1Image, path: Path) -> tuple[np.ndarray, np.ndarray | None]:
     """Where the voxels lie, and nibabel's other reading of the header; None where there is no other."""
     by_nibabel = image.affine.copy()
-    by_nibabel[:3] *= _MM_PER_UNIT[image.header.get_xyzt_units()[0]]
+    by_nibabel[:3] *= _MM_PER_UNIT[int(image.header["xyzt_units"]) & 7]
     by_itk = _affine_by_itk(path) if int(image.header["sizeof_hdr"]) == 348 else None  # ITK's library knows NIfTI-1
     if by_itk is None or _is_same_place(by_itk, by_nibabel, image.shape):
         return by_nibabel, None

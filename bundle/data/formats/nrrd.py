@@ -14,8 +14,9 @@ from pathlib import Path
 
 import numpy as np
 
-from bundle.data.formats.stored import LPS_TO_RAS, Stored
+from bundle.data.formats.stored import LPS_TO_RAS, Stored, in_mm
 from bundle.data.headers.claims import damaged, refusal
+from bundle.data.headers.lengths import mm_of
 from bundle.data.headers.nrrd import NrrdHeader, read_header
 
 # The spaces that do not count left, posterior and superior; one of no anatomy is taken for LPS, as ITK takes it.
@@ -48,7 +49,8 @@ def read_nrrd(path: Path) -> Stored:
         )
     array = _voxels(header, path).reshape(header.sizes, order="F").transpose([*domain, *others])
     array = array.reshape([*(*sizes, 1)[:3], channels], order="F")
-    return Stored(array[..., 0] if channels == 1 else array[..., :3], affine)
+    stored = Stored(array[..., 0] if channels == 1 else array[..., :3], affine)
+    return in_mm(stored, mm_of(header.unit), path)
 
 
 def _voxels(header: NrrdHeader, path: Path) -> np.ndarray:

@@ -7,6 +7,7 @@ dropped. The pages of a TIFF are slices; what is no volume (channels, time point
 from __future__ import annotations
 
 import json
+import logging
 from pathlib import Path
 
 import cv2
@@ -21,11 +22,15 @@ from bundle.data.headers.pictures import FORMATS
 from bundle.errors import VolumeError
 from bundle.files import BoundedFile
 
+logger = logging.getLogger(__name__)
+
 # A picture has no position; this affine shows it the way it is stored when its slice is taken as axial.
 PICTURE_AFFINE = LPS_TO_RAS
 # The text of a PNG in which we keep the spacing: [x, y, z] in mm. Its own resolution is whole pixels per metre, and in
 # other people's pictures it is that of a screen.
 _PNG_SPACING = "monai-sam spacing"
+_LOSSY = ("JPEG", "MPO")
+_BITS, _PHOTOMETRIC = 258, 262  # tags of TIFF
 
 
 def read_picture(path: Path, *, is_label: bool) -> Stored:
@@ -53,12 +58,22 @@ def _pages(path: Path, *, is_label: bool) -> tuple[np.ndarray, list[np.ndarray]]
     """The spacing, and each page as (J, I) or (J, I, 3)."""
     try:
         with BoundedFile(path) as file, Image.open(file, formats=FORMATS) as picture:
+            if is_label and picture.format in _LOSSY:
+                logger.warning("%s is a JPEG, which changes the numbers of labels; a PNG keeps them", path)
             spacing = checked_spacing(json.loads(picture.info.get(_PNG_SPACING, "[1, 1, 1]")), path)
             if _is_deep_colour(picture):
                 return spacing, [_deep_page(path, picture.getexif().get(ORIENTATION, 1))]
-            return spacing, [_page(page, is_label=is_label) for page in ImageSequence.Iterator(picture)]
+            is_inverted = is_label and _shows_zero_white(picture)
+            pages = [_page(page, is_label=is_label) for page in ImageSequence.Iterator(picture)]
+            return spacing, [255 - page if is_inverted else page for page in pages]
     except Image.DecompressionBombError as error:
         raise VolumeError(f"{path} is too large to be read ({error}); crop or shrink it") from error
+
+
+def _shows_zero_white(picture: Image.Image) -> bool:
+    """Whether Pillow inverts the values of a TIFF: ImageJ shows 0 in white, which is the background of labels."""
+    tags = getattr(picture, "tag_v2", {})
+    return picture.mode == "L" and tags.get(_PHOTOMETRIC) == 0 and tags.get(_BITS) == (8,)
 
 
 def _is_deep_colour(picture: Image.Image) -> bool:

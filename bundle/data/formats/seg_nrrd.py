@@ -18,7 +18,9 @@ from typing import Any
 import nrrd
 import numpy as np
 
-from bundle.data.formats.stored import LPS_TO_RAS, Segment, Stored
+from bundle.data.formats.stored import LPS_TO_RAS, Segment, Stored, in_mm
+from bundle.data.headers.lengths import mm_of
+from bundle.data.headers.nrrd import read_header
 from bundle.errors import VolumeError
 
 logger = logging.getLogger(__name__)
@@ -67,7 +69,8 @@ def read_segmentation(path: Path, *, is_label: bool) -> Stored:
             raise VolumeError(f"segment {segment.name!r} of {path} lies in layer {layer}, expected 0 to {last}")
     array = _flattened(layers, numbered, path)
     segments = tuple(segment for segment, _, _ in numbered)
-    return Stored(array, LPS_TO_RAS @ np.asarray(content["ijkToLPS"], dtype=np.float64), segments=segments)
+    stored = Stored(array, LPS_TO_RAS @ np.asarray(content["ijkToLPS"], dtype=np.float64), segments=segments)
+    return in_mm(stored, mm_of(read_header(path).unit), path)
 
 
 def _flattened(layers: np.ndarray, numbered: Sequence[tuple[Segment, int, int]], path: Path) -> np.ndarray:

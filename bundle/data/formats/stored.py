@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
@@ -9,6 +10,8 @@ from typing import NamedTuple
 import numpy as np
 
 from bundle.errors import VolumeError
+
+logger = logging.getLogger(__name__)
 
 # ITK and DICOM count x towards the patient's left and y towards posterior.
 LPS_TO_RAS = np.diag([-1.0, -1.0, 1.0, 1.0])
@@ -51,6 +54,23 @@ class Stored(NamedTuple):
     other_affine: np.ndarray | None = None
     segments: tuple[Segment, ...] = ()
     series: str | None = None
+
+
+def in_mm(stored: Stored, mm: float, path: Path) -> Stored:
+    """What was placed in other lengths than mm, in mm.
+
+    ITK and 3D Slicer take the lengths of NRRD and MetaImage for mm whatever the header says: what they draw on the file
+    lies where they show it, which is its other reading.
+
+    Args:
+        stored: with the lengths of the file.
+        mm: how many mm one of them is.
+        path: of the file.
+    """
+    if mm == 1:
+        return stored
+    logger.warning("lengths of %s are in units of %g mm and become mm; ITK and 3D Slicer take them for mm", path, mm)
+    return stored._replace(affine=np.diag([mm, mm, mm, 1.0]) @ stored.affine, other_affine=stored.affine)
 
 
 def picture_modality(array: np.ndarray) -> str | None:

@@ -26,10 +26,6 @@ VALUE = r"[-+]?(?:[\d.]{1,40}(?:[eE][-+]?\d{1,3})?|(?i:nan|inf))"
 _ATTACHED_ONLY = (".mha", ".nrrd")
 _DATA_ENDINGS = (".raw", ".zraw", ".raw.gz", ".img", ".bin")
 _BLOCK = 2**20
-# Lengths other than mm, which ITK and 3D Slicer take for mm.
-_OTHER_LENGTHS = re.compile(
-    r"(?:[uµμnc]m|m|micro(?:n|met(?:er|re))s?|(?:nano|centi)?met(?:er|re)s?|in|inch(?:es)?)", re.I
-)
 _CONTROL = re.compile(rb"[\x00-\x08\x0a-\x1f\x7f]")
 
 
@@ -99,21 +95,6 @@ def damage_reported(path: Path) -> Iterator[None]:
     except Exception as error:
         reason = (str(error).strip() or type(error).__name__).splitlines()[-1]
         raise damaged(path, reason) from error
-
-
-def check_unit(path: Path, unit: str) -> None:
-    """Refuse lengths that are not in mm: what reads the image beside us would take them for mm, and our answer with it.
-
-    Args:
-        path: the file of the header.
-        unit: what it says; words that name no length, as "pixel" or nothing, pass.
-
-    Raises:
-        VolumeError: it names another length.
-    """
-    unit = unit.strip().encode("latin-1").decode("utf-8", "replace")  # header_lines gives bytes as letters
-    if _OTHER_LENGTHS.fullmatch(unit):
-        raise refusal(path, f"its lengths are in {unit}, expected mm; divide or multiply them and save it in mm")
 
 
 def too_large(path: Path, what: str, limit: str, limits: Limits) -> VolumeError:

@@ -7,19 +7,21 @@ import re
 from pathlib import Path
 from typing import BinaryIO
 
+import numpy as np
+
 from bundle.data.headers.claims import (
     NUMBER,
     VALUE,
     Claim,
     check_raw,
-    check_unit,
     damaged,
     detached_file,
     header_lines,
     inflated_length,
     refusal,
 )
-from bundle.data.limits import Limits
+from bundle.data.headers.lengths import length_unit
+from bundle.data.limits import LIMITS, Limits
 
 # MET_LONG has 4 bytes on Windows and 8 elsewhere: nobody can tell what it holds.
 _BYTES = {
@@ -57,6 +59,7 @@ _PER_AXIS = ("DimSize", "Position", "Offset", "Origin", "CenterOfRotation", "Ele
 _PER_AXIS_SQUARED = ("Orientation", "Rotation", "TransformMatrix")
 _ONE_OF = (("Position", "Offset", "Origin"), _PER_AXIS_SQUARED)  # spellings of one thing
 _REQUIRED = ("NDims", "DimSize", "ElementType", "ElementDataFile")
+_FLATTEST = 1e-3  # volume of a voxel whose edges were scaled to 1
 _LONGEST_NAME, _LONGEST_VALUE = 200, 32_000  # a key of somebody's own: ITK has 255 and 32,768 bytes for it
 
 
@@ -71,6 +74,12 @@ def check_metaimage(path: Path, limits: Limits) -> None:
             return
     with detached_file(path, fields["ElementDataFile"]).open("rb") as file:
         _check_data(file, fields, claim, path)
+
+
+def unit_of_metaimage(path: Path, limits: Limits = LIMITS) -> str:
+    """The unit of lengths of a file that ``check_metaimage`` has let pass, see ``length_unit``."""
+    with path.open("rb") as file:
+        return length_unit(path, [_read_fields(file, path, limits).get("DistanceUnits", "mm")])
 
 
 def _check_data(file: BinaryIO, fields: dict[str, str], claim: Claim, path: Path) -> None:
@@ -101,13 +110,15 @@ def _claim_of(fields: dict[str, str], path: Path) -> Claim:
             given = len(fields[name].split()) if name in fields else expected
             if given != expected:
                 raise refusal(path, f"{name} must have {expected} entries for NDims = {dimension}, got {given}")
+        if name in _PER_AXIS_SQUARED and name in fields:
+            _check_matrix(name, fields[name], dimension, path)
     for names in _ONE_OF:
         given = [name for name in names if name in fields]
         if len({fields[name] for name in given}) > 1:
             raise refusal(path, f"its header has {' and '.join(given)}, which differ and mean the same; remove one")
     if any(float(number) == 0 for number in fields.get("ElementSpacing", fields.get("ElementSize", "1")).split()):
         raise refusal(path, "ElementSpacing must not be 0 mm; correct it")
-    check_unit(path, fields.get("DistanceUnits", "mm"))
+    length_unit(path, [fields.get("DistanceUnits", "mm")])
     for name, nothing in (("ElementToIntensityFunctionSlope", 1.0), ("ElementToIntensityFunctionOffset", 0.0)):
         if float(fields.get(name, nothing)) != nothing:  # ITK would give the stored values
             raise refusal(path, f"{name} must be {nothing:g}, got {fields[name]}; save the values that it leads to")
@@ -120,6 +131,13 @@ def _claim_of(fields: dict[str, str], path: Path) -> Claim:
         )
     sizes = tuple(int(size) for size in fields["DimSize"].split())
     return Claim(sizes, _BYTES[kind], int(fields.get("ElementNumberOfChannels", "1")))
+
+
+def _check_matrix(name: str, numbers: str, dimension: int, path: Path) -> None:
+    matrix = np.array([float(number) for number in numbers.split()]).reshape(dimension, dimension)
+    lengths = np.linalg.norm(matrix, axis=1, keepdims=True)
+    if (lengths == 0).any() or abs(np.linalg.det(matrix / lengths)) < _FLATTEST:
+        raise refusal(path, f"{name} must give each axis a direction of its own, got {matrix.tolist()}; correct it")
 
 
 def _read_fields(file: BinaryIO, path: Path, limits: Limits) -> dict[str, str]:

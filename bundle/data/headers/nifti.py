@@ -15,6 +15,7 @@ from bundle.data.limits import Limits
 # The first number of a header is its size; the voxels of a single file begin at the earliest behind four more bytes.
 _LAYOUTS = {348: nib.nifti1.header_dtype, 540: nib.nifti2.header_dtype}
 _SINGLE_FILE = (b"n+1", b"n+2")
+_UNITS = (0, 1, 2, 3)  # of lengths: unknown, m, mm, micrometres
 _CIFTI = range(3000, 3100)  # intent codes of surfaces and their XML
 
 
@@ -43,6 +44,8 @@ def _header_of(block: bytes, path: Path) -> np.void:
                 if header["magic"].item()[:3] not in _SINGLE_FILE:
                     raise refusal(path, "it is half of a pair (.hdr, .img) or no NIfTI; save it as one .nii.gz")
                 return header
+    if block[:2] == b"\x1f\x8b":
+        raise refusal(path, "it is compressed; name it .nii.gz")
     raise damaged(path, "expected a NIfTI header of 348 or 540 bytes")
 
 
@@ -59,6 +62,8 @@ def _claim_of(header: np.void, path: Path) -> Claim:
         raise damaged(path, f"its type has {bits} bits a voxel, its header says {header['bitpix']}")
     if code in codes.value_set() and int(header["intent_code"]) in _CIFTI and header.dtype.itemsize == 540:
         raise refusal(path, "it is a CIFTI file of surfaces; save the volume as NIfTI")
+    if (unit := int(header["xyzt_units"]) & 7) not in _UNITS:
+        raise refusal(path, f"its lengths have no known unit, got code {unit}; set xyzt_units to 2 (mm)")
     return Claim(tuple(int(size) for size in header["dim"][1 : rank + 1]), bits // 8)
 
 

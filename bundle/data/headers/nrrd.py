@@ -15,12 +15,12 @@ from bundle.data.headers.claims import (
     Claim,
     check_deflated,
     check_raw,
-    check_unit,
     damaged,
     detached_file,
     header_lines,
     refusal,
 )
+from bundle.data.headers.lengths import length_unit
 from bundle.data.limits import LIMITS, Limits
 
 # The format's own words for a type, as NumPy calls it; "block" has no type.
@@ -60,7 +60,8 @@ _GRAMMAR = {
     "thicknesses": _listed(rf"(?:{NUMBER}|nan)"),
     "axis mins": _listed(rf"(?:{NUMBER}|nan)"),
     "axis maxs": _listed(rf"(?:{NUMBER}|nan)"),
-    "space": r"[\w -]{1,40}",
+    "space": r"(?:RAS|LAS|LPS)T?"
+    r"|(?:(?:right-anterior|left-anterior|left-posterior)-superior|scanner-xyz|3D-(?:right|left)-handed)(?:-time)?",
     "space dimension": r"[1-5]",
     "space directions": _listed(rf"(?:{_VECTOR}|none)"),
     "space origin": _VECTOR,
@@ -90,11 +91,13 @@ class NrrdHeader(NamedTuple):
         fields: by the first spelling of their names, each in its grammar.
         data: the file of the voxels.
         offset: of the first one, or of the gzip stream that holds them.
+        unit: of lengths, see ``length_unit``.
     """
 
     fields: dict[str, str]
     data: Path
     offset: int
+    unit: str
 
     @property
     def sizes(self) -> list[int]:
@@ -128,7 +131,7 @@ def read_header(path: Path, limits: Limits = LIMITS) -> NrrdHeader:
         fields = _read_fields(file, path, limits)
         claim = _claim_of(fields, path)
         claim.check(path, limits)
-        header = NrrdHeader(fields, path, file.tell())
+        header = NrrdHeader(fields, path, file.tell(), _unit_of(fields, path))
     if "data file" in fields:
         header = header._replace(data=detached_file(path, fields["data file"]), offset=0)
     available = header.data.stat().st_size - header.offset
@@ -164,11 +167,16 @@ def _claim_of(fields: dict[str, str], path: Path) -> Claim:
     item_bytes = np.dtype(_TYPES[kind]).itemsize
     if item_bytes > 1 and "endian" not in fields:
         raise refusal(path, f"its header has no field 'endian', which values of {item_bytes} bytes need; add it")
-    for unit in re.findall(r'"([^"]*)"', f"{fields.get('space units', '')} {fields.get('units', '')}"):
-        check_unit(path, unit)
     sizes, domain = [int(size) for size in fields["sizes"].split()], _domain(fields, dimension)
     channels = math.prod(size for axis, size in enumerate(sizes) if axis not in domain)
     return Claim(tuple(sizes[axis] for axis in domain), item_bytes, channels)
+
+
+def _unit_of(fields: dict[str, str], path: Path) -> str:
+    """Of the space, or of the axes along which voxels lie."""
+    of_space, of_axes = (re.findall(r'"([^"]*)"', fields.get(name, "")) for name in ("space units", "units"))
+    domain = _domain(fields, int(fields["dimension"]))
+    return length_unit(path, [*of_space, *(unit for axis, unit in enumerate(of_axes) if axis in domain)])
 
 
 def _domain(fields: dict[str, str], dimension: int) -> list[int]:
