@@ -15,6 +15,7 @@ from types import ModuleType
 from typing import Any
 
 MOVED = {
+    "bundle.batch.measures": "bundle.interactive.measures",
     "bundle.data.layouts": "bundle.data.datasets",
     "bundle.data.looks": "bundle.data.augmentation",
     "bundle.data.phantom": "bundle.data.synthetic.phantom",

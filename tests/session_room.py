@@ -56,6 +56,8 @@ def state(session: InteractiveSession) -> dict:
                 "warnings": one.warnings,
                 "base": one.base,
                 "proposed": one.proposed,
+                "filled": sorted(one.filled),
+                "options": one.options,
             }
             for one in session.objects
         ],

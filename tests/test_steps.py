@@ -10,6 +10,7 @@ import pytest
 from bundle.errors import JournalError, SessionError
 from bundle.interactive import events as happened
 from bundle.interactive import mask_events
+from bundle.interactive.answer_options import AnswerOptions
 from bundle.interactive.event_json import event_from_json, event_to_json
 from bundle.interactive.regions import Region
 from bundle.interactive.steps import REDO, UNDO, Draft, History, Step, record_from_bytes, record_to_bytes
@@ -36,6 +37,9 @@ EVENTS = [
     mask_events.Predict(1, 2, None, {0: 0.75, 1: 1 / 3}, "m", ("doubtful",)),
     mask_events.Predict(1, 0, (1, 3), {1: 0.5, 3: 0.25}, "m"),
     mask_events.Confirm(1, 2, 1, True),
+    mask_events.Fill(1, 2, (0, 1)),
+    happened.SetOptions(1, AnswerOptions((0, 1), islands_mm=2.5)),
+    happened.SetOptions(1, AnswerOptions()),
     happened.Rename(1, "liver"),
     happened.Recolor(1, (0.0, 0.0, 0.5)),
     happened.Lock(1, True),

@@ -18,12 +18,12 @@ from monai.utils.enums import CommonKeys
 from bundle.batch.case_files import CaseFiles
 from bundle.batch.cases import Case, FailedCase
 from bundle.batch.claims import INPUTS
-from bundle.batch.measures import object_measures
 from bundle.batch.workflow import CaseResult
 from bundle.data.formats.dicom_seg_writer import check_source
 from bundle.data.volume import write_label
 from bundle.errors import CaseError
 from bundle.files import read_json, write_text
+from bundle.interactive.measures import object_measures
 
 Score = Callable[..., Sequence[Any]]
 """`bundle.evaluation.metrics.evaluate_label_map`, or one that takes and returns the same."""
@@ -46,7 +46,7 @@ class SaveResults:
         output_ext: ending of the label maps, any that `write_label` takes.
         score: compares with the truth of cases that have one.
         settings: what to note of the run in every JSON.
-        statistics: measure each object, see `bundle.batch.measures`.
+        statistics: measure each object, see `bundle.interactive.measures`.
         preview: draw `<case>.png`, see `bundle.batch.preview`.
         cases: of the run, for the report; by default those that this worker did.
         digest: what tells one case's files from others, `bundle.batch.claims.digest_of`; is noted in its JSON.

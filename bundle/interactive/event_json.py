@@ -8,6 +8,7 @@ from typing import Any
 
 from bundle.errors import JournalError, MonaiSamError
 from bundle.interactive import events, mask_events
+from bundle.interactive.answer_options import AnswerOptions
 from bundle.interactive.events import Event
 from bundle.prompts.interactions import interaction_from_json
 
@@ -74,5 +75,6 @@ _CODECS: dict[str, tuple[Any, Any]] = {
         lambda value: [[int(index), iou if iou is None else float(iou)] for index, iou in value.items()],
         lambda value: {_whole(index): iou if iou is None else float(iou) for index, iou in value},
     ),
+    "options": (lambda value: value.to_json(), AnswerOptions.from_json),
     "warnings": (list, lambda value: tuple(map(_of(str), value))),
 }

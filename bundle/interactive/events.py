@@ -11,6 +11,7 @@ from dataclasses import dataclass, replace
 from typing import ClassVar
 
 from bundle.errors import JournalError
+from bundle.interactive.answer_options import AnswerOptions
 from bundle.interactive.objects import (
     Objects,
     SegmentedObject,
@@ -115,6 +116,18 @@ class Lock(Event):
 
 
 @dataclass(frozen=True, eq=False)
+class SetOptions(Event):
+    """The answers for an object are to be bounded and cleaned otherwise."""
+
+    kind: ClassVar[str] = "set options"
+    options: AnswerOptions
+
+    def changed(self, before: SegmentedObject, shape: Sequence[int]) -> SegmentedObject:
+        """As ``Event``. What it shows was answered with others."""
+        return replace(before, options=self.options, shown={})
+
+
+@dataclass(frozen=True, eq=False)
 class Add(Event):
     """An interaction comes, before that at ``position``."""
 
@@ -172,11 +185,10 @@ class Reset(Event):
 def _with_interactions(
     before: SegmentedObject, given: list[Interaction], touched: list[Interaction], shape: Sequence[int]
 ) -> SegmentedObject:
-    """The object with other interactions; a slice that is prompted again is confirmed no longer."""
-    confirmed = before.confirmed
-    for one in touched:
-        confirmed = frozenset(s for s in confirmed if slices_of(one, s[0], shape) != (s[1], s[1]))
-    asked = before.asked
+    """The object with other interactions; a slice that is prompted again is no longer kept as it was."""
     if same_interactions(given, before.interactions):
         return before
-    return replace(before, interactions=tuple(given), confirmed=confirmed, asked=asked, proposed=False)
+    lying = {(axis, slices_of(one, axis, shape)) for one in touched for axis in range(3)}
+    prompted = {(axis, first) for axis, (first, last) in lying if first == last}
+    kept = {"confirmed": before.confirmed - prompted, "filled": before.filled - prompted}
+    return replace(before, interactions=tuple(given), **kept, proposed=False)

@@ -85,6 +85,26 @@ class Predict(Event):
 
 
 @dataclass(frozen=True, eq=False)
+class Fill(Event):
+    """Slices between confirmed ones are filled from their shape, see ``fill.fill_between``.
+
+    Attributes:
+        axis: stored axis of the slices.
+        slices: those that were filled.
+    """
+
+    kind: ClassVar[str] = "fill"
+    axis: int
+    slices: tuple[int, ...]
+
+    def changed(self, before: SegmentedObject, shape: Sequence[int]) -> SegmentedObject:
+        """As ``Event``."""
+        filled = before.filled | {(self.axis, index) for index in self.slices}
+        scores = before.scores.get(self.axis, {}) | dict.fromkeys(self.slices)
+        return replace(before, filled=filled, scores={**before.scores, self.axis: scores}, proposed=False)
+
+
+@dataclass(frozen=True, eq=False)
 class Confirm(Event):
     """The user says that a slice is right, or that it may change again."""
 
@@ -101,9 +121,9 @@ class Confirm(Event):
 
 
 def _kept(before: SegmentedObject) -> dict[int, dict[int, float | None]]:
-    """The scores of confirmed slices, which an answer through the volume leaves as they are."""
+    """The scores of confirmed and filled slices, which an answer through the volume leaves as they are."""
     kept: dict[int, dict[int, float | None]] = {}
-    for axis, index in before.confirmed:
+    for axis, index in before.kept:
         if index in before.scores.get(axis, {}):
             kept.setdefault(axis, {})[index] = before.scores[axis][index]
     return kept
