@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 _PUBLIC = {
+    "AnswerOptions": "bundle.interactive.answer_options",
     "Box": "bundle.prompts.interactions",
     "ClipIntensityd": "bundle.transforms.dictionary",
     "IntensityViewsd": "bundle.transforms.dictionary",
