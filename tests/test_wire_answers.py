@@ -78,4 +78,7 @@ def test_a_reply_measures_objects_as_they_are_shown():
     session.add(point(LEFT), "left")
     found = statistics(session, ["left"], axis=2)["left"]
     assert found["ml"] == round(7 * 10 * 8 * 12 / 1000, 3) and found["mean"] == 100 and found["predicted_iou"] == 0.9
-    assert (found["slice"], found["long_axis_mm"]) == (2, 23.32)  # between midpoints of outer faces of 7 x 10 pixels of 2 mm
+    assert (found["slice"], found["long_axis_mm"]) == (
+        2,
+        23.32,
+    )  # between midpoints of outer faces of 7 x 10 pixels of 2 mm
