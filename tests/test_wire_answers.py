@@ -81,4 +81,4 @@ def test_a_reply_measures_objects_as_they_are_shown():
     assert (found["slice"], found["long_axis_mm"]) == (
         2,
         23.32,
-    )  # between midpoints of outer faces of 7 x 10 pixels of 2 mm
+    )  # 7 x 10 pixels of 2 mm

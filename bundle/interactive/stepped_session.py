@@ -14,6 +14,7 @@ from bundle.interactive.steps import REDO, UNDO, Draft, History, Record, Step, r
 from bundle.interactive.update import Update
 
 _log = logging.getLogger(__name__)
+_WORTH = 0.5  # of a session's file: less than that is not worth writing the rest anew
 
 
 class SteppedSession(ShownObjects):
@@ -36,6 +37,7 @@ class SteppedSession(ShownObjects):
         if journal is not None and journal.path.exists():
             with self._held():
                 _log.info("session %s restored: %d steps", journal.path.name[:12], self.undo_depth)
+                self._compacted(least=_WORTH)
 
     @property
     def undo_depth(self) -> int:
@@ -54,6 +56,26 @@ class SteppedSession(ShownObjects):
     def redo(self) -> Update | None:
         """Do the step again that was undone last; None where there is none."""
         return self._turn(REDO)
+
+    def compact(self) -> int:
+        """Forget on disk the steps that were undone and can not come back; undo and redo stay as they are.
+
+        Done by itself where a session is opened of which at least half can go, and where it grows too large.
+
+        Returns:
+            Bytes that the session's file became shorter by.
+        """
+        with self._held():
+            return self._compacted()
+
+    def _compacted(self, *, least: float = 0.0) -> int:
+        """Compact where at least this share of the file goes; the session is held."""
+        if self._journal is None:
+            return 0
+        contents = [record_to_bytes(record) for record in self._history.records()]
+        if sum(map(len, contents)) > (1 - least) * self._journal.size:
+            return 0
+        return self._journal.rewrite(contents)
 
     def _turn(self, record: str) -> Update | None:
         with self._held():
@@ -87,7 +109,10 @@ class SteppedSession(ShownObjects):
     def _take(self, record: Record) -> None:
         try:
             if self._journal is not None:
-                self._journal.append(record_to_bytes(record))
+                content = record_to_bytes(record)
+                if not self._journal.has_room(content):
+                    self._compacted()
+                self._journal.append(content)
             self._history.take(record)
         except BaseException:
             if self._journal is not None:
