@@ -35,6 +35,7 @@ MOVED = {
 }
 RENAMED = {
     "bundle.data.augmentation": {"recoloured": "randomize_intensity"},
+    "bundle.prompts.interactions": {"interaction_from_json": "bundle.prompts.interaction_json.interaction_from_json"},
     "bundle.training.batched.augmentation": {
         "Shares": "AugmentationRates",
         "recoloured": "randomize_intensity",

@@ -10,7 +10,7 @@ from bundle.errors import JournalError, MonaiSamError
 from bundle.interactive import events, mask_events
 from bundle.interactive.answer_options import AnswerOptions
 from bundle.interactive.events import Event
-from bundle.prompts.interactions import interaction_from_json
+from bundle.prompts.interaction_json import interaction_from_json
 
 _KINDS: dict[str, type[Event]] = {
     made.kind: made
