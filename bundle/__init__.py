@@ -45,6 +45,7 @@ _PUBLIC = {
     "VolumeBoxesd": "bundle.prompts.label_boxes",
     "VolumeToSlicesd": "bundle.transforms.dictionary",
     "build_network": "bundle.families.family",
+    "interruptible": "bundle.interactive.interruption",
     "list_families": "bundle.families.family",
     "load_family": "bundle.families.family",
     "proposals_of": "bundle.interactive.proposals",
