@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 _PUBLIC = {
+    "AnswerOptions": "bundle.interactive.answer_options",
     "Box": "bundle.prompts.interactions",
     "ClipIntensityd": "bundle.transforms.dictionary",
     "IntensityViewsd": "bundle.transforms.dictionary",
@@ -37,14 +38,17 @@ _PUBLIC = {
     "Scribble": "bundle.prompts.interactions",
     "Segmentation": "bundle.interactive.segmentation",
     "Segmenter": "bundle.interactive.segmenter",
+    "Proposal": "bundle.interactive.proposals",
     "SliceBoxd": "bundle.prompts.label_boxes",
     "Update": "bundle.interactive.update",
     "Volume": "bundle.data.volume",
     "VolumeBoxesd": "bundle.prompts.label_boxes",
     "VolumeToSlicesd": "bundle.transforms.dictionary",
     "build_network": "bundle.families.family",
+    "interruptible": "bundle.interactive.interruption",
     "list_families": "bundle.families.family",
     "load_family": "bundle.families.family",
+    "proposals_of": "bundle.interactive.proposals",
     "read_label": "bundle.data.volume",
     "read_prompts": "bundle.prompts.prompts",
     "read_volume": "bundle.data.volume",

@@ -15,6 +15,7 @@ from types import ModuleType
 from typing import Any
 
 MOVED = {
+    "bundle.batch.measures": "bundle.interactive.measures",
     "bundle.data.layouts": "bundle.data.datasets",
     "bundle.data.looks": "bundle.data.augmentation",
     "bundle.data.phantom": "bundle.data.synthetic.phantom",
@@ -34,6 +35,7 @@ MOVED = {
 }
 RENAMED = {
     "bundle.data.augmentation": {"recoloured": "randomize_intensity"},
+    "bundle.prompts.interactions": {"interaction_from_json": "bundle.prompts.interaction_json.interaction_from_json"},
     "bundle.training.batched.augmentation": {
         "Shares": "AugmentationRates",
         "recoloured": "randomize_intensity",

@@ -101,6 +101,17 @@ def checkpoint(*_: object) -> None:
         work.queue.checkpoint(work)
 
 
+def check_wanted() -> None:
+    """End a request whose client has left, also in the middle of a slice; the device stays with it otherwise.
+
+    Raises:
+        RequestError: 499.
+    """
+    work = _current.get()
+    if work is not None:
+        work.queue.check_wanted(work)
+
+
 class WorkQueue:
     """The requests of one device. Safe to use from many threads.
 
@@ -197,6 +208,11 @@ class WorkQueue:
             elif self._waiting:
                 self._give_up(work)
                 self._wait_for_turn(work, None)
+
+    def check_wanted(self, work: Work) -> None:
+        """See ``check_wanted``."""
+        with self._changed:
+            self._check_is_wanted(work)
 
     def cancel(self, work: Work) -> None:
         """See ``Work.cancel``."""

@@ -55,6 +55,9 @@ def state(session: InteractiveSession) -> dict:
                 "confirmed": sorted(one.confirmed),
                 "warnings": one.warnings,
                 "base": one.base,
+                "proposed": one.proposed,
+                "filled": sorted(one.filled),
+                "options": one.options,
             }
             for one in session.objects
         ],

@@ -224,6 +224,16 @@ def test_nothing_is_painted_over_a_segment_that_is_locked(ct, tmp_path):
     assert [one["locked"] for one in params["session"]["objects"]] == [False] * 4
 
 
+def test_a_request_bounds_its_answer_and_is_told_its_measures(ct, tmp_path):
+    task = kept(ct, tmp_path / "sessions")
+    file, params = task({"image": str(ct), **LIVER, "limits": [1, 2], "statistics": True})
+    assert np.flatnonzero(read_label(file).array.any(axis=(0, 1))).tolist() == [1, 2]
+    assert params["statistics"]["liver"]["ml"] > 0 and params["session"]["objects"][0]["options"]["limits"] == [1, 2]
+    _, params = task({"image": str(ct), "session": True, "statistics": "true"})
+    assert set(params["statistics"]) == {"liver"}
+    assert {"islands_mm", "holes_mm", "smoothing_mm"} <= set(task.info()["config"])
+
+
 @pytest.mark.parametrize("key", ["client_id", "user"])
 def test_two_users_of_an_image_have_two_sessions(ct, tmp_path, key):
     folder = tmp_path / "sessions"

@@ -76,10 +76,16 @@ def test_what_the_network_overlooks_in_a_box_it_is_asked_without_one():
 
 
 def test_a_click_in_the_middle_empties_a_slice_on_which_little_is_left():
-    before, part = answer(rectangle(4, 4, 20, 20)), answer(rectangle(4, 4, 8, 20))
+    before, part = answer(rectangle(4, 4, 20, 20)), answer(rectangle(4, 4, 8, 20), 0.3)
     assert not correct(Says(before, part), 12, 12, 0, before).mask.any()
     assert correct(Says(part, part), 19, 12, 0, before) is part  # at the edge: of the object, but not there
     assert correct(Says(part, part), 12, 12, 0, before, may_empty=False) is part
+
+
+def test_a_click_in_the_middle_empties_no_slice_where_the_network_is_sure_of_what_is_left():
+    before, part, nothing = (answer(rectangle(4, 4, x, 20), iou) for x, iou in ((20, 0.8), (8, 0.5), (-1, 0.9)))
+    assert correct(Says(before, part), 12, 12, 0, before).mask.any()
+    assert not correct(Says(before, nothing), 12, 12, 0, before).mask.any()
 
 
 def test_a_click_at_the_edge_empties_a_slice_only_if_the_network_finds_nothing_in_the_box_either():

@@ -153,6 +153,25 @@ def test_a_correction_carries_on_as_far_as_it_changes_something():
     assert all(right.answers[index].mask[16, 16] for index in TUBE)
 
 
+def test_a_correction_ends_where_the_network_becomes_unsure_of_it():
+    scene = Scene(TUBE, BESIDE)
+    work = follower(scene, IN_BOX)
+    found = work.begin()
+    scene.iou = lambda index: 0.9 if index > 5 else 0.8
+    right = work.correct(found, click(7, 0, xy=(27, 16)))
+    assert not right.answers[6].mask[16, 27]
+    assert all(right.answers[index] is found.answers[index] for index in (4, 5))
+
+
+def test_a_correction_ends_where_it_would_change_far_more_than_on_its_slice():
+    beside = {index: disc(1 if index > 5 else 4, centre=(27, 16)) for index in range(4, 20)}
+    work = follower(Scene(TUBE, beside), IN_BOX)
+    found = work.begin()
+    right = work.correct(found, click(7, 0, xy=(27, 16)))
+    assert not right.answers[6].mask[16, 27]
+    assert all(right.answers[index] is found.answers[index] for index in (4, 5))
+
+
 def test_an_object_ends_where_a_correction_that_is_carried_on_empties_a_slice():
     tail = {index: disc(2, centre=(28, 16)) for index in range(12, 20)}
     body = {index: TUBE[index] for index in range(4, 14)}

@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
 from bundle.errors import PromptError
-from bundle.prompts.interactions import Box, Lasso, Mask, Point, Scribble, interaction_from_json
+from bundle.prompts.interaction_json import interaction_from_json
+from bundle.prompts.interactions import Box, Lasso, Mask, Point, Scribble
 from bundle.prompts.prompts import ObjectPrompts
 
 SHAPE = (10, 20, 30)

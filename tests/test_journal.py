@@ -23,6 +23,7 @@ from bundle.data.volume import Volume, write_volume
 from bundle.errors import BusyError, JournalError
 from bundle.families.family import load_family
 from bundle.interactive import journal as journal_module
+from bundle.interactive import stepped_session
 from bundle.interactive.journal import Journal
 from bundle.interactive.propagation import PropagationRule
 from bundle.interactive.segmenter import Segmenter
@@ -181,6 +182,14 @@ KILLED = """
             journal._write = lambda file, data, at: die(write(file, data[: len(data) // 2], at))
         elif place == "reply":
             os.fsync = die
+        elif place in ("compaction", "replace"):
+            session.undo()
+            write = journal._write
+            journal._write = lambda file, data, at: die(write(file, data[: len(data) // 2], at))
+            if place == "replace":
+                journal._write, replace = write, os.replace
+                os.replace = lambda one, other: die(replace(one, other))
+            session.compact()
         session.add(point((6, 6, 5)), "left", dimension=2)
 
     for place in sys.argv[2:]:  # each in a process of its own; starting one takes seconds, forking it none
@@ -194,8 +203,8 @@ KILLED = """
 
 
 def test_a_kill_loses_nothing_that_was_answered(tmp_path):
-    """In a click, in a propagation, in the middle of a write, and between the write and the reply."""
-    tests, places = Path(__file__).parent, ("click", "propagation", "write", "reply")
+    """In a click, a propagation, a write, between the write and the reply, and in and after a compaction."""
+    tests, places = Path(__file__).parent, ("click", "propagation", "write", "reply", "compaction", "replace")
     environment = os.environ | {"PYTHONPATH": os.pathsep.join([str(tests.parent), str(tests)])}
     command = [sys.executable, "-c", textwrap.dedent(KILLED), str(tmp_path), *places]
     subprocess.run(command, env=environment, timeout=300, check=True)
@@ -203,12 +212,87 @@ def test_a_kill_loses_nothing_that_was_answered(tmp_path):
         expected = open_session(IMAGE)
         expected.add(point(LEFT), "left", dimension=2)
         expected.add(point(RIGHT), "right")
+        if place in ("compaction", "replace"):
+            expected.undo()
         if place == "reply":  # on the disk already: the step counts
             expected.add(point((6, 6, 5)), "left", dimension=2)
         again = opened(tmp_path / place)
         assert state(again) == state(expected), place
         again.predict("left")
         assert state(opened(tmp_path / place)) == state(again)
+
+
+# ---- compaction -----------------------------------------------------------------------------------------------------
+
+
+def tried(folder: Path, times: int = 8):
+    """A session of which most steps were undone and can not come back."""
+    session = worked(folder)
+    for n in range(times):
+        session.set_mask(np.random.default_rng(n).random(IMAGE.shape) < 0.5, "right")
+        session.undo()
+    session.add(point((14, 9, 5)), "right")
+    session.undo()
+    return session
+
+
+def test_a_session_that_is_mostly_forgotten_is_compacted_when_it_is_opened(folder):
+    session = tried(folder)
+    size, expected = of(folder).path.stat().st_size, state(session)
+    again = opened(folder)
+    assert state(again) == expected and of(folder).path.stat().st_size < size / 2
+    assert stat.S_IMODE(of(folder).path.stat().st_mode) == 0o600 and [*folder.iterdir()] == [of(folder).path]
+    while again.undo() is not None:
+        pass
+    assert session.undo() is None and session.redo() is not None  # the other process goes on with the new file
+    assert state(opened(folder)) == state(session) and len(session.objects) == 1
+
+
+def test_a_session_without_anything_forgotten_is_left_as_it_is(folder):
+    session = worked(folder)
+    before = of(folder).path.read_bytes()
+    assert state(opened(folder)) == state(session) and of(folder).path.read_bytes() == before
+
+
+def test_another_process_goes_on_with_a_session_that_was_compacted(folder):
+    session = tried(folder)
+    other = opened(folder)
+    assert session.compact() == 0  # opening it has done it
+    other.rename("right", "again")
+    session.add(point(RIGHT), "third")
+    assert state(other) != state(session) == state(opened(folder))
+    other.new_object("fourth")
+    assert state(other) == state(opened(folder))
+
+
+def test_a_full_session_is_compacted_before_it_is_refused(folder):
+    tried(folder)
+    size = of(folder).path.stat().st_size
+    small = opened_without_compaction(folder, max_bytes=size)
+    small.add(point(RIGHT), "right")
+    assert of(folder).path.stat().st_size < size and state(opened(folder)) == state(small)
+
+
+def opened_without_compaction(folder: Path, **options):
+    """A session that was opened before most of it was forgotten."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(stepped_session, "_WORTH", 1.1)
+        return opened(folder, **options)
+
+
+def test_a_compaction_that_fails_leaves_the_session_as_it_was(folder, monkeypatch, caplog):
+    session = tried(folder)
+    before = of(folder).path.read_bytes()
+
+    def full(*_: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(os, "replace", full)
+    again = opened(folder)
+    assert of(folder).path.read_bytes() == before and "stays as long as it is" in caplog.text
+    monkeypatch.undo()
+    again.new_object("more")
+    assert state(opened(folder)) == state(again) and session.undo() is not None
 
 
 # ---- what cannot be written -----------------------------------------------------------------------------------------

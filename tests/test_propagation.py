@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -119,3 +121,24 @@ def test_a_shade_is_the_median_and_tissue_is_never_quite_even():
     assert shade.differs(Shade(53.0, 0.5), 4) and not shade.differs(Shade(51.0, 0.5), 4)
     assert Shade.of(picture, np.zeros((32, 32), bool)) is None and not shade.differs(None, 4)
     assert Shade.of(np.stack([picture] * 3, axis=2), disc(8).mask) == shade
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "changed", "fades"),
+    [
+        (0.80, 0.80, 20, False),
+        (0.80, 0.80, 21, True),  # twice as many pixels as on the slice that was corrected, and no surer
+        (0.80, 0.83, 100, False),  # surer
+        (0.80, 0.76, 5, False),
+        (0.80, 0.74, 5, True),  # less sure
+    ],
+)
+def test_a_correction_is_carried_on_by_what_the_network_says_of_it(before, after, changed, fades):
+    rule, was, now = PropagationRule(), replace(disc(8), iou=before), replace(disc(7), iou=after)
+    assert rule.fades(was, now, changed, 10) is fades
+
+
+def test_where_a_correction_leaves_nothing_the_number_of_pixels_says_whether_it_is_carried_on():
+    nothing = SliceMask(np.zeros((32, 32), bool), torch.zeros(8, 8), 0.1)
+    rule = PropagationRule()
+    assert not rule.fades(disc(8), nothing, 20, 10) and rule.fades(disc(8), nothing, 21, 10)

@@ -10,7 +10,7 @@ from session_room import LEFT, RIGHT, SHAPE, open_session, organs, point, state,
 
 from bundle.errors import PromptError, SessionError
 from bundle.interactive.journal import Journal
-from bundle.prompts.interactions import Box
+from bundle.prompts.interactions import Box, Mask
 from bundle.prompts.prompts import ObjectPrompts
 
 
@@ -187,7 +187,7 @@ def test_a_given_mask_is_shown_as_it_is_and_goes_along_with_the_next_prompt():
     assert np.array_equal(session.labels == 1, mask) and session.object("left").predicted_iou == {2: {}}
     prompts = session.object("left").prompts((2, None), SHAPE)
     assert [one.kind for one in prompts.interactions] == ["mask"]
-    assert np.array_equal(prompts.interactions[0].voxels, mask)
+    assert {tuple(voxel) for voxel in prompts.interactions[0].named_voxels(SHAPE)} == {*map(tuple, np.argwhere(mask))}
     session.undo()
     assert session.mask("left")[RIGHT]
 
@@ -380,3 +380,9 @@ def test_a_request_is_one_step():
     assert session.undo_depth == 2
     session.undo()
     assert len(session.object("left").interactions) == 2
+
+
+def test_a_mask_of_one_slice_in_2d_is_the_answer_of_that_slice_wherever_it_lies():
+    session = open_session()
+    session.add(Mask(np.ones((3, 10, 1), bool), corner=(2, 4, 7)), dimension=2)
+    assert session.mask("object").sum() == 30 and session.mask("object")[2:5, 4:14, 7].all()

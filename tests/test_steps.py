@@ -6,12 +6,16 @@ import json
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from bundle.errors import JournalError, SessionError
 from bundle.interactive import events as happened
+from bundle.interactive import mask_events
+from bundle.interactive.answer_options import AnswerOptions
 from bundle.interactive.event_json import event_from_json, event_to_json
 from bundle.interactive.regions import Region
-from bundle.interactive.steps import REDO, UNDO, Draft, History, Step, record_from_bytes, record_to_bytes
+from bundle.interactive.steps import REDO, UNDO, Draft, GivenIds, History, Step, record_from_bytes, record_to_bytes
 from bundle.prompts.interactions import Box, Lasso, Mask, Point, Scribble
 
 SHAPE = (4, 3, 2)
@@ -32,14 +36,18 @@ EVENTS = [
     ),
     happened.Move(1, 0, Point(np.array([1.0, 1, 1]))),
     happened.Remove(1, 2),
-    happened.Predict(1, 2, None, {0: 0.75, 1: 1 / 3}, "m", ("doubtful",)),
-    happened.Predict(1, 0, (1, 3), {1: 0.5, 3: 0.25}, "m"),
-    happened.Confirm(1, 2, 1, True),
+    mask_events.Predict(1, 2, None, {0: 0.75, 1: 1 / 3}, "m", ("doubtful",)),
+    mask_events.Predict(1, 0, (1, 3), {1: 0.5, 3: 0.25}, "m"),
+    mask_events.Confirm(1, 2, 1, True),
+    mask_events.Fill(1, 2, (0, 1)),
+    happened.SetOptions(1, AnswerOptions((0, 1), islands_mm=2.5)),
+    happened.SetOptions(1, AnswerOptions()),
     happened.Rename(1, "liver"),
     happened.Recolor(1, (0.0, 0.0, 0.5)),
     happened.Lock(1, True),
     happened.Lock(1, False),
-    happened.SetMask(1, CORNER.to_bytes(), (0, 1)),
+    mask_events.SetMask(1, CORNER.to_bytes(), (0, 1)),
+    mask_events.Propose(1, CORNER.to_bytes(), 2, {0: None, 1: 0.5}, "m"),
     happened.Reset(1),
     happened.RemoveObject(1),
 ]
@@ -60,7 +68,8 @@ def test_a_step_is_written_and_read_as_it_was():
     step = Step(tuple(EVENTS), {1: CORNER.to_bytes(), 5: b""})
     again = record_from_bytes(record_to_bytes(step), SHAPE)
     assert record_to_bytes(again) == record_to_bytes(step) and dict(again.changes) == dict(step.changes)
-    assert [record_from_bytes(record_to_bytes(record), SHAPE) for record in (UNDO, REDO)] == [UNDO, REDO]
+    others = [UNDO, REDO, GivenIds(7)]
+    assert [record_from_bytes(record_to_bytes(record), SHAPE) for record in others] == others
 
 
 @pytest.mark.parametrize(
@@ -114,3 +123,49 @@ def test_an_id_is_never_given_again():
         assert history.objects[-1].id == expected
         history.take(UNDO)
     assert history.take(UNDO) is None and history.take(REDO) is not None
+
+
+def seen(history: History) -> list:
+    """All that a history shows, with what undo and redo would show, and the next id."""
+    objects = [(one.id, one.name, one.label, history.mask(one.id).to_bytes()) for one in history.objects]
+    return [objects, history.undo_depth, history.redo_depth, history.next_id()]
+
+
+def walked(history: History) -> list:
+    """``seen`` on the way back to the first step, forward to the last one, and back to where it was."""
+    found, undone = [seen(history)], history.redo_depth
+    while history.take(UNDO) is not None:
+        found.append(seen(history))
+    while history.take(REDO) is not None:
+        found.append(seen(history))
+    for _ in range(undone):
+        history.take(UNDO)
+    return found
+
+
+@given(st.lists(st.sampled_from(["begin", "paint", "remove", UNDO, REDO]), max_size=25), st.data())
+def test_a_compacted_history_is_the_same_also_for_undo_and_redo(acts, data):
+    history, taken = History(SHAPE), 0
+    for act in acts:
+        record = act
+        if act not in (UNDO, REDO):
+            draft = Draft(history)
+            key = data.draw(st.sampled_from([one.id for one in history.objects] or [0]))
+            if act == "begin" or not key:
+                key = draft.next_id()
+                draft.add(happened.NewObject(key, f"object {key}", key, (0.0, 0.0, 0.0)))
+            elif act == "paint":
+                draft.add(happened.Reset(key))
+                draft.set_mask(key, Region.of(np.arange(24).reshape(SHAPE) % data.draw(st.integers(2, 9)) == 0))
+            else:
+                draft.set_mask(key, Region.empty())
+                draft.add(happened.RemoveObject(key))
+            record = draft.step()
+        history.take(record)
+        taken += 1
+    records = history.records()
+    again = History(SHAPE)
+    for record in records:
+        again.take(record_from_bytes(record_to_bytes(record), SHAPE))
+    assert len(records) <= taken + 1 and walked(again) == walked(history)
+    assert seen(again) == seen(history)

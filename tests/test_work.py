@@ -9,7 +9,7 @@ from concurrent.futures import Future
 import pytest
 
 from monailabel_app.errors import RequestError
-from monailabel_app.work import LEFT, WorkQueue, checkpoint, doing, turn
+from monailabel_app.work import LEFT, WorkQueue, check_wanted, checkpoint, doing, turn
 
 PATIENCE = 60.0  # seconds; only a broken test waits for them
 
@@ -173,3 +173,14 @@ def test_an_error_in_a_turn_gives_the_device_and_the_image_back():
 def test_without_a_server_a_turn_is_had_at_once():
     with turn("a"), turn("a"):
         checkpoint(1)
+
+
+def test_a_request_whose_client_has_left_ends_in_the_middle_of_a_slice():
+    queue = WorkQueue()
+    with queue.admitted("anna", "sam_3d") as work, doing(work), turn("image"):
+        check_wanted()
+        work.cancel()
+        with pytest.raises(RequestError) as left:
+            check_wanted()
+    assert left.value.status == LEFT
+    check_wanted()  # where no server is

@@ -18,12 +18,12 @@ from monai.utils.enums import CommonKeys
 from bundle.batch.case_files import CaseFiles
 from bundle.batch.cases import Case, FailedCase
 from bundle.batch.claims import INPUTS
-from bundle.batch.measures import object_measures
 from bundle.batch.workflow import CaseResult
 from bundle.data.formats.dicom_seg_writer import check_source
 from bundle.data.volume import write_label
 from bundle.errors import CaseError
 from bundle.files import read_json, write_text
+from bundle.interactive.measures import object_measures
 
 Score = Callable[..., Sequence[Any]]
 """`bundle.evaluation.metrics.evaluate_label_map`, or one that takes and returns the same."""
@@ -46,7 +46,8 @@ class SaveResults:
         output_ext: ending of the label maps, any that `write_label` takes.
         score: compares with the truth of cases that have one.
         settings: what to note of the run in every JSON.
-        statistics: measure each object, see `bundle.batch.measures`.
+        axis: stored axis of the slices that long and short axis are measured on.
+        statistics: measure each object, see `bundle.interactive.measures`.
         preview: draw `<case>.png`, see `bundle.batch.preview`.
         cases: of the run, for the report; by default those that this worker did.
         digest: what tells one case's files from others, `bundle.batch.claims.digest_of`; is noted in its JSON.
@@ -60,13 +61,14 @@ class SaveResults:
         score: Score | None = None,
         settings: Mapping[str, Any] | None = None,
         statistics: bool = False,
+        axis: int = 2,
         preview: bool = False,
         cases: Sequence[CaseFiles] = (),
         digest: Callable[[CaseFiles], str] | None = None,
     ) -> None:
         self.output_dir, self.output_ext = Path(str(output_dir)), output_ext
         self.score, self.settings = score, dict(settings or {})
-        self.statistics, self.preview, self.digest = statistics, preview, digest
+        self.statistics, self.axis, self.preview, self.digest = statistics, axis, preview, digest
         self.names = [case.name for case in cases]
         self.rows: list[dict[str, Any]] = []
         self.failed: list[FailedCase] = []
@@ -104,7 +106,9 @@ class SaveResults:
         write_label(result.labels, case.image, path, names={found.name: found.label for found in result.objects})
         objects = self._scored(case, result)
         if self.statistics:
-            objects = [row | object_measures(result.labels == row["label"], case.image) for row in objects]
+            objects = [
+                row | object_measures(result.labels == row["label"], case.image, axis=self.axis) for row in objects
+            ]
         if self.preview:
             from bundle.batch.preview import draw_case  # matplotlib takes a second
 

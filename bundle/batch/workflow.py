@@ -20,6 +20,7 @@ from bundle.data.volume import Volume
 from bundle.engines.cache import PreparedCache
 from bundle.errors import CaseError, PromptError
 from bundle.families.family import Family
+from bundle.interactive.answer_options import AnswerOptions
 from bundle.interactive.label_map import LabelMap
 from bundle.interactive.segmentation import Segmentation
 from bundle.interactive.segmenter import Segmenter
@@ -74,6 +75,8 @@ class PromptInferer(Inferer):
         family: of the network; says the input contract.
         dimension: 3 segments each object through the volume, 2 only on the slices that its prompts lie on.
         axis: stored axis that slices are stacked along.
+        limits: first and last slice along it that an answer through the volume may lie on.
+        islands_mm, holes_mm, smoothing_mm: how answers are cleaned, see `AnswerOptions`.
         device: where the network runs.
         store: where embeddings are kept; by default 1 GiB of memory.
 
@@ -89,6 +92,10 @@ class PromptInferer(Inferer):
         axis: int = 2,
         device: str | Any = None,
         store: PreparedCache | None = None,
+        limits: Sequence[int] | None = None,
+        islands_mm: float = 0.0,
+        holes_mm: float = 0.0,
+        smoothing_mm: float = 0.0,
     ) -> None:
         if dimension not in DIMENSIONS:
             raise CaseError(f"dimension must be 2 or 3, got {dimension!r}")
@@ -96,6 +103,13 @@ class PromptInferer(Inferer):
             raise CaseError(f"axis must be 0, 1 or 2, got {axis!r}")
         self.family, self.dimension, self.axis, self.device = family, dimension, axis, device
         self.store = store or PreparedCache()
+        self.options = AnswerOptions(
+            None if limits is None else tuple(limits),
+            axis,
+            islands_mm=islands_mm,
+            holes_mm=holes_mm,
+            smoothing_mm=smoothing_mm,
+        )
         self._segmenter: Segmenter | None = None
 
     def __call__(
@@ -154,9 +168,10 @@ class PromptInferer(Inferer):
             seen: set[int] = set()  # some slices are asked more than once
             try:
                 if self.dimension == 3:
-                    part = session.segment_volume(prompt, axis=self.axis, progress=partial(_advance, bar, seen))
+                    shown = partial(_advance, bar, seen)
+                    part = session.segment_volume(prompt, axis=self.axis, options=self.options, progress=shown)
                 else:
-                    part = session.segment_slice(prompt, axis=self.axis)
+                    part = session.segment_slice(prompt, axis=self.axis, options=self.options)
                     bar.update(len(part.scores))
             except PromptError as error:
                 raise PromptError(f"object {prompt.name!r}: {error}") from error

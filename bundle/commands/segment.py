@@ -30,6 +30,12 @@ ENDINGS = (".nii.gz", ".nii", ".nrrd", ".mha", ".npz", ".png", ".dcm")
 @click.option("--format", "ending", type=click.Choice(ENDINGS), default=".nii.gz", show_default=True)
 @click.option("--slices", is_flag=True, help="Only the slices of the prompts; by default through the volume.")
 @click.option("--axis", type=click.IntRange(0, 2), default=2, show_default=True, help="That slices are stacked along.")
+@click.option(
+    "--limits", nargs=2, type=int, metavar="FIRST LAST", help="Slices that answers may lie on, both included."
+)
+@click.option("--islands-mm", type=float, default=0.0, help="Remove pieces smaller than a ball of this diameter.")
+@click.option("--holes-mm", type=float, default=0.0, help="Fill holes up to a ball of this diameter.")
+@click.option("--smoothing-mm", type=float, default=0.0, help="Smooth the surface, standard deviation of a Gaussian.")
 @click.option("--preview", is_flag=True, help="Also a picture of each case, with contours.")
 @click.option("--statistics", is_flag=True, help="Also ml, axes in mm and mean HU of each object, in report.csv.")
 @click.option(
@@ -63,6 +69,10 @@ def segment(images: tuple[str, ...], output: str, ending: str, slices: bool, ove
         "output_ext": ending,
         "dimension": 2 if slices else 3,
         "axis": options["axis"],
+        "limits": list(options["limits"]) if options["limits"] else None,
+        "islands_mm": options["islands_mm"],
+        "holes_mm": options["holes_mm"],
+        "smoothing_mm": options["smoothing_mm"],
         "family_name": options["family"],
         "checkpoint": options["checkpoint"],
         "device": options["device"],

@@ -7,7 +7,8 @@ from typing import Any, TypeVar
 
 import numpy as np
 
-from bundle.prompts.interactions import Interaction, interaction_from_json
+from bundle.prompts.interaction_json import interaction_from_json
+from bundle.prompts.interactions import Interaction
 from bundle.prompts.prompts import ObjectPrompts
 from bundle.prompts.slice_prompts import SliceInteraction, SlicePrompt
 

@@ -10,6 +10,7 @@ import numpy as np
 from bundle.errors import PromptError
 from bundle.interactive import events as happened
 from bundle.interactive.doubts import Doubts
+from bundle.interactive.mask_events import Predict
 from bundle.interactive.objects import Scope, SegmentedObject, on_slice, slices_of
 from bundle.interactive.prompted_volume import Memory, PromptedVolume
 from bundle.interactive.regions import Region, union
@@ -44,23 +45,23 @@ class Answers:
     def through_volume(
         self, draft: Draft, key: int, memory: Memory, *, axis: int, progress: Progress | None = None
     ) -> Asked:
-        """Answer an object through the volume; its confirmed slices stay as they are, and are prompts for the others.
+        """Answer an object through the volume; confirmed and filled slices stay, and are prompts for the others.
 
         Raises:
             PromptError: its interactions cannot be used.
         """
         one, before = draft.of(key), draft.mask(key)
         prompts = one.prompts((axis, None), self._shape)
-        kept = [(*at, on_slice(before, *at)) for at in sorted(one.confirmed)]
+        kept = [(*at, on_slice(before, *at)) for at in sorted(one.kept)]
         # By their own boxes: to lay out the volume for each of them took 490 times as long.
         right = [Mask(p.voxels, corner=tuple(p.low.tolist())) for _, _, p in kept if not p.is_empty]
         prompts = prompts.with_interactions((*prompts.interactions, *right))
-        found = self._image.segment_volume(key, prompts, memory, axis=axis, progress=progress)
+        found = self._image.segment_volume(key, prompts, memory, axis=axis, options=one.options, progress=progress)
         mask = Region.of(found.mask)
         for confirmed_axis, index, part in kept:
             mask = _with_slice(mask, confirmed_axis, index, part)
-        scores = {index: float(iou) for index, iou in found.scores.items() if (axis, index) not in one.confirmed}
-        event = happened.Predict(key, axis, None, scores, self._image.identity)
+        scores = {index: float(iou) for index, iou in found.scores.items() if (axis, index) not in one.kept}
+        event = Predict(key, axis, None, scores, self._image.identity)
         return self._put(draft, one, mask, event, found.seconds, found.encoded)
 
     def on_slices(self, draft: Draft, key: int, memory: Memory, *, axis: int, slices: Sequence[int]) -> Asked:
@@ -74,14 +75,16 @@ class Answers:
         for index in slices:
             chain = one.chain((axis, index), self._shape) or ((),)
             prompts = [one.prompts((axis, index), self._shape, given) for given in chain]
-            answer = self._image.answer_chain(key, prompts, memory, axis=axis, index=index, timer=timer)
+            answer = self._image.answer_chain(
+                key, prompts, memory, axis=axis, index=index, timer=timer, options=one.options
+            )
             whole = np.zeros(self._shape, bool, order="F")  # only the pages of the slice are ever touched
             frame.insert(whole, index, answer.mask)
             at = np.array([0, 0, 0])
             at[axis] = index
             mask = _with_slice(mask, axis, index, Region.of(np.take(whole, [index], axis), at))
             scores[index] = float(answer.iou)
-        event = happened.Predict(key, axis, tuple(slices), scores, self._image.identity)
+        event = Predict(key, axis, tuple(slices), scores, self._image.identity)
         return self._put(draft, one, mask, event, timer.total(), timer.encoded)
 
     def unasked(self, draft: Draft, key: int, scopes: Sequence[Scope]) -> Asked:
@@ -92,10 +95,10 @@ class Answers:
         mask = before if slices else base
         for index in slices:
             mask = _with_slice(mask, axis, index, on_slice(base, axis, index))
-        for at in () if slices else sorted(one.confirmed):
+        for at in () if slices else sorted(one.kept):
             mask = _with_slice(mask, *at, on_slice(before, *at))
         given = [index for index in slices or range(self._shape[axis]) if not on_slice(base, axis, index).is_empty]
-        event = happened.Predict(key, axis, tuple(slices) or None, dict.fromkeys(given), self._image.identity)
+        event = Predict(key, axis, tuple(slices) or None, dict.fromkeys(given), self._image.identity)
         return self._put(draft, one, mask, event, {}, 0, asked=False)
 
     def _put(
@@ -103,7 +106,7 @@ class Answers:
         draft: Draft,
         one: SegmentedObject,
         mask: Region,
-        event: happened.Predict,
+        event: Predict,
         seconds: dict[str, float],
         encoded: int,
         *,

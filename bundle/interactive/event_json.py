@@ -7,10 +7,17 @@ from dataclasses import fields
 from typing import Any
 
 from bundle.errors import JournalError, MonaiSamError
+from bundle.interactive import events, mask_events
+from bundle.interactive.answer_options import AnswerOptions
 from bundle.interactive.events import Event
-from bundle.prompts.interactions import interaction_from_json
+from bundle.prompts.interaction_json import interaction_from_json
 
-_KINDS: dict[str, type[Event]] = {made.kind: made for made in Event.__subclasses__()}
+_KINDS: dict[str, type[Event]] = {
+    made.kind: made
+    for module in (events, mask_events)
+    for made in vars(module).values()
+    if isinstance(made, type) and issubclass(made, Event) and made is not Event
+}
 
 
 def event_to_json(event: Event) -> dict[str, Any]:
@@ -68,5 +75,6 @@ _CODECS: dict[str, tuple[Any, Any]] = {
         lambda value: [[int(index), iou if iou is None else float(iou)] for index, iou in value.items()],
         lambda value: {_whole(index): iou if iou is None else float(iou) for index, iou in value},
     ),
+    "options": (lambda value: value.to_json(), AnswerOptions.from_json),
     "warnings": (list, lambda value: tuple(map(_of(str), value))),
 }

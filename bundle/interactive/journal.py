@@ -9,6 +9,7 @@ appends its own.
 from __future__ import annotations
 
 import contextlib
+import errno
 import hashlib
 import json
 import logging
@@ -17,7 +18,7 @@ import struct
 import time
 import uuid
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +26,7 @@ from bundle.data.digest import image_digest
 from bundle.data.limits import LIMITS, variable_of
 from bundle.data.volume import Volume
 from bundle.errors import BusyError, JournalError
-from bundle.interactive.session_files import ENDING, OPEN_FLAGS, locked, private_folder
+from bundle.interactive.session_files import COMPACTING, ENDING, OPEN_FLAGS, locked, private_folder
 
 _log = logging.getLogger(__name__)
 
@@ -111,6 +112,44 @@ class Journal:
                 os.ftruncate(self._file, self._end)
             raise
         self._end, self._head = self._end + len(framed), head or self._head
+
+    @property
+    def size(self) -> int:
+        """Bytes of the file as it was read or written last."""
+        return self._end
+
+    def has_room(self, content: bytes) -> bool:
+        """Whether a record may still be added."""
+        return self._end + len(_framed(content)) + _FRAME.size <= self.max_bytes
+
+    def rewrite(self, contents: Sequence[bytes]) -> int:
+        """Put other records in the place of all; the session must be held, and whoever reads it next reads all anew.
+
+        A new file takes the place of the old one in one step: a kill leaves the one or the other. Where it cannot be
+        written, the old one stays, which is logged.
+
+        Returns:
+            Bytes that it became shorter by.
+        """
+        head = _framed(json.dumps({**self._header, "id": uuid.uuid4().hex}).encode())
+        data, before = b"".join([head, *map(_framed, contents)]), self._end
+        beside, file = self.path.with_suffix(COMPACTING), None
+        try:
+            file = os.open(beside, os.O_RDWR | os.O_CREAT | os.O_TRUNC | OPEN_FLAGS, 0o600)
+            if not locked(file):
+                raise BlockingIOError(errno.EAGAIN, "another process writes it")
+            _write(file, data, 0)
+            os.fsync(file)
+            os.replace(beside, self.path)
+        except OSError as error:
+            if file is not None:
+                os.close(file)
+            _log.warning("session %s stays as long as it is: %s", self.path.name[:12], error.strerror)
+            return 0
+        os.close(self._file)  # nobody finds the old file any more, and who waits for its lock looks again
+        self._file, self._head, self._end = file, head, len(data)
+        _log.info("session %s compacted from %d to %d bytes", self.path.name[:12], before, len(data))
+        return before - len(data)
 
     def rewind(self) -> None:
         """Let the next who holds the session read it from the beginning."""

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
 from bundle.data.palette import color_of
 from bundle.errors import SessionError
+from bundle.interactive.answer_options import NO_OPTIONS, AnswerOptions
 from bundle.interactive.regions import Region
 from bundle.interactive.segmentation import Segmentation
 from bundle.prompts.interactions import Box as BoxInteraction
@@ -37,6 +38,9 @@ class SegmentedObject:
         warnings: why its answer is doubtful, a sentence each.
         asked: what it was asked, the interactions of each time that one after the other continued.
         shown: which of these answers the mask is made of, and the model of each.
+        proposed: whether something found it by itself and nobody has worked on it since.
+        filled: slices (axis, index) that were filled between confirmed ones.
+        options: how its answers are bounded and cleaned.
     """
 
     id: int
@@ -51,11 +55,19 @@ class SegmentedObject:
     warnings: tuple[str, ...] = ()
     asked: Mapping[Scope, tuple[tuple[Interaction, ...], ...]] = field(default_factory=dict)
     shown: Mapping[Scope, str] = field(default_factory=dict)
+    proposed: bool = False
+    filled: frozenset[tuple[int, int]] = frozenset()
+    options: AnswerOptions = NO_OPTIONS
 
     @property
     def predicted_iou(self) -> dict[int, dict[int, float]]:
         """Stored axis -> slice index -> the network's own estimate of the mask's IoU, where it was asked."""
         return {a: {i: iou for i, iou in found.items() if iou is not None} for a, found in self.scores.items()}
+
+    @property
+    def kept(self) -> frozenset[tuple[int, int]]:
+        """The slices (axis, index) that answers through the volume leave as they are."""
+        return self.confirmed | self.filled
 
     def prompts(self, scope: Scope, shape: Sequence[int], given: Sequence[Interaction] | None = None) -> ObjectPrompts:
         """What the model is asked: the mask to begin with, where there is one, and the interactions of a scope.
@@ -70,7 +82,7 @@ class SegmentedObject:
         base = Region.from_bytes(self.base, tuple(shape))
         if index is not None:
             base = on_slice(base, axis, index)
-        first = () if base.is_empty else (Mask(base.mask(tuple(shape))),)
+        first = () if base.is_empty else (Mask(base.voxels, corner=tuple(base.low.tolist())),)
         return ObjectPrompts((*first, *given), name=self.name, label=self.label)
 
     def of_scope(self, scope: Scope, shape: Sequence[int]) -> tuple[Interaction, ...]:
@@ -105,14 +117,19 @@ class SegmentedObject:
     def segmentations(self, mask: np.ndarray, low: np.ndarray) -> list[Segmentation]:
         """Its mask in a box as the overlap rule takes it, a part for each axis that it was answered along.
 
+        A mask without a predicted IoU takes every voxel where the user gave it, and none of another object where it was
+        only proposed.
+
         Args:
             mask: (A, B, C) bool, the object in the box.
             low: (3,) int, where the box begins.
         """
-        parts = []
+        parts, given = [], 0.0 if self.proposed else 1.0
         for axis, found in self.scores.items():
             start, depth = int(low[axis]), mask.shape[axis]
-            scores = {i - start: 1.0 if iou is None else iou for i, iou in found.items() if start <= i < start + depth}
+            scores = {
+                i - start: given if iou is None else iou for i, iou in found.items() if start <= i < start + depth
+            }
             parts.append(Segmentation(mask, scores, axis))
         return parts
 
@@ -197,6 +214,7 @@ def slices_of(interaction: Interaction, axis: int, shape: Sequence[int]) -> tupl
     """First and last slice along a stored axis that an interaction lies on."""
     if isinstance(interaction, Mask):
         used = np.flatnonzero(interaction.voxels.any(axis=tuple(other for other in range(3) if other != axis)))
+        used += 0 if interaction.corner is None else interaction.corner[axis]
         return int(used[0]), int(used[-1])
     where = nearest_index(np.asarray(_positions(interaction), dtype=float)[..., axis], shape[axis])
     return int(np.min(where)), int(np.max(where))
@@ -223,5 +241,6 @@ def with_object(objects: Objects, changed: SegmentedObject) -> Objects:
 
 
 def emptied(one: SegmentedObject) -> SegmentedObject:
-    """An object of which nothing was said or answered yet."""
-    return SegmentedObject(one.id, one.name, one.label, one.color, one.locked)
+    """An object of which nothing was said or answered yet; how its answers are cleaned stays, their limits go."""
+    options = replace(one.options, limits=None)
+    return SegmentedObject(one.id, one.name, one.label, one.color, one.locked, options=options)

@@ -7,9 +7,12 @@ import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 
+import numpy as np
+
 import bundle
 from bundle.data.volume import Volume
 from bundle.errors import PromptError
+from bundle.interactive.answer_options import NO_OPTIONS, AnswerOptions
 from bundle.interactive.propagation import PropagationRule
 from bundle.interactive.segmentation import Segmentation, Timer
 from bundle.interactive.slice_following import SliceFollowing
@@ -87,25 +90,52 @@ class PromptedVolume:
         """
         return prompts.validated(self.volume.shape, affine=self.volume.affine)
 
-    def segment_slice(self, key: Key, prompts: ObjectPrompts, memory: Memory, *, axis: int) -> Segmentation:
+    def segment_slice(
+        self,
+        key: Key,
+        prompts: ObjectPrompts,
+        memory: Memory,
+        *,
+        axis: int,
+        options: AnswerOptions = NO_OPTIONS,
+    ) -> Segmentation:
         """Segment an object on the slices that its prompts lie on; see ``InteractiveSession.segment_slice``."""
-        timer, frame = Timer(), self.frame(axis)
-        asked = self._asked(self.validated(prompts), frame)
+        timer, frame, prompts = Timer(), self.frame(axis), self.validated(prompts)
+        asked = self._asked(prompts, frame)
         answers = {index: self._continue(key, frame, index, p, memory, timer) for index, p in asked.items()}
+        answers = {index: self._cleaned_slice(a, frame, asked[index], options) for index, a in answers.items()}
         return self._slices.segmentation(answers, frame, timer)
 
     def segment_volume(
-        self, key: Key, prompts: ObjectPrompts, memory: Memory, *, axis: int, progress: Progress | None = None
+        self,
+        key: Key,
+        prompts: ObjectPrompts,
+        memory: Memory,
+        *,
+        axis: int,
+        options: AnswerOptions = NO_OPTIONS,
+        progress: Progress | None = None,
     ) -> Segmentation:
         """Segment an object through the volume; see ``InteractiveSession.segment_volume``."""
         last, previous = memory.volume or (key, None)
         previous = previous if last == key else None
-        found = self._volume_model.predict(self._state, self.validated(prompts), previous, axis=axis, progress=progress)
+        options, prompts = options.validated(self.volume.shape), self.validated(prompts)
+        found = self._volume_model.predict(
+            self._state, prompts, previous, axis=axis, progress=progress, limits=options.along(axis)
+        )
         memory.volume = key, found
-        return found.segmentation
+        return replace(found.segmentation, mask=self._cleaned(found.segmentation, prompts, options))
 
     def answer_chain(
-        self, key: Key, chain: Sequence[ObjectPrompts], memory: Memory, *, axis: int, index: int, timer: Timer
+        self,
+        key: Key,
+        chain: Sequence[ObjectPrompts],
+        memory: Memory,
+        *,
+        axis: int,
+        index: int,
+        timer: Timer,
+        options: AnswerOptions = NO_OPTIONS,
     ) -> SliceMask:
         """The answer on one slice to prompts that continue each other: each goes along with the answer before it.
 
@@ -116,6 +146,7 @@ class PromptedVolume:
             axis: stored axis of the slice.
             index: of the slice.
             timer: of the request.
+            options: how the answer is cleaned.
 
         Raises:
             PromptError: prompts that cannot be used, or that leave nothing to ask on the slice.
@@ -135,7 +166,33 @@ class PromptedVolume:
         for prompt in wanted[known:]:
             previous = history[-1][1] if history else None
             history.append((prompt, self._slices.ask(frame, index, replace(prompt, previous=previous), timer)))
-        return history[-1][1]
+        return self._cleaned_slice(history[-1][1], frame, wanted[-1], options)
+
+    def _cleaned(self, found: Segmentation, prompts: ObjectPrompts, options: AnswerOptions) -> np.ndarray:
+        """(I, J, K) bool of an answer through the volume, within its limits, on the slices that were answered."""
+        mask = found.mask
+        if options.cleans:
+            drawn = np.zeros_like(mask)
+            for one in prompts.interactions:
+                drawn[tuple(one.named_voxels(mask.shape).T)] = True
+            unanswered = np.setdiff1d(np.arange(mask.shape[found.axis]), list(found.scores))
+            mask = options.cleaned(mask, self.volume.spacing, drawn)
+            mask[tuple(unanswered if axis == found.axis else slice(None) for axis in range(3))] = False
+        return options.within_limits(mask)
+
+    def _cleaned_slice(
+        self, answer: SliceMask, frame: SliceFrame, prompt: SlicePrompt, options: AnswerOptions
+    ) -> SliceMask:
+        """The answer on a slice, cleaned by itself."""
+        options = options.validated(self.volume.shape)
+        if not options.cleans:
+            return answer
+        named = [one for one in prompt.interactions if one.kind != "box" or not one.positive]
+        drawn = np.zeros_like(answer.mask)
+        for one in named:
+            drawn |= one.pixels(*drawn.shape)
+        spacing = (1.0, *frame.pixel_spacing(self.volume.spacing))
+        return replace(answer, mask=options.cleaned(answer.mask[None], spacing, drawn[None])[0])
 
     def _asked(self, prompts: ObjectPrompts, frame: SliceFrame) -> dict[int, SlicePrompt]:
         asked = prompts_of_slices(prompts, frame)

@@ -39,6 +39,9 @@ class PropagationRule:
         shade: stop when the median intensity inside a mask differs from that of the seed by more than so many of the
             seed's (robust) standard deviations: a network that is asked for an object finds one on every slice, and
             where the object ends it finds its neighbour, mostly of another shade. Not asked where no picture is given.
+        surer: a correction is carried on to a neighbour whose predicted IoU it raises by so much, ...
+        unsure: ... or lowers by at most so much, ...
+        swells: ... while it changes at most so many times as many pixels as on the slice that was corrected.
     """
 
     propagated: tuple[str, ...] = PROPAGATED
@@ -47,6 +50,9 @@ class PropagationRule:
     smallest_iou: float = 0.5
     smallest_share: float = 0.02
     shade: float = 4.0
+    surer: float = 0.02
+    unsure: float = 0.05
+    swells: float = 2.0
 
     def next_prompt(
         self, previous: SliceMask, limit: np.ndarray | None, largest: np.ndarray | None = None
@@ -71,6 +77,18 @@ class PropagationRule:
         height, width = previous.mask.shape
         floor, ceiling = (limit[:2], limit[2:]) if limit is not None else ((0, 0), (width - 1, height - 1))
         return np.concatenate([np.clip(low - grow, floor, ceiling), np.clip(high + grow, floor, ceiling)])
+
+    def fades(self, before: SliceMask, after: SliceMask, changed: int, corrected: int) -> bool:
+        """Whether a correction is not carried on to a neighbour.
+
+        Args:
+            before: the answer on the neighbour.
+            after: its answer with the correction.
+            changed: pixels that this would change there.
+            corrected: pixels that changed on the slice that was corrected.
+        """
+        gain = after.iou - before.iou if after.mask.any() else 0.0  # of nothing the network estimates nothing
+        return gain < self.surer and (gain < -self.unsure or changed > self.swells * corrected)
 
     def ended(self, previous: SliceMask, current: SliceMask, largest: int) -> bool:
         """Whether the object is no longer on the current slice."""

@@ -4,26 +4,23 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from bundle.data.volume import Volume
 from bundle.errors import SessionError
 from bundle.interactive import events as happened
-from bundle.interactive.answers import Answers, Asked, edits, scopes_of
-from bundle.interactive.journal import Journal
-from bundle.interactive.objects import Scope, lies_on, named
-from bundle.interactive.prompted_volume import Memory, PromptedVolume
-from bundle.interactive.propagation import PropagationRule
-from bundle.interactive.recorded_session import RecordedSession
-from bundle.interactive.segmentation import Segmentation
-from bundle.interactive.slice_model import SlicePredictor
+from bundle.interactive import mask_events
+from bundle.interactive.answer_options import AnswerOptions
+from bundle.interactive.answers import edits, scopes_of
+from bundle.interactive.fill import fill_between
+from bundle.interactive.model_session import ModelSession
+from bundle.interactive.objects import lies_on, named
+from bundle.interactive.regions import Region
 from bundle.interactive.steps import Draft
 from bundle.interactive.update import Update
-from bundle.interactive.volume_model import Progress, VolumeModel
+from bundle.interactive.volume_model import Progress
 from bundle.prompts.interactions import Interaction
 from bundle.prompts.prompts import ObjectPrompts
-from bundle.transforms.frames import SliceFrame
 
 
-class InteractiveSession(RecordedSession):
+class InteractiveSession(ModelSession):
     """A volume, its objects, and what was done to them. Safe to use from many threads: requests wait for each other.
 
         session = bundle.open("ct.nii.gz")
@@ -47,81 +44,6 @@ class InteractiveSession(RecordedSession):
     Raises:
         JournalError: the journal cannot be used.
     """
-
-    def __init__(
-        self,
-        volume: Volume,
-        predictor: SlicePredictor,
-        *,
-        volume_model: VolumeModel | None = None,
-        rule: PropagationRule | None = None,
-        journal: Journal | None = None,
-    ) -> None:
-        self._begin(PromptedVolume(volume, predictor, volume_model=volume_model, rule=rule), journal)
-
-    def for_user(self, journal: Journal | None = None) -> InteractiveSession:
-        """A session of another user on the same image and model; it shares what was prepared of them, nothing else."""
-        other = type(self).__new__(type(self))
-        other._begin(self._image, journal)
-        return other
-
-    def _begin(self, image: PromptedVolume, journal: Journal | None) -> None:
-        self._image, self._memory, self._answers = image, Memory(), Answers(image)
-        super().__init__(image.volume.shape, journal)
-
-    @property
-    def volume(self) -> Volume:
-        """The image."""
-        return self._image.volume
-
-    @property
-    def predictor(self) -> SlicePredictor:
-        """The model of slices."""
-        return self._image.predictor
-
-    def frame(self, axis: int) -> SliceFrame:
-        """The slices of the volume along a stored axis."""
-        return self._image.frame(axis)
-
-    # ---- answers that change nothing --------------------------------------------------------------------------------
-
-    def segment_slice(self, prompts: ObjectPrompts, *, axis: int = 2) -> Segmentation:
-        """Segment an object on the slices that its prompts lie on, without making it part of the session.
-
-        All prompts of an object are given each time. Where they continue an earlier request (its points come first, the
-        box is the same), the earlier answer goes along as a mask prompt, as in training; otherwise the object starts
-        anew. What was asked already is not computed again.
-
-        Args:
-            prompts: of one object, in voxel index.
-            axis: stored axis that slices are stacked along; 2 is what Slicer calls K.
-
-        Raises:
-            PromptError: for prompts that cannot be used; among them a box of several slices without a point that says
-                which of them is meant.
-        """
-        with self._lock:
-            return self._image.segment_slice(prompts.name, prompts, self._memory, axis=axis)
-
-    def segment_volume(
-        self, prompts: ObjectPrompts, *, axis: int = 2, progress: Progress | None = None
-    ) -> Segmentation:
-        """Segment an object through the volume, without making it part of the session.
-
-        Every point is an interaction of its own: it corrects the answer to those before it, also where several come
-        with the first request. So the same prompts in the same order always give the same answer, and taking a point
-        back gives the answer from before it.
-
-        Args:
-            prompts: of one object, in voxel index.
-            axis: stored axis to travel along.
-            progress: called with the index of every slice that is asked, of some more than once.
-
-        Raises:
-            PromptError: for prompts that cannot be used.
-        """
-        with self._lock:
-            return self._image.segment_volume(prompts.name, prompts, self._memory, axis=axis, progress=progress)
 
     # ---- interactions -----------------------------------------------------------------------------------------------
 
@@ -219,6 +141,61 @@ class InteractiveSession(RecordedSession):
             given = draft.of(key).interactions
             return self._finish(draft, key, scopes_of(given, dimension, axis, self.volume.shape), progress)
 
+    def set_options(
+        self, options: AnswerOptions, object: str = "object", *, progress: Progress | None = None
+    ) -> Update:
+        """Bound and clean the answers for an object otherwise: those that it shows, asked again, and later ones.
+
+        Confirmed and filled slices, what was drawn and masks that were given stay as they are.
+
+        Args:
+            options: instead of those so far.
+            object: name of the object, which begins where it is not there.
+            progress: as of ``add``.
+
+        Raises:
+            PromptError: options that do not fit the image, or limits that leave nothing of the prompts.
+            SessionError: the object is locked.
+        """
+        options = options.validated(self.volume.shape)
+        with self._draft() as draft:
+            key = self._unlocked(draft, object, new=True)
+            one = draft.of(key)
+            if options == one.options:
+                return self._commit(draft)
+            draft.add(happened.SetOptions(key, options))
+            return self._finish(draft, key, list(one.shown), progress)
+
+    def fill_between(self, object: str = "object", *, axis: int = 2) -> Update:
+        """Fill the slices between confirmed ones from their shape; see ``fill.fill_between``.
+
+        Like confirmed slices, they stay as they are until something is drawn on them or they are filled again.
+
+        Args:
+            object: name of the object.
+            axis: stored axis of the confirmed slices.
+
+        Raises:
+            SessionError: fewer than two slices along the axis are confirmed, or the object is locked.
+        """
+        with self._draft() as draft:
+            key = self._unlocked(draft, object)
+            known = sorted(index for along, index in draft.of(key).confirmed if along == axis)
+            if len(known) < 2:
+                raise SessionError(
+                    f"object {object!r} has {len(known)} confirmed slices along axis {axis}; confirm the first and the "
+                    "last slice of what is to be filled"
+                )
+            whole, frame = draft.mask(key).mask(self.volume.shape), self.frame(axis)
+            masks = {index: frame.extract(whole, index) for index in known}
+            filled = fill_between(masks, pixel_spacing=frame.pixel_spacing(self.volume.spacing))
+            for index, mask in filled.items():
+                frame.insert(whole, index, mask)
+            if filled:
+                draft.set_mask(key, Region.of(whole))
+                draft.add(mask_events.Fill(key, axis, tuple(sorted(filled))))
+            return self._commit(draft)
+
     def set_prompts(
         self,
         prompts: ObjectPrompts,
@@ -226,6 +203,7 @@ class InteractiveSession(RecordedSession):
         dimension: int = 3,
         axis: int = 2,
         reset: bool = False,
+        options: AnswerOptions | None = None,
         progress: Progress | None = None,
     ) -> Update:
         """Make the interactions of an object those of a client that sends them all each time.
@@ -239,6 +217,7 @@ class InteractiveSession(RecordedSession):
             dimension: 3 answers through the volume, 2 on the slices that the prompts lie on.
             axis: stored axis that slices are stacked along.
             reset: whether the object starts anew.
+            options: how answers are bounded and cleaned from now on; None as before.
             progress: called with the index of every slice that is asked; what it raises stops the step.
 
         Raises:
@@ -253,6 +232,8 @@ class InteractiveSession(RecordedSession):
             if reset and (draft.of(key).interactions or draft.of(key).base):
                 self._reset(draft, self._unlocked(draft, prompts.name))
                 self._memory.forget(key)
+            if options is not None and options.validated(shape) != draft.of(key).options:
+                draft.add(happened.SetOptions(key, options.validated(shape)))
             for scope in scopes:
                 wanted = [one for one in prompts.interactions if scope[1] is None or lies_on(one, *scope, shape)]
                 for event in edits(draft.of(key), scope, wanted, shape):
@@ -262,34 +243,7 @@ class InteractiveSession(RecordedSession):
                 self._unlocked(draft, prompts.name)
             return self._finish(draft, key, scopes, progress)
 
-    def reset(self, name: str | None = None) -> Update:
-        """As ``RecordedSession.reset``; also forgets what ``segment_slice`` and ``segment_volume`` answered."""
-        with self._lock:
-            self._memory.forget(name)
-            return super().reset(name)
-
     # ---- parts of a step --------------------------------------------------------------------------------------------
-
-    def _finish(
-        self, draft: Draft, key: int, scopes: list[Scope], progress: Progress | None, *, taken_back: bool = False
-    ) -> Update:
-        """Answer the scopes that are not answered as they are now, and make it a step.
-
-        Where an interaction was taken back and nothing is left to ask, the mask is that which the object began with.
-        """
-        one, shape, axis = draft.of(key), self.volume.shape, scopes[0][0] if scopes else 2
-        wanted = [scope for scope in scopes if not one.answered(scope, shape, self._image.identity)]
-        unasked = [scope for scope in wanted if not one.can_ask(one.of_scope(scope, shape))]
-        asked = Asked()
-        if unasked and (taken_back or one.base):
-            wanted = [scope for scope in wanted if scope not in unasked]
-            asked = self._answers.unasked(draft, key, unasked) if taken_back else asked
-        if (axis, None) in wanted:
-            asked = self._answers.through_volume(draft, key, self._memory, axis=axis, progress=progress)
-        elif wanted:
-            slices = [index for _, index in wanted]
-            asked = self._answers.on_slices(draft, key, self._memory, axis=axis, slices=slices)
-        return self._commit(draft, **vars(asked))
 
     def _valid(self, one: Interaction, name: str) -> Interaction:
         return one.validated(self.volume.shape, affine=self.volume.affine, name=name)

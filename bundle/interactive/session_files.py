@@ -17,6 +17,7 @@ except ImportError:  # Windows
 _log = logging.getLogger(__name__)
 
 ENDING = ".session"
+COMPACTING = ".compacting"  # a session that is written anew, until it takes the place of the old one
 DAYS = 30.0  # that a session is kept after its last step
 OPEN_FLAGS = getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_BINARY", 0) | getattr(os, "O_CLOEXEC", 0)
 
@@ -40,7 +41,7 @@ def purge_sessions(folder: str | Path, *, days: float = 0.0) -> int:
     A session that a process is working on at this moment is left. Returns how many files were removed.
     """
     removed, oldest = 0, time.time() - days * 86400
-    for path in [*Path(folder).glob(f"*{ENDING}"), *Path(folder).glob("*.damaged")]:
+    for path in [path for ending in (ENDING, COMPACTING, ".damaged") for path in Path(folder).glob(f"*{ending}")]:
         try:
             file = os.open(path, os.O_RDWR | OPEN_FLAGS)
         except OSError as error:

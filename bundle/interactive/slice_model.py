@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from bundle.engines.cache import PreparedCache, network_identity
+from bundle.interactive.interruption import watch
 from bundle.networks.interface import Prepared, PromptableNetwork
 from bundle.prompts.batch import batch_of
 from bundle.prompts.slice_prompts import SliceInteraction, SliceMask, SlicePrompt
@@ -68,6 +69,7 @@ class SlicePredictor:
     ) -> None:
         self.device = torch.device(device)
         self.network, self.contract, self.store = network.to(self.device).eval(), contract, store
+        watch(self.network)
         self.identity = network_identity(network)
         self.bfloat16 = network.spec.bfloat16 and computes_in_bfloat16(self.device)
         if self.bfloat16:  # the order of axes in which convolutions in bfloat16 are fastest

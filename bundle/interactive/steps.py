@@ -9,7 +9,8 @@ from dataclasses import dataclass, field
 
 from bundle.errors import JournalError, MonaiSamError
 from bundle.interactive.event_json import event_from_json, event_to_json
-from bundle.interactive.events import Confirm, Event, Recolor, Rename
+from bundle.interactive.events import Event, Recolor, Rename
+from bundle.interactive.mask_events import Confirm
 from bundle.interactive.objects import Objects, SegmentedObject
 from bundle.interactive.regions import Box, Region, union
 
@@ -47,15 +48,24 @@ class Step:
 
 
 UNDO, REDO = "undo", "redo"
-Record = Step | str
-"""A step, ``UNDO`` or ``REDO``."""
+
+
+@dataclass(frozen=True)
+class GivenIds:
+    """All ids of objects up to ``last`` were given, also by steps that are forgotten."""
+
+    last: int
+
+
+Record = Step | GivenIds | str
+"""A step, ``UNDO`` or ``REDO``; before the steps of a record that was compacted, the ids that were given."""
 
 
 def record_to_bytes(record: Record) -> bytes:
-    """What stands in the journal of a step, of an undo or of a redo."""
+    """What stands in the journal of a record."""
     if isinstance(record, Step):
         return record.to_bytes()
-    text = json.dumps({"history": record}).encode()
+    text = json.dumps({"ids": record.last} if isinstance(record, GivenIds) else {"history": record}).encode()
     return _LENGTH.pack(len(text)) + text
 
 
@@ -72,6 +82,10 @@ def record_from_bytes(data: bytes, shape: Sequence[int]) -> Record:
             if head["history"] not in (UNDO, REDO):
                 raise JournalError(f'"history" must be {UNDO} or {REDO}, got {head["history"]!r:.40}')
             return head["history"]
+        if "ids" in head:
+            if type(head["ids"]) is not int or head["ids"] < 0:
+                raise JournalError(f'"ids" must be a whole number, got {head["ids"]!r:.40}')
+            return GivenIds(head["ids"])
         voxels = shape[0] * shape[1] * shape[2]
         changes = {}
         for key, size in head["changes"]:
@@ -99,6 +113,10 @@ class Draft:
         """Let something happen."""
         self.objects = event.apply(self.objects, self._history.shape)
         self.events.append(event)
+
+    def next_id(self) -> int:
+        """An id that no object had, undone ones included."""
+        return max([self._history.next_id(), *(event.object + 1 for event in self.events)])
 
     def of(self, key: int) -> SegmentedObject:
         """The object of an id."""
@@ -167,6 +185,9 @@ class History:
         Raises:
             SessionError: a record that does not belong here; then nothing has changed.
         """
+        if isinstance(record, GivenIds):
+            self._last_id = max(self._last_id, record.last)
+            return None
         if record == UNDO:
             return self._turn(self._done, self._undone)
         if record == REDO:
@@ -186,6 +207,11 @@ class History:
         self._masks.update(changed)
         self._last_id = max([self._last_id, *(event.object for event in record.events)])
         return record
+
+    def records(self) -> list[Record]:
+        """The shortest list of records that leads here: without the steps that were undone and can not come back."""
+        undone = [step for _, step in reversed(self._undone)]
+        return [GivenIds(self._last_id), *(step for _, step in self._done), *undone, *[UNDO] * len(undone)]
 
     def last(self, record: str) -> Step | None:
         """The step that an undo or redo would take."""

@@ -12,7 +12,8 @@ import numpy as np
 
 from bundle.errors import PromptError
 from bundle.files import read_json_object
-from bundle.prompts.interactions import Box, Interaction, Point, interaction_from_json
+from bundle.prompts.interaction_json import interaction_from_json
+from bundle.prompts.interactions import Box, Interaction, Point
 from bundle.prompts.positions import as_rows
 
 LARGEST_LABEL = 2**32 - 1  # uint32 is the widest type of a label map

@@ -14,13 +14,16 @@ import numpy as np
 from monailabel.interfaces.tasks.infer_v2 import InferTask, InferType
 
 from bundle.data.volume import write_label
+from bundle.interactive.answer_options import AnswerOptions
+from bundle.interactive.interruption import interruptible
 from bundle.interactive.label_map import LabelMap
 from bundle.interactive.session import InteractiveSession
 from monailabel_app.tasks.open_images import ImageSessions, OpenImage
 from monailabel_app.wire import fields as wire
+from monailabel_app.wire.answers import NO_LENGTHS, read_options, statistics
 from monailabel_app.wire.commands import Commands, read_commands, session_params
 from monailabel_app.wire.requests import SLICE_AXIS, ClickRequest, read_request
-from monailabel_app.work import checkpoint, turn
+from monailabel_app.work import check_wanted, checkpoint, turn
 
 _DESCRIPTIONS = {
     2: "Segments an object on one slice from points or a box",
@@ -42,7 +45,7 @@ class SamTask(InferTask):
         dimension: 2 answers on one slice, 3 in the volume.
         names: labels that a request may use as keys (deepedit dialect).
         """
-        super().__init__(InferType.DEEPGROW, [], dimension, _DESCRIPTIONS[dimension])
+        super().__init__(InferType.DEEPGROW, [], dimension, _DESCRIPTIONS[dimension], config=dict(NO_LENGTHS))
         self._sessions = sessions
         self._names = tuple(names)
         # A folder of our own: a client on this machine keeps its copy under the same name in the common one.
@@ -77,7 +80,7 @@ class SamTask(InferTask):
         session = image.session(wire.read_user(request))
         opened = time.perf_counter() - started
         answer = self._read(request, image)
-        with turn(id(session)):
+        with turn(id(session)), interruptible(check_wanted):
             labels, params = answer(session)
         params[wire.MODALITY] = image.volume.modality
         params[wire.PLANE] = wire.plane_of(image.volume, SLICE_AXIS)
@@ -94,9 +97,10 @@ class SamTask(InferTask):
 
     def _read(self, request: Mapping[str, Any], image: OpenImage) -> Callable[[InteractiveSession], _Answer]:
         """What a request asks for: a command for the session, or its prompts answered."""
+        measured = wire.read_flag(request, wire.STATISTICS)
         commands = read_commands(request)
         if commands is not None:
-            return partial(_commanded, commands=commands)
+            return partial(_commanded, commands=commands, measured=measured)
         click = read_request(
             request,
             shape=image.volume.shape,
@@ -104,14 +108,15 @@ class SamTask(InferTask):
             dimension=self.dimension,
             names=self._names,
         )
-        return partial(_segment, click=click)
+        options = read_options(request, image.volume.shape, axis=SLICE_AXIS)
+        return partial(_segment, click=click, options=options, measured=measured)
 
 
 _Answer = tuple[np.ndarray, dict[str, Any]]
 """A label map, and the JSON of the reply."""
 
 
-def _segment(session: InteractiveSession, click: ClickRequest) -> tuple[np.ndarray, dict[str, Any]]:
+def _segment(session: InteractiveSession, click: ClickRequest, options: AnswerOptions, measured: bool) -> _Answer:
     """Make the prompts of a request those of the session, and gather its objects in one label map."""
     gathered = LabelMap(session.volume.shape, max(prompts.label for prompts in click.objects))
     scores: dict[str, dict[int, float]] = {}
@@ -123,7 +128,12 @@ def _segment(session: InteractiveSession, click: ClickRequest) -> tuple[np.ndarr
         if dimension == 2:
             checkpoint()
         update = session.set_prompts(
-            prompts, dimension=dimension, axis=SLICE_AXIS, reset=click.reset, progress=checkpoint
+            prompts,
+            dimension=dimension,
+            axis=SLICE_AXIS,
+            reset=click.reset,
+            options=options,
+            progress=checkpoint,
         )
         found = session.segmentation(prompts.name, axis=SLICE_AXIS, index=click.index)
         gathered.add(found, prompts.label, prompts)
@@ -141,10 +151,12 @@ def _segment(session: InteractiveSession, click: ClickRequest) -> tuple[np.ndarr
         warnings=warnings,
         used={prompts.name: prompts.count_kinds() for prompts in click.objects},
     )
+    if measured:
+        params[wire.MEASURED] = statistics(session, list(names), axis=SLICE_AXIS)
     return gathered.labels, params | {wire.SESSION: session_params(session), wire.SLICE_INDEX: click.index}
 
 
-def _commanded(session: InteractiveSession, commands: Commands) -> tuple[np.ndarray, dict[str, Any]]:
+def _commanded(session: InteractiveSession, commands: Commands, measured: bool) -> _Answer:
     """Do what a request asks of its session, and show all of it."""
     commands.run(session)
     names = {one.name: one.label for one in session.objects}
@@ -152,4 +164,6 @@ def _commanded(session: InteractiveSession, commands: Commands) -> tuple[np.ndar
     warnings = {one.name: one.warnings for one in session.objects}
     params = wire.reply_params(names, scores=scores, seconds={}, encoded=0, warnings=warnings)
     params |= {wire.SESSION: session_params(session, interactions=True), wire.SLICE_INDEX: None}
+    if measured:
+        params[wire.MEASURED] = statistics(session, list(names), axis=SLICE_AXIS)
     return session.labels, params

@@ -12,6 +12,8 @@ from bundle.interactive.update import Update
 from bundle.prompts.interactions import Interaction, Mask
 from monailabel_app.errors import RequestError
 from monailabel_app.wire import fields as wire
+from monailabel_app.wire.numbers import check_count, parsed, short
+from monailabel_app.wire.requests import SLICE_AXIS
 
 
 @dataclass(frozen=True)
@@ -24,6 +26,9 @@ class Commands:
         new_objects: names of objects that begin.
         lock: names of objects that stay as they are from now on.
         unlock: names of objects that may change again.
+        unconfirm: (name, slice) that may change again.
+        confirm: (name, slice) that are right.
+        fill_between: names of objects whose slices between confirmed ones are filled.
     """
 
     undo: bool = False
@@ -31,18 +36,24 @@ class Commands:
     new_objects: tuple[str, ...] = ()
     lock: tuple[str, ...] = ()
     unlock: tuple[str, ...] = ()
+    unconfirm: tuple[tuple[str, int], ...] = ()
+    confirm: tuple[tuple[str, int], ...] = ()
+    fill_between: tuple[str, ...] = ()
 
     def run(self, session: InteractiveSession) -> list[Update]:
         """Do it; what happened before an error stays, each command is a step of its own.
 
         Raises:
-            SessionError: an object that is not there, or a name that is taken.
+            SessionError: an object or slice that is not there, a name that is taken, or nothing to fill.
         """
         done = [session.undo()] if self.undo else []
         done += [session.redo()] if self.redo else []
         done += [session.new_object(name) for name in self.new_objects]
         done += [session.lock(name) for name in self.lock]
         done += [session.unlock(name) for name in self.unlock]
+        done += [session.confirm(at, name, axis=SLICE_AXIS, confirmed=False) for name, at in self.unconfirm]
+        done += [session.confirm(at, name, axis=SLICE_AXIS) for name, at in self.confirm]
+        done += [session.fill_between(name, axis=SLICE_AXIS) for name in self.fill_between]
         return [update for update in done if update is not None]
 
 
@@ -53,11 +64,19 @@ def read_commands(params: Mapping[str, Any]) -> Commands | None:
         RequestError: a command that cannot be understood.
     """
     asked = [key for key in (wire.SESSION, wire.UNDO, wire.REDO) if wire.read_flag(params, key)]
-    names = {key: _names(params, key) for key in (wire.NEW_OBJECT, wire.LOCK, wire.UNLOCK)}
-    if not asked and not any(names.values()):
+    names = {key: _names(params, key) for key in (wire.NEW_OBJECT, wire.LOCK, wire.UNLOCK, wire.FILL_BETWEEN)}
+    slices = {key: _slices(params, key) for key in (wire.UNCONFIRM, wire.CONFIRM)}
+    if not asked and not any(names.values()) and not any(slices.values()):
         return None
     return Commands(
-        wire.UNDO in asked, wire.REDO in asked, names[wire.NEW_OBJECT], names[wire.LOCK], names[wire.UNLOCK]
+        undo=wire.UNDO in asked,
+        redo=wire.REDO in asked,
+        new_objects=names[wire.NEW_OBJECT],
+        lock=names[wire.LOCK],
+        unlock=names[wire.UNLOCK],
+        unconfirm=slices[wire.UNCONFIRM],
+        confirm=slices[wire.CONFIRM],
+        fill_between=names[wire.FILL_BETWEEN],
     )
 
 
@@ -75,6 +94,22 @@ def _names(params: Mapping[str, Any], key: str) -> tuple[str, ...]:
     return tuple(names)
 
 
+def _slices(params: Mapping[str, Any], key: str) -> tuple[tuple[str, int], ...]:
+    value = parsed(params.get(key), key)
+    if value is None:
+        return ()
+    if not isinstance(value, Mapping):
+        raise RequestError(f'{key} must be {{"name": [slice, ...]}}, got {short(value)}')
+    found = []
+    for name, slices in value.items():
+        slices = slices if isinstance(slices, list) else [slices]
+        if not all(isinstance(index, int) and not isinstance(index, bool) for index in slices):
+            raise RequestError(f"{key} of {short(name)} must be whole numbers, the slices, got {short(slices)}")
+        found += [(name, index) for index in slices]
+    check_count(len(found), "points")
+    return tuple(found)
+
+
 def session_params(session: InteractiveSession, *, interactions: bool = False) -> dict[str, Any]:
     """What a reply says of a session.
 
@@ -86,6 +121,9 @@ def session_params(session: InteractiveSession, *, interactions: bool = False) -
     objects = []
     for one in session.objects:
         about = {"name": one.name, "label": one.label, "color": list(one.color), "locked": one.locked}
+        about["proposed"] = one.proposed
+        about["confirmed"] = sorted(index for axis, index in one.confirmed if axis == SLICE_AXIS)
+        about["options"] = one.options.to_json()
         if interactions:
             about["interactions"] = [_without_voxels(given) for given in one.interactions]
         objects.append(about)

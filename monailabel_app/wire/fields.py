@@ -31,12 +31,18 @@ LABEL = "label"  # Slicer, OHIF: name of the segment
 CLIENT_ID = "client_id"  # Slicer's interface always fills it; a script usually leaves it null
 MODALITY = "modality"  # "CT", "other" or "windowed": overrules what the image's file says
 RESET_STATE = "reset_state"  # forget what earlier clicks on this segment left behind
+SLICE_LIMITS = "limits"  # sam_3d: [first, last] slice k that the answer may lie on; as all options with each request
+# Lengths in mm, see AnswerOptions: "islands_mm", "holes_mm", "smoothing_mm".
+STATISTICS = "statistics"  # whether the reply measures the objects, a switch
 SESSION = "session"  # show what the session of this image and user has; no prompts are read, as with all below
 UNDO = "undo"  # take the last step back
 REDO = "redo"  # do it again
 LOCK = "lock"  # a segment's name or several: it stays as it is, nothing is painted over it
 UNLOCK = "unlock"  # the same: it may change again
 NEW_OBJECT = "new_object"  # the same: begin a segment without prompts
+CONFIRM = "confirm"  # {segment's name: slice or slices}: they are right, answers in 3D leave them as they are
+UNCONFIRM = "unconfirm"  # the same: they may change again
+FILL_BETWEEN = "fill_between"  # a segment's name or several: its slices between confirmed ones are filled
 # No segment's own key in the deepedit dialect.
 OWN_KEYS = (FOREGROUND, BACKGROUND, POINTS, POINT_LABELS, ROI, INTERACTIONS)
 
@@ -65,6 +71,7 @@ USED = "used"  # name -> {kind of interaction: how many of them the answer was a
 PLANE = "plane"  # which anatomical plane the slices of the answer are: the stored one, whatever the client shows
 SLICE_INDEX = "slice"  # 2D: the slice that was answered, or null
 ENCODED_SLICES = "encoded_slices"  # how many slices ran the encoder; 0 when all were remembered
+MEASURED = "statistics"  # name -> {"ml", "long_axis_mm", ...}, where it was asked for
 WARNINGS = "warnings"  # name -> [sentence]: why the answer is doubtful
 
 

@@ -9,7 +9,8 @@ from typing import Any
 import numpy as np
 
 from bundle.data.limits import LIMITS
-from bundle.prompts.interactions import Box, Interaction, Mask, Point, interaction_from_json
+from bundle.prompts.interaction_json import interaction_from_json
+from bundle.prompts.interactions import Box, Interaction, Mask, Point
 from bundle.prompts.on_slices import flattened
 from bundle.prompts.prompts import ObjectPrompts
 from bundle.transforms.frames import SliceFrame, nearest_index

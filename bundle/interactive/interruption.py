@@ -1,0 +1,42 @@
+"""Ending an answer in the middle of a forward pass: a ViT takes seconds, and who has left does not wait for them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+from typing import Any
+
+from torch import nn
+
+_check: ContextVar[Callable[[], None] | None] = ContextVar("monai_sam_check", default=None)
+
+
+@contextmanager
+def interruptible(check: Callable[[], None]) -> Iterator[None]:
+    """Call ``check`` before each layer of every network that this thread asks while the block runs.
+
+    What it raises ends the answer: a session stays as it was before the step, and nothing half prepared is kept. It
+    is called some hundred times in a pass, so it should be quick.
+    """
+    token = _check.set(check)
+    try:
+        yield
+    finally:
+        _check.reset(token)
+
+
+def watch(network: Any) -> None:
+    """Let ``interruptible`` reach into a network; one that is no PyTorch module is interrupted between passes alone."""
+    if not isinstance(network, nn.Module):
+        return
+    for layer in network.modules():
+        has_weights = next(layer.parameters(recurse=False), None) is not None
+        if has_weights and _before_layer not in layer._forward_pre_hooks.values():
+            layer.register_forward_pre_hook(_before_layer)
+
+
+def _before_layer(layer: nn.Module, arguments: Any) -> None:
+    check = _check.get()
+    if check is not None:
+        check()

@@ -1,0 +1,89 @@
+"""Filling between confirmed slices as a step of a session."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from session_room import LEFT, open_session, organs, point, state, volume
+
+from bundle.errors import SessionError
+from bundle.interactive.journal import Journal
+from bundle.prompts.interactions import Mask
+
+
+def confirmed(*slices: int, journal: Journal | None = None):
+    """A session of the left organ, on whose slices something is missing but for those that are confirmed."""
+    session = open_session(journal=journal)
+    mask = organs() & (np.arange(20) < 9)[:, None, None]
+    mask[5:, :, [index for index in range(12) if index not in slices]] = False
+    session.set_mask(mask, "left")
+    for index in slices:
+        session.confirm(index, "left")
+    return session
+
+
+def areas(session) -> list[int]:
+    return session.mask("left").sum(axis=(0, 1)).tolist()
+
+
+def test_slices_between_confirmed_ones_are_filled_and_undo_takes_it_back():
+    session = confirmed(3, 8)
+    before = state(session)
+    update = session.fill_between("left")
+    assert areas(session)[3:9] == [70] * 6 and areas(session)[2] == areas(session)[9] == 30
+    assert update.objects == ("left",) and update.box[:, 2].tolist() == [4, 8] and not update.predicted
+    session.undo()
+    assert state(session)["objects"] == before["objects"]
+    session.redo()
+    assert areas(session)[5] == 70
+
+
+def test_filled_slices_stay_when_the_volume_is_answered_until_something_is_drawn_on_them():
+    session = confirmed(3, 8)
+    session.set_mask(session.mask("left") & (np.arange(18) < 12)[:, None], "left")
+    for index in (3, 8):
+        session.confirm(index, "left")
+    session.fill_between("left")
+    filled = session.mask("left")[:, :, 3:9]
+    outside = areas(session)[9]
+    session.add(point((5, 9, 9)), "left")
+    assert np.array_equal(session.mask("left")[:, :, 3:9], filled) and areas(session)[9] > outside
+    assert session.object("left").filled == {(2, index) for index in (4, 5, 6, 7)}
+    session.add(point((5, 13, 5)), "left")
+    assert session.object("left").filled == {(2, index) for index in (4, 6, 7)} and session.mask("left")[5, 13, 5]
+
+
+def test_filling_again_follows_what_was_confirmed_since():
+    session = confirmed(3, 8)
+    session.fill_between("left")
+    session.add(Mask(np.ones((3, 10, 1), bool), corner=(2, 4, 5)), "left", dimension=2)
+    assert areas(session)[3:9] == [70, 70, 30, 70, 70, 70]
+    session.confirm(5, "left")
+    session.fill_between("left")
+    first, before, at, after, then, last = areas(session)[3:9]
+    assert first == last == 70 > before > at == 30 < after < then < 70
+
+
+@pytest.mark.parametrize("slices", [(), (4,)])
+def test_without_two_confirmed_slices_there_is_nothing_to_fill(slices):
+    session = confirmed(*slices)
+    before = state(session)
+    with pytest.raises(SessionError, match=f"has {len(slices)} confirmed slices"):
+        session.fill_between("left")
+    assert state(session) == before
+    with pytest.raises(SessionError, match="along axis 1"):
+        session.fill_between("left", axis=1)
+
+
+def test_a_locked_object_is_not_filled():
+    session = confirmed(3, 8)
+    session.lock("left")
+    with pytest.raises(SessionError, match="locked"):
+        session.fill_between("left")
+
+
+def test_filled_slices_are_restored_and_stand_in_the_label_map(tmp_path):
+    session = confirmed(3, 8, journal=Journal.of(tmp_path / "s", volume()))
+    session.fill_between("left")
+    assert state(open_session(journal=Journal.of(tmp_path / "s", volume()))) == state(session)
+    assert np.array_equal(session.labels > 0, session.mask("left")) and LEFT[2] in range(4, 8)
