@@ -58,6 +58,7 @@ class CaseResult:
         contested_voxels: voxels that more than one object claimed.
         seconds: spent in `encode`, `decode` and in all (`total`).
         encoded_slices: how many slices had to run the encoder.
+        engine: what ran the network, "torch" or "openvino".
     """
 
     labels: np.ndarray
@@ -65,6 +66,7 @@ class CaseResult:
     contested_voxels: int = 0
     seconds: dict[str, float] = field(default_factory=dict)
     encoded_slices: int = 0
+    engine: str = "torch"
 
 
 class PromptInferer(Inferer):
@@ -76,6 +78,7 @@ class PromptInferer(Inferer):
         axis: stored axis that slices are stacked along.
         device: where the network runs.
         store: where embeddings are kept; by default 1 GiB of memory.
+        engine: what runs the network, see ``Segmenter``.
 
     Raises:
         CaseError: on another dimension or axis.
@@ -89,14 +92,16 @@ class PromptInferer(Inferer):
         axis: int = 2,
         device: str | Any = None,
         store: PreparedCache | None = None,
+        engine: str = "auto",
     ) -> None:
         if dimension not in DIMENSIONS:
             raise CaseError(f"dimension must be 2 or 3, got {dimension!r}")
         if axis not in (0, 1, 2):
             raise CaseError(f"axis must be 0, 1 or 2, got {axis!r}")
-        self.family, self.dimension, self.axis, self.device = family, dimension, axis, device
+        self.family, self.dimension, self.axis, self.device, self.engine = family, dimension, axis, device, engine
         self.store = store or PreparedCache()
         self._segmenter: Segmenter | None = None
+        self._network: nn.Module | None = None  # of the segmenter, which may run it on another engine
 
     def __call__(
         self, inputs: Case | FailedCase | CaseFiles, network: nn.Module, *args: Any, **kwargs: Any
@@ -124,7 +129,8 @@ class PromptInferer(Inferer):
         """
         session = segmenter.open(case.image)
         label_map = LabelMap(case.image.shape, max(prompt.label for prompt in case.prompts))
-        result = CaseResult(label_map.labels, seconds={"encode": 0.0, "decode": 0.0, "total": 0.0})
+        seconds = {"encode": 0.0, "decode": 0.0, "total": 0.0}
+        result = CaseResult(label_map.labels, seconds=seconds, engine=segmenter.engine)
         total = sum(
             slices_of(prompt, case.image.shape, axis=self.axis, dimension=self.dimension) for prompt in case.prompts
         )
@@ -142,8 +148,11 @@ class PromptInferer(Inferer):
     def _segmenter_of(self, network: nn.Module) -> Segmenter:
         if not network.spec.prompts:
             raise CaseError(f"family {self.family.name} takes no prompts; choose one that does")
-        if self._segmenter is None or self._segmenter.predictor.network is not network:
-            self._segmenter = Segmenter(self.family, network, store=self.store, device=self.device)
+        if self._segmenter is None or self._network is not network:
+            self._network = network
+            self._segmenter = Segmenter(
+                self.family, network, store=self.store, device=self.device, engine=self.engine
+            )
         return self._segmenter
 
     def _segment(

@@ -21,7 +21,7 @@ from bundle import __version__
 from bundle.engines.choice import computes_in_bfloat16
 from bundle.engines.graph_files import GraphFiles, Parts
 from bundle.errors import EngineError
-from bundle.families.export import EncoderGraph, frozen
+from bundle.families.export import EncoderGraph
 from bundle.networks.interface import MaskPrediction, Prepared, PromptableNetwork
 from bundle.prompts.batch import PromptBatch
 
@@ -59,10 +59,9 @@ class OpenVinoNetwork(PromptableNetwork):
         files, conversion = GraphFiles(folder), _Conversion(network, self.bfloat16)
         self._graphs: dict[str, _Graph] = {}
         try:
-            with frozen(network):
-                for part in ("encoder", "decoder")[not network.spec.keeps_prepared :]:
-                    parts = files.get(_key(network, identity, part), getattr(conversion, part))
-                    self._graphs[part] = _Graph(parts, bfloat16=self.bfloat16[part])
+            for part in ("encoder", "decoder")[not network.spec.keeps_prepared :]:
+                parts = files.get(_key(network, identity, part), getattr(conversion, part))
+                self._graphs[part] = _Graph(parts, bfloat16=self.bfloat16[part])
         except EngineError:
             raise
         except Exception as error:  # whatever a converter or a compiler of another project ends with

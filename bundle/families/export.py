@@ -132,7 +132,7 @@ def export_torchscript(network: PromptableNetwork, folder: str | Path) -> list[P
     Graphs are those of ``EncoderGraph`` and ``DecoderGraph``.
     """
     folder = Path(folder)
-    with frozen(network), warnings.catch_warnings():
+    with _frozen(network), warnings.catch_warnings():
         warnings.simplefilter("ignore")  # shapes that become constants are those of the grid, which are constants
         # Written here: the traces share the network's weights, from which LoRA is taken out again.
         return [
@@ -151,7 +151,7 @@ def export_onnx(network: PromptableNetwork, folder: str | Path) -> list[Path]:
         CheckpointError: if the network is too large for one ONNX file (SAM's ViT-H).
     """
     folder = Path(folder)
-    with frozen(network):
+    with _frozen(network):
         graphs = _graphs(network)
         for graph in graphs:
             size = sum(p.numel() * p.element_size() for p in graph.module.parameters())
@@ -210,7 +210,7 @@ def _to_onnx(graph: _Graph, path: str) -> None:
 
 
 @contextmanager
-def frozen(network: PromptableNetwork) -> Iterator[None]:
+def _frozen(network: PromptableNetwork) -> Iterator[None]:
     """The network in eval mode on the CPU's terms: no gradients, LoRA merged; its mode comes back afterwards."""
     training = network.training
     try:

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from bundle.engines.cache import PreparedCache, network_identity
+from bundle.engines.choice import computes_in_bfloat16, engine_name, on_engine
 from bundle.networks.interface import Prepared, PromptableNetwork
 from bundle.prompts.batch import batch_of
 from bundle.prompts.slice_prompts import SliceInteraction, SliceMask, SlicePrompt
@@ -56,6 +57,10 @@ class SlicePredictor:
         contract: of the network's family.
         store: where prepared images are kept, where the network says that it is worth it.
         device: where the network runs.
+        engine: what runs it, see ``on_engine``.
+
+    Raises:
+        EngineError: the engine cannot.
     """
 
     def __init__(
@@ -65,13 +70,21 @@ class SlicePredictor:
         *,
         store: PreparedCache,
         device: torch.device | str = "cpu",
+        engine: str = "torch",
     ) -> None:
         self.device = torch.device(device)
-        self.network, self.contract, self.store = network.to(self.device).eval(), contract, store
-        self.identity = network_identity(network)
-        self.bfloat16 = network.spec.bfloat16 and computes_in_bfloat16(self.device)
+        network = network.to(self.device).eval()
+        self.contract, self.store, self.identity = contract, store, network_identity(network)
+        self.network = on_engine(network, engine, device=self.device, identity=self.identity)
+        # Of torch; OpenVINO chooses its own precision.
+        self.bfloat16 = self.engine == "torch" and network.spec.bfloat16 and computes_in_bfloat16(self.device)
         if self.bfloat16:  # the order of axes in which convolutions in bfloat16 are fastest
             self.network.to(memory_format=torch.channels_last)
+
+    @property
+    def engine(self) -> str:
+        """What runs the network: "torch" or "openvino"."""
+        return engine_name(self.network)
 
     def predict(self, view: SliceView, prompt: SlicePrompt) -> SliceMask:
         """What the network says to the prompts of one object on a slice, even where it overlooks one of them.
@@ -137,15 +150,10 @@ class SlicePredictor:
         return _Seen(prepared, placement, computed, time.perf_counter() - started if computed else 0.0)
 
     def _key(self, view: SliceView, placement: Placement) -> str:
-        about = f"{self.identity} {self.contract} {view.intensity} {placement} {view.picture.dtype}"
+        about = f"{self.identity} {self.engine} {self.contract} {view.intensity} {placement} {view.picture.dtype}"
         digest = hashlib.sha256(about.encode())
         digest.update(np.ascontiguousarray(view.picture))
         return digest.hexdigest()
-
-
-def computes_in_bfloat16(device: torch.device) -> bool:
-    """Whether a device is a CPU with instructions for bfloat16 (avx512_bf16 or AMX); on others it would be slower."""
-    return device.type == "cpu" and (torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported())
 
 
 def _pointed_at(answer: SliceMask, prompt: SlicePrompt) -> SliceMask:

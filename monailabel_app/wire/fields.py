@@ -65,6 +65,7 @@ USED = "used"  # name -> {kind of interaction: how many of them the answer was a
 PLANE = "plane"  # which anatomical plane the slices of the answer are: the stored one, whatever the client shows
 SLICE_INDEX = "slice"  # 2D: the slice that was answered, or null
 ENCODED_SLICES = "encoded_slices"  # how many slices ran the encoder; 0 when all were remembered
+ENGINE = "engine"  # what ran the network: "torch" or "openvino"
 WARNINGS = "warnings"  # name -> [sentence]: why the answer is doubtful
 
 
