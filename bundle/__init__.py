@@ -63,6 +63,7 @@ def open(
     family: str | Path = "default",
     checkpoint: str | Path | None = None,
     device: str | None = None,
+    engine: str = "auto",
     modality: str | None = None,
     series: str | None = None,
     sessions: str | Path | None = None,
@@ -75,6 +76,7 @@ def open(
         family: a name of ``list_families()``, or a family's JSON file.
         checkpoint: weights; by default the family's own.
         device: such as "cuda"; by default a GPU where there is one.
+        engine: what runs the network, "torch" or "openvino"; by default OpenVINO where it is installed and faster.
         modality: "CT", "other" or "windowed" where the file does not say it right.
         series: which of several DICOM series and scans, see ``read_volume``.
         sessions: a folder that keeps what is done to the image; what it holds already of this image is restored.
@@ -90,7 +92,8 @@ def open(
 
     volume = read_volume(image, modality=modality, series=series)
     journal = None if sessions is None else Journal.of(sessions, volume, user)
-    return Segmenter.from_family(family, checkpoint=checkpoint, device=device).open(volume, journal=journal)
+    segmenter = Segmenter.from_family(family, checkpoint=checkpoint, device=device, engine=engine)
+    return segmenter.open(volume, journal=journal)
 
 
 def __getattr__(name: str) -> Any:

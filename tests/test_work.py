@@ -173,3 +173,42 @@ def test_an_error_in_a_turn_gives_the_device_and_the_image_back():
 def test_without_a_server_a_turn_is_had_at_once():
     with turn("a"), turn("a"):
         checkpoint(1)
+
+
+def test_what_runs_in_the_background_has_the_device_only_while_no_request_wants_it(said):
+    queue = WorkQueue()
+    holder = started(queue, "holder", "x", 1, said)
+    holder.computes()
+    ahead = Background(queue, said)
+    ahead.start()
+    until(lambda: bool(queue._waiting.get("")))
+    click = started(queue, "bob", "b", 1, said)
+    assert queue.waiting == 1 and ahead.work.should_give_way()
+    for request in (holder, click):
+        request.may_compute.release()
+    assert click.result.result(PATIENCE) == "done"
+    ahead.join(PATIENCE)
+    assert said == ["holder", "bob", "background", "background"] and not ahead.work.should_give_way()
+
+
+def test_cancelled_background_work_gives_way_and_ends():
+    queue = WorkQueue()
+    work = queue.background("precompute")
+    work.cancel()
+    assert work.should_give_way()
+    with pytest.raises(RequestError, match="left"), doing(work), turn(work):
+        pass
+
+
+class Background(threading.Thread):
+    """Work of two steps that nobody waits for."""
+
+    def __init__(self, queue: WorkQueue, said: list[str]) -> None:
+        super().__init__(daemon=True)
+        self.work, self.said = queue.background("precompute"), said
+
+    def run(self) -> None:
+        with doing(self.work), turn(self.work):
+            for _ in range(2):
+                checkpoint()
+                self.said.append("background")

@@ -8,6 +8,7 @@ import tempfile
 import threading
 import warnings
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -20,6 +21,7 @@ from torch import Tensor, nn
 from bundle import __version__
 from bundle.engines.choice import computes_in_bfloat16
 from bundle.engines.graph_files import GraphFiles, Parts
+from bundle.engines.interruption import Interrupted, is_interrupted, is_interruptible
 from bundle.errors import EngineError
 from bundle.families.export import EncoderGraph
 from bundle.networks.interface import MaskPrediction, Prepared, PromptableNetwork
@@ -28,6 +30,7 @@ from bundle.prompts.batch import PromptBatch
 logger = logging.getLogger(__name__)
 
 _LARGEST_DEVIATION = 0.02  # of a converted graph from the network, relative to the norm of what it gives
+_POLL_MS = 5  # between two looks whether a graph that runs is to be left
 _LAYOUT = 1  # of what is in a file of a graph; another number makes all of them anew
 
 
@@ -49,6 +52,7 @@ class OpenVinoNetwork(PromptableNetwork):
     """
 
     engine = "openvino"
+    polls = True  # see ``interruptible``
 
     def __init__(self, network: PromptableNetwork, *, identity: str, folder: str | Path | None = None) -> None:
         super().__init__()
@@ -117,9 +121,22 @@ class _Graph:
     def __call__(self, **tensors: Tensor) -> dict[str, Tensor]:
         given = {name: tensors[name].detach().float().contiguous().numpy() for name in self._inputs}
         with self._lock:
-            self._request.infer(given, share_inputs=True)
+            self._run(given)
             found = [self._request.get_output_tensor(n).data.copy() for n in range(len(self._outputs))]
         return {name: torch.from_numpy(value) for name, value in zip(self._outputs, found, strict=True)}
+
+
+    def _run(self, given: Mapping[str, np.ndarray]) -> None:
+        if not is_interruptible():
+            self._request.infer(given, share_inputs=True)
+            return
+        self._request.start_async(given, share_inputs=True)
+        while not self._request.wait_for(_POLL_MS):
+            if is_interrupted():
+                self._request.cancel()
+                with suppress(RuntimeError):  # which is how it says that it was cancelled
+                    self._request.wait()
+                raise Interrupted
 
 
 class _Decoder(nn.Module):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import time
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 import cv2
@@ -13,6 +14,7 @@ from torch import Tensor
 
 from bundle.engines.cache import PreparedCache, network_identity
 from bundle.engines.choice import computes_in_bfloat16, engine_name, on_engine
+from bundle.engines.interruption import interruptible
 from bundle.networks.interface import Prepared, PromptableNetwork
 from bundle.prompts.batch import batch_of
 from bundle.prompts.slice_prompts import SliceInteraction, SliceMask, SlicePrompt
@@ -113,6 +115,24 @@ class SlicePredictor:
         encoded = sum(answer.encoded for answer in passes)
         seconds = sum(answer.encode_seconds for answer in passes)
         return replace(passes[-1], encoded=encoded, encode_seconds=seconds)
+
+    def prepare(self, view: SliceView, *, interrupted: Callable[[], bool] = lambda: False) -> int:
+        """Prepare a whole slice, so that the first click on it finds it prepared.
+
+        Args:
+            view: the slice.
+            interrupted: whether something else wants the device; asked while the encoder runs.
+
+        Returns:
+            Bytes that the store keeps of it; 0 where the network prepares nothing that is worth keeping.
+
+        Raises:
+            Interrupted: something else did; nothing is kept of the slice.
+        """
+        if not self.network.spec.keeps_prepared:
+            return 0
+        with interruptible(self.network, interrupted):
+            return self._prepare(view, None).prepared.nbytes
 
     def _translated(self, prompt: SlicePrompt, height: int, width: int) -> SlicePrompt:
         spec = self.network.spec

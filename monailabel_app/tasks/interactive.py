@@ -79,6 +79,9 @@ class SamTask(InferTask):
         answer = self._read(request, image)
         with turn(id(session)):
             labels, params = answer(session)
+        if (index := params.get(wire.SLICE_INDEX)) is not None:
+            self._sessions.ahead.begin(session.slices, axis=SLICE_AXIS, index=index)
+        params[wire.ENGINE] = session.predictor.engine
         params[wire.MODALITY] = image.volume.modality
         params[wire.PLANE] = wire.plane_of(image.volume, SLICE_AXIS)
         before = time.perf_counter()
