@@ -45,7 +45,7 @@ _PUBLIC = {
     "VolumeBoxesd": "bundle.prompts.label_boxes",
     "VolumeToSlicesd": "bundle.transforms.dictionary",
     "build_network": "bundle.families.family",
-    "interruptible": "bundle.interactive.interruption",
+    "interruptible": "bundle.engines.interruption",
     "list_families": "bundle.families.family",
     "load_family": "bundle.families.family",
     "proposals_of": "bundle.interactive.proposals",
@@ -67,6 +67,7 @@ def open(
     family: str | Path = "default",
     checkpoint: str | Path | None = None,
     device: str | None = None,
+    engine: str = "auto",
     modality: str | None = None,
     series: str | None = None,
     sessions: str | Path | None = None,
@@ -79,6 +80,7 @@ def open(
         family: a name of ``list_families()``, or a family's JSON file.
         checkpoint: weights; by default the family's own.
         device: such as "cuda"; by default a GPU where there is one.
+        engine: what runs the network, "torch" or "openvino"; by default OpenVINO where it is installed and faster.
         modality: "CT", "other" or "windowed" where the file does not say it right.
         series: which of several DICOM series and scans, see ``read_volume``.
         sessions: a folder that keeps what is done to the image; what it holds already of this image is restored.
@@ -94,7 +96,8 @@ def open(
 
     volume = read_volume(image, modality=modality, series=series)
     journal = None if sessions is None else Journal.of(sessions, volume, user)
-    return Segmenter.from_family(family, checkpoint=checkpoint, device=device).open(volume, journal=journal)
+    segmenter = Segmenter.from_family(family, checkpoint=checkpoint, device=device, engine=engine)
+    return segmenter.open(volume, journal=journal)
 
 
 def __getattr__(name: str) -> Any:

@@ -19,6 +19,7 @@
       FamilyError
       CheckpointError
       TuningError
+      EngineError
       DownloadError
       ProcessesError
       TrainingError
@@ -139,6 +140,10 @@ class CheckpointError(MonaiSamError):
 
 class TuningError(MonaiSamError):
     """A tuning that does not exist or does not fit the network."""
+
+
+class EngineError(MonaiSamError):
+    """An engine that is unknown, not installed, or cannot run a network where it is asked to."""
 
 
 class DownloadError(MonaiSamError):

@@ -17,8 +17,13 @@ def downloads_root() -> Path:
 
     Nothing is written into an installed package, which may belong to somebody else.
     """
+    if os.environ.get("MONAI_SAM_HOME") or IS_INSTALLED:
+        return cache_root()
+    return BUNDLE_ROOT
+
+
+def cache_root() -> Path:
+    """The folder of what can be made again, such as converted networks: `MONAI_SAM_HOME`, else the user's cache."""
     if home := os.environ.get("MONAI_SAM_HOME"):
         return Path(home)
-    if not IS_INSTALLED:
-        return BUNDLE_ROOT
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "monai-sam"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from pathlib import Path
+from typing import Any
 
 from monailabel.config import settings
 from monailabel.interfaces.app import MONAILabelApp
@@ -24,12 +25,12 @@ from monailabel_app.wire.labels import read_label_names
 
 logger = logging.getLogger(__name__)
 
-OPTIONS = {"family", "checkpoint", "device", "labels", "modality", "sessions", "session_days"}
+OPTIONS = {"family", "checkpoint", "device", "engine", "labels", "modality", "sessions", "session_days"}
 
 
 class MonaiSam(MONAILabelApp):
-    """Options (``--conf name value``): family, checkpoint, device, labels (names with commas between them), modality,
-    sessions (the folder that keeps them, or "off"), session_days.
+    """Options (``--conf name value``): family, checkpoint, device, engine (auto, torch, openvino), labels (names with
+    commas between them), modality, sessions (the folder that keeps them, or "off"), session_days.
 
     Raises:
         ValueError: an unknown option or modality, a family or checkpoint that cannot be loaded.
@@ -42,7 +43,10 @@ class MonaiSam(MONAILabelApp):
         self._modality = read_modality(conf)
         self._keeper = Keeper.of(conf)
         self._segmenter = Segmenter.from_family(
-            conf.get("family", "default"), checkpoint=conf.get("checkpoint"), device=conf.get("device")
+            conf.get("family", "default"),
+            checkpoint=conf.get("checkpoint"),
+            device=conf.get("device"),
+            engine=conf.get("engine", "auto"),
         )
         # A list, not a mapping: OHIF appends to it.
         super().__init__(
@@ -61,11 +65,15 @@ class MonaiSam(MONAILabelApp):
         if self._keeper is not None:
             self._keeper.purge()
             logger.info("Sessions are kept in %s for %g days", self._keeper.folder, self._keeper.days)
-        logger.info("Model family: %s", self._segmenter.family.name)
+        logger.info("Model family: %s, run by %s", self._segmenter.family.name, self._segmenter.engine)
         return {
             "sam_2d": SamTask(sessions, dimension=2, names=self.labels),
             "sam_3d": SamTask(sessions, dimension=3, names=self.labels),
         }
+
+    def info(self) -> dict[str, Any]:
+        """What clients are told of the app, and what runs its network."""
+        return {**super().info(), "engine": self._segmenter.engine}
 
     def held(self) -> dict[str, int]:
         """What is kept in memory: the number of open images, the bytes of their voxels and of prepared slices."""

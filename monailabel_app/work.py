@@ -48,6 +48,7 @@ class Work:
     worked: float = 0.0
     has_begun: bool = False
     image: Hashable = None
+    is_background: bool = False  # nobody waits for it: it has the device only while no request does
     _taken: float = 0.0
     _has_just_come: bool = False  # nothing was computed in this turn yet
     _is_cancelled: bool = False
@@ -55,6 +56,10 @@ class Work:
     def cancel(self) -> None:
         """Let it end at its next checkpoint: nobody waits for its answer any more."""
         self.queue.cancel(self)
+
+    def should_give_way(self) -> bool:
+        """Whether a request waits for the device, or nobody wants this work any more."""
+        return self._is_cancelled or self.queue.waiting > 0
 
 
 _current: contextvars.ContextVar[Work | None] = contextvars.ContextVar("monai_sam_work", default=None)
@@ -112,6 +117,12 @@ def check_wanted() -> None:
         work.queue.check_wanted(work)
 
 
+def current_queue() -> WorkQueue | None:
+    """The queue of this thread's request; None where no server is."""
+    work = _current.get()
+    return None if work is None else work.queue
+
+
 class WorkQueue:
     """The requests of one device. Safe to use from many threads.
 
@@ -143,7 +154,7 @@ class WorkQueue:
     def waiting(self) -> int:
         """How many requests wait for the device."""
         with self._changed:
-            return sum(map(len, self._waiting.values()))
+            return sum(not work.is_background for works in self._waiting.values() for work in works)
 
     def jobs(self) -> list[tuple[Work, bool]]:
         """The requests, oldest first, and whether each has the device now."""
@@ -173,12 +184,16 @@ class WorkQueue:
             with self._changed:
                 self._admitted.remove(work)
 
+    def background(self, what: str) -> Work:
+        """Work that nobody waits for, such as preparing slices ahead. It takes no request's place in the queue."""
+        return Work("", what, self, is_background=True)
+
     @contextmanager
     def turn(self, work: Work, image: Hashable) -> Iterator[None]:
         """See ``turn``."""
         work.image = image
         with self._changed:
-            self._wait_for_turn(work, self._wait_seconds)
+            self._wait_for_turn(work, None if work.is_background else self._wait_seconds)
             self._images[image] = work
             work.has_begun = True
         try:
@@ -244,18 +259,20 @@ class WorkQueue:
                 self._waiting.move_to_end(work.user)
             waited = time.monotonic() - begin
             work.waited += waited
-            self.waited += waited
+            if not work.is_background:
+                self.waited += waited
             self._changed.notify_all()
 
     def _next(self) -> Work | None:
-        """Who has the next turn: the first of the users who can go on, and the first such request of theirs."""
+        """Who has the next turn: the first of the users who can go on, and the first such request of theirs; what runs in
+        the background only where there is none.
+        """
         if self._working is not None:
             return None
-        for works in self._waiting.values():
-            for work in works:
-                if self._images.get(work.image, work) is work:
-                    return work
-        return None
+        able = [
+            work for works in self._waiting.values() for work in works if self._images.get(work.image, work) is work
+        ]
+        return min(able, key=lambda work: work.is_background, default=None)  # of equals the first
 
     def _give_up(self, work: Work) -> None:
         if self._working is work:

@@ -17,6 +17,7 @@ import statistics
 import numpy as np
 from monai.bundle import ConfigParser
 
+from bundle.engines.choice import computes_in_bfloat16
 from bundle.errors import explain_errors
 from bundle.evaluation.cases import SliceCase
 from bundle.evaluation.interaction import run_protocol
@@ -24,7 +25,6 @@ from bundle.evaluation.models import open_slices
 from bundle.evaluation.protocols import PROTOCOLS, object_rng
 from bundle.families.family import BUNDLE_ROOT
 from bundle.interactive.segmenter import Segmenter
-from bundle.interactive.slice_model import computes_in_bfloat16
 
 PROTOCOL = "box_jitter_20"
 

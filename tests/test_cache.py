@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import threading
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
 from torch import nn
 
 from bundle.engines.cache import PreparedCache, network_identity
@@ -48,11 +51,11 @@ def test_another_server_finds_entries_on_disk(tmp_path):
     PreparedCache(folder=tmp_path).get("a", lambda: entry(5))
     found, computed = PreparedCache(folder=tmp_path).get("a", lambda: entry(6))
     assert not computed and value_of(found) == 5
-    assert [path.name for path in tmp_path.iterdir()] == ["a.safetensors"]
+    assert [path.name for path in tmp_path.iterdir() if path.is_file()] == ["a.safetensors"]
 
 
 def bytes_in(folder) -> int:
-    return sum(path.stat().st_size for path in folder.iterdir())
+    return sum(path.stat().st_size for path in folder.glob("*.safetensors"))
 
 
 def test_the_disk_budget_is_kept_without_looking_at_every_file_at_every_write(tmp_path, monkeypatch):
@@ -105,3 +108,60 @@ def test_a_damaged_entry_is_computed_again(tmp_path):
     found, computed = PreparedCache(folder=tmp_path).get("a", lambda: entry(7))
     assert computed and value_of(found) == 7
     assert not PreparedCache(folder=tmp_path).get("a", lambda: entry(8))[1]
+
+
+def test_of_many_threads_that_want_the_same_one_computes_it():
+    store, computed, begun = PreparedCache(), [], threading.Event()
+
+    def compute() -> Prepared:
+        computed.append(1)
+        begun.wait(0.05)  # the others come meanwhile
+        return entry(7)
+
+    threads = [threading.Thread(target=lambda: store.get("a", compute)) for _ in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len(computed) == 1 == store.computed
+
+
+def test_of_two_servers_that_want_the_same_one_computes_it(tmp_path):
+    one, other = PreparedCache(folder=tmp_path), PreparedCache(folder=tmp_path)
+    begun, may_end, found = threading.Event(), threading.Event(), []
+
+    def slowly() -> Prepared:
+        begun.set()
+        assert may_end.wait(60)
+        return entry(1)
+
+    first = threading.Thread(target=lambda: one.get("a", slowly))
+    second = threading.Thread(target=lambda: found.append(other.get("a", lambda: entry(2))))
+    first.start()
+    assert begun.wait(60)
+    second.start()
+    may_end.set()
+    first.join()
+    second.join()
+    ((prepared, computed),) = found
+    assert value_of(prepared) == 1 and not computed
+
+
+def test_a_server_that_cannot_lock_computes_on_its_own(tmp_path, monkeypatch):
+    def refuse(*_, **__):
+        raise NotImplementedError("no locks here")
+
+    monkeypatch.setattr("bundle.engines.cache.FileLock.acquire", refuse)
+    assert value_of(PreparedCache(folder=tmp_path).get("a", lambda: entry(4))[0]) == 4
+
+
+@given(wanted=st.lists(st.tuples(st.sampled_from("abcdef"), st.integers(1, 24)), max_size=25))
+def test_both_budgets_hold_whatever_is_asked_for(wanted):
+    memory, disk = 3000, 6000
+    with TemporaryDirectory() as folder:
+        store = PreparedCache(folder=folder, memory_bytes=memory, disk_bytes=disk)
+        for key, cells in wanted:
+            cells = {"a": 5}.get(key, cells)
+            found, _ = store.get(f"{key}{cells}", lambda cells=cells: entry(cells, cells))
+            assert value_of(found) == cells
+            assert store.held_bytes <= memory and bytes_in(Path(folder)) <= disk

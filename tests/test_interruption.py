@@ -10,7 +10,7 @@ from session_room import LEFT, open_session, point, state, volume
 from torch import Tensor, nn
 
 from bundle.engines.cache import PreparedCache
-from bundle.interactive.interruption import interruptible, watch
+from bundle.engines.interruption import interruptible, watch
 from bundle.interactive.session import InteractiveSession
 from bundle.interactive.slice_model import SlicePredictor
 from bundle.networks.interface import Prepared

@@ -184,3 +184,42 @@ def test_a_request_whose_client_has_left_ends_in_the_middle_of_a_slice():
             check_wanted()
     assert left.value.status == LEFT
     check_wanted()  # where no server is
+
+
+def test_what_runs_in_the_background_has_the_device_only_while_no_request_wants_it(said):
+    queue = WorkQueue()
+    holder = started(queue, "holder", "x", 1, said)
+    holder.computes()
+    ahead = Background(queue, said)
+    ahead.start()
+    until(lambda: bool(queue._waiting.get("")))
+    click = started(queue, "bob", "b", 1, said)
+    assert queue.waiting == 1 and ahead.work.should_give_way()
+    for request in (holder, click):
+        request.may_compute.release()
+    assert click.result.result(PATIENCE) == "done"
+    ahead.join(PATIENCE)
+    assert said == ["holder", "bob", "background", "background"] and not ahead.work.should_give_way()
+
+
+def test_cancelled_background_work_gives_way_and_ends():
+    queue = WorkQueue()
+    work = queue.background("precompute")
+    work.cancel()
+    assert work.should_give_way()
+    with pytest.raises(RequestError, match="left"), doing(work), turn(work):
+        pass
+
+
+class Background(threading.Thread):
+    """Work of two steps that nobody waits for."""
+
+    def __init__(self, queue: WorkQueue, said: list[str]) -> None:
+        super().__init__(daemon=True)
+        self.work, self.said = queue.background("precompute"), said
+
+    def run(self) -> None:
+        with doing(self.work), turn(self.work):
+            for _ in range(2):
+                checkpoint()
+                self.said.append("background")

@@ -122,6 +122,7 @@ class SaveResults:
             "objects": objects,
             "contested_voxels": result.contested_voxels,
             "encoded_slices": result.encoded_slices,
+            "engine": result.engine,
             "seconds": {kind: round(spent, 3) for kind, spent in result.seconds.items()},
             **({} if self.digest is None else {INPUTS: self.digest(case.files)}),
         }

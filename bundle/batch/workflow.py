@@ -59,6 +59,7 @@ class CaseResult:
         contested_voxels: voxels that more than one object claimed.
         seconds: spent in `encode`, `decode` and in all (`total`).
         encoded_slices: how many slices had to run the encoder.
+        engine: what ran the network, "torch" or "openvino".
     """
 
     labels: np.ndarray
@@ -66,6 +67,7 @@ class CaseResult:
     contested_voxels: int = 0
     seconds: dict[str, float] = field(default_factory=dict)
     encoded_slices: int = 0
+    engine: str = "torch"
 
 
 class PromptInferer(Inferer):
@@ -79,6 +81,7 @@ class PromptInferer(Inferer):
         islands_mm, holes_mm, smoothing_mm: how answers are cleaned, see `AnswerOptions`.
         device: where the network runs.
         store: where embeddings are kept; by default 1 GiB of memory.
+        engine: what runs the network, see ``Segmenter``.
 
     Raises:
         CaseError: on another dimension or axis.
@@ -96,12 +99,13 @@ class PromptInferer(Inferer):
         islands_mm: float = 0.0,
         holes_mm: float = 0.0,
         smoothing_mm: float = 0.0,
+        engine: str = "auto",
     ) -> None:
         if dimension not in DIMENSIONS:
             raise CaseError(f"dimension must be 2 or 3, got {dimension!r}")
         if axis not in (0, 1, 2):
             raise CaseError(f"axis must be 0, 1 or 2, got {axis!r}")
-        self.family, self.dimension, self.axis, self.device = family, dimension, axis, device
+        self.family, self.dimension, self.axis, self.device, self.engine = family, dimension, axis, device, engine
         self.store = store or PreparedCache()
         self.options = AnswerOptions(
             None if limits is None else tuple(limits),
@@ -111,6 +115,7 @@ class PromptInferer(Inferer):
             smoothing_mm=smoothing_mm,
         )
         self._segmenter: Segmenter | None = None
+        self._network: nn.Module | None = None  # of the segmenter, which may run it on another engine
 
     def __call__(
         self, inputs: Case | FailedCase | CaseFiles, network: nn.Module, *args: Any, **kwargs: Any
@@ -138,7 +143,8 @@ class PromptInferer(Inferer):
         """
         session = segmenter.open(case.image)
         label_map = LabelMap(case.image.shape, max(prompt.label for prompt in case.prompts))
-        result = CaseResult(label_map.labels, seconds={"encode": 0.0, "decode": 0.0, "total": 0.0})
+        seconds = {"encode": 0.0, "decode": 0.0, "total": 0.0}
+        result = CaseResult(label_map.labels, seconds=seconds, engine=segmenter.engine)
         total = sum(
             slices_of(prompt, case.image.shape, axis=self.axis, dimension=self.dimension) for prompt in case.prompts
         )
@@ -156,8 +162,9 @@ class PromptInferer(Inferer):
     def _segmenter_of(self, network: nn.Module) -> Segmenter:
         if not network.spec.prompts:
             raise CaseError(f"family {self.family.name} takes no prompts; choose one that does")
-        if self._segmenter is None or self._segmenter.predictor.network is not network:
-            self._segmenter = Segmenter(self.family, network, store=self.store, device=self.device)
+        if self._segmenter is None or self._network is not network:
+            self._network = network
+            self._segmenter = Segmenter(self.family, network, store=self.store, device=self.device, engine=self.engine)
         return self._segmenter
 
     def _segment(

@@ -35,6 +35,17 @@ def model_options(command: Decorated) -> Decorated:
     return command
 
 
+def engine_option(default: str) -> Callable[[Decorated], Decorated]:
+    """`--engine`: `bundle.engines.choice.ENGINES`, which is not imported here because it takes PyTorch."""
+    return click.option(
+        "--engine",
+        type=click.Choice(("auto", "torch", "openvino")),
+        default=default,
+        show_default=True,
+        help="What runs the network; auto is OpenVINO where it is installed and faster.",
+    )
+
+
 def set_option(command: Decorated) -> Decorated:
     """`--set NAME VALUE`, for whatever a config has beside the options of the command."""
     return click.option(

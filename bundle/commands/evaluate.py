@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 
-from bundle.commands.common import LAYOUTS, model_options, output_folder, run, set_option
+from bundle.commands.common import LAYOUTS, engine_option, model_options, output_folder, run, set_option
 
 
 @click.command()
@@ -21,6 +21,7 @@ from bundle.commands.common import LAYOUTS, model_options, output_folder, run, s
 @click.option("--protocol", "protocols", multiple=True, help="Such as box or clicks_from_box; may repeat.")
 @click.option("--limit", type=click.IntRange(1), help="At most so many images.")
 @set_option
+@engine_option("torch")
 @model_options
 def evaluate(data: str, layout: str, output: str, items: str, volumes: bool, **options: Any) -> None:
     """Score a family, or a checkpoint of yours, on the labelled images in DATA.
@@ -43,6 +44,7 @@ def evaluate(data: str, layout: str, output: str, items: str, volumes: bool, **o
         "family_name": options["family"],
         "checkpoint": options["checkpoint"],
         "device": options["device"],
+        "engine": options["engine"],
         **options["settings"],
     }
     wiring = {"items": "@dataset_items" if items == "all" else f"$@splits['{items}']"}

@@ -8,7 +8,7 @@ from typing import Any
 
 import click
 
-from bundle.commands.common import model_options, output_folder, run
+from bundle.commands.common import engine_option, model_options, output_folder, run
 
 ENDINGS = (".nii.gz", ".nii", ".nrrd", ".mha", ".npz", ".png", ".dcm")
 
@@ -43,6 +43,7 @@ ENDINGS = (".nii.gz", ".nii", ".nrrd", ".mha", ".npz", ".png", ".dcm")
 )
 @click.option("--series", help="Which of several DICOM series or scans.")
 @click.option("--overwrite", is_flag=True, help="Do anew what is done already.")
+@engine_option("auto")
 @model_options
 def segment(images: tuple[str, ...], output: str, ending: str, slices: bool, overwrite: bool, **options: Any) -> None:
     """Segment IMAGE: a volume, the folder of a DICOM series, a folder of images, or a list (.txt).
@@ -76,6 +77,7 @@ def segment(images: tuple[str, ...], output: str, ending: str, slices: bool, ove
         "family_name": options["family"],
         "checkpoint": options["checkpoint"],
         "device": options["device"],
+        "engine": options["engine"],
         "modality": options["modality"],
         "series": options["series"],
         "statistics": options["statistics"],

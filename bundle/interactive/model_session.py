@@ -20,6 +20,7 @@ from bundle.interactive.slice_model import SlicePredictor
 from bundle.interactive.steps import Draft
 from bundle.interactive.update import Update
 from bundle.interactive.volume_model import Progress, VolumeModel
+from bundle.interactive.volume_slices import VolumeSlices
 from bundle.prompts.prompts import ObjectPrompts
 from bundle.transforms.frames import SliceFrame
 
@@ -68,6 +69,11 @@ class ModelSession(RecordedSession):
     def predictor(self) -> SlicePredictor:
         """The model of slices."""
         return self._image.predictor
+
+    @property
+    def slices(self) -> VolumeSlices:
+        """The volume's slices before the model, such as for ``precompute``."""
+        return self._image.slices
 
     def frame(self, axis: int) -> SliceFrame:
         """The slices of the volume along a stored axis."""

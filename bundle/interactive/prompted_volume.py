@@ -71,6 +71,11 @@ class PromptedVolume:
         self._state = self._slices if volume_model is None else volume_model.start(volume)
         self._rule = rule
 
+    @property
+    def slices(self) -> VolumeSlices:
+        """Its slices before the model of slices."""
+        return self._slices
+
     @functools.cached_property
     def identity(self) -> str:
         """Tells this model from one that may answer otherwise."""

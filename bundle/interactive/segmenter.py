@@ -23,6 +23,11 @@ class Segmenter:
         network: of that family, with its weights.
         store: where embeddings are kept; by default 1 GiB of memory.
         device: where the network runs; by default the first GPU, or the CPU where there is none.
+        engine: what runs it: "torch", "openvino", or "auto", which is OpenVINO where it is installed and known to be
+            faster (``bundle.engines.choice``).
+
+    Raises:
+        EngineError: the engine cannot run this network here.
     """
 
     def __init__(
@@ -32,10 +37,18 @@ class Segmenter:
         *,
         store: PreparedCache | None = None,
         device: torch.device | str | None = None,
+        engine: str = "auto",
     ) -> None:
         self.family = family
         device = device or ("cuda:0" if torch.cuda.is_available() else "cpu")
-        self.predictor = SlicePredictor(network, family.contract, store=store or PreparedCache(), device=device)
+        self.predictor = SlicePredictor(
+            network, family.contract, store=store or PreparedCache(), device=device, engine=engine
+        )
+
+    @property
+    def engine(self) -> str:
+        """What runs the network: "torch" or "openvino"."""
+        return self.predictor.engine
 
     @classmethod
     def from_family(
@@ -45,15 +58,18 @@ class Segmenter:
         checkpoint: str | Path | None = None,
         store: PreparedCache | None = None,
         device: torch.device | str | None = None,
+        engine: str = "auto",
     ) -> Segmenter:
         """Load a family by name, or from a JSON file of your own.
 
         Raises:
             FamilyError: if there is no such family, or its weights are not on this machine.
             CheckpointError: if the checkpoint does not fit the family.
+            EngineError: if the engine cannot run it here.
         """
         family = load_family(name)
-        return cls(family, build_network(family, checkpoint=checkpoint), store=store, device=device)
+        network = build_network(family, checkpoint=checkpoint)
+        return cls(family, network, store=store, device=device, engine=engine)
 
     def open(self, volume: Volume, *, journal: Journal | None = None) -> InteractiveSession:
         """Start working on a volume, or go on where a journal ends.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import time
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 import cv2
@@ -12,7 +13,8 @@ import torch
 from torch import Tensor
 
 from bundle.engines.cache import PreparedCache, network_identity
-from bundle.interactive.interruption import watch
+from bundle.engines.choice import computes_in_bfloat16, engine_name, on_engine
+from bundle.engines.interruption import Interrupted, interruptible, watch
 from bundle.networks.interface import Prepared, PromptableNetwork
 from bundle.prompts.batch import batch_of
 from bundle.prompts.slice_prompts import SliceInteraction, SliceMask, SlicePrompt
@@ -57,6 +59,10 @@ class SlicePredictor:
         contract: of the network's family.
         store: where prepared images are kept, where the network says that it is worth it.
         device: where the network runs.
+        engine: what runs it, see ``on_engine``.
+
+    Raises:
+        EngineError: the engine cannot.
     """
 
     def __init__(
@@ -66,14 +72,22 @@ class SlicePredictor:
         *,
         store: PreparedCache,
         device: torch.device | str = "cpu",
+        engine: str = "torch",
     ) -> None:
         self.device = torch.device(device)
-        self.network, self.contract, self.store = network.to(self.device).eval(), contract, store
-        watch(self.network)
-        self.identity = network_identity(network)
-        self.bfloat16 = network.spec.bfloat16 and computes_in_bfloat16(self.device)
+        network = network.to(self.device).eval()
+        watch(network)
+        self.contract, self.store, self.identity = contract, store, network_identity(network)
+        self.network = on_engine(network, engine, device=self.device, identity=self.identity)
+        # Of torch; OpenVINO chooses its own precision.
+        self.bfloat16 = self.engine == "torch" and network.spec.bfloat16 and computes_in_bfloat16(self.device)
         if self.bfloat16:  # the order of axes in which convolutions in bfloat16 are fastest
             self.network.to(memory_format=torch.channels_last)
+
+    @property
+    def engine(self) -> str:
+        """What runs the network: "torch" or "openvino"."""
+        return engine_name(self.network)
 
     def predict(self, view: SliceView, prompt: SlicePrompt) -> SliceMask:
         """What the network says to the prompts of one object on a slice, even where it overlooks one of them.
@@ -102,6 +116,29 @@ class SlicePredictor:
         encoded = sum(answer.encoded for answer in passes)
         seconds = sum(answer.encode_seconds for answer in passes)
         return replace(passes[-1], encoded=encoded, encode_seconds=seconds)
+
+    def prepare(self, view: SliceView, *, interrupted: Callable[[], bool] = lambda: False) -> int:
+        """Prepare a whole slice, so that the first click on it finds it prepared.
+
+        Args:
+            view: the slice.
+            interrupted: whether something else wants the device; asked while the encoder runs.
+
+        Returns:
+            Bytes that the store keeps of it; 0 where the network prepares nothing that is worth keeping.
+
+        Raises:
+            Interrupted: something else did; nothing is kept of the slice.
+        """
+        if not self.network.spec.keeps_prepared:
+            return 0
+
+        def leave() -> None:
+            if interrupted():
+                raise Interrupted
+
+        with interruptible(leave):
+            return self._prepare(view, None).prepared.nbytes
 
     def _translated(self, prompt: SlicePrompt, height: int, width: int) -> SlicePrompt:
         spec = self.network.spec
@@ -139,15 +176,10 @@ class SlicePredictor:
         return _Seen(prepared, placement, computed, time.perf_counter() - started if computed else 0.0)
 
     def _key(self, view: SliceView, placement: Placement) -> str:
-        about = f"{self.identity} {self.contract} {view.intensity} {placement} {view.picture.dtype}"
+        about = f"{self.identity} {self.engine} {self.contract} {view.intensity} {placement} {view.picture.dtype}"
         digest = hashlib.sha256(about.encode())
         digest.update(np.ascontiguousarray(view.picture))
         return digest.hexdigest()
-
-
-def computes_in_bfloat16(device: torch.device) -> bool:
-    """Whether a device is a CPU with instructions for bfloat16 (avx512_bf16 or AMX); on others it would be slower."""
-    return device.type == "cpu" and (torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported())
 
 
 def _pointed_at(answer: SliceMask, prompt: SlicePrompt) -> SliceMask:

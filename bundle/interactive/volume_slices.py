@@ -29,14 +29,17 @@ class VolumeSlices:
         """The slices along a stored axis."""
         return SliceFrame.along(self.volume.shape, self.volume.affine, axis)
 
+    def view(self, frame: SliceFrame, index: int) -> SliceView:
+        """A slice as the predictor needs it."""
+        picture = frame.extract(self.volume.array, index)
+        return SliceView(picture, self.intensity, frame.pixel_spacing(self.volume.spacing))
+
     def ask(
         self, frame: SliceFrame, index: int, prompt: SlicePrompt, timer: Timer, *, honoured: bool = True
     ) -> SliceMask:
         """The answer to a prompt on a slice, as ``SlicePrompt.honoured`` makes it or as the network says."""
         started = time.perf_counter()
-        picture = frame.extract(self.volume.array, index)
-        view = SliceView(picture, self.intensity, frame.pixel_spacing(self.volume.spacing))
-        answer = self.predictor.predict(view, prompt)
+        answer = self.predictor.predict(self.view(frame, index), prompt)
         timer.add(answer, time.perf_counter() - started)
         return prompt.honoured(answer) if honoured else answer
 

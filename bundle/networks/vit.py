@@ -8,7 +8,7 @@ from segment_anything.modeling import ImageEncoderViT
 from torch import Tensor, nn
 
 from bundle.errors import FamilyError
-from bundle.networks.blocks import WindowFirstBlock
+from bundle.networks.blocks import BlockwiseAttention, WindowFirstBlock
 
 EMBEDDING_CHANNELS = 256
 VIT_PATCH = 16
@@ -67,6 +67,8 @@ class VitEncoder(ImageEncoderViT):
                 )
                 for index in range(depth)
             )
+        for block in self.blocks:
+            block.attn = BlockwiseAttention(block.attn)
 
     def features(self, images: Tensor) -> dict[str, Tensor]:
         """Embed (B, 3, S, S) normalised float images: {"embedding": (B, 256, S/16, S/16)}."""

@@ -41,7 +41,7 @@ from monailabel_app.work import WorkQueue, doing, turn
 
 logger = logging.getLogger(__name__)
 
-OPTIONS = ("family", "checkpoint", "device", "sessions", "session_days")
+OPTIONS = ("family", "checkpoint", "device", "engine", "sessions", "session_days")
 Answer = TypeVar("Answer")
 
 
@@ -131,7 +131,10 @@ def main(arguments: list[str] | None = None) -> None:
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
     keeper = Keeper.of(conf)
     segmenter = Segmenter.from_family(
-        conf.get("family", "default"), checkpoint=conf.get("checkpoint"), device=conf.get("device")
+        conf.get("family", "default"),
+        checkpoint=conf.get("checkpoint"),
+        device=conf.get("device"),
+        engine=conf.get("engine", "auto"),
     )
     guarded.start()
     if keeper is not None:

@@ -15,7 +15,7 @@ from monailabel.interfaces.tasks.infer_v2 import InferTask, InferType
 
 from bundle.data.volume import write_label
 from bundle.interactive.answer_options import AnswerOptions
-from bundle.interactive.interruption import interruptible
+from bundle.engines.interruption import interruptible
 from bundle.interactive.label_map import LabelMap
 from bundle.interactive.session import InteractiveSession
 from monailabel_app.tasks.open_images import ImageSessions, OpenImage
@@ -82,6 +82,9 @@ class SamTask(InferTask):
         answer = self._read(request, image)
         with turn(id(session)), interruptible(check_wanted):
             labels, params = answer(session)
+        if (index := params.get(wire.SLICE_INDEX)) is not None:
+            self._sessions.ahead.begin(session.slices, axis=SLICE_AXIS, index=index)
+        params[wire.ENGINE] = session.predictor.engine
         params[wire.MODALITY] = image.volume.modality
         params[wire.PLANE] = wire.plane_of(image.volume, SLICE_AXIS)
         before = time.perf_counter()

@@ -20,6 +20,7 @@ from bundle.interactive.segmenter import Segmenter
 from bundle.interactive.session import InteractiveSession
 from bundle.interactive.session_files import DAYS, private_folder, purge_sessions, sessions_folder
 from monailabel_app.errors import RequestError, without_folders
+from monailabel_app.tasks.ahead import Ahead
 
 logger = logging.getLogger(__name__)
 
@@ -136,6 +137,7 @@ class ImageSessions:
         self._max_bytes = max_bytes
         self._modality = modality
         self._keeper = keeper
+        self.ahead = Ahead()
         self._images: OrderedDict[Hashable, Future[OpenImage]] = OrderedDict()
         self._lock = threading.Lock()
         guarded.start()

@@ -72,6 +72,7 @@ PLANE = "plane"  # which anatomical plane the slices of the answer are: the stor
 SLICE_INDEX = "slice"  # 2D: the slice that was answered, or null
 ENCODED_SLICES = "encoded_slices"  # how many slices ran the encoder; 0 when all were remembered
 MEASURED = "statistics"  # name -> {"ml", "long_axis_mm", ...}, where it was asked for
+ENGINE = "engine"  # what ran the network: "torch" or "openvino"
 WARNINGS = "warnings"  # name -> [sentence]: why the answer is doubtful
 
 

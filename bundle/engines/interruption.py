@@ -9,11 +9,15 @@ from typing import Any
 
 from torch import nn
 
-_check: ContextVar[Callable[[], None] | None] = ContextVar("monai_sam_check", default=None)
+_check: ContextVar[Callable[[], object] | None] = ContextVar("monai_sam_check", default=None)
+
+
+class Interrupted(Exception):
+    """What nobody waits for was left before its end, because something else wants the device."""
 
 
 @contextmanager
-def interruptible(check: Callable[[], None]) -> Iterator[None]:
+def interruptible(check: Callable[[], object]) -> Iterator[None]:
     """Call ``check`` before each layer of every network that this thread asks while the block runs.
 
     What it raises ends the answer: a session stays as it was before the step, and nothing half prepared is kept. It
@@ -24,6 +28,18 @@ def interruptible(check: Callable[[], None]) -> Iterator[None]:
         yield
     finally:
         _check.reset(token)
+
+
+def is_interruptible() -> bool:
+    """Whether somebody may end what this thread computes."""
+    return _check.get() is not None
+
+
+def check_interruption() -> None:
+    """Raise what the check of this thread raises; an engine that runs no layers of PyTorch calls it by itself."""
+    check = _check.get()
+    if check is not None:
+        check()
 
 
 def watch(network: Any) -> None:
@@ -37,6 +53,4 @@ def watch(network: Any) -> None:
 
 
 def _before_layer(layer: nn.Module, arguments: Any) -> None:
-    check = _check.get()
-    if check is not None:
-        check()
+    check_interruption()

@@ -1,0 +1,152 @@
+"""OpenVINO answers what PyTorch answers, from graphs that are converted once."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from fixtures.parity.cases import fill_with_seeded_weights
+from test_export import unet, vit
+
+from bundle.engines.cache import PreparedCache, network_identity
+from bundle.engines.choice import is_installed
+from bundle.engines.interruption import Interrupted, interruptible
+from bundle.interactive.slice_model import SlicePredictor, SlicePrompt, SliceView
+from bundle.networks.interface import PromptableNetwork
+from bundle.prompts.batch import PromptBatch
+from bundle.transforms.contract import Contract
+
+if not is_installed():
+    pytest.skip("OpenVINO is not installed", allow_module_level=True)
+
+from bundle.engines import openvino as engine
+from bundle.engines.openvino import OpenVinoNetwork
+
+VIEW = {"kind": "window", "low": 0, "high": 100}
+CONTRACT = {
+    "size": 64,
+    "resize": "longest",
+    "interpolation": "bilinear",
+    "channels": [{"CT": VIEW, "other": VIEW, "windowed": {"kind": "identity"}}],
+    "normalise": {"scale": "0-1"},
+    "eight_bit": False,
+}
+PROMPTS = {
+    "one point": PromptBatch(points=torch.tensor([[[30.0, 20.0]]]), point_labels=torch.ones(1, 1)),
+    "boxes of two images": PromptBatch(
+        boxes=torch.tensor([[3.0, 4, 40, 50], [9, 9, 30, 20], [1, 2, 60, 60]]), image_index=torch.tensor([0, 1, 1])
+    ),
+    "a mask alone": PromptBatch(masks=torch.randn(1, 1, 16, 16, generator=torch.Generator().manual_seed(1))),
+}
+
+
+def opened(network: PromptableNetwork, folder) -> OpenVinoNetwork:
+    return OpenVinoNetwork(network, identity=network_identity(network), folder=folder)
+
+
+@pytest.fixture(scope="module")
+def network() -> PromptableNetwork:
+    network = vit([{"kind": "lora", "part": "encoder"}]).eval()
+    fill_with_seeded_weights(network)
+    return network
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    return tmp_path_factory.mktemp("graphs")
+
+
+@pytest.fixture(scope="module")
+def converted(network, folder) -> OpenVinoNetwork:
+    return opened(network, folder)
+
+
+@pytest.fixture
+def no_conversion(converted, monkeypatch) -> None:
+    def convert(*_, **__):
+        raise AssertionError("it was converted already")
+
+    monkeypatch.setattr(engine._Conversion, "_convert", convert)
+
+
+def test_it_prepares_what_the_network_prepares(network, converted):
+    images = torch.randn(2, 3, 64, 64, generator=torch.Generator().manual_seed(0))
+    with torch.inference_mode():
+        expected, found = network.prepare(images).tensors, converted.prepare(images).tensors
+    assert list(found) == list(expected)
+    for name, tensor in found.items():
+        torch.testing.assert_close(tensor, expected[name], atol=1e-4, rtol=1e-4)
+
+
+@pytest.mark.parametrize("prompts", PROMPTS.values(), ids=PROMPTS)
+def test_it_answers_any_number_of_objects_and_prompts(network, converted, prompts):
+    images = torch.randn(1 if prompts.image_index is None else 2, 3, 64, 64)
+    with torch.inference_mode():
+        prepared = network.prepare(images)
+        expected, found = network.predict(prepared, prompts), converted.predict(prepared, prompts)
+    torch.testing.assert_close(found.logits, expected.logits, atol=1e-3, rtol=1e-3)
+    torch.testing.assert_close(found.iou, expected.iou, atol=1e-3, rtol=1e-3)
+
+
+def test_the_weights_stay_as_they_are_and_a_second_opening_converts_nothing(network, folder, no_conversion):
+    opened(network, folder)
+
+
+def test_a_damaged_graph_is_made_again(network, converted, folder, monkeypatch, caplog):
+    kept = {path: path.read_bytes() for path in folder.glob("*.zip")}
+    assert len(kept) == 2
+    made, convert = [], engine._Conversion._convert
+    monkeypatch.setattr(engine._Conversion, "_convert", lambda self, *a: made.append(a[0]) or convert(self, *a))
+    for path, content in kept.items():  # a bit of the weights, which nothing but the checksum shows
+        path.write_bytes(content[:-2000] + bytes([content[-2000] ^ 1]) + content[-1999:])
+    opened(network, folder)
+    assert made == ["encoder", "decoder"] and caplog.text.count("is damaged") >= 2
+
+
+def test_other_weights_have_other_graphs(network, folder, no_conversion):
+    with pytest.raises(engine.EngineError, match="converted already"):
+        OpenVinoNetwork(network, identity="of other weights", folder=folder)
+
+
+def test_a_graph_that_answers_something_else_is_refused(network, tmp_path, monkeypatch):
+    monkeypatch.setattr(engine, "_LARGEST_DEVIATION", -1.0)
+    with pytest.raises(engine.EngineError, match=r"deviates by 0\.000"):
+        opened(network, tmp_path)
+
+
+def test_masks_of_slices_agree(network, folder, no_conversion):
+    contract = Contract.from_config(CONTRACT)
+    picture = np.random.default_rng(0).uniform(0, 100, (80, 70)).astype(np.float32)
+    view = SliceView(picture, contract.intensity(picture, "CT"))
+    masks = []
+    for net in (network, opened(network, folder)):
+        predictor = SlicePredictor(net, contract, store=PreparedCache())
+        masks.append(predictor.predict(view, SlicePrompt(box=np.array([10.0, 12.0, 50.0, 60.0]))).mask)
+    assert 2 * (masks[0] & masks[1]).sum() >= 0.995 * (masks[0].sum() + masks[1].sum())
+
+
+def leave() -> None:
+    raise Interrupted
+
+
+def test_an_encoder_that_runs_is_left_when_something_else_asks(converted):
+    with interruptible(leave), torch.inference_mode():
+        converted._graphs["encoder"]._request.wait_for  # noqa: B018, the graph may end before the first look
+        try:
+            converted.prepare(torch.zeros(1, 3, 64, 64))
+        except Interrupted:
+            pass
+    with torch.inference_mode():
+        assert converted.prepare(torch.zeros(1, 3, 64, 64)).tensors["embedding"].isfinite().all()
+
+
+def test_a_network_without_an_encoder_is_one_graph(tmp_path):
+    network = unet().eval()
+    fill_with_seeded_weights(network)
+    ours = opened(network, tmp_path)
+    prompts = PromptBatch(boxes=torch.tensor([[3.0, 4, 40, 50]]))
+    with torch.inference_mode():
+        prepared = ours.prepare(torch.randn(1, 3, 64, 64))
+        expected, found = network.predict(prepared, prompts), ours.predict(prepared, prompts)
+    torch.testing.assert_close(found.logits, expected.logits, atol=1e-3, rtol=1e-3)
+    assert len(list(tmp_path.glob("*.zip"))) == 1
