@@ -130,14 +130,6 @@ def journalled(tmp_path_factory) -> Path:
     return folder
 
 
-def seen(folder: Path) -> list[bytes]:
-    return [one.mask.tobytes() if hasattr(one.mask, "tobytes") else bytes(one.name, "utf-8") for one in _objects(folder)]
-
-
-def _objects(folder: Path):
-    return session_in(folder).objects
-
-
 def test_a_kill_at_any_stage_of_a_click_leaves_the_session_before_or_after_it(journalled, tmp_path):
     def work(folder: Path) -> None:
         session_in(folder).add(point(RIGHT), "right", dimension=2)
