@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-from pathlib import Path
 from typing import Any
 
 from monailabel.config import settings
@@ -14,9 +13,10 @@ from monailabel.interfaces.tasks.strategy import Strategy
 
 import bundle
 from bundle.interactive.segmenter import Segmenter
+from monailabel_app.datastore.dicomweb import connect
+from monailabel_app.datastore.dicomweb_store import DicomWebStore, cache_folder
 from monailabel_app.datastore.session_folder import SessionFolder
 from monailabel_app.datastore.study_folder import StudyFolder
-from monailabel_app.datastore.study_index import repair_indexes
 from monailabel_app.server.next_sample import RandomUnlabelled
 from monailabel_app.tasks.interactive import SamTask
 from monailabel_app.tasks.open_images import ImageSessions, Keeper
@@ -81,11 +81,12 @@ class MonaiSam(MONAILabelApp):
         return {"open_images": len(self._images), "cache_bytes": self._images.nbytes + prepared}
 
     def init_datastore(self) -> Datastore:
-        """A folder, or what MONAI Label makes of a DICOMweb address: a cache with an index like that of a folder."""
+        """A folder of studies, or a DICOMweb server."""
         if self.studies.startswith(("http://", "https://")):
-            cache = settings.MONAI_LABEL_DICOMWEB_CACHE_PATH.strip() or Path.home() / ".cache/monailabel/dicom"
-            repair_indexes(Path(cache))
-            return super().init_datastore()
+            if settings.MONAI_LABEL_DATASTORE:  # XNAT or DSA: MONAI Label's own
+                return super().init_datastore()
+            address = self.studies.strip().rstrip("/")
+            return DicomWebStore(connect(address), cache_folder(address))
         return StudyFolder(
             self.studies,
             patterns=settings.MONAI_LABEL_DATASTORE_FILE_EXT,

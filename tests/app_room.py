@@ -47,15 +47,22 @@ class QuietApp(MONAILabelApp):
 
 
 @contextlib.contextmanager
-def client_of(studies: Path, sessions: Path, **options) -> Iterator[TestClient]:
-    """A client of a server over a folder of studies; a defect of the server is a 500, as for any client."""
+def client_over(app: MONAILabelApp, **options) -> Iterator[TestClient]:
+    """A client of a server of an app; a defect of the server is a 500, as for any client."""
     key = f"{settings.MONAI_LABEL_APP_DIR}{settings.MONAI_LABEL_STUDIES}"
-    apps[key] = QuietApp(studies, sessions)
+    apps[key] = app
     try:
         address = {"base_url": "http://127.0.0.1:8000", "client": ("127.0.0.1", 50000)}
         yield TestClient(create_app(), raise_server_exceptions=False, **address | options)
     finally:
         apps.pop(key, None)
+
+
+@contextlib.contextmanager
+def client_of(studies: Path, sessions: Path, **options) -> Iterator[TestClient]:
+    """The same over a folder of studies."""
+    with client_over(QuietApp(studies, sessions), **options) as client:
+        yield client
 
 
 @contextlib.contextmanager

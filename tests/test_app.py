@@ -16,7 +16,7 @@ from fakes import BrightRegionSam, bright_contract
 from monailabel.interfaces.utils.app import get_class_of_subclass_from_file
 from PIL import Image
 
-from bundle.data.volume import Volume, VolumeError, read_label, read_volume, write_label, write_volume
+from bundle.data.volume import Volume, VolumeError, read_label, read_volume, write_volume
 from bundle.engines.cache import PreparedCache
 from bundle.errors import SessionError
 from bundle.interactive import doubts
@@ -30,7 +30,6 @@ from monailabel_app.server.uploads import check_name
 from monailabel_app.tasks import open_images
 from monailabel_app.tasks.interactive import SamTask
 from monailabel_app.tasks.open_images import ImageSessions, Keeper, file_identity
-from monailabel_app.wire.dicom_seg import match_label_info
 from monailabel_app.wire.fields import plane_of
 from monailabel_app.wire.labels import read_label_names
 from monailabel_app.work import WorkQueue, doing
@@ -320,30 +319,6 @@ def test_the_labels_are_flare22s_or_those_given():
 def test_a_name_that_could_leave_its_folder_is_refused(name):
     with pytest.raises(RequestError, match="plain name"):
         check_name(name, "image")
-
-
-# ---- DICOM SEG ------------------------------------------------------------------------------------------------------
-
-
-def test_a_segment_keeps_its_name_when_the_one_before_it_was_not_drawn(ct, tmp_path):
-    labels = np.zeros((8, 7, 6), np.uint8)
-    labels[0], labels[1] = 2, 9
-    path = write_label(labels, Volume(labels, AFFINE), tmp_path / "label.nii.gz")
-    info = [{"name": "liver", "idx": 1}, {"name": "spleen", "idx": 2}]
-    assert [entry["name"] for entry in match_label_info(info, path)] == ["spleen", "label 9"]
-
-
-@pytest.mark.parametrize("info", [5, [5], [{}], [{"name": 5}], [{"name": "liver", "idx": "one"}], {"name": "liver"}])
-def test_names_of_segments_that_are_none_are_refused(ct, info):
-    with pytest.raises(RequestError, match="label_info must be"):
-        match_label_info(info, ct)
-
-
-def test_an_empty_label_cannot_become_a_dicom_seg(tmp_path):
-    empty = np.zeros((8, 7, 6), np.uint8)
-    path = write_label(empty, Volume(empty, AFFINE), tmp_path / "label.nii.gz")
-    with pytest.raises(RequestError, match="empty"):
-        match_label_info([{"name": "liver", "idx": 1}], path)
 
 
 def test_a_request_whose_client_left_ends_before_its_next_slice(ct):

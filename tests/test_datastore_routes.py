@@ -6,9 +6,7 @@ import json
 from pathlib import Path
 
 import pytest
-from app_room import QuietApp, a_label, a_volume, client_of
-from monailabel.datastore.dicom import DICOMWebDatastore
-from monailabel.datastore.local import LocalDatastore
+from app_room import a_label, a_volume, client_of
 
 from bundle.data.limits import LIMITS
 
@@ -218,48 +216,3 @@ def test_information_about_nothing_is_not_found(client):
     refused(client.put("/datastore/image/info", params={"image": "nobody"}, data={"info": "{}"}), 404, "no image")
     where = {"label": "ct", "tag": "final"}
     refused(client.put("/datastore/label/info", params=where, data={"info": "{}"}), 404, "no label")
-
-
-# ---- a DICOMweb server ----------------------------------------------------------------------------------------------
-
-
-@pytest.fixture
-def dicomweb(client, tmp_path, monkeypatch):
-    """The same routes over MONAI Label's cache of a DICOMweb server, which holds one label of the series 1.2.3."""
-    store = object.__new__(DICOMWebDatastore)
-    label = a_label(tmp_path / "label.nii.gz")
-
-    def kept(_, label_id: str, tag: str) -> str:
-        return str(label) if (label_id, tag) == ("1.2.3", "final") else ""
-
-    def fetched(_, label_id: str, tag: str) -> str:
-        raise IndexError("list index out of range") if label_id == "9" else ValueError("not a DICOM-SEG storage")
-
-    def no_archive(_, limit: int | None) -> str:
-        raise AssertionError("nothing to include")
-
-    monkeypatch.setattr(LocalDatastore, "get_label_uri", kept)
-    monkeypatch.setattr(DICOMWebDatastore, "get_label_uri", fetched)
-    monkeypatch.setattr(DICOMWebDatastore, "get_dataset_archive", no_archive)
-    monkeypatch.setattr(QuietApp, "datastore", lambda self: store)
-    return client, label
-
-
-def test_a_label_is_fetched_by_the_id_that_the_reply_to_its_save_had(dicomweb):
-    client, label = dicomweb
-    assert client.get("/datastore/label?label=1.2.3&tag=final").content == label.read_bytes()
-    for other in ("9", "1.2.4"):
-        refused(client.get(f"/datastore/label?label={other}&tag=final"), 404, f"no label '{other}'")
-    refused(client.get("/datastore/dataset"), 404, "no data set")
-
-
-@pytest.mark.parametrize(
-    ("method", "address"),
-    [
-        ("DELETE", "/datastore/image?id=1.2.3"),
-        ("DELETE", "/datastore/?id=1.2.3"),
-        ("DELETE", "/datastore/label?id=1.2.3&tag=final"),
-    ],
-)
-def test_what_happens_at_the_dicomweb_server_is_refused_here(dicomweb, method, address):
-    refused(dicomweb[0].request(method, address), 405, "DICOMweb server, not here")

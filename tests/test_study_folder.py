@@ -18,7 +18,6 @@ from study_room import folder as folder
 from study_room import second as second
 
 from monailabel_app.datastore.study_folder import StudyFolder
-from monailabel_app.datastore.study_index import repair_indexes
 from monailabel_app.errors import RequestError
 
 # ---- what is listed -------------------------------------------------------------------------------------------------
@@ -238,13 +237,6 @@ def test_an_index_that_is_damaged_or_removed_while_the_server_runs_is_written_ag
         assert store.get_image_info("ct")["note"] == "kept"
         written = json.loads((folder / "datastore_v2.json").read_text())
         assert written["objects"]["ct"]["image"]["info"]["note"] == "kept"
-
-
-def test_a_damaged_index_of_a_dicomweb_servers_cache_does_not_stop_the_start(folder):
-    (folder / "series").mkdir()
-    (folder / "series/datastore_v2.json").write_text('{"na')
-    repair_indexes(folder)
-    assert LocalDatastore(str(folder / "series")).list_images() == []
 
 
 @pytest.mark.parametrize("info", [{"x": float("nan")}, {"strategy": 5}, {"strategy": {"random": 1}}, {"x": 2**70}])

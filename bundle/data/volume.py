@@ -185,6 +185,7 @@ def write_label(
     dtype: np.dtype | type | None = None,
     compress: bool = True,
     names: Mapping[str, int] | None = None,
+    colors: Mapping[int, tuple[float, float, float]] | None = None,
 ) -> Path:
     """Write a label map on the grid of ``like``; the file appears complete or not at all.
 
@@ -198,6 +199,7 @@ def write_label(
         dtype: integer type; by default the smallest unsigned one that holds the labels.
         compress: whether formats that can go either way (NRRD, MetaImage, npz, PNG) compress.
         names: name -> value, kept by DICOM SEG; a value without one is called "label_<value>".
+        colors: value -> red, green and blue from 0 to 1, kept by DICOM SEG; a value without them has ``color_of``'s.
 
     Returns:
         The path written.
@@ -216,15 +218,17 @@ def write_label(
         raise VolumeError(f"labels from {lowest} to {highest} do not fit into {dtype}; leave dtype out or widen it")
     stored = Stored(labels.astype(dtype, copy=False), like.affine, series=like.series)
     if ending_of(Path(path)) == ".dcm":
-        stored = stored._replace(segments=_segments(stored.array, names or {}))
+        stored = stored._replace(segments=_segments(stored.array, names or {}, colors or {}))
     return _write(stored, like.source, Path(path), "gts", compress)
 
 
-def _segments(labels: np.ndarray, names: Mapping[str, int]) -> tuple[Segment, ...]:
+def _segments(
+    labels: np.ndarray, names: Mapping[str, int], colors: Mapping[int, tuple[float, float, float]]
+) -> tuple[Segment, ...]:
     """What was named, whether or not it is shown, and what is shown without a name."""
     shown = {value: f"label_{value}" for value in np.unique(labels).tolist() if value}
     named = {**shown, **{value: name for name, value in names.items()}}
-    return tuple(Segment(name, value, color_of(value)) for value, name in sorted(named.items()))
+    return tuple(Segment(name, value, colors.get(value) or color_of(value)) for value, name in sorted(named.items()))
 
 
 def write_volume(volume: Volume, path: str | Path, *, compress: bool = True) -> Path:

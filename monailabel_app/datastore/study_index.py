@@ -52,14 +52,6 @@ def read_index(path: Path, *, otherwise: LocalDatastoreModel) -> tuple[LocalData
     return index, bool(lost)
 
 
-def repair_indexes(folder: Path) -> None:
-    """Repair the indexes in the folders of a folder: MONAI Label does not start on a damaged one."""
-    for path in sorted(folder.glob(f"*/{INDEX}")):
-        index, was_damaged = read_index(path, otherwise=new_index())
-        if was_damaged:
-            write_index(path, index)
-
-
 def write_index(path: Path, index: LocalDatastoreModel, change: Callable[[], object] = lambda: None) -> None:
     """Replace the index once its new content is on the disk.
 

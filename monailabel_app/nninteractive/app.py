@@ -20,6 +20,7 @@ from monailabel_app.errors import RequestError, install_error_replies
 from monailabel_app.nninteractive import prompts
 from monailabel_app.nninteractive.leases import Lease, Leases
 from monailabel_app.nninteractive.packed_arrays import pack_array, received_array
+from monailabel_app.nninteractive.reaping import reaping
 from monailabel_app.nninteractive.serving import add_queue, answered
 from monailabel_app.nninteractive.workbench import Change, Opener, Seats, Workbench
 from monailabel_app.wire.json_values import read_json
@@ -48,9 +49,11 @@ def create_app(
         license: of the loaded weights, which clients show.
         user_of: whose key a request has.
     """
-    app = FastAPI(title="monai-sam for nnInteractive's clients", redoc_url=None)
-    app.state.leases = leases if leases is not None else Leases(places=4)
-    app.state.leases.on_loss = _close
+    leases = leases if leases is not None else Leases(places=4)
+    leases.on_loss = _close
+    lifespan = reaping(leases.drop_expired)
+    app = FastAPI(title="monai-sam for nnInteractive's clients", redoc_url=None, lifespan=lifespan)
+    app.state.leases = app.state.open_works = leases
     app.state.open_session, app.state.license, app.state.user_of = open_session, license, user_of
     app.state.seats = Seats()
     add_queue(app)

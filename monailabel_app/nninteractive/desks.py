@@ -1,10 +1,14 @@
-"""Open work by name, for dialects without leases; who worked longest ago is closed beyond a number."""
+"""Open work by name, for dialects without leases.
+
+Who worked longest ago is closed beyond a number, and everybody who did nothing for long: what was done is kept.
+"""
 
 from __future__ import annotations
 
 import threading
+import time
 from collections import OrderedDict
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
@@ -15,6 +19,7 @@ from monailabel_app.nninteractive.workbench import Opener, Seats, Workbench
 class _Desk:
     work: Workbench
     lock: threading.RLock = field(default_factory=threading.RLock)
+    used: float = 0.0
 
 
 class Desks:
@@ -23,10 +28,20 @@ class Desks:
     Args:
         open_session: opens an image for a user.
         most: works that are kept open.
+        idle_seconds: after which a work that nothing was done with is closed.
+        clock: seconds that only go up.
     """
 
-    def __init__(self, open_session: Opener, *, most: int = 8) -> None:
+    def __init__(
+        self,
+        open_session: Opener,
+        *,
+        most: int = 8,
+        idle_seconds: float = 3600.0,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
         self._open, self._most, self._seats = open_session, most, Seats()
+        self._idle_seconds, self._clock = idle_seconds, clock
         self._desks: OrderedDict[str, _Desk] = OrderedDict()
         self._lock = threading.Lock()
 
@@ -35,6 +50,7 @@ class Desks:
         with self._lock:
             if name not in self._desks:
                 self._desks[name] = _Desk(Workbench(user, self._open, self._seats))
+            self._desks[name].used = self._clock()
             self._desks.move_to_end(name)
             gone = [self._desks.popitem(last=False)[1] for _ in range(len(self._desks) - self._most)]
         for desk in gone:
@@ -46,6 +62,7 @@ class Desks:
         with self._lock:
             desk = self._desks.get(name)
             if desk is not None:
+                desk.used = self._clock()
                 self._desks.move_to_end(name)
         if desk is None:
             yield None
@@ -59,6 +76,22 @@ class Desks:
             desk = self._desks.pop(name, None)
         if desk is not None:
             _close(desk)
+
+    def drop_idle(self) -> None:
+        """Close the works that nothing was done with for long, but one that is being answered."""
+        now = self._clock()
+        with self._lock:
+            idle = [name for name, desk in self._desks.items() if now - desk.used > self._idle_seconds]
+            free = [name for name in idle if self._desks[name].lock.acquire(blocking=False)]
+            gone = [self._desks.pop(name) for name in free]
+        for desk in gone:
+            try:
+                desk.work.close()
+            finally:
+                desk.lock.release()
+
+    def __len__(self) -> int:
+        return len(self._desks)
 
 
 def _close(desk: _Desk) -> None:

@@ -22,6 +22,7 @@ from monailabel_app.errors import RequestError, install_error_replies
 from monailabel_app.nninteractive import prompts
 from monailabel_app.nninteractive.desks import Desks
 from monailabel_app.nninteractive.plain_arrays import gunzip, read_raw
+from monailabel_app.nninteractive.reaping import reaping
 from monailabel_app.nninteractive.serving import add_queue, having_turn
 from monailabel_app.nninteractive.workbench import Opener, Workbench
 
@@ -36,8 +37,10 @@ def create_app(open_session: Opener, *, user_of: Callable[[Request], str] = lamb
         open_session: opens an image for a user (``workbench.Opener``).
         user_of: whose key a request has.
     """
-    app = FastAPI(title="monai-sam for ITK-SNAP", redoc_url=None)
-    app.state.desks, app.state.user_of = Desks(open_session), user_of
+    desks = Desks(open_session)
+    app = FastAPI(title="monai-sam for ITK-SNAP", redoc_url=None, lifespan=reaping(desks.drop_idle))
+    app.state.desks = app.state.open_works = desks
+    app.state.user_of = user_of
     add_queue(app)
     install_error_replies(app)
     app.include_router(router, prefix="/v2")

@@ -84,7 +84,7 @@ class Leases:
         Raises:
             NoPlace: there is none; how long the next may take to become free goes along.
         """
-        self._drop_expired()
+        self.drop_expired()
         with self._lock:
             if len(self._leases) >= self.places:
                 raise NoPlace(self.places, min(self.remaining(lease) for lease in self._leases.values()))
@@ -104,7 +104,7 @@ class Leases:
         Raises:
             LeaseLost: there is none.
         """
-        self._drop_expired()
+        self.drop_expired()
         with self._lock:
             lease = self._held(token, user)
             if lease is None:
@@ -120,7 +120,7 @@ class Leases:
         Raises:
             LeaseLost: there is none.
         """
-        self._drop_expired()
+        self.drop_expired()
         with self._lock:
             lease = self._held(token, user)
             if lease is None:
@@ -133,7 +133,7 @@ class Leases:
             return None if self._held(token, user) is None else self._leases.pop(token)
 
     def __len__(self) -> int:
-        self._drop_expired()
+        self.drop_expired()
         return len(self._leases)
 
     def remaining(self, lease: Lease) -> float:
@@ -144,7 +144,8 @@ class Leases:
         lease = self._leases.get(token)
         return lease if lease is not None and lease.user == user else None
 
-    def _drop_expired(self) -> None:
+    def drop_expired(self) -> None:
+        """Let the leases go whose time is over; what they held is closed. The server does so on a timer, too."""
         now = self._clock()
         with self._lock:
             gone = [

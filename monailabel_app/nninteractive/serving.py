@@ -11,13 +11,14 @@ from __future__ import annotations
 
 import argparse
 import logging
+import logging.config
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import uvicorn
 from anyio import CapacityLimiter, to_thread
-from fastapi import FastAPI, Request
+from fastapi import FastAPI, Request, Response
 from starlette.middleware.trustedhost import TrustedHostMiddleware
 
 from bundle.data import guarded
@@ -29,13 +30,16 @@ from bundle.interactive.segmenter import Segmenter
 from bundle.interactive.session import InteractiveSession
 from monailabel_app.nninteractive.command import PORTS
 from monailabel_app.nninteractive.workbench import Opener
-from monailabel_app.server.access import Accounts, Role, SettingsError
+from monailabel_app.server.access import Accounts, Role, Routes, SettingsError
 from monailabel_app.server.body_limits import SmallBodies
 from monailabel_app.server.gate import Gate, account_of
 from monailabel_app.server.leaving import cancelled_when_left
+from monailabel_app.server.logs import log_config
+from monailabel_app.server.metrics import Metrics
 from monailabel_app.server.origins import OwnPagesOnly
 from monailabel_app.server.reach import HOST, answered_hosts, check_reach, is_loopback
 from monailabel_app.server.safe_headers import SafeHeaders
+from monailabel_app.server.watch import AuditLog, Watch
 from monailabel_app.tasks.open_images import Keeper
 from monailabel_app.work import WorkQueue, doing, turn
 
@@ -74,8 +78,8 @@ def having_turn(request: Request, user: str, what: str) -> Iterator[None]:
 
 
 def needed_role(method: str, path: str) -> Role | None:
-    """Who may annotate may do all there is; everybody may ask whether the server runs."""
-    return None if (method, path) == ("GET", "/healthz") else Role.annotate
+    """Who may annotate may do all there is; everybody may ask whether the server runs, who may look for its numbers."""
+    return {("GET", "/healthz"): None, ("GET", "/metrics"): Role.view}.get((method, path), Role.annotate)
 
 
 def user_of(request: Request) -> str:
@@ -84,12 +88,40 @@ def user_of(request: Request) -> str:
     return "local" if account is None else account.name
 
 
-def protected(app: FastAPI, accounts: Accounts | None) -> FastAPI:
-    """Let in who may come, before anything of a request is read."""
+def protected(
+    app: FastAPI,
+    accounts: Accounts | None,
+    *,
+    audit: AuditLog | None = None,
+    cache_bytes: Callable[[], int] = lambda: 0,
+) -> FastAPI:
+    """Let in who may come, before anything of a request is read, and note what was asked.
+
+    Args:
+        app: the server of a dialect.
+        accounts: who may come; None lets programs of this machine do everything.
+        audit: the log; None writes none.
+        cache_bytes: bytes of prepared slices, as they are now.
+    """
+
+    def held() -> dict[str, int]:
+        return {"open_images": len(app.state.open_works), "cache_bytes": cache_bytes()}
+
+    metrics = Metrics(app.state.queue, held)
+
+    @app.get("/metrics")
+    def numbers() -> Response:
+        """Six numbers in the text form of Prometheus."""
+        text, media_type = metrics.text()
+        return Response(text, headers={"Content-Type": media_type})
+
+    paths = app.openapi()["paths"]
+    routes = Routes((method.upper(), path) for path, methods in paths.items() for method in methods)
     app.add_middleware(Gate, accounts=accounts, needed=needed_role)
     app.add_middleware(OwnPagesOnly)
     app.add_middleware(TrustedHostMiddleware, allowed_hosts=answered_hosts())
     app.add_middleware(SafeHeaders)
+    app.add_middleware(Watch, metrics=metrics, audit=audit, route_of=routes.of)
     return app
 
 
@@ -103,15 +135,15 @@ def opener(segmenter: Segmenter, keeper: Keeper | None) -> Opener:
     return open_session
 
 
-def make_app(dialect: str, open_session: Opener, accounts: Accounts | None, license: str) -> FastAPI:
-    """The server of a dialect."""
+def make_app(dialect: str, open_session: Opener, accounts: Accounts | None, license: str, **watched: Any) -> FastAPI:
+    """The server of a dialect; ``watched`` are the options of ``protected``."""
     from monailabel_app.nninteractive import app, itksnap, slicer
 
     if dialect == "nninteractive":
         made = app.create_app(open_session, user_of=user_of, license=license)
     else:
         made = slicer.create_app(open_session) if dialect == "slicer" else itksnap.create_app(open_session)
-    return protected(made, accounts)
+    return protected(made, accounts, **watched)
 
 
 def main(arguments: list[str] | None = None) -> None:
@@ -128,7 +160,7 @@ def main(arguments: list[str] | None = None) -> None:
     conf = dict(args.conf)
     if unknown := sorted(set(conf) - set(OPTIONS)):
         raise SettingsError(f"unknown option {unknown[0]!r} in --conf; known are {', '.join(OPTIONS)}")
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+    logging.config.dictConfig(log_config())
     keeper = Keeper.of(conf)
     segmenter = Segmenter.from_family(
         conf.get("family", "default"),
@@ -141,10 +173,12 @@ def main(arguments: list[str] | None = None) -> None:
         keeper.purge()
         logger.info("Work is kept in %s for %g days", keeper.folder, keeper.days)
     license = (segmenter.family.checkpoint or {}).get("licence") or "not said by those who published the weights"
-    made = make_app(args.dialect, opener(segmenter, keeper), Accounts.from_environment(), license)
+    store = segmenter.predictor.store
+    watched = {"audit": AuditLog.from_environment(), "cache_bytes": lambda: store.held_bytes}
+    made = make_app(args.dialect, opener(segmenter, keeper), Accounts.from_environment(), license, **watched)
     tls = {"ssl_certfile": args.tls_certificate, "ssl_keyfile": args.tls_key} if has_tls else {}
     logger.info("%s's clients find %s at port %d", args.dialect, segmenter.family.name, args.port)
-    uvicorn.run(made, host=args.host, port=args.port, log_level="info", **tls)
+    uvicorn.run(made, host=args.host, port=args.port, log_config=None, **tls)
 
 
 def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:

@@ -23,6 +23,7 @@ from monailabel_app.errors import RequestError
 from monailabel_app.nninteractive import prompts
 from monailabel_app.nninteractive.desks import Desks
 from monailabel_app.nninteractive.plain_arrays import gunzip, packed_bits, read_npy
+from monailabel_app.nninteractive.reaping import reaping
 from monailabel_app.nninteractive.serving import add_queue, having_turn
 from monailabel_app.nninteractive.workbench import Opener, Workbench
 
@@ -33,8 +34,11 @@ _TRUE = ("true", "1", "yes")
 
 def create_app(open_session: Opener) -> FastAPI:
     """The server; ``open_session`` opens an image for a user (``workbench.Opener``)."""
-    app = FastAPI(title="monai-sam for SlicerNNInteractive before 1.0", redoc_url=None)
-    app.state.desks = Desks(open_session)
+    desks = Desks(open_session)
+    app = FastAPI(
+        title="monai-sam for SlicerNNInteractive before 1.0", redoc_url=None, lifespan=reaping(desks.drop_idle)
+    )
+    app.state.desks = app.state.open_works = desks
     add_queue(app)
     app.add_exception_handler(MonaiSamError, _error)
     app.add_exception_handler(Exception, _error)

@@ -91,23 +91,34 @@ ROUTES: Mapping[tuple[str, str], Role | None] = {
     ("PUT", "/datastore/updatelabelinfo"): Role.annotate,
     ("GET", "/datastore/dataset"): Role.annotate,
 }
-_PATTERNS = [(*route, compile_path(route[1])[0]) for route in ROUTES]
 UNKNOWN = ("OTHER", "unknown")  # a method or an address that no route has
 
 
-def route_of(method: str, path: str) -> tuple[str, str]:
-    """The route that a request means, as it stands in ``ROUTES``, else ``UNKNOWN``.
+class Routes:
+    """The routes of a server, so that a request can be told by its route and not by its address."""
 
-    Args:
-        method: HTTP method; HEAD means what GET means, where it has no route of its own.
-        path: as the server decoded it.
-    """
-    for wanted in (method, "GET") if method == "HEAD" else (method,):
-        for known, template, pattern in _PATTERNS:
-            # FastAPI sends a client that left the last slash out to the address with it.
-            if known == wanted and (pattern.match(path) or pattern.match(f"{path}/")):
-                return known, template
-    return UNKNOWN
+    def __init__(self, routes: Iterable[tuple[str, str]]) -> None:
+        """Args:
+        routes: method and pattern of the path, as ``("GET", "/session/{session_id}")``.
+        """
+        self._patterns = [(*route, compile_path(route[1])[0]) for route in routes]
+
+    def of(self, method: str, path: str) -> tuple[str, str]:
+        """The route that a request means, else ``UNKNOWN``.
+
+        Args:
+            method: HTTP method; HEAD means what GET means, where it has no route of its own.
+            path: as the server decoded it.
+        """
+        for wanted in (method, "GET") if method == "HEAD" else (method,):
+            for known, template, pattern in self._patterns:
+                # FastAPI sends a client that left the last slash out to the address with it.
+                if known == wanted and (pattern.match(path) or pattern.match(f"{path}/")):
+                    return known, template
+        return UNKNOWN
+
+
+route_of = Routes(ROUTES).of
 
 
 def role_needed(method: str, path: str) -> Role | None:

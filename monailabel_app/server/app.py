@@ -23,10 +23,10 @@ from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from typing import Protocol, runtime_checkable
 
-from fastapi import APIRouter, Depends, FastAPI, Request, Response
+from fastapi import APIRouter, FastAPI, Request, Response
 from fastapi.middleware.cors import CORSMiddleware
 from monailabel.config import settings
-from monailabel.endpoints import datastore, proxy
+from monailabel.endpoints import proxy
 from monailabel.interfaces.utils.app import app_instance
 from requests.exceptions import RequestException
 from starlette.middleware.trustedhost import TrustedHostMiddleware
@@ -52,7 +52,6 @@ from monailabel_app.server.metrics import Metrics
 from monailabel_app.server.origins import OwnPagesOnly
 from monailabel_app.server.reach import answered_hosts, check_old_login_is_off
 from monailabel_app.server.safe_headers import SafeHeaders
-from monailabel_app.server.uploads import check_names_in_address
 from monailabel_app.server.watch import AuditLog, Watch
 from monailabel_app.work import WorkQueue
 
@@ -92,7 +91,7 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
 
 
 def create_app() -> FastAPI:
-    """The server; its first matching route answers, so ours stand before MONAI Label's of the same address.
+    """The server: our routes alone, none of MONAI Label's.
 
     Raises:
         SettingsError: accounts, names or logs that cannot be used, or MONAI Label's login was asked for.
@@ -120,7 +119,6 @@ def create_app() -> FastAPI:
     for module in ours:
         app.include_router(module.router)
     app.include_router(router)
-    app.include_router(datastore.router, dependencies=[Depends(check_names_in_address)])
     return app
 
 

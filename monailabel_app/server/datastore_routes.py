@@ -1,22 +1,21 @@
-"""The routes of the datastore that change it or send whole files; MONAI Label's own answer the rest."""
+"""The routes of the datastore. Each runs in a thread: a DICOMweb server may let it wait."""
 
 from __future__ import annotations
 
 import os
+from enum import Enum
 from pathlib import Path
 from typing import Annotated, Any
 
 from fastapi import APIRouter, BackgroundTasks, Depends, File, Form, Request, UploadFile
 from fastapi.responses import FileResponse
-from monailabel.datastore.dicom import DICOMWebDatastore
-from monailabel.datastore.local import LocalDatastore
 from monailabel.interfaces.app import MONAILabelApp
 from monailabel.interfaces.datastore import Datastore
 from monailabel.interfaces.utils.app import app_instance
 from monailabel.utils.others.generic import file_checksum, get_mime_type
-from requests.exceptions import RequestException
 
 from bundle.data.limits import LIMITS
+from monailabel_app.datastore.dicomweb_store import DicomWebStore
 from monailabel_app.datastore.study_files import split_name
 from monailabel_app.datastore.study_folder import StudyFolder
 from monailabel_app.errors import RequestError
@@ -32,12 +31,26 @@ from monailabel_app.server.uploads import (
     is_same_image,
     received_file,
 )
-from monailabel_app.wire.dicom_seg import match_label_info
 from monailabel_app.wire.json_values import check_info, read_json
 
 router = APIRouter(prefix="/datastore", tags=["Datastore"], dependencies=[Depends(check_names_in_address)])
 Json = Annotated[str, Form()]
 SAVED_BY = "saved_by"  # in the info of a label: the account; a client cannot say it
+
+
+class Listing(str, Enum):
+    """What of the datastore is told."""
+
+    train = "train"
+    stats = "stats"
+    all = "all"
+
+
+@router.get("/")
+def list_datastore(output: Listing = Listing.stats) -> Any:
+    """How many images and labels there are, all of them, or the pairs to train on."""
+    store = app_instance().datastore()
+    return {Listing.all: store.json, Listing.train: store.datalist, Listing.stats: store.status}[output]()
 
 
 # ---- images ---------------------------------------------------------------------------------------------------------
@@ -49,11 +62,9 @@ def add_image(file: Annotated[UploadFile, File()], image: str = "", params: Json
     """Add an image that can be read; one of the same id stays, and is the answer if it is the same image."""
     info = read_json(params, "params", kept=True)
     app = app_instance()
-    if isinstance(app.datastore(), DICOMWebDatastore):
-        raise RequestError(
-            "images are added to the DICOMweb server, not here; PUT /session/ takes one for a while", status=405
-        )
     image_id = check_name(image or split_name(check_file_name(file))[0], "image")
+    if isinstance(app.datastore(), DicomWebStore):
+        app.datastore().add_image(image_id, "", {})  # says that it takes none
     with received_file(file) as (path, _):
         stored = app.datastore().get_image_uri(image_id)
         if stored and is_same_image(path, Path(stored)):
@@ -86,8 +97,14 @@ def check_image(image: str, check_sum: str = "") -> dict[str, Any]:
 @router.delete("/image")
 def remove_image(id: str) -> dict[str, Any]:
     """Remove an image, its labels and their versions."""
-    _changeable(app_instance().datastore()).remove_image(id)
+    app_instance().datastore().remove_image(id)
     return {}
+
+
+@router.get("/image/info")
+def image_info(image: str) -> dict[str, Any]:
+    """What is known about an image."""
+    return app_instance().datastore().get_image_info(image)
 
 
 @router.put("/image/info")
@@ -115,8 +132,6 @@ def save_label(
         info.pop(SAVED_BY, None)
         if http.app.state.accounts is not None:
             info[SAVED_BY] = account_of(http.scope).name
-        if isinstance(app.datastore(), DICOMWebDatastore):
-            info["label_info"] = match_label_info(info.get("label_info") or [], path)
         label_id = app.datastore().save_label(image, str(path), tag or "final", info)
     return {**(app.on_save_label(image, label_id) or {}), "image": image, "label": label_id}
 
@@ -126,18 +141,23 @@ def download_label(label: str, tag: str, version: int | None = None) -> FileResp
     """A label's file, or that of one of its versions."""
     store = app_instance().datastore()
     if version is None:
-        path = Path(_label_path(store, label, tag) or "/")
+        path = _label_file(store, label, tag)
     else:
         path = _with_versions(store).label_version(label, tag, version).file
-    if not path.is_file():
-        raise RequestError(f"there is no label {label!r} of {tag!r}; GET /datastore/?output=all lists them", status=404)
     return FileResponse(path, media_type=get_mime_type(str(path)), filename=path.name)
+
+
+@router.head("/label")
+def check_label(image: str, tag: str) -> dict[str, Any]:
+    """Whether there is such a label."""
+    _label_file(app_instance().datastore(), image, tag)
+    return {}
 
 
 @router.delete("/label")
 def remove_label(id: str, tag: str) -> dict[str, Any]:
     """Remove a label; it stays as a version."""
-    _changeable(app_instance().datastore()).remove_label(id, tag)
+    app_instance().datastore().remove_label(id, tag)
     return {}
 
 
@@ -145,6 +165,12 @@ def remove_label(id: str, tag: str) -> dict[str, Any]:
 def list_label_versions(label: str, tag: str) -> list[dict[str, Any]]:
     """Who saved what was a label before, and when; oldest first."""
     return [version.told() for version in _with_versions(app_instance().datastore()).label_versions(label, tag)]
+
+
+@router.get("/label/info")
+def label_info(label: str, tag: str) -> dict[str, Any]:
+    """What is known about a label."""
+    return app_instance().datastore().get_label_info(label, tag)
 
 
 @router.put("/label/info")
@@ -167,42 +193,28 @@ def download_dataset(background: BackgroundTasks, limit_cases: int | None = None
     """A zip of the images with a final label."""
     if limit_cases is not None and limit_cases < 1:
         raise RequestError(f"limit_cases must be a number from 1, got {limit_cases}")
-    try:
-        path = app_instance().datastore().get_dataset_archive(limit_cases)
-    except AssertionError as error:  # MONAI Label's, of a DICOMweb server
-        raise RequestError("no image has a final label, so there is no data set to download", status=404) from error
+    path = app_instance().datastore().get_dataset_archive(limit_cases)
     background.add_task(os.unlink, path)
     return FileResponse(path, media_type="application/zip", filename="dataset.zip")
 
 
-def _changeable(store: Datastore) -> Datastore:
-    if isinstance(store, DICOMWebDatastore):
-        raise RequestError("images and labels are removed at the DICOMweb server, not here", status=405)
+def _with_versions(store: Datastore) -> StudyFolder | DicomWebStore:
+    if not isinstance(store, (StudyFolder, DicomWebStore)):
+        raise RequestError("this datastore keeps no versions of labels", status=404)
     return store
 
 
-def _label_path(store: Datastore, label: str, tag: str) -> str:
-    """A label's file. Of a DICOMweb server, by the id of its image, as the reply to a save has it, or of its series."""
-    if not isinstance(store, DICOMWebDatastore):
-        return store.get_label_uri(label, tag)
-    kept = LocalDatastore.get_label_uri(store, label, tag)  # the override takes every id for that of a DICOM SEG
-    if kept and Path(kept).is_file():
-        return kept
-    try:
-        return store.get_label_uri(label, tag)
-    except (RequestException, IndexError, ValueError) as error:  # no such series, or no segmentation
-        sentence = f"the DICOMweb server has no label {label!r} ({type(error).__name__})"
-        raise RequestError(sentence, status=404) from error
-
-
-def _with_versions(store: Datastore) -> StudyFolder:
-    if not isinstance(store, StudyFolder):
-        raise RequestError("versions of labels are kept in a folder of studies, not for DICOMweb", status=404)
-    return store
+def _label_file(store: Datastore, label: str, tag: str) -> Path:
+    path = Path(store.get_label_uri(label, tag) or "/")
+    if not path.is_file():
+        raise RequestError(f"there is no label {label!r} of {tag!r}; GET /datastore/?output=all lists them", status=404)
+    return path
 
 
 def _file_of(app: MONAILabelApp, image: str) -> Path:
     path = find_image(app, image, "")
+    if isinstance(app.datastore(), DicomWebStore):
+        path = Path(app.datastore().get_image_uri(image))
     if not path.is_file():
         raise RequestError(f"the image {image!r} is a folder of files and cannot be downloaded as one", status=404)
     return path

@@ -5,14 +5,14 @@ from __future__ import annotations
 from pathlib import Path
 
 from monailabel.interfaces.app import MONAILabelApp
-from requests.exceptions import RequestException
 
+from monailabel_app.datastore.dicomweb_store import DicomWebStore
 from monailabel_app.errors import RequestError
 from monailabel_app.server.uploads import check_name
 
 
 def find_image(app: MONAILabelApp, image: str, session_id: str) -> Path:
-    """The file behind a session, or else an id of the datastore.
+    """The file, or folder of DICOM files, behind a session, or else an id of the datastore.
 
     Raises:
         RequestError: neither leads to a file.
@@ -25,12 +25,9 @@ def find_image(app: MONAILabelApp, image: str, session_id: str) -> Path:
         return Path(found.image)
     if not image:
         raise RequestError("which image? send an image id, a session_id or a file")
-    try:
-        path = app.datastore().get_image_uri(check_name(image, "image"))
-    except (RequestException, IndexError) as error:  # IndexError: MONAI Label takes the first of no series
-        raise RequestError(
-            f"the DICOMweb server gives no series {image!r}; GET /datastore/ lists them", status=404
-        ) from error
+    store, name = app.datastore(), check_name(image, "image")
+    # The DICOM files themselves say more than the NIfTI that is made of them for who downloads it.
+    path = store.series_folder(name) if isinstance(store, DicomWebStore) else store.get_image_uri(name)
     if not path or not Path(path).exists():
         raise RequestError(
             f"there is no image {image!r}; GET /datastore/?output=all lists the ids, PUT /session/ uploads", status=404

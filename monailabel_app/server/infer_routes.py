@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import tempfile
 from collections.abc import Mapping
 from enum import Enum
 from functools import partial
@@ -11,13 +13,14 @@ from typing import Annotated, Any
 import anyio
 from anyio import to_thread
 from fastapi import APIRouter, BackgroundTasks, File, Form, Request, UploadFile
-from monailabel.datastore.dicom import DICOMWebDatastore
-from monailabel.datastore.utils.convert import nifti_to_dicom_seg
 from monailabel.endpoints.infer import send_response
 from monailabel.interfaces.app import MONAILabelApp
 from monailabel.interfaces.utils.app import app_instance
 
+from bundle.data.grid import check_grid
+from bundle.data.guarded import read_label, read_volume
 from bundle.data.limits import LIMITS
+from monailabel_app.datastore.dicomweb_store import DicomWebStore
 from monailabel_app.errors import RequestError
 from monailabel_app.server.body_limits import FORM_LIMITS
 from monailabel_app.server.gate import account_of
@@ -25,7 +28,7 @@ from monailabel_app.server.images import find_image
 from monailabel_app.server.leaving import cancelled_when_left
 from monailabel_app.server.uploads import received_file
 from monailabel_app.wire import fields as wire
-from monailabel_app.wire.dicom_seg import match_label_info
+from monailabel_app.wire.dicom_seg import match_label_info, write_dicom_seg
 from monailabel_app.wire.json_values import read_json
 from monailabel_app.work import Work, WorkQueue, doing
 
@@ -115,7 +118,7 @@ def _answer(
     background.add_task(_remove, result["file"])
     try:
         if output is Output.dicom_seg:
-            result["dicom_seg"] = _dicom_seg(path, result["file"], request["label_info"])
+            result["dicom_seg"] = _dicom_seg(path, result["file"], request["label_info"], request.get("series"))
             background.add_task(_remove, result["dicom_seg"])
         return send_response(app.datastore(), result, output.value, background)
     except BaseException:  # then nothing runs in the background
@@ -124,11 +127,19 @@ def _answer(
 
 
 def _can_be_dicom_seg(app: MONAILabelApp, request: dict[str, Any]) -> bool:
-    return isinstance(app.datastore(), DICOMWebDatastore) and bool(request.get("label_info"))
+    return isinstance(app.datastore(), DicomWebStore) and bool(request.get("label_info"))
 
 
-def _dicom_seg(image: Path, label: str, label_info: list[dict[str, Any]]) -> str:
-    return nifti_to_dicom_seg(str(image).removesuffix(".nii.gz"), label, match_label_info(label_info, Path(label)))
+def _dicom_seg(image: Path, label: str, label_info: list[dict[str, Any]], series: str | None) -> str:
+    volume = read_volume(image, series=series)
+    labels = check_grid(volume, read_label(label)).array
+    handle, path = tempfile.mkstemp(suffix=".dcm")
+    os.close(handle)
+    try:
+        return str(write_dicom_seg(labels, volume, match_label_info(label_info, labels), Path(path)))
+    except BaseException:
+        _remove(path)
+        raise
 
 
 def _remove(file: str) -> None:

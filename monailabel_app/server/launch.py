@@ -7,7 +7,6 @@ import signal
 import socket
 import subprocess
 import sys
-import sysconfig
 import time
 import urllib.error
 import urllib.request
@@ -74,15 +73,12 @@ def full_path(name: str, value: str) -> str:
 def server_environment(settings: Mapping[str, str] | None = None) -> dict[str, str]:
     """The environment of the server: what is set already wins over our defaults, ``settings`` over both.
 
-    The folder of dcmqi's programs is on PATH, else MONAI Label fetches them from the internet for a DICOMweb server.
-
     Raises:
         SettingsError: MONAI Label's login is asked for, or accounts that cannot be used.
     """
     environment = {**SETTINGS, **os.environ, **(settings or {})}
     check_old_login_is_off(environment.get("MONAI_LABEL_AUTH_ENABLE", ""))
     Accounts.from_environment(environment)
-    environment["PATH"] = os.pathsep.join([sysconfig.get_path("scripts"), os.environ.get("PATH", "")])
     return environment
 
 

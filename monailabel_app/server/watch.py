@@ -9,7 +9,7 @@ import os
 import secrets
 import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from datetime import datetime, timezone
 from pathlib import Path
 from urllib.parse import parse_qsl
@@ -22,20 +22,29 @@ from monailabel_app.server.metrics import Metrics
 
 AUDIT_LOG = "MONAI_SAM_AUDIT_LOG"  # the file of the audit log; none is written without it
 _ABORTED = 499  # no answer was begun: the client left, or the server stops
-_NOT_AUDITED = ("/healthz", "/metrics", "/ohif/{path:path}")  # say nothing about an image
+# These say nothing about an image; the last two are nnInteractive's, again and again while a client is connected.
+_NOT_AUDITED = ("/healthz", "/metrics", "/ohif/{path:path}", "/heartbeat", "/lease_status")
 _IDS = ("image", "label", "id", "session_id")
 
 
 class Watch:
     """Count each request and write it to the audit log, refusals too."""
 
-    def __init__(self, app: ASGIApp, *, metrics: Metrics, audit: AuditLog | None) -> None:
+    def __init__(
+        self,
+        app: ASGIApp,
+        *,
+        metrics: Metrics,
+        audit: AuditLog | None,
+        route_of: Callable[[str, str], tuple[str, str]] = route_of,
+    ) -> None:
         """Args:
         app: what answers.
         metrics: counts.
         audit: the log; None writes none.
+        route_of: the route of a method and a path.
         """
-        self._app, self._metrics, self._audit = app, metrics, audit
+        self._app, self._metrics, self._audit, self._route_of = app, metrics, audit, route_of
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer a request and note it."""
@@ -53,7 +62,7 @@ class Watch:
         try:
             await self._app(scope, receive, say)
         finally:
-            method, route = route_of(scope["method"], scope["path"])
+            method, route = self._route_of(scope["method"], scope["path"])
             self._metrics.count(method, route, status)
             if self._audit is not None and route not in _NOT_AUDITED:
                 self._audit.write(scope, method, route, status, time.monotonic() - begin)

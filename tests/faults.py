@@ -1,0 +1,81 @@
+"""A fault at a chosen call to the file system: the disk is full there, or the process is killed there.
+
+Every call that opens, writes, flushes, renames, links or removes a file is a stage. Work that touches files is done
+once to count its stages and then once for each of them.
+"""
+
+from __future__ import annotations
+
+import builtins
+import contextlib
+import errno
+import io
+import os
+import signal
+from collections.abc import Callable, Iterator
+
+_CALLS = ("open", "write", "sendfile", "fsync", "chmod", "mkdir", "link", "replace", "rename", "unlink", "ftruncate")
+_WRITING = ("w", "a", "x", "+")
+
+
+@contextlib.contextmanager
+def fault_at(stage: int, fault: Callable[[], object]) -> Iterator[list[str]]:
+    """Count the calls to the file system while the block runs, from 1, and have the fault before the call ``stage``.
+
+    Half of what a call would write is written before the fault. Gives the names of the calls so far; a stage of 0 is
+    never reached.
+    """
+    called: list[str] = []
+    before: list[tuple[object, str, object]] = []
+
+    def reached(name: str) -> bool:
+        called.append(name)
+        return len(called) == stage
+
+    def wrapped(name: str, call: Callable) -> Callable:
+        def counted(*args, **options):
+            if reached(name):
+                if name == "write":
+                    call(args[0], args[1][: len(args[1]) // 2])
+                fault()
+            return call(*args, **options)
+
+        return counted
+
+    def opened(file, mode="r", *args, **options):
+        if any(letter in mode for letter in _WRITING) and reached(f"open {mode}"):
+            real_open(file, mode, *args, **options).close()  # it is there, and empty
+            fault()
+        return real_open(file, mode, *args, **options)
+
+    real_open = builtins.open
+    places = [(os, name, wrapped(name, getattr(os, name))) for name in _CALLS]
+    places += [(builtins, "open", opened), (io, "open", opened)]
+    for module, name, call in places:
+        before.append((module, name, getattr(module, name)))
+        setattr(module, name, call)
+    try:
+        yield called
+    finally:
+        for module, name, call in before:
+            setattr(module, name, call)
+
+
+def disk_full() -> None:
+    """What the file system says."""
+    raise OSError(errno.ENOSPC, "No space left on device")
+
+
+def kill() -> None:
+    """As kill -9 does."""
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+def killed_at(stage: int, work: Callable[[], object]) -> bool:
+    """Do the work in a child that is killed at a stage; whether it came so far."""
+    child = os.fork()
+    if child == 0:
+        with contextlib.suppress(BaseException), fault_at(stage, kill):
+            work()
+        os._exit(0)
+    return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == -signal.SIGKILL
