@@ -10,12 +10,16 @@ from monailabel.interfaces.app import MONAILabelApp
 from monailabel.interfaces.datastore import Datastore
 from monailabel.interfaces.tasks.infer_v2 import InferTask
 from monailabel.interfaces.tasks.strategy import Strategy
+from monailabel.interfaces.tasks.train import TrainTask
 
 import bundle
 from bundle.interactive.segmenter import Segmenter
 from monailabel_app.datastore.session_folder import SessionFolder
 from monailabel_app.datastore.study_folder import StudyFolder
 from monailabel_app.datastore.study_index import repair_indexes
+from monailabel_app.learning.learner import Learner, LearningSettings
+from monailabel_app.learning.options import TRAINER
+from monailabel_app.learning.task import FinetuneTask
 from monailabel_app.server.next_sample import RandomUnlabelled
 from monailabel_app.tasks.interactive import SamTask
 from monailabel_app.tasks.open_images import ImageSessions, Keeper
@@ -24,12 +28,19 @@ from monailabel_app.wire.labels import read_label_names
 
 logger = logging.getLogger(__name__)
 
-OPTIONS = {"family", "checkpoint", "device", "labels", "modality", "sessions", "session_days"}
+OPTIONS = {
+    *("family", "checkpoint", "device", "labels", "modality"),
+    *("sessions", "session_days", "learning", "learn_while_annotating"),
+}
 
 
 class MonaiSam(MONAILabelApp):
     """Options (``--conf name value``): family, checkpoint, device, labels (names with commas between them), modality,
-    sessions (the folder that keeps them, or "off"), session_days.
+    sessions (the folder that keeps them, or "off"), session_days, learning (the folder of trainings and versions of the
+    network, or "off"), learn_while_annotating ("on", or "off").
+
+    Attributes:
+        learner: trains on accepted labels; None where the server does not learn.
 
     Raises:
         ValueError: an unknown option or modality, a family or checkpoint that cannot be loaded.
@@ -41,9 +52,15 @@ class MonaiSam(MONAILabelApp):
             raise ValueError(f"unknown option {unknown[0]!r} in --conf; this app knows {', '.join(sorted(OPTIONS))}")
         self._modality = read_modality(conf)
         self._keeper = Keeper.of(conf)
-        self._segmenter = Segmenter.from_family(
-            conf.get("family", "default"), checkpoint=conf.get("checkpoint"), device=conf.get("device")
-        )
+        learning = LearningSettings.of(conf, studies)
+        if learning is None:
+            self.learner, family = None, conf.get("family", "default")
+            self._segmenter = Segmenter.from_family(
+                family, checkpoint=conf.get("checkpoint"), device=conf.get("device")
+            )
+        else:
+            self.learner = Learner(learning, self.datastore, served=self._serve)
+            self._segmenter = self.learner.segmenter
         # A list, not a mapping: OHIF appends to it.
         super().__init__(
             app_dir,
@@ -66,6 +83,19 @@ class MonaiSam(MONAILabelApp):
             "sam_2d": SamTask(sessions, dimension=2, names=self.labels),
             "sam_3d": SamTask(sessions, dimension=3, names=self.labels),
         }
+
+    def init_trainers(self) -> dict[str, TrainTask]:
+        """The one that tunes the network on accepted labels."""
+        return {} if self.learner is None else {TRAINER: FinetuneTask(self.learner)}
+
+    def on_save_label(self, image_id: str, label_id: str) -> None:
+        """MONAI Label's hook: a label was saved, perhaps one that is learnt from."""
+        if self.learner is not None:
+            self.learner.accepted()
+
+    def _serve(self, segmenter: Segmenter) -> None:
+        self._segmenter = segmenter
+        self._images.switch(segmenter)
 
     def held(self) -> dict[str, int]:
         """What is kept in memory: the number of open images, the bytes of their voxels and of prepared slices."""

@@ -52,18 +52,29 @@ SETS = {"hippocampus": "ct-mr/msd-hippocampus-mr-3d", "abdomen": "abdomen-ct-2d"
 ORGANS = {"hippocampus": {1: "anterior", 2: "posterior"}, "abdomen": {1: "liver", 2: "pancreas"}}
 PROTOCOLS = {"box": "box_jitter_20", "clicks": "clicks_from_point_5"}
 TARGET = 0.90
-COLUMNS = ("network", "structure", "objects", "NSD box", "NSD point", "DSC box", "DSC point", "clicks to DSC 0.90", "never")
+DATALIST = "datalist.json"
+COLUMNS = (
+    "network",
+    "structure",
+    "objects",
+    "NSD box",
+    "NSD point",
+    "DSC box",
+    "DSC point",
+    "clicks to DSC 0.90",
+    "never",
+)
 
 
 def main(argv: Sequence[str] | None = None) -> None:
     """Run what is missing, and print the table."""
     options = arguments(argv)
     remember_settings(options.out, {name: getattr(options, name) for name in ("minutes", "objects")})
-    items = msd(options.data / SETS["hippocampus"])
+    items = msd(options.data / SETS["hippocampus"], datalist=DATALIST)
     slices = {
         "hippocampus": read_slices(items[max(RUNS.values()) :][:: len(items) // 12]),
         "abdomen": read_slices(
-            [one for one in msd(options.data / SETS["abdomen"], datalist="datalist.json") if one.get("split") == "validation"]
+            [one for one in msd(options.data / SETS["abdomen"], datalist=DATALIST) if one.get("split") == "validation"]
         ),
     }
     networks = {"before": find_weights("default")}
@@ -83,7 +94,9 @@ def arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--data", type=Path, required=True, help="folder that holds ct-mr and abdomen-ct-2d")
     parser.add_argument("--out", type=Path, required=True, help="folder of the run; it can be continued")
     parser.add_argument("--minutes", type=float, default=BACKGROUND["minutes"], help="of two cores, for each training")
-    parser.add_argument("--objects", type=int, default=12, help="of each structure, that are segmented before and after")
+    parser.add_argument(
+        "--objects", type=int, default=12, help="of each structure, that are segmented before and after"
+    )
     return parser.parse_args(argv)
 
 
@@ -115,7 +128,10 @@ def learn(name: str, items: Sequence[Item], options: argparse.Namespace) -> Path
     print(f"training on {name}", flush=True)
     command = [sys.executable, "-m", "monailabel_app.learning.job", str(folder)]
     with (folder / "log.txt").open("ab") as log:
-        subprocess.run(command, stdin=subprocess.PIPE, stdout=log, stderr=log, env=job_environment(2), check=True)
+        # A job ends when the other end of its standard input closes.
+        process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=log, stderr=log, env=job_environment(2))
+        if process.wait():
+            sys.exit(f"the training on {name} ended with {process.returncode}; {folder / 'log.txt'} says why")
     return folder
 
 
@@ -138,7 +154,9 @@ def evaluate(
     if path.is_file():
         return read_json(path)
     predict = open_slices(Segmenter.from_family("default", checkpoint=checkpoint).predictor)
-    chosen = [(part, value, one) for part, value in structures() for one in spread(slices[part], value, options.objects)]
+    chosen = [
+        (part, value, one) for part, value in structures() for one in spread(slices[part], value, options.objects)
+    ]
     records = []
     for part, value, labelled in tqdm(chosen, desc=f"segmenting with {name}"):
         case, structure = SliceCase(labelled), ORGANS[part][value]
@@ -180,7 +198,9 @@ def rows_of(name: str, records: Sequence[Mapping[str, Any]]) -> list[list[str]]:
         dsc = [[step["dsc"] for step in steps] for steps in clicks]
         limit = max(map(len, dsc))
         never = [max(values) < TARGET for values in dsc]
-        count = np.mean([interactions_to(values, TARGET, limit) + missed for values, missed in zip(dsc, never, strict=True)])
+        count = np.mean(
+            [interactions_to(values, TARGET, limit) + missed for values, missed in zip(dsc, never, strict=True)]
+        )
         numbers = [f"{value:.3f}" for value in (*first["nsd"], *first["dsc"])]
         rows.append([name, structure, str(len(clicks)), *numbers, f"{count:.2f}", f"{np.mean(never):.0%}"])
     return rows

@@ -156,7 +156,9 @@ def _by_structure(scores: Sequence[Score]) -> dict[tuple[str, str], dict[str, fl
 
 
 def _sentence(what: str, score: str, value: float, loss: float, tolerance: float) -> str:
-    return f"{score.upper()} of {what} fell from {value:.3f} to {value - loss:.3f}, more than {tolerance:g} are too many"
+    return (
+        f"{score.upper()} of {what} fell from {value:.3f} to {value - loss:.3f}, more than {tolerance:g} are too many"
+    )
 
 
 def _spread(slices: Sequence[LabelledSlice], count: int) -> list[LabelledSlice]:

@@ -133,7 +133,9 @@ def run(folder: Path) -> dict[str, Any]:
             break
         logger.info("%s", "; ".join(verdict.reasons))
     notes = open_checkpoint(trained).metadata
-    metadata = {name: notes[name] for name in ("family", "contract", "labels", "training_data", "steps") if name in notes}
+    metadata = {
+        name: notes[name] for name in ("family", "contract", "labels", "training_data", "steps") if name in notes
+    }
     metadata |= {"recipe": "accepted", "tuning": request.options["tuning"], "share": share}
     save_checkpoint(network, folder / "candidate.safetensors", metadata=metadata)
     result = {
@@ -177,7 +179,9 @@ def scores_before(
         write_text(known, json.dumps(score_rows(scores)), mode=_PRIVATE)
     segmenter = Segmenter.from_family(request.family, checkpoint=request.active, device=request.device)
     seed = request.options["seed"]
-    scores = measure(segmenter.predictor, held_out, names, part=HELD_OUT, seed=seed) + scores_from_rows(read_json(known))
+    scores = measure(segmenter.predictor, held_out, names, part=HELD_OUT, seed=seed) + scores_from_rows(
+        read_json(known)
+    )
     write_text(path, json.dumps(score_rows(scores)), mode=_PRIVATE)
     return scores
 
@@ -209,7 +213,14 @@ def train(request: Request, family: Family, folder: Path, *, used: float) -> Pat
         return done
     options = request.options
     run_layers(
-        ["train", "recipes/default", "tuning/finetune", "datasets/prepared", f"tuning/{options['tuning']}", "tuning/accepted"],
+        [
+            "train",
+            "recipes/default",
+            "tuning/finetune",
+            "datasets/prepared",
+            f"tuning/{options['tuning']}",
+            "tuning/accepted",
+        ],
         {
             "family_name": request.family,
             "start": str(start_of(request, family, folder)),
@@ -239,7 +250,9 @@ def start_of(request: Request, family: Family, folder: Path) -> Path:
     if not tunings:
         return Path(request.base)
     if kinds := sorted({tuning["kind"] for tuning in tunings} - {"lora"}):
-        raise TrainingError(f"the server's checkpoint has a tuning of kind {kinds[0]}; start it with one without, or LoRA")
+        raise TrainingError(
+            f"the server's checkpoint has a tuning of kind {kinds[0]}; start it with one without, or LoRA"
+        )
     network = build_network(family, random=True)
     network.load_state_dict(plain_weights(build_network(family, checkpoint=request.base)))
     return save_checkpoint(network, folder / "start.safetensors", metadata={"family": family.name})

@@ -107,6 +107,10 @@ class Jobs:
         found = [self._read(path) for path in sorted(self.folder.glob(f"*/{_RECORD}"))]
         return [job for job in found if job]
 
+    def get(self, name: str) -> Job:
+        """The job of an id, as it is now."""
+        return next(job for job in self.all() if job.id == name)
+
     def add(self, kind: str, options: Mapping[str, Any], **about: Any) -> Job:
         """A new job."""
         name = f"{datetime.now():%Y%m%d-%H%M%S-%f}-{uuid.uuid4().hex[:6]}"
@@ -129,13 +133,12 @@ class Jobs:
                 shutil.rmtree(job.folder, ignore_errors=True)
 
 
-def forget_material(job: Job, *, trained: bool) -> None:
-    """Remove a job's copies of labels and, once it needs no resuming, what its training left."""
-    if trained:
-        for part in ("data", "training"):
-            shutil.rmtree(job.folder / part, ignore_errors=True)
-        for part in ("request.json", "candidate.safetensors", "start.safetensors"):
-            (job.folder / part).unlink(missing_ok=True)
+def forget_material(job: Job) -> None:
+    """Remove what a job that is done needs no more: its copies of labels, and the states of its training."""
+    for part in ("data", "training"):
+        shutil.rmtree(job.folder / part, ignore_errors=True)
+    for part in ("request.json", "candidate.safetensors", "start.safetensors"):
+        (job.folder / part).unlink(missing_ok=True)
 
 
 def job_environment(cores: int) -> dict[str, str]:
@@ -150,7 +153,9 @@ def log_tail(log: Path, lines: int = _LINES) -> list[str]:
     with log.open("rb") as file:
         file.seek(max(0, log.stat().st_size - 65536))
         text = file.read().decode("utf-8", "replace")
-    return [line.rsplit("\r", 1)[-1].rstrip() for line in text.replace("\r\n", "\n").split("\n") if line.strip()][-lines:]
+    return [line.rsplit("\r", 1)[-1].rstrip() for line in text.replace("\r\n", "\n").split("\n") if line.strip()][
+        -lines:
+    ]
 
 
 def _json(path: Path) -> dict[str, Any] | None:
