@@ -50,7 +50,7 @@ from monailabel_app.learning.options import BACKGROUND, read_options
 RUNS = {"1 label": 1, "5 labels": 5, "5 wrong labels": 5}
 SETS = {"hippocampus": "ct-mr/msd-hippocampus-mr-3d", "abdomen": "abdomen-ct-2d"}
 ORGANS = {"hippocampus": {1: "anterior", 2: "posterior"}, "abdomen": {1: "liver", 2: "pancreas"}}
-PROTOCOLS = {"box": "box_jitter_20", "clicks": "clicks_from_point_5"}
+PROTOCOLS = {"box": "box_jitter_20", "clicks": "clicks_from_point_4"}
 TARGET = 0.90
 DATALIST = "datalist.json"
 COLUMNS = (

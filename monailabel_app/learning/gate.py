@@ -29,7 +29,7 @@ TOLERANCE = 0.01  # of a structure
 MEAN_TOLERANCE = 0.002  # of the mean over structures, where single objects average out
 PROMPTS = {"box": "box_jitter_20", "point": "points_1"}
 HELD_OUT, REPLAY = "held_out", "replay"
-OBJECTS = {HELD_OUT: 12, REPLAY: 6}  # of each structure
+OBJECTS = {HELD_OUT: 10, REPLAY: 4}  # of each structure
 NSD_TOLERANCE = 2.0  # pixels of a slice of 256
 
 

@@ -1,8 +1,8 @@
 """One training, in a process of its own: ``python -m monailabel_app.learning.job FOLDER``.
 
-It reads ``request.json`` of its folder and leaves ``candidate.safetensors`` and ``result.json``, which the server judges
-no further: whether the candidate is good enough is decided here (``gate``), whether it is published there. It can be
-killed at any moment and started again. ``progress.json`` says how far it is.
+It reads ``request.json`` of its folder and leaves ``candidate.safetensors`` and ``result.json``: whether the candidate
+is good enough is decided here (``gate``), the server publishes it. It can be killed at any moment and started again.
+``progress.json`` says how far it is.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ import os
 import sys
 import threading
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -92,42 +92,36 @@ class Request:
         return self.options["minutes"] * 60.0 * self.cores
 
 
-class Reporter:
-    """Writes how far the job is. ``share`` is 0 to 1 within the stage."""
-
-    def __init__(self, folder: Path) -> None:
-        self._file, self._written = folder / "progress.json", -math.inf
-
-    def stage(self, name: str, share: float = 0.0) -> None:
-        """Another stage, or a further share of it; at most one line a second."""
-        if share and time.monotonic() - self._written < 1:
-            return
-        self._written = time.monotonic()
-        write_text(self._file, json.dumps({"stage": name, "share": round(share, 3)}), mode=_PRIVATE)
-        if not share:
-            logger.info("%s", name)
+def report_stage(folder: Path, name: str) -> None:
+    """Say what is done now, in the log and in the file that the server shows."""
+    write_text(folder / "progress.json", json.dumps({"stage": name}), mode=_PRIVATE)
+    logger.info("%s", name)
 
 
 def run(folder: Path) -> dict[str, Any]:
     """Do the job of a folder; the content of its ``result.json``."""
-    request, report = Request(**read_json(folder / "request.json")), Reporter(folder)
+    request = Request(**read_json(folder / "request.json"))
     torch.set_num_threads(request.cores)
     family = load_family(request.family)
-    report.stage("reading the labels")
+    report_stage(folder, "reading the labels")
     data = write_material(request.accepted, request.sides, folder / "data")
     names = {int(value): name for value, name in data["labels"].items() if int(value)}
     held_out = read_pool(_items(folder / "data", data[VALIDATION]), contract=family.contract, max_side=_MAX_SIDE)
     replay = phantom_pool(REPLAY_SEEDS, contract=family.contract)
-    before = scores_before(request, folder, held_out, replay, names, report)
-    report.stage("training")
+    report_stage(folder, "measuring the network that is served")
+    before = kept_scores(folder / "before.json", lambda: scores_before(request, held_out, replay, names))
+    report_stage(folder, "training")
     trained = train(request, family, folder, used=time.process_time())
     base = plain_weights(build_network(family, checkpoint=request.base))
     change = plain_weights(build_network(family, checkpoint=trained))
     verdict, after, share = Verdict(False), [], 0.0
     for share in SHARES:
-        report.stage(f"judging {share:.0%} of the change")
+        report_stage(folder, f"judging {share:.0%} of the change")
         network = with_share(family, base, change, share)
-        after = scores_of(Segmenter(family, network, device=request.device), held_out, replay, names, request, report)
+        after = kept_scores(
+            folder / f"after-{share:g}.json",
+            lambda network=network: scores_after(request, family, network, held_out, replay, names),
+        )
         verdict = judge(before, after)
         if verdict.accepted:
             break
@@ -154,52 +148,43 @@ def run(folder: Path) -> dict[str, Any]:
         "seconds": round(time.process_time(), 1),
     }
     write_text(folder / "result.json", json.dumps(result, indent=1), mode=_PRIVATE)
-    report.stage("published" if verdict.accepted else "refused", 1.0)
-    logger.info("%s", "good enough" if verdict.accepted else f"refused: {'; '.join(verdict.reasons)}")
+    report_stage(folder, "good enough" if verdict.accepted else "refused")
     return result
 
 
 def scores_before(
-    request: Request,
-    folder: Path,
-    held_out: Sequence[LabelledSlice],
-    replay: Sequence[LabelledSlice],
-    names: Mapping[int, str],
-    report: Reporter,
+    request: Request, held_out: Sequence[LabelledSlice], replay: Sequence[LabelledSlice], names: Mapping[int, str]
 ) -> list[Score]:
-    """What must not be lost, measured once for each job; of the base on the replay set once for all jobs."""
-    path = folder / "before.json"
-    if path.is_file():
-        return scores_from_rows(read_json(path))
-    report.stage("measuring the network that is served")
-    known = Path(request.replay)
-    if not known.is_file():
-        segmenter = Segmenter.from_family(request.family, checkpoint=request.base, device=request.device)
-        scores = measure(segmenter.predictor, replay, ORGAN_NAMES, part=REPLAY)
-        write_text(known, json.dumps(score_rows(scores)), mode=_PRIVATE)
-    segmenter = Segmenter.from_family(request.family, checkpoint=request.active, device=request.device)
-    seed = request.options["seed"]
-    scores = measure(segmenter.predictor, held_out, names, part=HELD_OUT, seed=seed) + scores_from_rows(
-        read_json(known)
-    )
-    write_text(path, json.dumps(score_rows(scores)), mode=_PRIVATE)
-    return scores
+    """What must not be lost: of the network that is served, and of the base on the replay set, once for all jobs."""
+
+    def of_base() -> list[Score]:
+        base = Segmenter.from_family(request.family, checkpoint=request.base, device=request.device)
+        return measure(base.predictor, replay, ORGAN_NAMES, part=REPLAY)
+
+    active = Segmenter.from_family(request.family, checkpoint=request.active, device=request.device)
+    served = measure(active.predictor, held_out, names, part=HELD_OUT, seed=request.options["seed"])
+    return served + kept_scores(Path(request.replay), of_base)
 
 
-def scores_of(
-    segmenter: Segmenter,
+def scores_after(
+    request: Request,
+    family: Family,
+    network: nn.Module,
     held_out: Sequence[LabelledSlice],
     replay: Sequence[LabelledSlice],
     names: Mapping[int, str],
-    request: Request,
-    report: Reporter,
 ) -> list[Score]:
     """How a trained network does on both sets."""
-    predictor, seed = segmenter.predictor, request.options["seed"]
-    return [
-        *measure(predictor, held_out, names, part=HELD_OUT, seed=seed),
-        *measure(predictor, replay, ORGAN_NAMES, part=REPLAY),
-    ]
+    predictor = Segmenter(family, network, device=request.device).predictor
+    served = measure(predictor, held_out, names, part=HELD_OUT, seed=request.options["seed"])
+    return served + measure(predictor, replay, ORGAN_NAMES, part=REPLAY)
+
+
+def kept_scores(path: Path, scores: Callable[[], list[Score]]) -> list[Score]:
+    """What a file remembers, measured if there is none."""
+    if not path.is_file():
+        write_text(path, json.dumps(score_rows(scores())), mode=_PRIVATE)
+    return scores_from_rows(read_json(path))
 
 
 def train(request: Request, family: Family, folder: Path, *, used: float) -> Path:
@@ -291,7 +276,8 @@ def _end_with_the_server() -> None:
     """End when the server does: it holds the other end of our standard input."""
 
     def wait() -> None:
-        sys.stdin.buffer.read()
+        while os.read(0, 4096):  # not sys.stdin, whose lock this thread would hold when the interpreter ends
+            pass
         os._exit(1)
 
     threading.Thread(target=wait, daemon=True).start()

@@ -15,6 +15,7 @@ from typing import Any
 from filelock import FileLock, Timeout
 from monailabel.interfaces.datastore import Datastore
 
+import bundle
 from bundle.errors import MonaiSamError
 from bundle.families.family import find_weights
 from bundle.files import read_json, sha256_of, write_text
@@ -270,7 +271,7 @@ class Learner:
             "active": str(self.versions.active().checkpoint),
             "cores": self.cores,
             "device": self.settings.device,
-            "replay": str(self.settings.folder / f"replay-{self._base_id}.json"),
+            "replay": str(self.settings.folder / f"replay-{self._base_id}-{bundle.__version__}.json"),
         }
         write_text(path, json.dumps(content), mode=_PRIVATE)
 
