@@ -52,6 +52,7 @@ SETS = {"hippocampus": "ct-mr/msd-hippocampus-mr-3d", "abdomen": "abdomen-ct-2d"
 ORGANS = {"hippocampus": {1: "anterior", 2: "posterior"}, "abdomen": {1: "liver", 2: "pancreas"}}
 PROTOCOLS = {"box": "box_jitter_20", "clicks": "clicks_from_point_4"}
 TARGET = 0.90
+PATIENTS = 6  # whose hippocampus is segmented before and after
 DATALIST = "datalist.json"
 COLUMNS = (
     "network",
@@ -72,10 +73,8 @@ def main(argv: Sequence[str] | None = None) -> None:
     remember_settings(options.out, {name: getattr(options, name) for name in ("minutes", "objects")})
     items = msd(options.data / SETS["hippocampus"], datalist=DATALIST)
     slices = {
-        "hippocampus": read_slices(items[max(RUNS.values()) :][:: len(items) // 12]),
-        "abdomen": read_slices(
-            [one for one in msd(options.data / SETS["abdomen"], datalist=DATALIST) if one.get("split") == "validation"]
-        ),
+        "hippocampus": read_slices(items[max(RUNS.values()) :][:: len(items) // PATIENTS][:PATIENTS]),
+        "abdomen": read_slices(validation_items(options.data / SETS["abdomen"], options.objects)),
     }
     networks = {"before": find_weights("default")}
     for name, count in RUNS.items():
@@ -98,6 +97,13 @@ def arguments(argv: Sequence[str] | None) -> argparse.Namespace:
         "--objects", type=int, default=12, help="of each structure, that are segmented before and after"
     )
     return parser.parse_args(argv)
+
+
+def validation_items(root: Path, count: int) -> list[Item]:
+    """So many slices of the liver and of the pancreas, of patients who validated the shipped model."""
+    items = [item for item in msd(root, datalist=DATALIST) if item.get("split") == "validation"]
+    by_organ = [[item for item in items if Path(item["image"]).name.startswith(o)] for o in ORGANS["abdomen"].values()]
+    return [item for some in by_organ for item in some[:: max(1, len(some) // count)][:count]]
 
 
 def read_slices(items: Sequence[Item]) -> list[LabelledSlice]:

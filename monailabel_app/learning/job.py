@@ -259,8 +259,12 @@ def with_share(
     (Wortsman et al. 2022, Robust fine-tuning of zero-shot models).
     """
     network = build_network(family, random=True)
-    network.load_state_dict({name: torch.lerp(base[name].float(), trained[name].float(), share) for name in base})
+    network.load_state_dict({name: _between(base[name], trained[name], share) for name in base})
     return network.eval()
+
+
+def _between(first: torch.Tensor, second: torch.Tensor, share: float) -> torch.Tensor:
+    return torch.lerp(first.float(), second.float(), share) if first.is_floating_point() else first
 
 
 def _items(folder: Path, entries: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
