@@ -10,6 +10,7 @@ from monailabel.interfaces.app import MONAILabelApp
 from monailabel.interfaces.datastore import Datastore
 from monailabel.interfaces.tasks.infer_v2 import InferTask
 from monailabel.interfaces.tasks.strategy import Strategy
+from monailabel.interfaces.tasks.train import TrainTask
 
 import bundle
 from bundle.interactive.segmenter import Segmenter
@@ -17,6 +18,9 @@ from monailabel_app.datastore.dicomweb import connect
 from monailabel_app.datastore.dicomweb_store import DicomWebStore, cache_folder
 from monailabel_app.datastore.session_folder import SessionFolder
 from monailabel_app.datastore.study_folder import StudyFolder
+from monailabel_app.learning.learner import Learner, LearningSettings
+from monailabel_app.learning.options import TRAINER
+from monailabel_app.learning.task import FinetuneTask
 from monailabel_app.server.next_sample import RandomUnlabelled
 from monailabel_app.tasks.interactive import SamTask
 from monailabel_app.tasks.open_images import ImageSessions, Keeper
@@ -25,12 +29,19 @@ from monailabel_app.wire.labels import read_label_names
 
 logger = logging.getLogger(__name__)
 
-OPTIONS = {"family", "checkpoint", "device", "engine", "labels", "modality", "sessions", "session_days"}
+OPTIONS = {
+    *("family", "checkpoint", "device", "engine", "labels", "modality"),
+    *("sessions", "session_days", "learning", "learn_while_annotating"),
+}
 
 
 class MonaiSam(MONAILabelApp):
     """Options (``--conf name value``): family, checkpoint, device, engine (auto, torch, openvino), labels (names with
-    commas between them), modality, sessions (the folder that keeps them, or "off"), session_days.
+    commas between them), modality, sessions (the folder that keeps them, or "off"), session_days, learning (the folder
+    of trainings and versions of the network, or "off"), learn_while_annotating ("on", or "off").
+
+    Attributes:
+        learner: trains on accepted labels; None where the server does not learn.
 
     Raises:
         ValueError: an unknown option or modality, a family or checkpoint that cannot be loaded.
@@ -42,12 +53,18 @@ class MonaiSam(MONAILabelApp):
             raise ValueError(f"unknown option {unknown[0]!r} in --conf; this app knows {', '.join(sorted(OPTIONS))}")
         self._modality = read_modality(conf)
         self._keeper = Keeper.of(conf)
-        self._segmenter = Segmenter.from_family(
-            conf.get("family", "default"),
-            checkpoint=conf.get("checkpoint"),
-            device=conf.get("device"),
-            engine=conf.get("engine", "auto"),
-        )
+        learning = LearningSettings.of(conf, studies)
+        if learning is None:
+            self.learner = None
+            self._segmenter = Segmenter.from_family(
+                conf.get("family", "default"),
+                checkpoint=conf.get("checkpoint"),
+                device=conf.get("device"),
+                engine=conf.get("engine", "auto"),
+            )
+        else:
+            self.learner = Learner(learning, self.datastore, served=self._serve)
+            self._segmenter = self.learner.segmenter
         # A list, not a mapping: OHIF appends to it.
         super().__init__(
             app_dir,
@@ -74,6 +91,19 @@ class MonaiSam(MONAILabelApp):
     def info(self) -> dict[str, Any]:
         """What clients are told of the app, and what runs its network."""
         return {**super().info(), "engine": self._segmenter.engine}
+
+    def init_trainers(self) -> dict[str, TrainTask]:
+        """The one that tunes the network on accepted labels."""
+        return {} if self.learner is None else {TRAINER: FinetuneTask(self.learner)}
+
+    def on_save_label(self, image_id: str, label_id: str) -> None:
+        """MONAI Label's hook: a label was saved, perhaps one that is learnt from."""
+        if self.learner is not None:
+            self.learner.accepted()
+
+    def _serve(self, segmenter: Segmenter) -> None:
+        self._segmenter = segmenter
+        self._images.switch(segmenter)
 
     def held(self) -> dict[str, int]:
         """What is kept in memory: the number of open images, the bytes of their voxels and of prepared slices."""

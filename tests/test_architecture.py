@@ -27,7 +27,8 @@ APP_BELOW = {
     "wire": set(),
     "tasks": {"wire"},
     "datastore": {"wire"},
-    "server": {"wire", "tasks", "datastore"},
+    "learning": {"wire", "datastore"},
+    "server": {"wire", "tasks", "datastore", "learning"},
 }
 FILES = sorted(path for path in (ROOT / "bundle").rglob("*.py"))
 

@@ -59,6 +59,11 @@ def test_what_draws_from_the_data_set_alone_leaves_only_the_other_material_unrea
     assert set(unread_keys(stack("train", "recipes/default", *layers))) <= MATERIAL
 
 
+def test_what_a_server_trains_on_accepted_labels_reads_every_key():
+    layers = ("tuning/finetune", "datasets/prepared", "tuning/lora", "tuning/accepted")
+    assert set(unread_keys(stack("train", "recipes/default", *layers))) <= MATERIAL
+
+
 @pytest.mark.parametrize("dataset", DATASETS)
 def test_a_training_reads_every_key_of_a_data_set(dataset):
     one_patient = {"splits", "split_seed"} if dataset == "flare22_style" else set()

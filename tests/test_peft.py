@@ -175,3 +175,19 @@ def test_a_wrong_tuning_is_refused(tuning, message):
 def test_a_pattern_that_matches_nothing_is_refused():
     with pytest.raises(TuningError, match="no parameter is named like 'decoder"):
         set_trainable(small(), ["decoder.*"])
+
+
+@pytest.mark.parametrize("kind", NETWORKS)
+def test_norms_are_found_whatever_they_are_called(kind):
+    network = small(kind=kind)
+    chosen = set_trainable(network, ["(norms)"])
+    modules = {name.rpartition(".")[0] for name in chosen}
+    assert modules
+    assert all("Norm" in type(network.get_submodule(module)).__name__ for module in modules)
+    others = [m for name, m in network.named_modules() if name not in modules]
+    assert not any(p.requires_grad for module in others for p in module.parameters(recurse=False))
+
+
+def test_a_network_without_norms_cannot_train_them():
+    with pytest.raises(TuningError, match=r"no parameter is named like '\(norms\)'"):
+        set_trainable(nn.Linear(2, 2), ["(norms)"])

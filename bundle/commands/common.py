@@ -19,8 +19,9 @@ Decorated = TypeVar("Decorated", bound=Callable[..., Any])
 
 LAYOUTS = tuple(sorted(path.stem for path in (BUNDLE_ROOT / "configs" / "datasets").glob("*.json")))
 RECIPES = tuple(sorted(path.stem for path in (BUNDLE_ROOT / "configs" / "recipes").glob("*.json")))
+_NO_TUNINGS = ("finetune", "accepted")  # layers that lie under one, and over one
 TUNINGS = tuple(
-    sorted(path.stem for path in (BUNDLE_ROOT / "configs" / "tuning").glob("*.json") if path.stem != "finetune")
+    path.stem for path in sorted((BUNDLE_ROOT / "configs" / "tuning").glob("*.json")) if path.stem not in _NO_TUNINGS
 )
 
 

@@ -233,11 +233,21 @@ def monai_label(
             sent = of_kind(sent, Mapping, f"the entry of {image.name} in {store}", "objects within objects").get(
                 key, {}
             )
-        items.append(make_item(image, label, patient_of(image, patient), _sent_names(sent, label, store)))
+        items.append(make_item(image, label, patient_of(image, patient), sent_names(sent, label, store)))
     return items
 
 
-def _sent_names(info: Any, label: Path | None, store: Path) -> dict[str, int]:
+def sent_names(info: Any, label: Path | None, store: str | Path) -> dict[str, int]:
+    """Name -> value of a label of a MONAI Label datastore, see ``monai_label``.
+
+    Args:
+        info: what the datastore knows about the label; ``label_info`` is what the client sent.
+        label: its file; None where there is none.
+        store: where ``info`` stands, for a message.
+
+    Raises:
+        LayoutError: ``label_info`` is no list of names and numbers.
+    """
     if label is None:
         return {}
     what = f"label_info of {label.name} in {store}"

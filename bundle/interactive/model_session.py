@@ -7,6 +7,7 @@ from typing import Any, Self
 import numpy as np
 
 from bundle.data.volume import Volume
+from bundle.errors import SessionError
 from bundle.interactive.answer_options import NO_OPTIONS, AnswerOptions
 from bundle.interactive.answers import Answers, Asked
 from bundle.interactive.journal import Journal
@@ -55,6 +56,21 @@ class ModelSession(RecordedSession):
         other = type(self).__new__(type(self))
         other._begin(self._image, journal)
         return other
+
+    def answer_with(self, other: ModelSession) -> None:
+        """Let the model of another session on the same image answer from now on, as after a training.
+
+        Objects, masks, steps and journal stay as they are, and so does what the model before has said, until an
+        interaction asks anew: then all interactions of its object are asked of the new one.
+
+        Raises:
+            SessionError: the other image has another shape.
+        """
+        if other.volume.shape != self.volume.shape:
+            raise SessionError(f"the image has {self.volume.shape} voxels, the other session's {other.volume.shape}")
+        with self._lock:
+            if self._image is not other._image:
+                self._image, self._memory, self._answers = other._image, Memory(), Answers(other._image)
 
     def _begin(self, image: PromptedVolume, journal: Journal | None) -> None:
         self._image, self._memory, self._answers = image, Memory(), Answers(image)

@@ -20,6 +20,7 @@ from torch.utils.data import Dataset
 from bundle import _moved
 from bundle.data.labelled_slice import LabelledSlice
 from bundle.errors import NonFiniteLossError, TrainingError
+from bundle.interactive.slice_model import computes_in_bfloat16
 from bundle.prompts.batch import PromptBatch
 from bundle.prompts.label_boxes import SliceBoxd
 from bundle.training.distributed import average_gradients, average_numbers, gather
@@ -148,6 +149,11 @@ def autocast_dtype(amp: bool | str, device: torch.device) -> torch.dtype | None:
     if amp == "fp16" and device.type != "cuda":
         raise TrainingError(f"fp16 needs a CUDA device, got {device.type}; take bf16")
     return types[amp]
+
+
+def fast_amp(device: torch.device) -> str | bool:
+    """The mixed precision that is faster on a device: "bf16" on CUDA and where a CPU has instructions for it."""
+    return "bf16" if device.type == "cuda" or computes_in_bfloat16(device) else False
 
 
 def gradient_scaler(amp: bool | str, device: torch.device) -> torch.amp.GradScaler:

@@ -40,7 +40,7 @@ class Role(IntEnum):
     view = 1  # read images, labels and models
     annotate = 2  # click, upload images, save labels
     train = 3  # start and stop trainings
-    admin = 4  # remove images and labels
+    admin = 4  # remove images and labels, go back to another version of the network
 
 
 @dataclass(frozen=True)
@@ -65,6 +65,11 @@ ROUTES: Mapping[tuple[str, str], Role | None] = {
     ("GET", "/jobs/"): Role.view,
     ("GET", "/metrics"): Role.view,
     ("GET", "/train/"): Role.view,
+    ("GET", "/train/versions"): Role.view,
+    ("PUT", "/train/versions/{number}"): Role.admin,
+    ("POST", "/train/"): Role.train,
+    ("POST", "/train/{model}"): Role.train,
+    ("DELETE", "/train/"): Role.train,
     ("GET", "/ohif/{path:path}"): Role.view,
     ("GET", "/proxy/dicom/{op}/{path:path}"): Role.view,
     ("POST", "/infer/{model}"): Role.annotate,

@@ -8,8 +8,10 @@ from ``monailabel.app`` in what measuring and reading that server taught:
   the event loop), and ends when its client leaves;
 - an error is a 4xx with one sentence instead of a bare 500;
 - an image is an id of the datastore, a session or an upload, never a path of the server;
-- absent are the routes that replace model weights, start training from a request's values, unpack archives, write
-  through the DICOM proxy, show logs or reload the app;
+- a training runs in a process of its own, with options of an allow-list (``learning``), where upstream evaluates what
+  a request says;
+- absent are the routes that replace model weights, unpack archives, write through the DICOM proxy, show logs or reload
+  the app;
 - only its own names are answered (a web page elsewhere could otherwise reach the server by its own), and web pages of
   other origins change nothing;
 - every body and form has a limit of size.
@@ -41,6 +43,7 @@ from monailabel_app.server import (
     next_sample,
     session_routes,
     state_routes,
+    train_routes,
     viewer,
 )
 from monailabel_app.server.access import Accounts
@@ -87,7 +90,14 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
     instance.on_init_complete()
     if app.state.accounts is None:
         logger.info("No accounts are set: programs of this machine may do everything, others nothing")
-    yield
+    learner = instance.learner if isinstance(instance, train_routes.Learns) else None
+    if learner is not None:
+        learner.start(busy=lambda: len(app.state.queue) > 0)
+    try:
+        yield
+    finally:
+        if learner is not None:
+            learner.close()
 
 
 def create_app() -> FastAPI:
@@ -115,7 +125,17 @@ def create_app() -> FastAPI:
         app.add_middleware(CORSMiddleware, allow_origins=origins, allow_methods=["*"], allow_headers=["*"])
     app.add_middleware(Watch, metrics=app.state.metrics, audit=AuditLog.from_environment())
     install_error_replies(app)
-    ours = (state_routes, login, home, infer_routes, datastore_routes, session_routes, next_sample, viewer)
+    ours = (
+        state_routes,
+        login,
+        home,
+        infer_routes,
+        datastore_routes,
+        session_routes,
+        next_sample,
+        train_routes,
+        viewer,
+    )
     for module in ours:
         app.include_router(module.router)
     app.include_router(router)

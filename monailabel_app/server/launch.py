@@ -66,7 +66,7 @@ def server_command(
 
 def full_path(name: str, value: str) -> str:
     """An option of the app as the server takes it, which starts in another folder: files and folders in full."""
-    is_folder = name == "sessions" and value != "off"
+    is_folder = name in ("sessions", "learning") and value != "off"
     return str(Path(value).expanduser().resolve()) if is_folder or Path(value).is_file() else value
 
 

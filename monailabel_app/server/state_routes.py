@@ -6,7 +6,6 @@ import time
 from typing import Any
 
 from fastapi import APIRouter, Request, Response
-from monailabel.endpoints import train
 from monailabel.interfaces.utils.app import app_instance
 
 from monailabel_app.server.gate import account_of
@@ -50,9 +49,3 @@ def metrics(request: Request) -> Response:
     """Six numbers in the text form of Prometheus."""
     text, media_type = request.app.state.metrics.text()
     return Response(text, headers={"Content-Type": media_type})
-
-
-@router.get("/train/")
-def training_status(all: bool = False, check_if_running: bool = False) -> Any:
-    """Whether a training runs: Slicer asks when it connects."""
-    return train.status(all, check_if_running)

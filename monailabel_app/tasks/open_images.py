@@ -32,15 +32,23 @@ class OpenImage:
 
     Args:
         volume: the image.
-        opened: what was prepared of it; the users' sessions share that and nothing else.
+        segmenter: answers; the users' sessions share what it prepares of the image, and nothing else.
         keeper: of sessions on disk; None keeps them in memory.
     """
 
-    def __init__(self, volume: Volume, opened: InteractiveSession, keeper: Keeper | None = None) -> None:
-        self.volume, self._opened, self._keeper = volume, opened, keeper
+    def __init__(self, volume: Volume, segmenter: Segmenter, keeper: Keeper | None = None) -> None:
+        self.volume, self._segmenter, self._keeper = volume, segmenter, keeper
+        self._opened = segmenter.open(volume)
         self._sessions: OrderedDict[str, InteractiveSession] = OrderedDict()
         self._digest: str | None = None
         self._lock = threading.Lock()
+
+    def answer_with(self, segmenter: Segmenter) -> None:
+        """Let another network answer from each session's next request on."""
+        if segmenter is not self._segmenter:
+            opened = segmenter.open(self.volume)  # reads the whole volume once
+            with self._lock:
+                self._segmenter, self._opened = segmenter, opened
 
     def session(self, user: str = "") -> InteractiveSession:
         """The session of a user, where it was left. The ones used longest ago are closed; on disk they are kept.
@@ -49,6 +57,8 @@ class OpenImage:
             JournalError: what is on disk of it cannot be used.
         """
         known = self._sessions.get(user)
+        if known is not None:
+            known.answer_with(self._opened)
         opened = self._opened.for_user(self._journal(user)) if known is None else known  # may wait, beside other users
         with self._lock:
             self._sessions.setdefault(user, opened)
@@ -166,7 +176,13 @@ class ImageSessions:
             self._images.move_to_end(key)
         if is_new:
             self._read(path, key, future, modality, series)
-        return future.result()
+        image = future.result()
+        image.answer_with(self._segmenter)
+        return image
+
+    def switch(self, segmenter: Segmenter) -> None:
+        """Let another network answer; sessions that are open go on with it at their next request."""
+        self._segmenter = segmenter
 
     def __len__(self) -> int:
         return len(self._images)
@@ -182,7 +198,7 @@ class ImageSessions:
     ) -> None:
         try:
             volume = _read_image(path, modality, series)
-            future.set_result(OpenImage(volume, self._segmenter.open(volume), self._keeper))
+            future.set_result(OpenImage(volume, self._segmenter, self._keeper))
         except BaseException as error:
             with self._lock:
                 self._images.pop(key, None)

@@ -25,6 +25,7 @@ from bundle.networks.tuning.adapters import BottleneckAdapter, ConvAdapter, add_
 from bundle.networks.tuning.lora import add_lora, lora_names
 
 KINDS = ("conv_adapter", "adapter", "lora")
+NORMS = "(norms)"
 PARTS = ("encoder", "decoder")
 
 
@@ -72,7 +73,8 @@ def set_trainable(network: nn.Module, patterns: Sequence[str]) -> list[str]:
         network: whose parameters get ``requires_grad``.
         patterns: shell patterns of parameter names; one that starts with ``!`` takes names away again, the last match
             decides: ``["mask_decoder.*", "!mask_decoder.iou_prediction_head.*"]``. One that starts with ``~`` (after
-            the ``!``) may match nothing, so that one list serves networks with different parts.
+            the ``!``) may match nothing, so that one list serves networks with different parts. ``(norms)`` stands for
+            the parameters of all normalisation layers, whatever they are called.
 
     Returns:
         The names that train.
@@ -84,7 +86,8 @@ def set_trainable(network: nn.Module, patterns: Sequence[str]) -> list[str]:
     chosen: dict[str, bool] = dict.fromkeys(parameters, False)
     for pattern in patterns:
         wanted = pattern.removeprefix("!")
-        matches = [name for name in parameters if fnmatchcase(name, wanted.removeprefix("~"))]
+        named = norm_names(network) if wanted == NORMS else parameters
+        matches = [name for name in named if wanted == NORMS or fnmatchcase(name, wanted.removeprefix("~"))]
         if not matches and not wanted.startswith("~"):
             raise TuningError(f"no parameter is named like {pattern!r}; names look like {next(iter(parameters))!r}")
         chosen.update(dict.fromkeys(matches, not pattern.startswith("!")))
@@ -102,6 +105,16 @@ def tuning_names(network: nn.Module) -> list[str]:
         for name, _ in module.named_parameters()
     ]
     return adapters + lora_names(network)
+
+
+def norm_names(network: nn.Module) -> list[str]:
+    """The names of all parameters of normalisation layers: torch's own, and others whose class is named like them."""
+    return [
+        f"{prefix}.{name}" if prefix else name
+        for prefix, module in network.named_modules()
+        if "Norm" in type(module).__name__
+        for name, _ in module.named_parameters(recurse=False)
+    ]
 
 
 def are_tuning_names(names: Iterable[str]) -> bool:

@@ -1,0 +1,301 @@
+"""One training, in a process of its own: ``python -m monailabel_app.learning.job FOLDER``.
+
+It reads ``request.json`` of its folder and leaves ``candidate.safetensors`` and ``result.json``: whether the candidate
+is good enough is decided here (``gate``), the server publishes it. It can be killed at any moment and started again.
+``progress.json`` says how far it is.
+"""
+
+from __future__ import annotations
+
+import bundle  # noqa: F401, chooses how threads wait, before PyTorch is loaded
+
+# isort: split
+
+import json
+import logging
+import math
+import os
+import sys
+import threading
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from bundle.data.labelled_slice import LabelledSlice
+from bundle.data.labelled_slices import phantom_pool, read_pool
+from bundle.data.synthetic.phantom import PHANTOM_LABELS
+from bundle.errors import TrainingError, explain_errors
+from bundle.families.checkpoints import open_checkpoint, save_checkpoint
+from bundle.families.family import Family, build_network, load_family
+from bundle.files import read_json, write_text
+from bundle.interactive.segmenter import Segmenter
+from bundle.layers import run_layers
+from bundle.networks.tuning.lora import lora_names, merge_lora
+from monailabel_app.learning.gate import (
+    HELD_OUT,
+    REPLAY,
+    Score,
+    Verdict,
+    judge,
+    mean_of,
+    measure,
+    score_rows,
+    scores_from_rows,
+)
+from monailabel_app.learning.material import VALIDATION, write_material
+
+logger = logging.getLogger(__name__)
+
+ORGAN_NAMES = {value: name for name, value in PHANTOM_LABELS.items()}
+REPLAY_SEEDS = (2000, 2001)  # phantoms that the gate asks for; the training's own are 1000 to 1005
+SHARES = (1.0, 0.5, 0.25)  # how much of the change is tried, see `candidates`
+_STEPS_PER_EPOCH = 10  # how much a training that is killed does again
+_LEAST = 0.25  # of the budget is left for training, however long the reading took
+_MAX_SIDE = 512  # as the recipe shrinks slices
+_PRIVATE = 0o600
+
+
+@dataclass(frozen=True)
+class Request:
+    """What a job is to do, as the server wrote it.
+
+    Attributes:
+        options: of ``read_options``.
+        accepted: the labels, of ``accepted_labels``.
+        sides: patient -> "training" or "validation".
+        family: name, or file, of the network's family.
+        base: checkpoint that training starts from.
+        active: checkpoint that is served now.
+        cores: that the budget counts, and threads of the training.
+        device: where the network runs; None chooses.
+        replay: file that remembers how the base does on the replay set.
+    """
+
+    options: dict[str, Any]
+    accepted: list[dict[str, Any]]
+    sides: dict[str, str]
+    family: str
+    base: str
+    active: str
+    cores: int
+    device: str | None
+    replay: str
+
+    @property
+    def seconds(self) -> float:
+        """The budget: seconds of computing, of all cores together."""
+        return self.options["minutes"] * 60.0 * self.cores
+
+
+def report_stage(folder: Path, name: str) -> None:
+    """Say what is done now, in the log and in the file that the server shows."""
+    write_text(folder / "progress.json", json.dumps({"stage": name}), mode=_PRIVATE)
+    logger.info("%s", name)
+
+
+def run(folder: Path) -> dict[str, Any]:
+    """Do the job of a folder; the content of its ``result.json``."""
+    request = Request(**read_json(folder / "request.json"))
+    torch.set_num_threads(request.cores)
+    family = load_family(request.family)
+    report_stage(folder, "reading the labels")
+    data = write_material(request.accepted, request.sides, folder / "data")
+    names = {int(value): name for value, name in data["labels"].items() if int(value)}
+    held_out = read_pool(_items(folder / "data", data[VALIDATION]), contract=family.contract, max_side=_MAX_SIDE)
+    replay = phantom_pool(REPLAY_SEEDS, contract=family.contract)
+    report_stage(folder, "measuring the network that is served")
+    before = kept_scores(folder / "before.json", lambda: scores_before(request, held_out, replay, names))
+    report_stage(folder, "training")
+    trained = train(request, family, folder, used=time.process_time())
+    base = plain_weights(build_network(family, checkpoint=request.base))
+    change = plain_weights(build_network(family, checkpoint=trained))
+    verdict, after, share = Verdict(False), [], 0.0
+    for share in SHARES:
+        report_stage(folder, f"judging {share:.0%} of the change")
+        network = with_share(family, base, change, share)
+        after = kept_scores(
+            folder / f"after-{share:g}.json",
+            lambda network=network: scores_after(request, family, network, held_out, replay, names),
+        )
+        verdict = judge(before, after)
+        if verdict.accepted:
+            break
+        logger.info("%s", "; ".join(verdict.reasons))
+    notes = open_checkpoint(trained).metadata
+    metadata = {
+        name: notes[name] for name in ("family", "contract", "labels", "training_data", "steps") if name in notes
+    }
+    metadata |= {"recipe": "accepted", "tuning": request.options["tuning"], "share": share}
+    save_checkpoint(network, folder / "candidate.safetensors", metadata=metadata)
+    result = {
+        "accepted": verdict.accepted,
+        "reasons": list(verdict.reasons),
+        "share": share,
+        "before": score_rows(before),
+        "after": score_rows(after),
+        "dsc": _pair(before, after, "dsc"),
+        "nsd": _pair(before, after, "nsd"),
+        "held_out": data["held_out"],
+        "labels": len(request.accepted),
+        "patients": len(set(request.sides)),
+        "structures": list(names.values()),
+        "steps": notes.get("steps"),
+        "seconds": round(time.process_time(), 1),
+    }
+    write_text(folder / "result.json", json.dumps(result, indent=1), mode=_PRIVATE)
+    report_stage(folder, "good enough" if verdict.accepted else "refused")
+    return result
+
+
+def scores_before(
+    request: Request, held_out: Sequence[LabelledSlice], replay: Sequence[LabelledSlice], names: Mapping[int, str]
+) -> list[Score]:
+    """What must not be lost: of the network that is served, and of the base on the replay set, once for all jobs."""
+
+    def of_base() -> list[Score]:
+        base = Segmenter.from_family(request.family, checkpoint=request.base, device=request.device)
+        return measure(base.predictor, replay, ORGAN_NAMES, part=REPLAY)
+
+    active = Segmenter.from_family(request.family, checkpoint=request.active, device=request.device)
+    served = measure(active.predictor, held_out, names, part=HELD_OUT, seed=request.options["seed"])
+    return served + kept_scores(Path(request.replay), of_base)
+
+
+def scores_after(
+    request: Request,
+    family: Family,
+    network: nn.Module,
+    held_out: Sequence[LabelledSlice],
+    replay: Sequence[LabelledSlice],
+    names: Mapping[int, str],
+) -> list[Score]:
+    """How a trained network does on both sets."""
+    predictor = Segmenter(family, network, device=request.device).predictor
+    served = measure(predictor, held_out, names, part=HELD_OUT, seed=request.options["seed"])
+    return served + measure(predictor, replay, ORGAN_NAMES, part=REPLAY)
+
+
+def kept_scores(path: Path, scores: Callable[[], list[Score]]) -> list[Score]:
+    """What a file remembers, measured if there is none."""
+    if not path.is_file():
+        write_text(path, json.dumps(score_rows(scores())), mode=_PRIVATE)
+    return scores_from_rows(read_json(path))
+
+
+def train(request: Request, family: Family, folder: Path, *, used: float) -> Path:
+    """Run the recipe; its checkpoint.
+
+    Args:
+        used: seconds of computing so far. As many are kept for judging.
+    """
+    out = folder / "training"
+    if (done := out / "best.safetensors").is_file():
+        return done
+    options = request.options
+    run_layers(
+        [
+            "train",
+            "recipes/default",
+            "tuning/finetune",
+            "datasets/prepared",
+            f"tuning/{options['tuning']}",
+            "tuning/accepted",
+        ],
+        {
+            "family_name": request.family,
+            "start": str(start_of(request, family, folder)),
+            "dataset_dir": str(folder / "data"),
+            "output_dir": str(out),
+            "run_name": "accepted",
+            "epochs": max(1, math.ceil(options["steps"] / _STEPS_PER_EPOCH)),
+            "steps_per_epoch": min(_STEPS_PER_EPOCH, options["steps"]),
+            "learning_rate": options["learning_rate"] or None,
+            "replay_share": options["replay_share"],
+            "seed": options["seed"],
+            "threads": request.cores,
+            "budget_seconds": max(_LEAST * request.seconds, request.seconds - 2 * used),
+        },
+        wiring={"validation_pool": "@training_pool"},  # who judges is the gate; it has read the held-out labels
+    )
+    return done
+
+
+def start_of(request: Request, family: Family, folder: Path) -> Path:
+    """The base as a plain network: what LoRA it has is folded into its weights.
+
+    Raises:
+        TrainingError: it has adapters, which cannot be folded.
+    """
+    tunings = (open_checkpoint(request.base).metadata.get("network_options") or {}).get("tuning") or []
+    if not tunings:
+        return Path(request.base)
+    if kinds := sorted({tuning["kind"] for tuning in tunings} - {"lora"}):
+        raise TrainingError(
+            f"the server's checkpoint has a tuning of kind {kinds[0]}; start it with one without, or LoRA"
+        )
+    network = build_network(family, random=True)
+    network.load_state_dict(plain_weights(build_network(family, checkpoint=request.base)))
+    return save_checkpoint(network, folder / "start.safetensors", metadata={"family": family.name})
+
+
+def plain_weights(network: nn.Module) -> dict[str, torch.Tensor]:
+    """The weights with LoRA folded in, without LoRA's own."""
+    merge_lora(network)
+    own = set(lora_names(network))
+    return {name: value for name, value in network.state_dict().items() if name not in own}
+
+
+def with_share(
+    family: Family, base: Mapping[str, torch.Tensor], trained: Mapping[str, torch.Tensor], share: float
+) -> nn.Module:
+    """The network between the base (0) and the trained one (1).
+
+    Between the two lies mostly what is better than both: it keeps what the base knows and has most of what was learnt
+    (Wortsman et al. 2022, Robust fine-tuning of zero-shot models).
+    """
+    network = build_network(family, random=True)
+    network.load_state_dict({name: _between(base[name], trained[name], share) for name in base})
+    return network.eval()
+
+
+def _between(first: torch.Tensor, second: torch.Tensor, share: float) -> torch.Tensor:
+    return torch.lerp(first.float(), second.float(), share) if first.is_floating_point() else first
+
+
+def _items(folder: Path, entries: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    return [{**entry, "label": str(folder / entry["label"])} for entry in entries]
+
+
+def _pair(before: Sequence[Score], after: Sequence[Score], score: str) -> dict[str, float]:
+    """Before and after on the held-out labels."""
+    return {"before": round(mean_of(before, score), 4), "after": round(mean_of(after, score), 4)}
+
+
+def _end_with_the_server() -> None:
+    """End when the server does: it holds the other end of our standard input."""
+
+    def wait() -> None:
+        while os.read(0, 4096):  # not sys.stdin, whose lock this thread would hold when the interpreter ends
+            pass
+        os._exit(1)
+
+    threading.Thread(target=wait, daemon=True).start()
+
+
+def main() -> None:
+    """Become the job of a folder."""
+    explain_errors()
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s", stream=sys.stderr)
+    if hasattr(os, "nice"):
+        os.nice(19)
+    _end_with_the_server()
+    run(Path(sys.argv[1]))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,320 @@
+"""What the app knows of learning: who asks for a training, what comes of it, and which network is served."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+import os
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from filelock import FileLock, Timeout
+from monailabel.interfaces.datastore import Datastore
+
+import bundle
+from bundle.errors import MonaiSamError
+from bundle.families.family import find_weights
+from bundle.files import read_json, sha256_of, write_text
+from bundle.interactive.segmenter import Segmenter
+from bundle.interactive.session_files import sessions_folder
+from monailabel_app.errors import RequestError
+from monailabel_app.learning.accepted import accepted_labels, count_accepted
+from monailabel_app.learning.jobs import ASKED, BACKGROUND, STOPPED, SUBMITTED, Job, Jobs, forget_material
+from monailabel_app.learning.material import split_patients
+from monailabel_app.learning.options import BACKGROUND as BACKGROUND_OPTIONS
+from monailabel_app.learning.options import read_options
+from monailabel_app.learning.runner import Runner
+from monailabel_app.learning.versions import Version, Versions
+
+logger = logging.getLogger(__name__)
+
+SETTLED = 60.0  # seconds without another save: what was just submitted is often corrected at once
+_EVERY = 5  # labels between two trainings in the background, after that on the first
+_PRIVATE = 0o600
+
+
+@dataclass(frozen=True)
+class LearningSettings:
+    """How the server learns.
+
+    Attributes:
+        folder: of jobs and versions.
+        automatic: whether it trains by itself while people annotate.
+        family, checkpoint, device, engine: of the network that it was started with, as ``Segmenter.from_family`` takes them.
+    """
+
+    folder: Path
+    automatic: bool = True
+    family: str = "default"
+    checkpoint: str | None = None
+    device: str | None = None
+    engine: str = "auto"
+
+    @classmethod
+    def of(cls, conf: Mapping[str, str], studies: str) -> LearningSettings | None:
+        """As the options of the app say (``learning``, ``learn_while_annotating``).
+
+        Returns:
+            None with ``learning`` "off", and where nothing can be written in the folder that nobody chose.
+
+        Raises:
+            RequestError: an option that cannot be used.
+        """
+        automatic, chosen = conf.get("learn_while_annotating") or "on", conf.get("learning")
+        if automatic not in ("on", "off"):
+            raise RequestError(f"learn_while_annotating must be on or off, got {automatic!r}")
+        if chosen == "off":
+            return None
+        name = hashlib.sha256(studies.encode()).hexdigest()[:16]
+        folder = Path(chosen).expanduser() if chosen else sessions_folder().with_name("learning") / name
+        if not folder.is_absolute():
+            raise RequestError(f'learning must be the full path of a folder, or "off", got {chosen!r}')
+        try:
+            folder.mkdir(parents=True, mode=0o700, exist_ok=True)
+        except OSError as error:
+            if chosen:
+                raise RequestError(f"nothing can be learnt in {folder} ({error.strerror}); choose another") from error
+            logger.warning("The server does not learn: nothing can be written in %s (%s)", folder, error.strerror)
+            return None
+        return cls(
+            folder,
+            automatic == "on",
+            conf.get("family", "default"),
+            conf.get("checkpoint"),
+            conf.get("device"),
+            conf.get("engine", "auto"),
+        )
+
+
+class Learner:
+    """Trainings and versions of one folder of studies.
+
+    Args:
+        settings: see there.
+        store: gives the datastore.
+        served: called with each network that is to answer from now on.
+        runner: of the jobs; only tests give another.
+    """
+
+    def __init__(
+        self,
+        settings: LearningSettings,
+        store: Callable[[], Datastore],
+        *,
+        served: Callable[[Segmenter], object] = lambda segmenter: None,
+        make_runner: Callable[..., Runner] = Runner,
+    ) -> None:
+        self.settings, self._store, self._served = settings, store, served
+        family, checkpoint = settings.family, settings.checkpoint
+        self.base = find_weights(Path(checkpoint) if checkpoint else family)
+        self._base_id = sha256_of(self.base)[:16]
+        self.versions = Versions(settings.folder / "versions" / self._base_id, self.base)
+        self.jobs = Jobs(settings.folder / "jobs")
+        self.cores = min(2, os.cpu_count() or 1)
+        self._busy: Callable[[], bool] = lambda: False
+        self._runner = make_runner(
+            self.jobs,
+            busy=lambda: self._busy(),
+            prepare=self._prepare,
+            finish=self._finish,
+            idle=self._idle,
+            cores=self.cores,
+        )
+        self._alone = FileLock(settings.folder / ".lock")
+        self._saved_at: float | None = time.monotonic()  # what was accepted while no server ran counts too
+        self._segmenter = self._load_active()
+
+    # ---- the network ------------------------------------------------------------------------------------------------
+
+    @property
+    def segmenter(self) -> Segmenter:
+        """The network that is served."""
+        return self._segmenter
+
+    @property
+    def version(self) -> int:
+        """Its version."""
+        return self._version
+
+    def activate(self, number: int) -> Version:
+        """Serve another version, as one from before.
+
+        Raises:
+            RequestError: there is none, or it is damaged.
+        """
+        version = self.versions.activate(number)
+        self._follow()
+        return version
+
+    def _load_active(self, store: Any = None) -> Segmenter:
+        """The network of the version that is to be served; that of the base where it cannot be loaded."""
+        version = self.versions.active()
+        try:
+            segmenter = self._load(version.checkpoint if version.number else self.settings.checkpoint, store)
+        except MonaiSamError as error:
+            if not version.number:
+                raise
+            logger.warning("Version %d cannot be served, version 0 is: %s", version.number, error)
+            segmenter, version = self._load(self.settings.checkpoint, store), Version(0, self.base)
+        self._version, self._seen = version.number, self.versions.active()
+        logger.info("Version %d of the network is served", self._version)
+        return segmenter
+
+    def _load(self, checkpoint: str | Path | None, store: Any) -> Segmenter:
+        settings = self.settings
+        return Segmenter.from_family(
+            settings.family, checkpoint=checkpoint, store=store, device=settings.device, engine=settings.engine
+        )
+
+    def _follow(self) -> None:
+        """Serve the version that the folder names, which another server may have changed."""
+        if self.versions.active() is not self._seen:
+            # What was prepared is kept by the network's own digest, so that one store serves them all.
+            self._segmenter = self._load_active(self._segmenter.predictor.store)
+            self._served(self._segmenter)
+
+    # ---- trainings --------------------------------------------------------------------------------------------------
+
+    def start(self, busy: Callable[[], bool]) -> None:
+        """Begin to train, and go on with what an earlier server left undone.
+
+        Args:
+            busy: whether anybody waits for an answer now.
+        """
+        self._busy = busy
+        try:
+            self._alone.acquire(timeout=0)
+        except Timeout:
+            logger.warning("Another server trains in %s; this one only serves what comes of it", self.settings.folder)
+            return
+        self._runner.start()
+
+    def close(self) -> None:
+        """End what runs; the next server goes on with it."""
+        if self._alone.is_locked:
+            self._runner.close()
+            self._alone.release()
+
+    def accepted(self) -> None:
+        """Somebody has saved a label."""
+        self._saved_at = time.monotonic()
+
+    def submit(self, request: Mapping[str, Any], *, by: str | None = None, enqueue: bool = False) -> Job:
+        """Ask for a training.
+
+        Args:
+            request: the options of a client.
+            by: account that asks.
+            enqueue: wait behind another training, instead of being refused.
+
+        Raises:
+            RequestError: an option that cannot be used, no accepted label, nothing to go on with (400), or another
+                training runs (429), or another server trains these studies (409).
+        """
+        options = read_options(request)
+        if not self._alone.is_locked:
+            raise RequestError("another server trains these studies; ask that one", status=409)
+        if self._runner.waiting() and not enqueue:
+            raise RequestError("a training runs already; wait for it, or stop it: DELETE /train/", status=429)
+        if options["resume"]:
+            job = self._resumed()
+        else:
+            count = count_accepted(self._store())
+            if not count:
+                raise RequestError("no label is accepted yet: submit one (tag final), then train")
+            job = self.jobs.add(ASKED, options, by=by, labels=count)
+        self._runner.wake()
+        return job
+
+    def stop(self) -> Job:
+        """Stop what runs and what waits; ``resume`` goes on with it.
+
+        Raises:
+            RequestError: nothing runs (404).
+        """
+        job = self._runner.stop()
+        if job is None:
+            raise RequestError("no training runs", status=404)
+        return job
+
+    def status(self, *, everything: bool = False, only_running: bool = False) -> Any:
+        """What clients see of the last training, of all, or of one that runs.
+
+        Raises:
+            RequestError: there is none (404).
+        """
+        jobs = self._runner.waiting() if only_running else self.jobs.all()
+        if not jobs:
+            raise RequestError(f"no training {'runs' if only_running else 'was asked for yet'}", status=404)
+        return [job.told() for job in jobs] if everything else jobs[0 if only_running else -1].told()
+
+    def last_result(self) -> tuple[Job, dict[str, Any]] | None:
+        """The last training that was judged, and what the gate said."""
+        for job in reversed(self.jobs.all()):
+            if (path := job.folder / "result.json").is_file():
+                return job, read_json(path)
+        return None
+
+    def _resumed(self) -> Job:
+        stopped = [job for job in self.jobs.all() if job.state == STOPPED]
+        if not stopped:
+            raise RequestError("no training was stopped; ask for a new one with resume false")
+        return stopped[-1].changed(state=SUBMITTED, ended=None)
+
+    def _prepare(self, job: Job) -> None:
+        """Write down what a job's process needs; one that goes on keeps what it began with."""
+        path = job.folder / "request.json"
+        if path.is_file():
+            return
+        accepted = [label.to_json() for label in accepted_labels(self._store())]
+        sides = split_patients([label["patient"] for label in accepted], self.settings.folder / "split.json")
+        content = {
+            "options": dict(job.options),
+            "accepted": accepted,
+            "sides": sides,
+            "family": self.settings.family,
+            "base": str(self.base),
+            "active": str(self.versions.active().checkpoint),
+            "cores": self.cores,
+            "device": self.settings.device,
+            "replay": str(self.settings.folder / f"replay-{self._base_id}-{bundle.__version__}.json"),
+        }
+        write_text(path, json.dumps(content), mode=_PRIVATE)
+
+    def _finish(self, job: Job) -> Job:
+        """Publish what a job has made, if it was judged good enough; also after a server was killed at that."""
+        result = read_json(job.folder / "result.json")
+        published = [version for version in self.versions.all() if version.notes.get("job") == job.id]
+        if result["accepted"] and not published:
+            told = {name: result[name] for name in ("dsc", "nsd", "labels", "share", "structures")}
+            published = [self.versions.publish(job.folder / "candidate.safetensors", {"job": job.id, **told})]
+        if result["accepted"]:
+            self._follow()
+            job = job.changed(version=published[-1].number)
+        forget_material(job)
+        return job
+
+    # ---- by itself --------------------------------------------------------------------------------------------------
+
+    def _idle(self) -> None:
+        self._follow()
+        if self.settings.automatic and self._saved_at is not None and time.monotonic() - self._saved_at > SETTLED:
+            self._saved_at = None
+            self.learn_if_due()
+
+    def learn_if_due(self) -> Job | None:
+        """Ask for a training in the background after the first accepted label, the fifth, and each fifth from there."""
+        count = count_accepted(self._store())
+        before = max((job.labels for job in self.jobs.all()), default=0)
+        if _milestone(count) <= _milestone(before):
+            return None
+        logger.info("%d labels are accepted: the network is tuned in the background", count)
+        return self.jobs.add(BACKGROUND, read_options(BACKGROUND_OPTIONS), labels=count)
+
+
+def _milestone(count: int) -> int:
+    return max(min(count, 1), count // _EVERY * _EVERY)

@@ -1,0 +1,50 @@
+"""The trainer that clients find under ``/info/``."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from monailabel.interfaces.datastore import Datastore
+from monailabel.interfaces.tasks.train import TrainTask
+
+from monailabel_app.learning.learner import Learner
+from monailabel_app.learning.options import OPTIONS, option_table
+
+
+class FinetuneTask(TrainTask):
+    """Fine-tuning on the accepted labels."""
+
+    def __init__(self, learner: Learner) -> None:
+        super().__init__("Tunes the network on the accepted labels; it is used only if it is not worse than before")
+        self._learner = learner
+
+    def info(self) -> dict[str, Any]:
+        """Description and options: ``config`` as Slicer and OHIF show them, ``options`` with types and ranges."""
+        options = {name: option.told() for name, option in OPTIONS.items()}
+        return {**super().info(), "options": options, "version": self._learner.version}
+
+    def config(self) -> dict[str, Any]:
+        """The table of options that Slicer shows."""
+        return option_table()
+
+    def stats(self) -> dict[str, Any]:
+        """The last training that was judged; ``best_metric`` and the epochs are what Slicer draws."""
+        last = self._learner.last_result()
+        if last is None:
+            return {}
+        job, result = last
+        return {
+            "best_metric": result["dsc"]["after"],
+            "epoch": result["steps"],
+            "total_epochs": result["steps"],
+            "total_time": f"{(job.ended or 0) - (job.started or 0):.0f} s",
+            "version": job.version,
+            **{name: result[name] for name in ("dsc", "nsd", "held_out", "labels", "accepted", "reasons")},
+            "before": result["before"],
+            "after": result["after"],
+        }
+
+    def __call__(self, request: Mapping[str, Any], datastore: Datastore) -> dict[str, Any]:
+        """MONAI Label's own way of training, in the process that calls: ask for a job, as ``POST /train/`` does."""
+        return self._learner.submit(request).told()

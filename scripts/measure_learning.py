@@ -1,0 +1,229 @@
+"""What a server learns from one and from five accepted labels, and from wrong ones, on real images.
+
+    python scripts/measure_learning.py --data ../shared/data --out runs/learning
+
+Structure: the two halves of the hippocampus in T1 MR (MSD Task04, every second case), which the shipped model has never
+seen. The labels of the first patients are accepted one after the other; each training is the server's own job
+(monailabel_app.learning.job) with the options of "learn while annotating": LoRA, 2 minutes of 2 cores. The next
+patients, who never train nor judge, are then segmented by simulated users before and after: a box, a point, and clicks
+from a point until DSC 0.90 on single slices. The liver and the pancreas of the validation patients of abdomen-ct-2d say
+what is unlearned. `wrong` are the five labels moved by a third of their width: the gate has to refuse them.
+
+Every part is kept in the folder and not done again.
+"""
+
+from __future__ import annotations
+
+import bundle  # noqa: F401, chooses how threads wait, before PyTorch is loaded
+
+# isort: split
+
+import argparse
+import json
+import subprocess
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from tqdm import tqdm
+
+from bundle.data.datasets import Item, msd
+from bundle.data.labelled_slices import LabelledSlice, read_pool
+from bundle.data.volume import read_label, write_label
+from bundle.errors import explain_errors
+from bundle.evaluation.cases import SliceCase
+from bundle.evaluation.interaction import run_protocol
+from bundle.evaluation.models import open_slices
+from bundle.evaluation.protocols import object_rng, protocol_named
+from bundle.evaluation.statistics import interactions_to
+from bundle.evaluation.tables import Table
+from bundle.families.family import find_weights, load_family
+from bundle.files import read_json, sha256_of, write_text
+from bundle.interactive.segmenter import Segmenter
+from bundle.layers import remember_settings
+from monailabel_app.learning.jobs import job_environment
+from monailabel_app.learning.material import split_patients
+from monailabel_app.learning.options import BACKGROUND, read_options
+
+RUNS = {"1 label": 1, "5 labels": 5, "5 wrong labels": 5}
+SETS = {"hippocampus": "ct-mr/msd-hippocampus-mr-3d", "abdomen": "abdomen-ct-2d"}
+ORGANS = {"hippocampus": {1: "anterior", 2: "posterior"}, "abdomen": {1: "liver", 2: "pancreas"}}
+PROTOCOLS = {"box": "box_jitter_20", "clicks": "clicks_from_point_4"}
+TARGET = 0.90
+PATIENTS = 6  # whose hippocampus is segmented before and after
+DATALIST = "datalist.json"
+COLUMNS = (
+    "network",
+    "structure",
+    "objects",
+    "NSD box",
+    "NSD point",
+    "DSC box",
+    "DSC point",
+    "clicks to DSC 0.90",
+    "never",
+)
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """Run what is missing, and print the table."""
+    options = arguments(argv)
+    remember_settings(options.out, {name: getattr(options, name) for name in ("minutes", "objects")})
+    items = msd(options.data / SETS["hippocampus"], datalist=DATALIST)
+    slices = {
+        "hippocampus": read_slices(items[max(RUNS.values()) :][:: len(items) // PATIENTS][:PATIENTS]),
+        "abdomen": read_slices(validation_items(options.data / SETS["abdomen"], options.objects)),
+    }
+    networks = {"before": find_weights("default")}
+    for name, count in RUNS.items():
+        networks[name] = learn(name, items[:count], options) / "candidate.safetensors"
+    results = {}
+    for name, checkpoint in networks.items():
+        results[name] = evaluate(name, checkpoint, slices, options)
+    rows = [row for name, records in results.items() for row in rows_of(name, records)]
+    write_text(options.out / "table.md", page(rows, options))
+    print(page(rows, options))
+
+
+def arguments(argv: Sequence[str] | None) -> argparse.Namespace:
+    """Parse the command line."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--data", type=Path, required=True, help="folder that holds ct-mr and abdomen-ct-2d")
+    parser.add_argument("--out", type=Path, required=True, help="folder of the run; it can be continued")
+    parser.add_argument("--minutes", type=float, default=BACKGROUND["minutes"], help="of two cores, for each training")
+    parser.add_argument(
+        "--objects", type=int, default=12, help="of each structure, that are segmented before and after"
+    )
+    return parser.parse_args(argv)
+
+
+def validation_items(root: Path, count: int) -> list[Item]:
+    """So many slices of the liver and of the pancreas, of patients who validated the shipped model."""
+    items = [item for item in msd(root, datalist=DATALIST) if item.get("split") == "validation"]
+    by_organ = [[item for item in items if Path(item["image"]).name.startswith(o)] for o in ORGANS["abdomen"].values()]
+    return [item for some in by_organ for item in some[:: max(1, len(some) // count)][:count]]
+
+
+def read_slices(items: Sequence[Item]) -> list[LabelledSlice]:
+    """Slices with the views of the shipped family."""
+    return read_pool(items, contract=load_family("default").contract, max_side=512)
+
+
+def learn(name: str, items: Sequence[Item], options: argparse.Namespace) -> Path:
+    """Run the server's job on labels; its folder."""
+    folder = options.out / name.replace(" ", "_")
+    if (folder / "result.json").is_file():
+        return folder
+    folder.mkdir(parents=True, exist_ok=True)
+    base = str(find_weights("default"))
+    accepted = [accepted_label(item, folder, wrong="wrong" in name) for item in items]
+    request = {
+        "options": read_options({"minutes": options.minutes}),
+        "accepted": accepted,
+        "sides": split_patients([one["patient"] for one in accepted], options.out / "split.json"),
+        "family": "default",
+        "base": base,
+        "active": base,
+        "cores": 2,
+        "device": None,
+        "replay": str(options.out / f"replay-{sha256_of(base)[:16]}.json"),
+    }
+    write_text(folder / "request.json", json.dumps(request))
+    print(f"training on {name}", flush=True)
+    command = [sys.executable, "-m", "monailabel_app.learning.job", str(folder)]
+    with (folder / "log.txt").open("ab") as log:
+        # A job ends when the other end of its standard input closes.
+        process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=log, stderr=log, env=job_environment(2))
+        if process.wait():
+            sys.exit(f"the training on {name} ended with {process.returncode}; {folder / 'log.txt'} says why")
+    return folder
+
+
+def accepted_label(item: Item, folder: Path, *, wrong: bool) -> dict[str, Any]:
+    """What the server knows of a label; a wrong one lies a third of the structure's width beside it."""
+    label = Path(item["label"])
+    if wrong:
+        truth = read_label(label)
+        width = np.ptp(np.flatnonzero(truth.array.any(axis=(1, 2)))) + 1
+        label = folder / f"{item['patient']}.nii.gz"
+        write_label(np.roll(truth.array, max(1, width // 3), axis=0), truth, label)
+    return {"image": str(item["image"]), "label": str(label), "names": item["labels"], "patient": item["patient"]}
+
+
+def evaluate(
+    name: str, checkpoint: Path, slices: Mapping[str, Sequence[LabelledSlice]], options: argparse.Namespace
+) -> list[dict[str, Any]]:
+    """Every object's scores, of each prompt; kept in a file."""
+    path = options.out / f"{name.replace(' ', '_')}.json"
+    if path.is_file():
+        return read_json(path)
+    predict = open_slices(Segmenter.from_family("default", checkpoint=checkpoint).predictor)
+    chosen = [
+        (part, value, one) for part, value in structures() for one in spread(slices[part], value, options.objects)
+    ]
+    records = []
+    for part, value, labelled in tqdm(chosen, desc=f"segmenting with {name}"):
+        case, structure = SliceCase(labelled), ORGANS[part][value]
+        for prompt, protocol in PROTOCOLS.items():
+            played = run_protocol(
+                protocol_named(protocol),
+                predict(case),
+                case.labels == value,
+                rng=object_rng(0, f"{labelled.key} {structure}"),
+                spacing=case.spacing,
+            )
+            scores = [{"dsc": round(one.score.dsc, 4), "nsd": round(one.score.nsd, 4)} for one in played]
+            records.append({"structure": structure, "patient": labelled.patient, "prompt": prompt, "scores": scores})
+    write_text(path, json.dumps(records))
+    return records
+
+
+def structures() -> list[tuple[str, int]]:
+    """Set and label value of everything that is segmented."""
+    return [(part, value) for part, names in ORGANS.items() for value in names]
+
+
+def spread(slices: Sequence[LabelledSlice], value: int, count: int) -> list[LabelledSlice]:
+    """So many slices that show a structure, evenly over all."""
+    shown = [one for one in slices if value in one.ids]
+    return [shown[int((number + 0.5) * len(shown) / count)] for number in range(min(count, len(shown)))]
+
+
+def rows_of(name: str, records: Sequence[Mapping[str, Any]]) -> list[list[str]]:
+    """`COLUMNS` of each structure."""
+    rows = []
+    for structure in dict.fromkeys(record["structure"] for record in records):
+        by_prompt = {
+            prompt: [one["scores"] for one in records if (one["structure"], one["prompt"]) == (structure, prompt)]
+            for prompt in PROTOCOLS
+        }
+        box, clicks = by_prompt["box"], by_prompt["clicks"]
+        first = {score: [np.mean([s[0][score] for s in part]) for part in (box, clicks)] for score in ("nsd", "dsc")}
+        dsc = [[step["dsc"] for step in steps] for steps in clicks]
+        limit = max(map(len, dsc))
+        never = [max(values) < TARGET for values in dsc]
+        count = np.mean(
+            [interactions_to(values, TARGET, limit) + missed for values, missed in zip(dsc, never, strict=True)]
+        )
+        numbers = [f"{value:.3f}" for value in (*first["nsd"], *first["dsc"])]
+        rows.append([name, structure, str(len(clicks)), *numbers, f"{count:.2f}", f"{np.mean(never):.0%}"])
+    return rows
+
+
+def page(rows: Sequence[Sequence[str]], options: argparse.Namespace) -> str:
+    """The table, and what the gate said to each training."""
+    lines = [Table(COLUMNS, [list(row) for row in rows], 2).as_markdown().strip(), ""]
+    for name in RUNS:
+        result = read_json(options.out / name.replace(" ", "_") / "result.json")
+        said = "published" if result["accepted"] else f"refused: {'; '.join(result['reasons'])}"
+        told = f"{result['steps']} steps, {result['seconds']:.0f} s of computing, {result['share']:.0%} of the change"
+        held = ", ".join(f"{s.upper()} {result[s]['before']:.3f} to {result[s]['after']:.3f}" for s in ("dsc", "nsd"))
+        lines.append(f"- {name}: {told}; held-out {result['held_out']}: {held}; {said}")
+    return "\n".join([*lines, ""])
+
+
+if __name__ == "__main__":
+    explain_errors()
+    main()

@@ -1,0 +1,319 @@
+"""What the app knows of learning: when it trains, what comes of it, and which network is served."""
+
+from __future__ import annotations
+
+import json
+import shutil
+
+import pytest
+from app_room import a_label, a_volume
+from evaluation_room import write_weights
+
+from bundle.families.family import load_family
+
+from bundle.files import read_json
+from monailabel_app.datastore.study_folder import StudyFolder
+from monailabel_app.errors import RequestError
+from monailabel_app.learning import learner as module
+from monailabel_app.learning.accepted import accepted_labels
+from monailabel_app.learning.learner import Learner, LearningSettings
+from monailabel_app.learning.task import FinetuneTask
+
+SCORES = {"before": 0.7, "after": 0.8}
+RESULT = {
+    **{"accepted": True, "reasons": [], "share": 1.0, "before": [], "after": [], "dsc": SCORES, "nsd": SCORES},
+    **{"held_out": "patients", "labels": 1, "patients": 1, "structures": ["liver"], "steps": 20, "seconds": 9.0},
+}
+
+
+@pytest.fixture(scope="module")
+def weights(tmp_path_factory):
+    """A small U-Net as a family, and two networks of it."""
+    folder = tmp_path_factory.mktemp("weights")
+    network = {"_target_": "bundle.families.builders.prompted_unet", "image_size": 64}
+    network |= {"widths": [8, 16, 16], "depths": [1, 1, 1]}
+    contract = {**load_family("default").contract_def, "size": 64}
+    family = folder / "tiny.json"
+    family.write_text(json.dumps({"name": "tiny", "title": "small", "network_def": network, "contract": contract}))
+    names = enumerate(("base", "trained"))
+    return {
+        "family": family,
+        **{name: write_weights(family, folder / f"{name}.safetensors", seed=seed) for seed, name in names},
+    }
+
+
+class Room:
+    """A learner over a folder of studies, whose jobs are done by the test."""
+
+    def __init__(self, folder, weights) -> None:
+        self.weights, self.studies = weights, folder / "studies"
+        self.store = StudyFolder(str(self.studies))
+        self.settings = LearningSettings(
+            folder / "learning", family=str(weights["family"]), checkpoint=str(weights["base"]), device="cpu"
+        )
+        self.served, self.learner = [], None
+
+    def open(self) -> Learner:
+        """A server that starts; its runner does nothing by itself."""
+        self.learner = Learner(self.settings, lambda: self.store, served=self.served.append)
+        self.learner._runner.start = lambda: None
+        self.learner.start(busy=lambda: False)
+        return self.learner
+
+    def accept(self, *names: str, tag: str = "final", **info) -> None:
+        for name in names:
+            if not self.store.get_image_uri(name):
+                self.store.add_image(name, str(a_volume(self.studies.parent / f"{name}.nii.gz")), {})
+            label = a_label(self.studies.parent / "label.nii.gz")
+            self.store.save_label(name, str(label), tag, {"label_info": [{"name": "liver", "idx": 1}], **info})
+
+    def do(self, job, **result):
+        """What the process of a job does, and then the runner."""
+        self.learner._prepare(job)
+        (job.folder / "result.json").write_text(json.dumps({**RESULT, **result}))
+        shutil.copyfile(self.weights["trained"], job.folder / "candidate.safetensors")
+        return self.learner._finish(job).changed(state="DONE")
+
+    def close(self) -> None:
+        if self.learner is not None:
+            self.learner.close()
+
+
+@pytest.fixture
+def room(tmp_path, weights):
+    here = Room(tmp_path, weights)
+    yield here
+    here.close()
+
+
+def identity(learner: Learner) -> str:
+    return learner.segmenter.predictor.identity
+
+
+# ---- what is accepted ------------------------------------------------------------------------------------------------
+
+
+def test_only_labels_that_were_submitted_are_trained_on(room):
+    room.accept("a")
+    room.accept("b", tag="original")
+    room.accept("c", tag="draft")
+    assert [(label.patient, label.names) for label in accepted_labels(room.store)] == [("a", {"liver": 1})]
+
+
+def test_the_patient_is_dicoms_where_it_is_known_and_else_the_image(room):
+    room.accept("a", "b", "c")
+    room.store.update_image_info("a", {"PatientID": "P7"})
+    room.accept("b", PatientID="UNK")
+    assert [label.patient for label in accepted_labels(room.store)] == ["P7", "b", "c"]
+
+
+# ---- asking ----------------------------------------------------------------------------------------------------------
+
+
+def test_without_an_accepted_label_there_is_nothing_to_train_on(room):
+    room.accept("a", tag="original")
+    with pytest.raises(RequestError, match="no label is accepted yet"):
+        room.open().submit({})
+
+
+def test_a_training_that_was_asked_for_is_a_job_with_its_options_and_who_asked(room):
+    room.accept("a")
+    job = room.open().submit({"tuning": "norms", "steps": "7"}, by="anna")
+    assert (job.kind, job.by, job.labels, job.options["tuning"], job.options["steps"]) == (
+        "asked",
+        "anna",
+        1,
+        "norms",
+        7,
+    )
+    told = room.learner.status()
+    assert told["status"] == "SUBMITTED" and told["request"]["model"] == "finetune" and told["id"] == job.id
+    with pytest.raises(RequestError, match="a training runs already") as caught:
+        room.learner.submit({})
+    assert caught.value.status == 429
+    room.learner.submit({}, enqueue=True)
+    assert len(room.learner.status(everything=True)) == 2
+    assert room.learner.stop().state == "STOPPED"
+    with pytest.raises(RequestError, match="no training runs"):
+        room.learner.status(only_running=True)
+
+
+def test_a_training_that_was_stopped_goes_on_with_the_options_that_it_had(room):
+    room.accept("a")
+    with pytest.raises(RequestError, match="no training was stopped"):
+        room.open().submit({"resume": True})
+    job = room.learner.submit({"steps": 9})
+    room.learner.stop()
+    resumed = room.learner.submit({"resume": True, "steps": 3})
+    assert (resumed.id, resumed.state, resumed.options["steps"]) == (job.id, "SUBMITTED", 9)
+
+
+def test_what_a_job_needs_is_written_once_and_names_no_value_of_a_request_but_checked_options(room):
+    room.accept("a", "b")
+    job = room.open().submit({})
+    room.learner._prepare(job)
+    request = read_json(job.folder / "request.json")
+    assert request["sides"] == {"a": "training", "b": "validation"} and request["options"] == job.options
+    assert [label["names"] for label in request["accepted"]] == [{"liver": 1}] * 2
+    room.accept("c")
+    room.learner._prepare(job)
+    assert read_json(job.folder / "request.json") == request
+
+
+def test_one_server_of_a_folder_trains(room, weights):
+    room.accept("a")
+    room.open()
+    other = Learner(room.settings, lambda: room.store)
+    other.start(busy=lambda: False)
+    with pytest.raises(RequestError, match="another server trains these studies"):
+        other.submit({})
+    other.close()
+
+
+# ---- what comes of it ------------------------------------------------------------------------------------------------
+
+
+def test_a_good_network_is_published_and_served(room, weights):
+    room.accept("a")
+    learner = room.open()
+    before = identity(learner)
+    job = room.do(learner.submit({}))
+    assert (job.version, learner.version) == (1, 1)
+    assert identity(learner) != before and room.served == [learner.segmenter]
+    assert learner.segmenter.predictor.store is room.served[0].predictor.store
+    assert not (job.folder / "data").exists() and not (job.folder / "request.json").exists()
+
+
+def test_a_bad_network_is_refused_and_the_one_from_before_stays(room):
+    room.accept("a")
+    learner = room.open()
+    before = identity(learner)
+    job = room.do(learner.submit({}), accepted=False, reasons=["DSC of aorta fell"])
+    assert (job.version, learner.version, room.served) == (None, 0, [])
+    assert identity(learner) == before and len(learner.versions.all()) == 1
+    stats = FinetuneTask(learner).stats()
+    assert stats["accepted"] is False and stats["reasons"] == ["DSC of aorta fell"]
+
+
+def test_the_next_server_starts_with_the_version_that_was_served_last(room):
+    room.accept("a")
+    learner = room.open()
+    room.do(learner.submit({}))
+    served = identity(learner)
+    room.close()
+    assert identity(room.open()) == served and room.learner.version == 1
+
+
+def test_killed_between_publishing_and_noting_it_a_job_publishes_once(room):
+    room.accept("a")
+    learner = room.open()
+    job = learner.submit({})
+    room.do(job)
+    room.close()
+    shutil.copyfile(room.weights["trained"], job.folder / "candidate.safetensors")
+    assert room.open()._finish(job).version == 1
+    assert [version.number for version in room.learner.versions.all()] == [0, 1]
+
+
+def test_one_goes_back_and_the_first_network_answers_again(room):
+    room.accept("a")
+    learner = room.open()
+    first = identity(learner)
+    room.do(learner.submit({}))
+    learner.activate(0)
+    assert (learner.version, identity(learner)) == (0, first)
+    assert len(room.served) == 2
+
+
+def test_a_version_that_cannot_be_loaded_leaves_the_network_that_the_server_was_started_with(room, caplog):
+    room.accept("a")
+    learner = room.open()
+    broken = room.studies.parent / "broken.safetensors"
+    broken.write_bytes(b"no weights")
+    learner.versions.publish(broken, {})
+    room.close()
+    assert room.open().version == 0
+    assert "Version 1 cannot be served, version 0 is" in caplog.text
+
+
+def test_another_server_follows_what_the_first_one_publishes(room):
+    room.accept("a")
+    learner = room.open()
+    other = Learner(room.settings, lambda: room.store)
+    room.do(learner.submit({}))
+    other._idle()
+    assert (other.version, identity(other)) == (1, identity(learner))
+
+
+# ---- by itself -------------------------------------------------------------------------------------------------------
+
+
+def test_it_trains_by_itself_after_the_first_label_the_fifth_and_each_fifth_from_there(room):
+    learner, trained = room.open(), []
+    for count in range(1, 12):
+        room.accept(f"image-{count}")
+        job = learner.learn_if_due()
+        if job is not None:
+            assert (job.kind, job.options["minutes"], job.options["tuning"]) == ("background", 2.0, "lora")
+            trained.append(count)
+            job.changed(state="DONE")
+    assert trained == [1, 5, 10]
+
+
+def test_a_label_is_learnt_from_when_nothing_was_saved_for_a_while(room, monkeypatch):
+    now = [1000.0]
+    monkeypatch.setattr(module.time, "monotonic", lambda: now[0])
+    learner = room.open()
+    room.accept("a")
+    learner.accepted()
+    learner._idle()
+    assert not learner.jobs.all()
+    now[0] += module.SETTLED + 1
+    learner._idle()
+    assert len(learner.jobs.all()) == 1
+
+
+def test_it_can_be_switched_off(room):
+    off = LearningSettings(**{**vars(room.settings), "automatic": False})
+    learner = Learner(off, lambda: room.store)
+    room.accept("a")
+    learner._saved_at = -1e9
+    learner._idle()
+    assert not learner.jobs.all()
+
+
+# ---- settings --------------------------------------------------------------------------------------------------------
+
+
+def test_each_folder_of_studies_learns_for_itself(tmp_path):
+    first, second = (LearningSettings.of({}, name) for name in ("/studies/a", "/studies/b"))
+    assert first.folder != second.folder and first.automatic
+    assert LearningSettings.of({"learning": "off"}, "/studies/a") is None
+    chosen = LearningSettings.of({"learning": str(tmp_path / "x"), "learn_while_annotating": "off"}, "/studies/a")
+    assert chosen.folder == tmp_path / "x" and not chosen.automatic
+
+
+@pytest.mark.parametrize(
+    ("conf", "sentence"),
+    [
+        ({"learn_while_annotating": "sometimes"}, "learn_while_annotating must be on or off"),
+        ({"learning": "here"}, "learning must be the full path of a folder"),
+        ({"learning": "/proc/nowhere"}, "nothing can be learnt in /proc/nowhere"),
+    ],
+)
+def test_settings_that_cannot_be_used_are_refused(conf, sentence):
+    with pytest.raises(RequestError, match=sentence):
+        LearningSettings.of(conf, "/studies")
+
+
+def test_clients_are_shown_the_options_and_the_last_scores(room):
+    room.accept("a")
+    task = FinetuneTask(room.open())
+    info = task.info()
+    assert (
+        info["config"]["tuning"][0] == "lora" and info["options"]["steps"]["high"] == 100_000 and info["version"] == 0
+    )
+    assert task.stats() == {}
+    room.do(room.learner.submit({}))
+    stats = task.stats()
+    assert (stats["best_metric"], stats["dsc"], stats["version"]) == (0.8, SCORES, 1)

@@ -1,0 +1,123 @@
+"""The job itself, shortened: two generated patients, a network of 64 px, two steps."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+import torch
+from evaluation_room import write_family, write_weights
+
+from bundle.data.synthetic.phantom import make_phantom
+from bundle.data.volume import write_label, write_volume
+from bundle.families.checkpoints import open_checkpoint
+from bundle.families.family import build_network, load_family
+from bundle.files import read_json
+from bundle.interactive.segmenter import Segmenter
+from monailabel_app.learning import gate, job
+from monailabel_app.learning.gate import Score
+from monailabel_app.learning.options import read_options
+
+
+def accepted(folder, seed: int) -> dict:
+    image, labels, names = make_phantom(shape=(40, 36, 12), spacing=(9.0, 9.0, 20.0), seed=seed)
+    write_volume(image, folder / f"{seed}.nii.gz")
+    write_label(labels.array == names["liver"], image, folder / f"{seed}-label.nii.gz")
+    paths = {"image": str(folder / f"{seed}.nii.gz"), "label": str(folder / f"{seed}-label.nii.gz")}
+    return {**paths, "names": {"liver": 1}, "patient": f"patient-{seed}"}
+
+
+@pytest.fixture(scope="module")
+def room(tmp_path_factory):
+    """A folder with a request, and the files that it names."""
+    folder = tmp_path_factory.mktemp("job")
+    base = str(write_weights(write_family(folder), folder / "base.safetensors", seed=0))
+    labels = [accepted(folder, seed) for seed in (1, 2)]
+    request = {
+        "options": read_options({"steps": 2, "tuning": "lora"}),
+        "accepted": labels,
+        "sides": {"patient-1": "training", "patient-2": "validation"},
+        "family": str(folder / "tiny.json"),
+        "base": base,
+        "active": base,
+        "cores": 1,
+        "device": "cpu",
+        "replay": str(folder / "replay.json"),
+    }
+    (folder / "request.json").write_text(json.dumps(request))
+    return folder
+
+
+@pytest.fixture(scope="module")
+def done(room):
+    """The result of the job; the phantoms are fewer and smaller."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(job, "REPLAY_SEEDS", (2000,))
+        patch.setattr(gate, "OBJECTS", {"held_out": 2, "replay": 1})
+        pool = job.phantom_pool
+        patch.setattr(job, "phantom_pool", lambda seeds, **o: pool(seeds, shape=(40, 36, 6), **o))
+        layers = job.run_layers
+        small = {"replay_seeds": [1000]}
+        patch.setattr(job, "run_layers", lambda names, values, **o: layers(names, values | small, **o))
+        patch.setattr(torch, "set_num_threads", lambda count: None)
+        return job.run(room)
+
+
+def test_the_result_has_scores_before_and_after_and_a_verdict(done, room):
+    assert done == read_json(room / "result.json")
+    assert done["steps"] == 2 and done["labels"] == done["patients"] == 2 and done["structures"] == ["liver"]
+    assert {(row["part"], row["structure"]) for row in done["after"]} >= {("held_out", "liver"), ("replay", "liver")}
+    assert set(done["dsc"]) == set(done["nsd"]) == {"before", "after"}
+    assert done["accepted"] == (not done["reasons"]) and done["held_out"] == "patients"
+
+
+def test_the_candidate_opens_as_a_plain_network_of_the_family(done, room):
+    checkpoint = open_checkpoint(room / "candidate.safetensors")
+    assert checkpoint.metadata["recipe"] == "accepted" and checkpoint.metadata["family"] == "tiny"
+    assert "network_options" not in checkpoint.metadata
+    Segmenter.from_family(room / "tiny.json", checkpoint=room / "candidate.safetensors", device="cpu")
+
+
+def test_it_says_where_it_is_and_how_far_the_training(done, room):
+    assert read_json(room / "progress.json")["stage"] in ("good enough", "refused")
+    assert read_json(room / "training" / "progress.json")["step"] == 2
+
+
+def test_a_job_that_goes_on_does_nothing_twice(done, room, monkeypatch):
+    monkeypatch.setattr(job, "REPLAY_SEEDS", ())
+    for name in ("run_layers", "measure"):
+        monkeypatch.setattr(job, name, None)
+    monkeypatch.setattr(torch, "set_num_threads", lambda count: None)
+    again = job.run(room)
+    assert {**again, "seconds": 0} == {**done, "seconds": 0}
+
+
+@pytest.mark.parametrize("share", [0.0, 0.5, 1.0])
+def test_a_share_of_the_change_lies_between_the_two_networks(room, share):
+    family = load_family(room / "tiny.json")
+    first, second = (build_network(family, random=True, seed=seed).state_dict() for seed in (0, 1))
+    between = job.with_share(family, first, second, share).state_dict()
+    for name, value in ((name, value) for name, value in between.items() if value.is_floating_point()):
+        torch.testing.assert_close(value, torch.lerp(first[name].float(), second[name].float(), share))
+
+
+def test_lora_of_the_base_is_folded_in_before_training_begins(room, tmp_path):
+    family = load_family(room / "tiny.json")
+    options = {"tuning": [{"kind": "lora", "part": "encoder"}]}
+    network = build_network(family, random=True, options=options)
+    for name, value in network.named_parameters():
+        if ".linear_b_" in name:
+            torch.nn.init.normal_(value, std=0.1)
+    metadata = {"family": "tiny", "contract": dict(family.contract_def), "network_options": options}
+    path = job.save_checkpoint(network, tmp_path / "lora.safetensors", metadata=metadata)
+    request = job.Request(**{**read_json(room / "request.json"), "base": str(path)})
+    plain = build_network(family, checkpoint=job.start_of(request, family, tmp_path))
+    image = torch.randn(1, 3, 64, 64, generator=torch.Generator().manual_seed(0))
+    with torch.no_grad():
+        torch.testing.assert_close(plain(image), build_network(family, checkpoint=path)(image), rtol=0.02, atol=0.02)
+
+
+def test_what_was_measured_is_not_measured_again(tmp_path):
+    score = Score("replay", "liver", "box", 3, 0.9, 0.8)
+    assert job.kept_scores(tmp_path / "s.json", lambda: [score]) == [score]
+    assert job.kept_scores(tmp_path / "s.json", lambda: 1 / 0) == [score]
