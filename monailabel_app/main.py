@@ -9,6 +9,7 @@ from monailabel.config import settings
 from monailabel.interfaces.app import MONAILabelApp
 from monailabel.interfaces.datastore import Datastore
 from monailabel.interfaces.tasks.infer_v2 import InferTask
+from monailabel.interfaces.tasks.scoring import ScoringMethod
 from monailabel.interfaces.tasks.strategy import Strategy
 
 import bundle
@@ -16,7 +17,11 @@ from bundle.interactive.segmenter import Segmenter
 from monailabel_app.datastore.session_folder import SessionFolder
 from monailabel_app.datastore.study_folder import StudyFolder
 from monailabel_app.datastore.study_index import repair_indexes
-from monailabel_app.server.next_sample import RandomUnlabelled
+from monailabel_app.strategies.accepted import AcceptedLabels
+from monailabel_app.strategies.assignments import Assignments
+from monailabel_app.strategies.pool import Images
+from monailabel_app.strategies.scoring import METHOD, PredictionScores, Scorer
+from monailabel_app.strategies.strategies import all_strategies
 from monailabel_app.tasks.interactive import SamTask
 from monailabel_app.tasks.open_images import ImageSessions, Keeper
 from monailabel_app.wire.fields import read_modality
@@ -44,6 +49,9 @@ class MonaiSam(MONAILabelApp):
         self._segmenter = Segmenter.from_family(
             conf.get("family", "default"), checkpoint=conf.get("checkpoint"), device=conf.get("device")
         )
+        self.assignments = Assignments()
+        self.accepted = AcceptedLabels()
+        self.scorer = Scorer(lambda: self._segmenter.predictor, self.accepted, modality=self._modality)
         # A list, not a mapping: OHIF appends to it.
         super().__init__(
             app_dir,
@@ -86,7 +94,11 @@ class MonaiSam(MONAILabelApp):
 
     def init_strategies(self) -> dict[str, Strategy]:
         """How the next image is chosen."""
-        return {"random": RandomUnlabelled()}
+        return all_strategies(Images(self.assignments, lambda: self._segmenter.predictor.identity))
+
+    def init_scoring_methods(self) -> dict[str, ScoringMethod]:
+        """What strategies read."""
+        return {METHOD: PredictionScores(self.scorer)}
 
     def _load_sessions(self, load: bool = False) -> SessionFolder | None:
         """MONAI Label's hook for the sessions' folder; None where they are switched off."""

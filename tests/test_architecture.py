@@ -18,6 +18,7 @@ BELOW = {
     "engines": {"families", "networks", "prompts", "transforms"},
     "interactive": {"engines", "families", "networks", "data", "prompts", "transforms"},
     "batch": {"interactive", "engines", "families", "networks", "data", "prompts", "transforms"},
+    "active": {"interactive", "engines", "families", "networks", "data", "prompts", "transforms"},
     "training": {"interactive", "engines", "families", "networks", "data", "prompts", "transforms"},
     "evaluation": {"interactive", "engines", "families", "networks", "data", "prompts", "transforms"},
 }
@@ -27,7 +28,8 @@ APP_BELOW = {
     "wire": set(),
     "tasks": {"wire"},
     "datastore": {"wire"},
-    "server": {"wire", "tasks", "datastore"},
+    "strategies": {"wire"},
+    "server": {"wire", "tasks", "datastore", "strategies"},
 }
 FILES = sorted(path for path in (ROOT / "bundle").rglob("*.py"))
 

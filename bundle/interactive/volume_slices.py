@@ -34,11 +34,17 @@ class VolumeSlices:
     ) -> SliceMask:
         """The answer to a prompt on a slice, as ``SlicePrompt.honoured`` makes it or as the network says."""
         started = time.perf_counter()
-        picture = frame.extract(self.volume.array, index)
-        view = SliceView(picture, self.intensity, frame.pixel_spacing(self.volume.spacing))
-        answer = self.predictor.predict(view, prompt)
+        answer = self.predictor.predict(self._view(frame, index), prompt)
         timer.add(answer, time.perf_counter() - started)
         return prompt.honoured(answer) if honoured else answer
+
+    def describe(self, frame: SliceFrame, index: int) -> np.ndarray:
+        """What a slice looks like to the network: (C,) float32, see ``SlicePredictor.describe``."""
+        return self.predictor.describe(self._view(frame, index))
+
+    def _view(self, frame: SliceFrame, index: int) -> SliceView:
+        picture = frame.extract(self.volume.array, index)
+        return SliceView(picture, self.intensity, frame.pixel_spacing(self.volume.spacing))
 
     def segmentation(self, answers: Mapping[int, SliceMask], frame: SliceFrame, timer: Timer) -> Segmentation:
         """The answers on some slices, put into the volume."""

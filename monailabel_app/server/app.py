@@ -39,6 +39,7 @@ from monailabel_app.server import (
     infer_routes,
     login,
     next_sample,
+    scoring_routes,
     session_routes,
     state_routes,
     viewer,
@@ -116,7 +117,17 @@ def create_app() -> FastAPI:
         app.add_middleware(CORSMiddleware, allow_origins=origins, allow_methods=["*"], allow_headers=["*"])
     app.add_middleware(Watch, metrics=app.state.metrics, audit=AuditLog.from_environment())
     install_error_replies(app)
-    ours = (state_routes, login, home, infer_routes, datastore_routes, session_routes, next_sample, viewer)
+    ours = (
+        state_routes,
+        login,
+        home,
+        infer_routes,
+        datastore_routes,
+        session_routes,
+        next_sample,
+        scoring_routes,
+        viewer,
+    )
     for module in ours:
         app.include_router(module.router)
     app.include_router(router)
