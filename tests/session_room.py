@@ -55,6 +55,7 @@ def state(session: InteractiveSession) -> dict:
                 "confirmed": sorted(one.confirmed),
                 "warnings": one.warnings,
                 "base": one.base,
+                "proposed": one.proposed,
             }
             for one in session.objects
         ],

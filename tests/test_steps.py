@@ -9,6 +9,7 @@ import pytest
 
 from bundle.errors import JournalError, SessionError
 from bundle.interactive import events as happened
+from bundle.interactive import mask_events
 from bundle.interactive.event_json import event_from_json, event_to_json
 from bundle.interactive.regions import Region
 from bundle.interactive.steps import REDO, UNDO, Draft, History, Step, record_from_bytes, record_to_bytes
@@ -32,14 +33,15 @@ EVENTS = [
     ),
     happened.Move(1, 0, Point(np.array([1.0, 1, 1]))),
     happened.Remove(1, 2),
-    happened.Predict(1, 2, None, {0: 0.75, 1: 1 / 3}, "m", ("doubtful",)),
-    happened.Predict(1, 0, (1, 3), {1: 0.5, 3: 0.25}, "m"),
-    happened.Confirm(1, 2, 1, True),
+    mask_events.Predict(1, 2, None, {0: 0.75, 1: 1 / 3}, "m", ("doubtful",)),
+    mask_events.Predict(1, 0, (1, 3), {1: 0.5, 3: 0.25}, "m"),
+    mask_events.Confirm(1, 2, 1, True),
     happened.Rename(1, "liver"),
     happened.Recolor(1, (0.0, 0.0, 0.5)),
     happened.Lock(1, True),
     happened.Lock(1, False),
-    happened.SetMask(1, CORNER.to_bytes(), (0, 1)),
+    mask_events.SetMask(1, CORNER.to_bytes(), (0, 1)),
+    mask_events.Propose(1, CORNER.to_bytes(), 2, {0: None, 1: 0.5}, "m"),
     happened.Reset(1),
     happened.RemoveObject(1),
 ]

@@ -10,6 +10,7 @@ import numpy as np
 from bundle.errors import PromptError
 from bundle.interactive import events as happened
 from bundle.interactive.doubts import Doubts
+from bundle.interactive.mask_events import Predict
 from bundle.interactive.objects import Scope, SegmentedObject, on_slice, slices_of
 from bundle.interactive.prompted_volume import Memory, PromptedVolume
 from bundle.interactive.regions import Region, union
@@ -60,7 +61,7 @@ class Answers:
         for confirmed_axis, index, part in kept:
             mask = _with_slice(mask, confirmed_axis, index, part)
         scores = {index: float(iou) for index, iou in found.scores.items() if (axis, index) not in one.confirmed}
-        event = happened.Predict(key, axis, None, scores, self._image.identity)
+        event = Predict(key, axis, None, scores, self._image.identity)
         return self._put(draft, one, mask, event, found.seconds, found.encoded)
 
     def on_slices(self, draft: Draft, key: int, memory: Memory, *, axis: int, slices: Sequence[int]) -> Asked:
@@ -81,7 +82,7 @@ class Answers:
             at[axis] = index
             mask = _with_slice(mask, axis, index, Region.of(np.take(whole, [index], axis), at))
             scores[index] = float(answer.iou)
-        event = happened.Predict(key, axis, tuple(slices), scores, self._image.identity)
+        event = Predict(key, axis, tuple(slices), scores, self._image.identity)
         return self._put(draft, one, mask, event, timer.total(), timer.encoded)
 
     def unasked(self, draft: Draft, key: int, scopes: Sequence[Scope]) -> Asked:
@@ -95,7 +96,7 @@ class Answers:
         for at in () if slices else sorted(one.confirmed):
             mask = _with_slice(mask, *at, on_slice(before, *at))
         given = [index for index in slices or range(self._shape[axis]) if not on_slice(base, axis, index).is_empty]
-        event = happened.Predict(key, axis, tuple(slices) or None, dict.fromkeys(given), self._image.identity)
+        event = Predict(key, axis, tuple(slices) or None, dict.fromkeys(given), self._image.identity)
         return self._put(draft, one, mask, event, {}, 0, asked=False)
 
     def _put(
@@ -103,7 +104,7 @@ class Answers:
         draft: Draft,
         one: SegmentedObject,
         mask: Region,
-        event: happened.Predict,
+        event: Predict,
         seconds: dict[str, float],
         encoded: int,
         *,

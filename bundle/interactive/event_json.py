@@ -7,10 +7,16 @@ from dataclasses import fields
 from typing import Any
 
 from bundle.errors import JournalError, MonaiSamError
+from bundle.interactive import events, mask_events
 from bundle.interactive.events import Event
 from bundle.prompts.interactions import interaction_from_json
 
-_KINDS: dict[str, type[Event]] = {made.kind: made for made in Event.__subclasses__()}
+_KINDS: dict[str, type[Event]] = {
+    made.kind: made
+    for module in (events, mask_events)
+    for made in vars(module).values()
+    if isinstance(made, type) and issubclass(made, Event) and made is not Event
+}
 
 
 def event_to_json(event: Event) -> dict[str, Any]:

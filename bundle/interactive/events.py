@@ -6,14 +6,13 @@ Masks are not in here: what an event changed of them is kept beside it, see ``st
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import ClassVar
 
 from bundle.errors import JournalError
 from bundle.interactive.objects import (
     Objects,
-    Scope,
     SegmentedObject,
     emptied,
     same_interactions,
@@ -88,7 +87,7 @@ class Rename(Event):
 
     def changed(self, before: SegmentedObject, shape: Sequence[int]) -> SegmentedObject:
         """As ``Event``."""
-        return replace(before, name=self.name)
+        return replace(before, name=self.name, proposed=False)
 
 
 @dataclass(frozen=True, eq=False)
@@ -112,7 +111,7 @@ class Lock(Event):
 
     def changed(self, before: SegmentedObject, shape: Sequence[int]) -> SegmentedObject:
         """As ``Event``. Its mask became what the label map showed of it, so no answer is shown any more as it was."""
-        return replace(before, locked=self.locked, shown={})
+        return replace(before, locked=self.locked, shown={}, proposed=False)
 
 
 @dataclass(frozen=True, eq=False)
@@ -160,73 +159,6 @@ class Remove(Event):
 
 
 @dataclass(frozen=True, eq=False)
-class SetMask(Event):
-    """The user gives the mask; earlier interactions are forgotten.
-
-    Attributes:
-        base: the mask, see ``Region.to_bytes``.
-        slices: that it lies on, along the last axis.
-    """
-
-    kind: ClassVar[str] = "set mask"
-    base: bytes
-    slices: tuple[int, ...]
-
-    def changed(self, before: SegmentedObject, shape: Sequence[int]) -> SegmentedObject:
-        """As ``Event``."""
-        return replace(emptied(before), base=self.base, scores={2: dict.fromkeys(self.slices)})
-
-
-@dataclass(frozen=True, eq=False)
-class Predict(Event):
-    """The model answers.
-
-    Attributes:
-        axis: stored axis of the slices.
-        slices: those that were asked; None for the volume.
-        scores: slice index -> predicted IoU; None where the mask is that which the user gave.
-        model: that answered, see ``PromptedVolume.identity``.
-        warnings: a sentence each.
-    """
-
-    kind: ClassVar[str] = "predict"
-    axis: int
-    slices: tuple[int, ...] | None
-    scores: Mapping[int, float | None]
-    model: str
-    warnings: tuple[str, ...] = ()
-
-    def changed(self, before: SegmentedObject, shape: Sequence[int]) -> SegmentedObject:
-        """As ``Event``."""
-        scopes: list[Scope] = [(self.axis, index) for index in (self.slices or (None,))]
-        asked = {**before.asked, **{scope: before.chain(scope, shape) for scope in scopes}}
-        shown = dict.fromkeys(scopes, self.model)
-        if self.slices is None:
-            scores = _kept(before)
-        else:
-            again = {(self.axis, index) for index in self.slices}
-            scores = {a: {i: v for i, v in of.items() if (a, i) not in again} for a, of in before.scores.items()}
-            shown = {s: by for s, by in before.shown.items() if s[0] == self.axis and s[1] is not None} | shown
-        scores[self.axis] = {**scores.get(self.axis, {}), **self.scores}
-        return replace(before, asked=asked, shown=shown, scores=scores, warnings=self.warnings)
-
-
-@dataclass(frozen=True, eq=False)
-class Confirm(Event):
-    """The user says that a slice is right, or that it may change again."""
-
-    kind: ClassVar[str] = "confirm"
-    axis: int
-    index: int
-    confirmed: bool
-
-    def changed(self, before: SegmentedObject, shape: Sequence[int]) -> SegmentedObject:
-        """As ``Event``."""
-        this = {(self.axis, self.index)}
-        return replace(before, confirmed=before.confirmed | this if self.confirmed else before.confirmed - this)
-
-
-@dataclass(frozen=True, eq=False)
 class Reset(Event):
     """Interactions and mask go, the object stays."""
 
@@ -247,13 +179,4 @@ def _with_interactions(
     asked = before.asked
     if same_interactions(given, before.interactions):
         return before
-    return replace(before, interactions=tuple(given), confirmed=confirmed, asked=asked)
-
-
-def _kept(before: SegmentedObject) -> dict[int, dict[int, float | None]]:
-    """The scores of confirmed slices, which an answer through the volume leaves as they are."""
-    kept: dict[int, dict[int, float | None]] = {}
-    for axis, index in before.confirmed:
-        if index in before.scores.get(axis, {}):
-            kept.setdefault(axis, {})[index] = before.scores[axis][index]
-    return kept
+    return replace(before, interactions=tuple(given), confirmed=confirmed, asked=asked, proposed=False)

@@ -37,6 +37,7 @@ class SegmentedObject:
         warnings: why its answer is doubtful, a sentence each.
         asked: what it was asked, the interactions of each time that one after the other continued.
         shown: which of these answers the mask is made of, and the model of each.
+        proposed: whether something found it by itself and nobody has worked on it since.
     """
 
     id: int
@@ -51,6 +52,7 @@ class SegmentedObject:
     warnings: tuple[str, ...] = ()
     asked: Mapping[Scope, tuple[tuple[Interaction, ...], ...]] = field(default_factory=dict)
     shown: Mapping[Scope, str] = field(default_factory=dict)
+    proposed: bool = False
 
     @property
     def predicted_iou(self) -> dict[int, dict[int, float]]:
@@ -105,14 +107,19 @@ class SegmentedObject:
     def segmentations(self, mask: np.ndarray, low: np.ndarray) -> list[Segmentation]:
         """Its mask in a box as the overlap rule takes it, a part for each axis that it was answered along.
 
+        A mask without a predicted IoU takes every voxel where the user gave it, and none of another object where it was
+        only proposed.
+
         Args:
             mask: (A, B, C) bool, the object in the box.
             low: (3,) int, where the box begins.
         """
-        parts = []
+        parts, given = [], 0.0 if self.proposed else 1.0
         for axis, found in self.scores.items():
             start, depth = int(low[axis]), mask.shape[axis]
-            scores = {i - start: 1.0 if iou is None else iou for i, iou in found.items() if start <= i < start + depth}
+            scores = {
+                i - start: given if iou is None else iou for i, iou in found.items() if start <= i < start + depth
+            }
             parts.append(Segmentation(mask, scores, axis))
         return parts
 

@@ -2,52 +2,24 @@
 
 from __future__ import annotations
 
-import contextlib
-import logging
-from collections.abc import Iterator, Sequence
-from dataclasses import replace
+from collections.abc import Iterable, Sequence
 
 import numpy as np
 
 from bundle.errors import SessionError
 from bundle.interactive import events as happened
-from bundle.interactive.journal import Journal
+from bundle.interactive import mask_events
 from bundle.interactive.object_labels import label_map
-from bundle.interactive.objects import (
-    check_name,
-    checked_color,
-    existing,
-    named,
-    new_object,
-)
-from bundle.interactive.regions import Region, union
-from bundle.interactive.shown_objects import ShownObjects
-from bundle.interactive.steps import REDO, UNDO, Draft, History, Record, Step, record_from_bytes, record_to_bytes
+from bundle.interactive.objects import SegmentedObject, check_name, checked_color, existing, named, new_object
+from bundle.interactive.proposals import Proposal
+from bundle.interactive.regions import Region
+from bundle.interactive.stepped_session import SteppedSession
+from bundle.interactive.steps import Draft
 from bundle.interactive.update import Update
 
-_log = logging.getLogger(__name__)
 
-
-class RecordedSession(ShownObjects):
-    """Objects with their masks, and the steps that led there. Safe to use from many threads: they wait for each other.
-
-    Each method that changes something is one step, which ``undo`` takes back bit for bit, and which is on the disk
-    before the method returns, where there is a journal. One that raises leaves the session as it was.
-
-    Args:
-        shape: (I, J, K) of the image.
-        journal: keeps the session on disk; what it holds already is restored.
-
-    Raises:
-        JournalError: the journal cannot be used.
-    """
-
-    def __init__(self, shape: tuple[int, int, int], journal: Journal | None = None) -> None:
-        super().__init__(shape)
-        self._journal = journal
-        if journal is not None and journal.path.exists():
-            with self._held():
-                _log.info("session %s restored: %d steps", journal.path.name[:12], self.undo_depth)
+class RecordedSession(SteppedSession):
+    """What a user does to objects without asking a model; each method that changes something is one step."""
 
     # ---- objects ----------------------------------------------------------------------------------------------------
 
@@ -130,8 +102,44 @@ class RecordedSession(ShownObjects):
             key, region = self._unlocked(draft, object, new=True), Region.of(mask)
             draft.set_mask(key, region)
             slices = () if region.is_empty else np.flatnonzero(region.voxels.any(axis=(0, 1))) + region.low[2]
-            draft.add(happened.SetMask(key, region.to_bytes(), tuple(map(int, slices))))
+            draft.add(mask_events.SetMask(key, region.to_bytes(), tuple(map(int, slices))))
             return self._commit(draft)
+
+    def propose(self, proposals: Iterable[Proposal], *, model: str, replace: bool = False) -> Update:
+        """Take objects that something found by itself: everything mode, a semantic head, a class prompt. One step.
+
+        Nothing that anybody worked on is lost: a proposal for an object that is there takes the place of an earlier
+        proposal that nobody touched, and is otherwise left out, which ``Update.warnings`` says. A click on a proposed
+        object refines it like any mask that was given. Until somebody works on it, see ``SegmentedObject.proposed``.
+
+        Args:
+            proposals: each a name of its own.
+            model: that found them.
+            replace: whether all earlier proposals that nobody touched go.
+
+        Raises:
+            SessionError: a proposal that does not fit the image, or a name or label that is taken.
+        """
+        left_out = []
+        with self._draft() as draft:
+            found = list(proposals)
+            if len({one.name for one in found}) < len(found):
+                raise SessionError("two proposals have the same name; give each a name of its own")
+            untouched = [one for one in draft.objects if one.proposed]
+            for one in untouched if replace else ():
+                if one.name not in {new.name for new in found}:
+                    draft.set_mask(one.id, Region.empty())
+                    draft.add(happened.RemoveObject(one.id))
+            for one in found:
+                region, there = one.region(self._shape), named(draft.objects, one.name)
+                free = there is None or there.proposed or (self._is_new(draft, there) and not there.locked)
+                if not free:
+                    left_out.append(f"{one.name!r} is as it was: somebody has worked on it, and a proposal leaves that")
+                    continue
+                key = self._begin_object(draft, one.name, one.label) if there is None else there.id
+                draft.set_mask(key, region)
+                draft.add(mask_events.Propose(key, region.to_bytes(), one.axis, one.scores(region), str(model)))
+            return self._commit(draft, warnings=tuple(left_out))
 
     def confirm(self, index: int, object: str = "object", *, axis: int = 2, confirmed: bool = True) -> Update:
         """Say that a slice of an object is right: answers through the volume leave it as it is.
@@ -150,7 +158,7 @@ class RecordedSession(ShownObjects):
         if axis not in (0, 1, 2) or not 0 <= index < self._shape[axis]:
             raise SessionError(f"there is no slice {index} along axis {axis} of {tuple(self._shape)} voxels")
         with self._draft() as draft:
-            draft.add(happened.Confirm(self._unlocked(draft, object), axis, int(index), bool(confirmed)))
+            draft.add(mask_events.Confirm(self._unlocked(draft, object), axis, int(index), bool(confirmed)))
             return self._commit(draft)
 
     def reset(self, name: str | None = None) -> Update:
@@ -161,92 +169,16 @@ class RecordedSession(ShownObjects):
         """
         with self._draft() as draft:
             for one in draft.objects:
-                is_new = not (one.interactions or one.base) and draft.mask(one.id).is_empty
-                if name in (None, one.name) and not is_new and not (name is None and one.locked):
+                if name in (None, one.name) and not self._is_new(draft, one) and not (name is None and one.locked):
                     self._reset(draft, self._unlocked(draft, one.name))
             return self._commit(draft)
 
-    # ---- steps ------------------------------------------------------------------------------------------------------
-
-    @property
-    def undo_depth(self) -> int:
-        """How many steps can be undone."""
-        return self._history.undo_depth
-
-    @property
-    def redo_depth(self) -> int:
-        """How many undone steps can be done again; a new step forgets them."""
-        return self._history.redo_depth
-
-    def undo(self) -> Update | None:
-        """Take the last step back; None where there is none."""
-        return self._turn(UNDO)
-
-    def redo(self) -> Update | None:
-        """Do the step again that was undone last; None where there is none."""
-        return self._turn(REDO)
-
-    def _turn(self, record: str) -> Update | None:
-        with self._held():
-            step = self._history.last(record)
-            if step is None:
-                return None
-            return self._taken(record, step)
-
-    @contextlib.contextmanager
-    def _draft(self) -> Iterator[Draft]:
-        with self._held():
-            yield Draft(self._history)
-
-    def _commit(self, draft: Draft, **answered: object) -> Update:
-        """Make a draft the last step; nothing where nothing happened in it."""
-        if not draft.events:
-            return Update(**answered)
-        step = draft.step()
-        return replace(self._taken(step, step), **answered)
-
-    def _taken(self, record: Record, step: Step) -> Update:
-        """Take a record, and say what its step changed."""
-        keys = dict.fromkeys(event.object for event in step.events)
-        names = {one.id: one.name for one in self.objects}
-        boxes = [self._history.mask(key).box for key in step.painted()]
-        self._take(record)
-        names |= {one.id: one.name for one in self.objects}
-        boxes += [self._history.mask(key).box for key in step.painted()]
-        return Update(tuple(names[key] for key in keys), step.box(self._shape), union(boxes))
-
-    def _take(self, record: Record) -> None:
-        try:
-            if self._journal is not None:
-                self._journal.append(record_to_bytes(record))
-            self._history.take(record)
-        except BaseException:
-            if self._journal is not None:
-                self._journal.rewind()  # what is on the disk counts: all is read again before the next step
-            raise
-
-    @contextlib.contextmanager
-    def _held(self) -> Iterator[None]:
-        """Hold the session while the block runs, as it is with the steps of other processes."""
-        with self._lock:
-            if self._journal is None:
-                yield
-                return
-            with self._journal.held() as (begins_anew, records):
-                try:
-                    if begins_anew:
-                        self._history = History(self._shape)
-                    for record in records:
-                        self._history.take(record_from_bytes(record, self._shape))
-                except BaseException:
-                    self._journal.rewind()
-                    raise
-                yield
+    # ---- parts of a step --------------------------------------------------------------------------------------------
 
     def _begin_object(
         self, draft: Draft, name: str, label: int | None = None, color: Sequence[float] | None = None
     ) -> int:
-        one = new_object(draft.objects, self._history.next_id(), name, label, color)
+        one = new_object(draft.objects, draft.next_id(), name, label, color)
         draft.add(happened.NewObject(one.id, one.name, one.label, one.color))
         return one.id
 
@@ -258,6 +190,11 @@ class RecordedSession(ShownObjects):
         if one.locked:
             raise SessionError(f"object {name!r} is locked; unlock it first")
         return one.id
+
+    @staticmethod
+    def _is_new(draft: Draft, one: SegmentedObject) -> bool:
+        """Whether nothing was said of an object yet."""
+        return not (one.interactions or one.base) and draft.mask(one.id).is_empty
 
     @staticmethod
     def _reset(draft: Draft, key: int) -> None:

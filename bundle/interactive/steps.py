@@ -9,7 +9,8 @@ from dataclasses import dataclass, field
 
 from bundle.errors import JournalError, MonaiSamError
 from bundle.interactive.event_json import event_from_json, event_to_json
-from bundle.interactive.events import Confirm, Event, Recolor, Rename
+from bundle.interactive.events import Event, Recolor, Rename
+from bundle.interactive.mask_events import Confirm
 from bundle.interactive.objects import Objects, SegmentedObject
 from bundle.interactive.regions import Box, Region, union
 
@@ -99,6 +100,10 @@ class Draft:
         """Let something happen."""
         self.objects = event.apply(self.objects, self._history.shape)
         self.events.append(event)
+
+    def next_id(self) -> int:
+        """An id that no object had, undone ones included."""
+        return max([self._history.next_id(), *(event.object + 1 for event in self.events)])
 
     def of(self, key: int) -> SegmentedObject:
         """The object of an id."""

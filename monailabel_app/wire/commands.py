@@ -86,6 +86,7 @@ def session_params(session: InteractiveSession, *, interactions: bool = False) -
     objects = []
     for one in session.objects:
         about = {"name": one.name, "label": one.label, "color": list(one.color), "locked": one.locked}
+        about["proposed"] = one.proposed
         if interactions:
             about["interactions"] = [_without_voxels(given) for given in one.interactions]
         objects.append(about)

@@ -1,0 +1,113 @@
+"""The steps of a session: taken one after the other, in memory and on disk, undone and done again."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+from collections.abc import Iterator
+from dataclasses import replace
+
+from bundle.interactive.journal import Journal
+from bundle.interactive.regions import union
+from bundle.interactive.shown_objects import ShownObjects
+from bundle.interactive.steps import REDO, UNDO, Draft, History, Record, Step, record_from_bytes, record_to_bytes
+from bundle.interactive.update import Update
+
+_log = logging.getLogger(__name__)
+
+
+class SteppedSession(ShownObjects):
+    """Objects with their masks, and the steps that led there. Safe to use from many threads: they wait for each other.
+
+    ``undo`` takes a step back bit for bit. Where there is a journal, a step is on the disk before the method that takes
+    it returns. A method that raises leaves the session as it was.
+
+    Args:
+        shape: (I, J, K) of the image.
+        journal: keeps the session on disk; what it holds already is restored.
+
+    Raises:
+        JournalError: the journal cannot be used.
+    """
+
+    def __init__(self, shape: tuple[int, int, int], journal: Journal | None = None) -> None:
+        super().__init__(shape)
+        self._journal = journal
+        if journal is not None and journal.path.exists():
+            with self._held():
+                _log.info("session %s restored: %d steps", journal.path.name[:12], self.undo_depth)
+
+    @property
+    def undo_depth(self) -> int:
+        """How many steps can be undone."""
+        return self._history.undo_depth
+
+    @property
+    def redo_depth(self) -> int:
+        """How many undone steps can be done again; a new step forgets them."""
+        return self._history.redo_depth
+
+    def undo(self) -> Update | None:
+        """Take the last step back; None where there is none."""
+        return self._turn(UNDO)
+
+    def redo(self) -> Update | None:
+        """Do the step again that was undone last; None where there is none."""
+        return self._turn(REDO)
+
+    def _turn(self, record: str) -> Update | None:
+        with self._held():
+            step = self._history.last(record)
+            if step is None:
+                return None
+            return self._taken(record, step)
+
+    @contextlib.contextmanager
+    def _draft(self) -> Iterator[Draft]:
+        with self._held():
+            yield Draft(self._history)
+
+    def _commit(self, draft: Draft, **answered: object) -> Update:
+        """Make a draft the last step; nothing where nothing happened in it."""
+        if not draft.events:
+            return Update(**answered)
+        step = draft.step()
+        return replace(self._taken(step, step), **answered)
+
+    def _taken(self, record: Record, step: Step) -> Update:
+        """Take a record, and say what its step changed."""
+        keys = dict.fromkeys(event.object for event in step.events)
+        names = {one.id: one.name for one in self.objects}
+        boxes = [self._history.mask(key).box for key in step.painted()]
+        self._take(record)
+        names |= {one.id: one.name for one in self.objects}
+        boxes += [self._history.mask(key).box for key in step.painted()]
+        return Update(tuple(names[key] for key in keys), step.box(self._shape), union(boxes))
+
+    def _take(self, record: Record) -> None:
+        try:
+            if self._journal is not None:
+                self._journal.append(record_to_bytes(record))
+            self._history.take(record)
+        except BaseException:
+            if self._journal is not None:
+                self._journal.rewind()  # what is on the disk counts: all is read again before the next step
+            raise
+
+    @contextlib.contextmanager
+    def _held(self) -> Iterator[None]:
+        """Hold the session while the block runs, as it is with the steps of other processes."""
+        with self._lock:
+            if self._journal is None:
+                yield
+                return
+            with self._journal.held() as (begins_anew, records):
+                try:
+                    if begins_anew:
+                        self._history = History(self._shape)
+                    for record in records:
+                        self._history.take(record_from_bytes(record, self._shape))
+                except BaseException:
+                    self._journal.rewind()
+                    raise
+                yield
