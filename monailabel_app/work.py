@@ -128,14 +128,15 @@ class WorkQueue:
         self._images: dict[Hashable, Work] = {}  # who has begun with which image
 
     def __len__(self) -> int:
-        """How many requests are there, waiting and working."""
-        return len(self._admitted)
+        """How many requests are there, waiting and working; not what the server does of its own accord."""
+        with self._changed:
+            return sum(not work.in_background for work in self._admitted)
 
     @property
     def waiting(self) -> int:
         """How many requests wait for the device."""
         with self._changed:
-            return sum(map(len, self._waiting.values()))
+            return sum(not work.in_background for work in self._all_waiting())
 
     def jobs(self) -> list[tuple[Work, bool]]:
         """The requests, oldest first, and whether each has the device now."""

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
+from bundle.active.everything import everything
 from bundle.active.places import Place, content_box
 from bundle.data.volume import Volume
 from bundle.interactive.segmentation import Timer
@@ -26,8 +27,7 @@ ANYTHING = "object"
 """What is asked for where nothing is known: whatever a point lies on."""
 _AXIS = 2  # the clients' slices
 _SHARES = (0.5, 0.25, 0.75)  # of a structure's extent across the slices: where it is asked
-_GRID = (0.25, 0.5, 0.75)  # of the content: where points are set
-_SURE = 0.7  # predicted IoU below which what a grid's point finds is not taken for an object
+_GRID = 3  # points along each side of what an image shows
 
 Progress = Callable[[], object]
 """Called before each question; what it raises ends the asking."""
@@ -96,25 +96,16 @@ class _Asker:
         for index in dict.fromkeys(
             int(nearest_index(low + share * (high - low), self._frame.depth)) for share in _SHARES
         ):
-            answers = [self._answer(index, box=self._box(box, index)) for box in boxes]
+            answers = [self._answer(index, self._box(box, index)) for box in boxes]
             yield _committee(name, index, answers)
 
     def anything(self) -> list[Committee]:
-        """The committees of what points on a grid find; two that find the same are one."""
-        volume = self._slices.volume
-        first, last = content_box(volume)
+        """What points on a grid find, each with the answer to its own box."""
+        first, last = content_box(self._slices.volume)
         index = int(nearest_index((first[_AXIS] + last[_AXIS]) / 2, self._frame.depth))
-        found: list[Committee] = []
-        for a in _GRID:
-            for b in _GRID:
-                voxel = first + np.array([a, b, 0.0]) * (last - first)
-                voxel[_AXIS] = index
-                answer = self._answer(index, point=self._frame.to_pixels(voxel)[0])
-                if not answer.mask.any() or answer.iou < _SURE or any(_is_same(answer.mask, one) for one in found):
-                    continue
-                again = self._answer(index, box=tight_box(answer.mask).astype(float))
-                found.append(_committee(ANYTHING, index, [answer, again]))
-        return found
+        answers = everything(self._slices, self._frame, index, side=_GRID, progress=self._progress)
+        again = [self._answer(index, tight_box(answer.mask).astype(float)) for answer in answers]
+        return [_committee(ANYTHING, index, pair) for pair in zip(answers, again, strict=True)]
 
     def _box(self, corners: np.ndarray, index: int) -> np.ndarray:
         """(4,): the box (x0, y0, x1, y1) of a volume's box on a slice."""
@@ -123,18 +114,11 @@ class _Asker:
         pixels, _ = self._frame.to_pixels(on_slice)
         return np.concatenate([pixels.min(axis=0), pixels.max(axis=0)])
 
-    def _answer(self, index: int, *, box: np.ndarray | None = None, point: np.ndarray | None = None) -> SliceMask:
+    def _answer(self, index: int, box: np.ndarray) -> SliceMask:
         self._progress()
-        prompt = SlicePrompt(point, None if point is None else np.ones(1, int), box)
-        return self._slices.ask(self._frame, index, prompt, Timer(), honoured=False)
+        return self._slices.ask(self._frame, index, SlicePrompt(box=box), Timer(), honoured=False)
 
 
 def _committee(name: str, index: int, answers: Sequence[SliceMask]) -> Committee:
     probabilities = np.stack([torch.sigmoid(answer.slice_logits())[0, 0].numpy() for answer in answers])
     return Committee(name, index, probabilities, [float(np.clip(answer.iou, 0, 1)) for answer in answers])
-
-
-def _is_same(mask: np.ndarray, known: Committee) -> bool:
-    """Whether a mask and what is known have an IoU above one half."""
-    other = known.mean > 0.5
-    return bool(2 * (mask & other).sum() > (mask | other).sum())
