@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from pathlib import Path
+from typing import Any
 
 from monailabel.config import settings
 from monailabel.interfaces.app import MONAILabelApp
@@ -22,6 +23,7 @@ from monailabel_app.strategies.assignments import Assignments
 from monailabel_app.strategies.pool import Images
 from monailabel_app.strategies.scoring import METHOD, PredictionScores, Scorer
 from monailabel_app.strategies.strategies import all_strategies
+from monailabel_app.tasks.automatic import AutomaticTask, ClassTask, MultiTask
 from monailabel_app.tasks.interactive import SamTask
 from monailabel_app.tasks.open_images import ImageSessions, Keeper
 from monailabel_app.wire.fields import read_modality
@@ -64,7 +66,7 @@ class MonaiSam(MONAILabelApp):
         )
 
     def init_infers(self) -> dict[str, InferTask]:
-        """The two tasks; they share their open images."""
+        """The tasks; they share their open images."""
         sessions = self._images = ImageSessions(self._segmenter, modality=self._modality, keeper=self._keeper)
         if self._keeper is not None:
             self._keeper.purge()
@@ -73,6 +75,9 @@ class MonaiSam(MONAILabelApp):
         return {
             "sam_2d": SamTask(sessions, dimension=2, names=self.labels),
             "sam_3d": SamTask(sessions, dimension=3, names=self.labels),
+            "sam_multi": MultiTask(sessions, names=self.labels),
+            "sam_class": ClassTask(sessions, names=self.labels, accepted=self.accepted, datastore=self.datastore),
+            "sam_auto": AutomaticTask(sessions, names=self.labels, accepted=self.accepted, datastore=self.datastore),
         }
 
     def held(self) -> dict[str, int]:
@@ -99,6 +104,10 @@ class MonaiSam(MONAILabelApp):
     def init_scoring_methods(self) -> dict[str, ScoringMethod]:
         """What strategies read."""
         return {METHOD: PredictionScores(self.scorer)}
+
+    def async_scoring(self, method: str | None, params: dict[str, Any] | None = None) -> dict[str, Any]:
+        """MONAI Label's hook after a next sample and a training, which would start a process: ``scorer`` does it."""
+        return {}
 
     def _load_sessions(self, load: bool = False) -> SessionFolder | None:
         """MONAI Label's hook for the sessions' folder; None where they are switched off."""

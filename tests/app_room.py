@@ -42,6 +42,9 @@ class QuietApp(MONAILabelApp):
     def init_strategies(self) -> dict:
         return all_strategies(Images(self.assignments, lambda: None))
 
+    def async_scoring(self, method, params=None) -> dict:
+        return {}
+
     def init_trainers(self) -> dict:
         return {}
 

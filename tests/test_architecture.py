@@ -26,9 +26,9 @@ BELOW["commands"] = set(BELOW)  # the command line lies above everything, and no
 # The same of the app.
 APP_BELOW = {
     "wire": set(),
-    "tasks": {"wire"},
     "datastore": {"wire"},
     "strategies": {"wire"},
+    "tasks": {"wire", "strategies"},
     "server": {"wire", "tasks", "datastore", "strategies"},
 }
 FILES = sorted(path for path in (ROOT / "bundle").rglob("*.py"))

@@ -47,14 +47,14 @@ class Images:
 
     def pool(self, datastore: Datastore, user: str) -> Pool:
         """The images as they are now, for somebody who asks."""
-        unlabelled, taken = [], 0
+        now, unlabelled, taken = time.time(), [], 0
         for image in datastore.get_unlabeled_images():
             info = datastore.get_image_info(image)
             if self.assignments.is_taken(image, user, info):
                 taken += 1
             else:
-                unlabelled.append(_candidate(image, info))
-        labelled = [_candidate(image, datastore.get_image_info(image)) for image in datastore.get_labeled_images()]
+                unlabelled.append(_candidate(image, info, now))
+        labelled = [_candidate(one, datastore.get_image_info(one), now) for one in datastore.get_labeled_images()]
         model, note = self._model_to_compare(unlabelled)
         return Pool(_of_model(unlabelled, model), _of_model(labelled, model), taken, note)
 
@@ -72,9 +72,8 @@ def scores_of(info: dict[str, Any]) -> ImageScores | None:
     return ImageScores.from_json(info.get(SCORES))
 
 
-def _candidate(image: str, info: dict[str, Any]) -> Candidate:
+def _candidate(image: str, info: dict[str, Any], now: float) -> Candidate:
     given = last_given(info)
-    now = time.time()
     # One that was given out this second can still be drawn: it may be the only one.
     waited = now - min(max(given[1] if given else 0.0, 0.0), now - 1)
     return Candidate(image, scores_of(info), waited)

@@ -6,6 +6,7 @@ import tempfile
 import time
 import uuid
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,7 @@ from typing import Any
 import numpy as np
 from monailabel.interfaces.tasks.infer_v2 import InferTask, InferType
 
+from bundle.data.modality import MODALITIES
 from bundle.data.volume import write_label
 from bundle.interactive.label_map import LabelMap
 from bundle.interactive.session import InteractiveSession
@@ -25,6 +27,13 @@ from monailabel_app.work import checkpoint, turn
 _DESCRIPTIONS = {
     2: "Segments an object on one slice from points or a box",
     3: "Segments an object in the volume from a box, or carries one slice's answer to its neighbours",
+}
+# What clients show as options and send with each request: a switch as check box, a list as choice, the first being set.
+_OPTIONS = {
+    wire.UNDO: False,
+    wire.REDO: False,
+    wire.RESET_STATE: False,
+    wire.MODALITY: ["", *MODALITIES],
 }
 
 
@@ -42,7 +51,7 @@ class SamTask(InferTask):
         dimension: 2 answers on one slice, 3 in the volume.
         names: labels that a request may use as keys (deepedit dialect).
         """
-        super().__init__(InferType.DEEPGROW, [], dimension, _DESCRIPTIONS[dimension])
+        super().__init__(InferType.DEEPGROW, [], dimension, _DESCRIPTIONS[dimension], dict(_OPTIONS))
         self._sessions = sessions
         self._names = tuple(names)
         # A folder of our own: a client on this machine keeps its copy under the same name in the common one.
@@ -65,6 +74,7 @@ class SamTask(InferTask):
             RequestError, PromptError, VolumeError: each says what to change.
         """
         started = time.perf_counter()
+        request = self._with_first_choices(request)
         path = Path(request[wire.IMAGE])
         form = wire.ReplyFormat.of(request, path)
         series = request.get(wire.SERIES)
@@ -92,11 +102,20 @@ class SamTask(InferTask):
         }
         return str(file), params
 
-    def _read(self, request: Mapping[str, Any], image: OpenImage) -> Callable[[InteractiveSession], _Answer]:
+    def _with_first_choices(self, request: Mapping[str, Any]) -> dict[str, Any]:
+        """The request of a client that sends an option back as it was offered, all choices of it: the first is meant."""
+        lists = {name: value for name, value in self._config.items() if isinstance(value, list)}
+        return {**request, **{name: value[0] for name, value in lists.items() if request.get(name) == value}}
+
+    def _read(self, request: Mapping[str, Any], image: OpenImage) -> Callable[[InteractiveSession], Answer]:
         """What a request asks for: a command for the session, or its prompts answered."""
         commands = read_commands(request)
         if commands is not None:
             return partial(_commanded, commands=commands)
+        return self._prompted(request, image)
+
+    def _prompted(self, request: Mapping[str, Any], image: OpenImage) -> Callable[[InteractiveSession], Answer]:
+        """The prompts of a request, answered."""
         click = read_request(
             request,
             shape=image.volume.shape,
@@ -104,10 +123,15 @@ class SamTask(InferTask):
             dimension=self.dimension,
             names=self._names,
         )
-        return partial(_segment, click=click)
+        valued = [replace(one, label=self._value(one.name, one.label)) for one in click.objects]
+        return partial(_segment, click=replace(click, objects=tuple(valued)))
+
+    def _value(self, name: str, value: int) -> int:
+        """The value of an object in what is answered: its place in the request."""
+        return value
 
 
-_Answer = tuple[np.ndarray, dict[str, Any]]
+Answer = tuple[np.ndarray, dict[str, Any]]
 """A label map, and the JSON of the reply."""
 
 
