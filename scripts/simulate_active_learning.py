@@ -28,7 +28,7 @@ from typing import Any
 
 import numpy as np
 
-from bundle.active.pixel_head import PixelLearner, SeenSlice, see
+from bundle.active.pixel_head import PixelLearner, SeenSlice, load_slices, save_slices, see
 from bundle.active.selection import RULES
 from bundle.active.simulation import Measured, Plan, curves, gains, play
 from bundle.data.datasets import msd
@@ -123,6 +123,9 @@ def play_curves(options: argparse.Namespace) -> int:
 
 def slices_of(options: argparse.Namespace) -> tuple[dict[str, SeenSlice], list[SeenSlice], list[str]]:
     """The pool, the held-out slices, and the names of the structures."""
+    stored = options.out / "slices.npz"
+    if stored.is_file():
+        return load_slices(stored)
     items = msd(options.data, datalist="datalist.json")
     training = [item for item in items if item["split"] == "training"][: options.patients]
     validation = [item for item in items if item["split"] == "validation"]
@@ -136,7 +139,8 @@ def slices_of(options: argparse.Namespace) -> tuple[dict[str, SeenSlice], list[S
         held_out += list(seen.values()) if number > len(training) else []
         print(f"read {number}/{len(training) + len(validation)}", end="\r", flush=True)
     print()
-    return pool, held_out, structures
+    write_atomically(stored, lambda partial: save_slices(partial, pool, held_out, structures))
+    return load_slices(stored)
 
 
 def seen_slices(item: dict[str, Any], count: int, predictor: Any) -> Iterator[tuple[str, SeenSlice]]:

@@ -41,5 +41,4 @@ def known_structures(
 def larger(place: Place) -> Place:
     """The place with its corners moved outward by as much as those of the labelled images vary."""
     outward = _REACH * place.spread
-    low, high = np.clip(place.low - outward[0], 0, 1), np.clip(place.high + outward[1], 0, 1)
-    return Place(low, high, place.spread)
+    return Place(place.low - outward[0], place.high + outward[1], place.spread)

@@ -19,7 +19,7 @@ from bundle.data.volume import Volume
 
 _SHOWN = 0.1  # of the range of intensities: what is darker is air or the rim of a picture
 _LEAST_SPREAD = 0.05  # of a box's side: what one labelled image says is not exact
-PICTURE_STEP = 4  # voxels: what an image shows is found on every fourth
+_STEP = 4  # voxels: the range of intensities is that of every fourth one
 
 
 @dataclass(frozen=True, eq=False)
@@ -99,17 +99,14 @@ def mean_places(images: Iterable[Mapping[str, Place]]) -> dict[str, Place]:
 
 def content_box(volume: Volume) -> tuple[np.ndarray, np.ndarray]:
     """The first and the last voxel index (3,) of what an image shows: all that is not as dark as its rim."""
-    coarse = volume.array[::PICTURE_STEP, ::PICTURE_STEP, :: PICTURE_STEP if volume.shape[2] > 1 else 1]
-    coarse = coarse if coarse.ndim == 3 else coarse.max(axis=-1)
-    low, high = np.percentile(coarse, (0.5, 99.5))
-    whole = np.zeros(3), np.array(volume.shape[:3], dtype=float) - 1
-    shown = coarse > low + _SHOWN * (high - low)
+    array = volume.array if not volume.is_color else volume.array.max(axis=-1)
+    low, high = np.percentile(array[::_STEP, ::_STEP, :: _STEP if volume.shape[2] > 1 else 1], (0.5, 99.5))
+    shown = array > low + _SHOWN * (high - low)
     if not shown.any():
-        return whole
-    steps = np.array([PICTURE_STEP, PICTURE_STEP, PICTURE_STEP if volume.shape[2] > 1 else 1])
-    bounds = [np.nonzero(shown.any(axis=tuple(a for a in range(3) if a != axis)))[0][[0, -1]] for axis in range(3)]
-    first, last = np.array(bounds).T * steps
-    return first.astype(float), np.minimum(last + steps - 1, whole[1])
+        return np.zeros(3), np.array(volume.shape, dtype=float) - 1
+    along = [shown.any(axis=tuple(other for other in range(3) if other != axis)) for axis in range(3)]
+    first, last = np.array([np.flatnonzero(one)[[0, -1]] for one in along], dtype=float).T
+    return first, last
 
 
 def _patient_axes(volume: Volume) -> tuple[np.ndarray, np.ndarray]:

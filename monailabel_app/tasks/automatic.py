@@ -141,9 +141,6 @@ class MultiTask(SamTask):
         self.labels = {name: value for value, name in enumerate(names, start=1)}
         self.description = "Segments several structures at once, each from its own points"
 
-    def _value(self, name: str, value: int) -> int:
-        return int(self.labels.get(name, len(self.labels) + value))
-
 
 def _known(session: InteractiveSession, places: Mapping[str, Place]) -> list[Proposal]:
     return known_structures(session, places, progress=checkpoint)

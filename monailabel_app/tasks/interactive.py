@@ -103,7 +103,7 @@ class SamTask(InferTask):
         return str(file), params
 
     def _with_first_choices(self, request: Mapping[str, Any]) -> dict[str, Any]:
-        """The request of a client that sends an option back as it was offered, all choices of it: the first is meant."""
+        """The request of a client that sends an option back as it was offered: of its choices the first is meant."""
         lists = {name: value for name, value in self._config.items() if isinstance(value, list)}
         return {**request, **{name: value[0] for name, value in lists.items() if request.get(name) == value}}
 
@@ -127,8 +127,8 @@ class SamTask(InferTask):
         return partial(_segment, click=replace(click, objects=tuple(valued)))
 
     def _value(self, name: str, value: int) -> int:
-        """The value of an object in what is answered: its place in the request."""
-        return value
+        """The value of an object in what is answered: that of its label, else its place in the request."""
+        return self.labels.get(name, len(self.labels) + value) if isinstance(self.labels, dict) else value
 
 
 Answer = tuple[np.ndarray, dict[str, Any]]
