@@ -18,6 +18,7 @@ from bundle.interactive.segmenter import Segmenter
 from monailabel_app.datastore.session_folder import SessionFolder
 from monailabel_app.datastore.study_folder import StudyFolder
 from monailabel_app.datastore.study_index import repair_indexes
+from monailabel_app.jobs import Job
 from monailabel_app.strategies.accepted import AcceptedLabels
 from monailabel_app.strategies.assignments import Assignments
 from monailabel_app.strategies.pool import Images
@@ -53,6 +54,7 @@ class MonaiSam(MONAILabelApp):
         )
         self.assignments = Assignments()
         self.accepted = AcceptedLabels()
+        self.batch = Job("batch")
         self.scorer = Scorer(lambda: self._segmenter.predictor, self.accepted, modality=self._modality)
         # A list, not a mapping: OHIF appends to it.
         super().__init__(

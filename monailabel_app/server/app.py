@@ -34,6 +34,7 @@ from starlette.middleware.trustedhost import TrustedHostMiddleware
 from bundle.data.limits import LIMITS
 from monailabel_app.errors import RequestError, install_error_replies
 from monailabel_app.server import (
+    batch_routes,
     datastore_routes,
     home,
     infer_routes,
@@ -126,6 +127,7 @@ def create_app() -> FastAPI:
         session_routes,
         next_sample,
         scoring_routes,
+        batch_routes,
         viewer,
     )
     for module in ours:
