@@ -5,7 +5,7 @@
 
 `curves` compares strategies in this process: slices of real volumes are the pool, their labels the annotator, a small
 network over the shipped one's frozen features the learner, and the scores and rules are those that the server uses. It
-is resumable, appends each measurement to rows.jsonl, and ends in active_learning.json and curves.png.
+goes on where it was stopped, and ends in active_learning.json and curves.png.
 
 `server` starts the real server over a folder of volumes and drives it as a client does, for one strategy: next sample,
 save its label, train where a trainer is offered, again. It proves the wiring; its numbers are of few images.
@@ -35,7 +35,7 @@ from bundle.data.datasets import msd
 from bundle.data.grid import check_grid
 from bundle.data.volume import read_label, read_volume
 from bundle.errors import OptionError, explain_errors
-from bundle.files import write_atomically, write_text
+from bundle.files import read_json, write_atomically, write_text
 from bundle.interactive.segmenter import Segmenter
 from bundle.interactive.slice_model import SliceView
 from bundle.interactive.volume_slices import VolumeSlices
@@ -99,23 +99,23 @@ def play_curves(options: argparse.Namespace) -> int:
     """Play what is not in rows.jsonl yet, then write the results."""
     names = ("data", "patients", "slices", "start", "per_round", "rounds")
     remember_settings(options.out, {name: str(getattr(options, name)) for name in names})
-    rows = read_rows(options.out / "rows.jsonl")
+    stored = options.out / "rows.json"
+    rows = read_rows(stored)
     plan = Plan(options.start, options.per_round, options.rounds)
     wanted = [(name, seed) for seed in range(options.seeds) for name in options.strategies]
-    missing = [run for run in wanted if len(of_run(rows, run)) <= plan.rounds]
+    played = {(row.strategy, row.seed) for row in rows}
+    missing = [run for run in wanted if run not in played]
     if missing:
         pool, held_out, structures = slices_of(options)
-        with (options.out / "rows.jsonl").open("a", encoding="utf-8") as file:
-            for number, (strategy, seed) in enumerate(missing, start=1):
-                started = time.perf_counter()
-                learner = PixelLearner(pool, held_out, structures, seed=seed)
-                run = list(play(strategy, learner, sorted(pool), plan, seed=seed))
-                file.writelines(f"{json.dumps(row.to_json())}\n" for row in run)  # whole runs: half of one is no curve
-                file.flush()
-                rows = [row for row in rows if (row.strategy, row.seed) != (strategy, seed)] + run
-                seconds = time.perf_counter() - started
-                last = f"{run[-1].score:.3f} with {run[-1].labels} labels"
-                print(f"[{number}/{len(missing)}] {strategy}, seed {seed}: {last}, {seconds:.0f} s", flush=True)
+        for number, (strategy, seed) in enumerate(missing, start=1):
+            started = time.perf_counter()
+            learner = PixelLearner(pool, held_out, structures, seed=seed)
+            run = list(play(strategy, learner, sorted(pool), plan, seed=seed))
+            rows += run
+            write_text(stored, json.dumps([row.to_json() for row in rows], indent=1))  # whole runs only
+            seconds = time.perf_counter() - started
+            last = f"{run[-1].score:.3f} with {run[-1].labels} labels"
+            print(f"[{number}/{len(missing)}] {strategy}, seed {seed}: {last}, {seconds:.0f} s", flush=True)
     chosen = [row for row in rows if (row.strategy, row.seed) in wanted]
     write_results(chosen, options)
     return 0
@@ -157,19 +157,8 @@ def seen_slices(item: dict[str, Any], count: int, predictor: Any) -> Iterator[tu
 
 
 def read_rows(path: Path) -> list[Measured]:
-    """What was measured before; a last line that a kill cut off is played again."""
-    rows = []
-    for line in path.read_text(encoding="utf-8").splitlines() if path.is_file() else []:
-        try:
-            rows.append(Measured(**json.loads(line)))
-        except ValueError:
-            continue
-    return rows
-
-
-def of_run(rows: Sequence[Measured], run: tuple[str, int]) -> list[Measured]:
-    """The rows of a strategy in one seed."""
-    return [row for row in rows if (row.strategy, row.seed) == run]
+    """What was measured before."""
+    return [Measured(**row) for row in read_json(path)] if path.is_file() else []
 
 
 def write_results(rows: Sequence[Measured], options: argparse.Namespace) -> None:
