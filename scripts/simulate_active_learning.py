@@ -23,6 +23,7 @@ import os
 import sys
 import time
 from collections.abc import Iterator, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -123,9 +124,6 @@ def play_curves(options: argparse.Namespace) -> int:
 
 def slices_of(options: argparse.Namespace) -> tuple[dict[str, SeenSlice], list[SeenSlice], list[str]]:
     """The pool, the held-out slices, and the names of the structures."""
-    stored = options.out / "slices.npz"
-    if stored.is_file():
-        return load_slices(stored)
     items = msd(options.data, datalist="datalist.json")
     training = [item for item in items if item["split"] == "training"][: options.patients]
     validation = [item for item in items if item["split"] == "validation"]
@@ -134,13 +132,17 @@ def slices_of(options: argparse.Namespace) -> tuple[dict[str, SeenSlice], list[S
     pool: dict[str, SeenSlice] = {}
     held_out: list[SeenSlice] = []
     for number, item in enumerate([*training, *validation], start=1):
-        seen = dict(seen_slices(item, options.slices, predictor))
-        pool |= seen if number <= len(training) else {}
-        held_out += list(seen.values()) if number > len(training) else []
+        stored = options.out / f"slices-{number:03d}.npz"
+        if not stored.is_file():
+            seen = dict(seen_slices(item, options.slices, predictor))
+            write_atomically(stored, partial(save_slices, slices=seen))
+        if number <= len(training):
+            pool |= load_slices(stored)
+        else:
+            held_out += load_slices(stored).values()
         print(f"read {number}/{len(training) + len(validation)}", end="\r", flush=True)
     print()
-    write_atomically(stored, lambda partial: save_slices(partial, pool, held_out, structures))
-    return load_slices(stored)
+    return pool, held_out, structures
 
 
 def seen_slices(item: dict[str, Any], count: int, predictor: Any) -> Iterator[tuple[str, SeenSlice]]:

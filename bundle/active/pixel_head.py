@@ -76,33 +76,28 @@ def see(view: SliceView, labels: np.ndarray, predictor: SlicePredictor, *, patie
     return SeenSlice(features, truth, inside, patient)
 
 
-def save_slices(
-    path: str, pool: Mapping[str, SeenSlice], held_out: Sequence[SeenSlice], structures: Sequence[str]
-) -> None:
-    """Keep what ``see`` made, so that a simulation that was stopped need not run the network again."""
-    every = [*pool.values(), *held_out]
+def save_slices(path: str, slices: Mapping[str, SeenSlice]) -> None:
+    """Keep what ``see`` made of a patient, so that a simulation that was stopped need not run the network again."""
+    every = list(slices.values())
     with open(path, "wb") as file:
         np.savez(
             file,
+            names=np.array(list(slices)),
             features=np.stack([one.features.numpy().astype(np.float16) for one in every]),
             truth=np.stack([one.truth.astype(np.uint8) for one in every]),
             inside=np.stack([one.inside for one in every]),
             patients=np.array([one.patient for one in every]),
-            names=np.array(list(pool)),
-            structures=np.array(structures),
         )
 
 
-def load_slices(path: str | Path) -> tuple[dict[str, SeenSlice], list[SeenSlice], list[str]]:
-    """What ``save_slices`` kept: the pool by name, the held-out slices, the names of the structures."""
+def load_slices(path: str | Path) -> dict[str, SeenSlice]:
+    """What ``save_slices`` kept."""
     with np.load(path, allow_pickle=False) as kept:
-        features, truth, inside = (kept[name] for name in ("features", "truth", "inside"))
-        every = [
-            SeenSlice(torch.from_numpy(f.astype(np.float32)), t.astype(np.int64), i, str(patient))
-            for f, t, i, patient in zip(features, truth, inside, kept["patients"], strict=True)
-        ]
-        names = [str(name) for name in kept["names"]]
-        return dict(zip(names, every, strict=False)), every[len(names) :], [str(name) for name in kept["structures"]]
+        parts = [kept[name] for name in ("names", "features", "truth", "inside", "patients")]
+    return {
+        str(name): SeenSlice(torch.from_numpy(f.astype(np.float32)), t.astype(np.int64), i, str(patient))
+        for name, f, t, i, patient in zip(*parts, strict=True)
+    }
 
 
 def _square(placement: Placement, labels: np.ndarray) -> Tensor:
