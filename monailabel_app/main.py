@@ -24,20 +24,25 @@ from monailabel_app.strategies.assignments import Assignments
 from monailabel_app.strategies.pool import Images
 from monailabel_app.strategies.scoring import METHOD, PredictionScores, Scorer
 from monailabel_app.strategies.strategies import all_strategies
-from monailabel_app.tasks.automatic import AutomaticTask, ClassTask, MultiTask
-from monailabel_app.tasks.interactive import SamTask
+from monailabel_app.tasks.offered import offered_tasks, read_models
 from monailabel_app.tasks.open_images import ImageSessions, Keeper
 from monailabel_app.wire.fields import read_modality
 from monailabel_app.wire.labels import read_label_names
 
 logger = logging.getLogger(__name__)
 
-OPTIONS = {"family", "checkpoint", "device", "labels", "modality", "sessions", "session_days"}
+OPTIONS = {"family", "checkpoint", "device", "labels", "models", "modality", "sessions", "session_days"}
 
 
 class MonaiSam(MONAILabelApp):
-    """Options (``--conf name value``): family, checkpoint, device, labels (names with commas between them), modality,
-    sessions (the folder that keeps them, or "off"), session_days.
+    """Options (``--conf name value``): family, checkpoint, device, labels and models (names with commas between them),
+    modality, sessions (the folder that keeps them, or "off"), session_days.
+
+    Attributes:
+        assignments: who works on which image.
+        accepted: what accepted labels say.
+        scorer: keeps the scores that strategies read up to date.
+        batch: a model over many images.
 
     Raises:
         ValueError: an unknown option or modality, a family or checkpoint that cannot be loaded.
@@ -47,7 +52,7 @@ class MonaiSam(MONAILabelApp):
         names = read_label_names(conf.get("labels"))
         if unknown := sorted(set(conf) - OPTIONS):
             raise ValueError(f"unknown option {unknown[0]!r} in --conf; this app knows {', '.join(sorted(OPTIONS))}")
-        self._modality = read_modality(conf)
+        self._modality, self._models = read_modality(conf), read_models(conf.get("models"))
         self._keeper = Keeper.of(conf)
         self._segmenter = Segmenter.from_family(
             conf.get("family", "default"), checkpoint=conf.get("checkpoint"), device=conf.get("device")
@@ -74,13 +79,9 @@ class MonaiSam(MONAILabelApp):
             self._keeper.purge()
             logger.info("Sessions are kept in %s for %g days", self._keeper.folder, self._keeper.days)
         logger.info("Model family: %s", self._segmenter.family.name)
-        return {
-            "sam_2d": SamTask(sessions, dimension=2, names=self.labels),
-            "sam_3d": SamTask(sessions, dimension=3, names=self.labels),
-            "sam_multi": MultiTask(sessions, names=self.labels),
-            "sam_class": ClassTask(sessions, names=self.labels, accepted=self.accepted, datastore=self.datastore),
-            "sam_auto": AutomaticTask(sessions, names=self.labels, accepted=self.accepted, datastore=self.datastore),
-        }
+        return offered_tasks(
+            self._models, sessions, names=self.labels, accepted=self.accepted, datastore=self.datastore
+        )
 
     def held(self) -> dict[str, int]:
         """What is kept in memory: the number of open images, the bytes of their voxels and of prepared slices."""

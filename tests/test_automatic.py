@@ -17,6 +17,7 @@ from bundle.interactive.slice_model import SlicePredictor
 from monailabel_app.errors import RequestError
 from monailabel_app.tasks.automatic import EVERYTHING, FIND, KNOWN, AutomaticTask, ClassTask, MultiTask
 from monailabel_app.tasks.interactive import SamTask
+from monailabel_app.tasks.offered import MODELS, offered_tasks, read_models
 from monailabel_app.tasks.open_images import ImageSessions
 
 NAMES = ("spleen", "left", "right")  # "left" has the value 2
@@ -167,3 +168,15 @@ def test_the_types_are_those_that_clients_list(sessions):
         info = task_of(kind, sessions).info()
         assert (info["type"], info["labels"]) == (name, {"spleen": 1, "left": 2, "right": 3})
     assert MultiTask(sessions, names=NAMES).info()["type"] == "deepedit"
+
+
+def test_models_are_offered_by_name(sessions):
+    assert read_models(None) == MODELS and read_models(" sam_3d, sam_2d ,sam_3d") == ("sam_3d", "sam_2d")
+    tasks = offered_tasks(MODELS, sessions, names=NAMES, accepted=Accepted(), datastore=lambda: None)
+    assert tuple(tasks) == MODELS and all(task.is_valid() for task in tasks.values())
+
+
+@pytest.mark.parametrize("text", ["", " , ", "sam_2d,sam_4d"])
+def test_a_model_that_is_none_is_refused_with_those_that_are(text):
+    with pytest.raises(RequestError, match="sam_auto"):
+        read_models(text)
