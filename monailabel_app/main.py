@@ -9,6 +9,7 @@ from monailabel.config import settings
 from monailabel.interfaces.app import MONAILabelApp
 from monailabel.interfaces.datastore import Datastore
 from monailabel.interfaces.tasks.infer_v2 import InferTask
+from monailabel.interfaces.tasks.scoring import ScoringMethod
 from monailabel.interfaces.tasks.strategy import Strategy
 from monailabel.interfaces.tasks.train import TrainTask
 
@@ -18,11 +19,16 @@ from monailabel_app.datastore.dicomweb import connect
 from monailabel_app.datastore.dicomweb_store import DicomWebStore, cache_folder
 from monailabel_app.datastore.session_folder import SessionFolder
 from monailabel_app.datastore.study_folder import StudyFolder
+from monailabel_app.jobs import Job
 from monailabel_app.learning.learner import Learner, LearningSettings
 from monailabel_app.learning.options import TRAINER
 from monailabel_app.learning.task import FinetuneTask
-from monailabel_app.server.next_sample import RandomUnlabelled
-from monailabel_app.tasks.interactive import SamTask
+from monailabel_app.strategies.accepted import AcceptedLabels
+from monailabel_app.strategies.assignments import Assignments
+from monailabel_app.strategies.pool import Images
+from monailabel_app.strategies.scoring import METHOD, PredictionScores, Scorer
+from monailabel_app.strategies.strategies import all_strategies
+from monailabel_app.tasks.offered import offered_tasks, read_models
 from monailabel_app.tasks.open_images import ImageSessions, Keeper
 from monailabel_app.wire.fields import read_modality
 from monailabel_app.wire.labels import read_label_names
@@ -30,18 +36,22 @@ from monailabel_app.wire.labels import read_label_names
 logger = logging.getLogger(__name__)
 
 OPTIONS = {
-    *("family", "checkpoint", "device", "engine", "labels", "modality"),
+    *("family", "checkpoint", "device", "engine", "labels", "models", "modality"),
     *("sessions", "session_days", "learning", "learn_while_annotating"),
 }
 
 
 class MonaiSam(MONAILabelApp):
-    """Options (``--conf name value``): family, checkpoint, device, engine (auto, torch, openvino), labels (names with
-    commas between them), modality, sessions (the folder that keeps them, or "off"), session_days, learning (the folder
-    of trainings and versions of the network, or "off"), learn_while_annotating ("on", or "off").
+    """Options (``--conf name value``): family, checkpoint, device, engine (auto, torch, openvino), labels and models
+    (names with commas between them), modality, sessions (the folder that keeps them, or "off"), session_days, learning
+    (the folder of trainings and versions of the network, or "off"), learn_while_annotating ("on", or "off").
 
     Attributes:
         learner: trains on accepted labels; None where the server does not learn.
+        assignments: who works on which image.
+        accepted: what accepted labels say.
+        scorer: keeps the scores that strategies read up to date.
+        batch: a model over many images.
 
     Raises:
         ValueError: an unknown option or modality, a family or checkpoint that cannot be loaded.
@@ -51,7 +61,7 @@ class MonaiSam(MONAILabelApp):
         names = read_label_names(conf.get("labels"))
         if unknown := sorted(set(conf) - OPTIONS):
             raise ValueError(f"unknown option {unknown[0]!r} in --conf; this app knows {', '.join(sorted(OPTIONS))}")
-        self._modality = read_modality(conf)
+        self._modality, self._models = read_modality(conf), read_models(conf.get("models"))
         self._keeper = Keeper.of(conf)
         learning = LearningSettings.of(conf, studies)
         if learning is None:
@@ -65,6 +75,10 @@ class MonaiSam(MONAILabelApp):
         else:
             self.learner = Learner(learning, self.datastore, served=self._serve)
             self._segmenter = self.learner.segmenter
+        self.assignments = Assignments()
+        self.accepted = AcceptedLabels()
+        self.batch = Job("batch")
+        self.scorer = Scorer(lambda: self._segmenter.predictor, self.accepted, modality=self._modality)
         # A list, not a mapping: OHIF appends to it.
         super().__init__(
             app_dir,
@@ -77,16 +91,15 @@ class MonaiSam(MONAILabelApp):
         )
 
     def init_infers(self) -> dict[str, InferTask]:
-        """The two tasks; they share their open images."""
+        """The tasks; they share their open images."""
         sessions = self._images = ImageSessions(self._segmenter, modality=self._modality, keeper=self._keeper)
         if self._keeper is not None:
             self._keeper.purge()
             logger.info("Sessions are kept in %s for %g days", self._keeper.folder, self._keeper.days)
         logger.info("Model family: %s, run by %s", self._segmenter.family.name, self._segmenter.engine)
-        return {
-            "sam_2d": SamTask(sessions, dimension=2, names=self.labels),
-            "sam_3d": SamTask(sessions, dimension=3, names=self.labels),
-        }
+        return offered_tasks(
+            self._models, sessions, names=self.labels, accepted=self.accepted, datastore=self.datastore
+        )
 
     def info(self) -> dict[str, Any]:
         """What clients are told of the app, and what runs its network."""
@@ -125,7 +138,15 @@ class MonaiSam(MONAILabelApp):
 
     def init_strategies(self) -> dict[str, Strategy]:
         """How the next image is chosen."""
-        return {"random": RandomUnlabelled()}
+        return all_strategies(Images(self.assignments, lambda: self._segmenter.predictor.identity))
+
+    def init_scoring_methods(self) -> dict[str, ScoringMethod]:
+        """What strategies read."""
+        return {METHOD: PredictionScores(self.scorer)}
+
+    def async_scoring(self, method: str | None, params: dict[str, Any] | None = None) -> dict[str, Any]:
+        """MONAI Label's hook after a next sample and a training, which would start a process: ``scorer`` does it."""
+        return {}
 
     def _load_sessions(self, load: bool = False) -> SessionFolder | None:
         """MONAI Label's hook for the sessions' folder; None where they are switched off."""

@@ -5,8 +5,9 @@ A request is a ``Work``: it is admitted, or refused with 503 when too many are t
 ``InteractiveSession.segment_volume``) it goes to the next user who waits, so that a click waits for the slices that
 others are at, not for their volumes. Requests on one image follow each other whole: they share its session.
 
-The users take turns, whoever sends how much; so do the requests of one user. Where no server is (a test, a script), a
-turn is had at once.
+The users take turns, whoever sends how much; so do the requests of one user. What the server does of its own accord
+(scores, a batch) has the device only while no request waits for it. Where no server is (a test, a script), a turn is
+had at once.
 """
 
 from __future__ import annotations
@@ -38,6 +39,7 @@ class Work:
         waited: seconds in the queue so far.
         worked: seconds with the device so far.
         has_begun: whether it had its first turn.
+        in_background: whether nobody waits for its answer; it goes behind all that somebody waits for.
     """
 
     user: str
@@ -48,7 +50,7 @@ class Work:
     worked: float = 0.0
     has_begun: bool = False
     image: Hashable = None
-    is_background: bool = False  # nobody waits for it: it has the device only while no request does
+    in_background: bool = False
     _taken: float = 0.0
     _has_just_come: bool = False  # nothing was computed in this turn yet
     _is_cancelled: bool = False
@@ -147,14 +149,15 @@ class WorkQueue:
         self._images: dict[Hashable, Work] = {}  # who has begun with which image
 
     def __len__(self) -> int:
-        """How many requests are there, waiting and working."""
-        return len(self._admitted)
+        """How many requests are there, waiting and working; not what the server does of its own accord."""
+        with self._changed:
+            return sum(not work.in_background for work in self._admitted)
 
     @property
     def waiting(self) -> int:
         """How many requests wait for the device."""
         with self._changed:
-            return sum(not work.is_background for works in self._waiting.values() for work in works)
+            return sum(not work.in_background for work in self._all_waiting())
 
     def jobs(self) -> list[tuple[Work, bool]]:
         """The requests, oldest first, and whether each has the device now."""
@@ -170,30 +173,44 @@ class WorkQueue:
         """
         work = Work(user, what, self)
         with self._changed:
-            of_user = sum(other.user == user for other in self._admitted)
-            if len(self._admitted) >= self._places or of_user >= max(1, self._places // 2):
+            there = [other for other in self._admitted if not other.in_background]
+            of_user = sum(other.user == user for other in there)
+            if len(there) >= self._places or of_user >= max(1, self._places // 2):
                 raise RequestError(
-                    f"the server is busy: {len(self._admitted)} requests are there, {of_user} of them yours; "
+                    f"the server is busy: {len(there)} requests are there, {of_user} of them yours; "
                     "try again in a few seconds",
                     status=503,
                 )
             self._admitted.append(work)
-        try:
+        with self._until_done(work):
             yield work
+
+    def background(self, what: str) -> Work:
+        """What the server will do of its own accord (``in_background``); it can be cancelled before it begins."""
+        return Work("", what, self, in_background=True)
+
+    @contextmanager
+    def in_background(self, work: Work) -> Iterator[Work]:
+        """Do it while the block runs: it takes no request's place, and has no limit of time."""
+        with self._changed:
+            self._admitted.append(work)
+        with self._until_done(work), doing(work):
+            yield work
+
+    @contextmanager
+    def _until_done(self, work: Work) -> Iterator[None]:
+        try:
+            yield
         finally:
             with self._changed:
                 self._admitted.remove(work)
-
-    def background(self, what: str) -> Work:
-        """Work that nobody waits for, such as preparing slices ahead. It takes no request's place in the queue."""
-        return Work("", what, self, is_background=True)
 
     @contextmanager
     def turn(self, work: Work, image: Hashable) -> Iterator[None]:
         """See ``turn``."""
         work.image = image
         with self._changed:
-            self._wait_for_turn(work, None if work.is_background else self._wait_seconds)
+            self._wait_for_turn(work, None if work.in_background else self._wait_seconds)
             self._images[image] = work
             work.has_begun = True
         try:
@@ -212,7 +229,7 @@ class WorkQueue:
                 return
             self._count(work)
             self._check_is_wanted(work)
-            if work.worked > self._work_seconds:
+            if work.worked > self._work_seconds and not work.in_background:
                 raise RequestError(
                     f"the request computed for {work.worked:.0f} s, more than this server gives one; ask for less, as "
                     "a box around the object",
@@ -220,7 +237,7 @@ class WorkQueue:
                 )
             if work._has_just_come:  # the checkpoint before its first slice: it would give up its turn for nothing
                 work._has_just_come = False
-            elif self._waiting:
+            elif any(work.in_background or not other.in_background for other in self._all_waiting()):
                 self._give_up(work)
                 self._wait_for_turn(work, None)
 
@@ -259,20 +276,22 @@ class WorkQueue:
                 self._waiting.move_to_end(work.user)
             waited = time.monotonic() - begin
             work.waited += waited
-            if not work.is_background:
+            if not work.in_background:
                 self.waited += waited
             self._changed.notify_all()
 
     def _next(self) -> Work | None:
-        """Who has the next turn: the first of the users who can go on, and the first such request of theirs; what runs in
-        the background only where there is none.
+        """Who has the next turn: the first of the users who can go on, and the first such request of theirs.
+
+        What runs in the background only where there is none.
         """
         if self._working is not None:
             return None
-        able = [
-            work for works in self._waiting.values() for work in works if self._images.get(work.image, work) is work
-        ]
-        return min(able, key=lambda work: work.is_background, default=None)  # of equals the first
+        ready = [work for work in self._all_waiting() if self._images.get(work.image, work) is work]
+        return min(ready, key=lambda work: work.in_background, default=None)
+
+    def _all_waiting(self) -> list[Work]:
+        return [work for works in self._waiting.values() for work in works]
 
     def _give_up(self, work: Work) -> None:
         if self._working is work:

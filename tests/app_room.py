@@ -20,7 +20,9 @@ from bundle.data.volume import Volume, write_label, write_volume
 from monailabel_app.datastore.session_folder import SessionFolder
 from monailabel_app.datastore.study_folder import StudyFolder
 from monailabel_app.server.app import create_app
-from monailabel_app.server.next_sample import RandomUnlabelled
+from monailabel_app.strategies.assignments import Assignments
+from monailabel_app.strategies.pool import Images
+from monailabel_app.strategies.strategies import all_strategies
 
 AFFINE = np.diag([-1.5, -1.5, 3.0, 1.0])
 SHAPE = (8, 7, 6)
@@ -31,13 +33,17 @@ class QuietApp(MONAILabelApp):
 
     def __init__(self, studies: Path, sessions: Path) -> None:
         self._sessions_at = sessions
+        self.assignments = Assignments()
         super().__init__("", str(studies), {}, labels=["liver"])
 
     def init_datastore(self) -> StudyFolder:
         return StudyFolder(self.studies)
 
     def init_strategies(self) -> dict:
-        return {"random": RandomUnlabelled()}
+        return all_strategies(Images(self.assignments, lambda: None))
+
+    def async_scoring(self, method, params=None) -> dict:
+        return {}
 
     def init_trainers(self) -> dict:
         return {}

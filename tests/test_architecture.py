@@ -18,6 +18,7 @@ BELOW = {
     "engines": {"families", "networks", "prompts", "transforms"},
     "interactive": {"engines", "families", "networks", "data", "prompts", "transforms"},
     "batch": {"interactive", "engines", "families", "networks", "data", "prompts", "transforms"},
+    "active": {"interactive", "engines", "families", "networks", "data", "prompts", "transforms"},
     "training": {"interactive", "engines", "families", "networks", "data", "prompts", "transforms"},
     "evaluation": {"interactive", "engines", "families", "networks", "data", "prompts", "transforms"},
 }
@@ -25,10 +26,11 @@ BELOW["commands"] = set(BELOW)  # the command line lies above everything, and no
 # The same of the app.
 APP_BELOW = {
     "wire": set(),
-    "tasks": {"wire"},
     "datastore": {"wire"},
+    "strategies": {"wire"},
+    "tasks": {"wire", "strategies"},
     "learning": {"wire", "datastore"},
-    "server": {"wire", "tasks", "datastore", "learning"},
+    "server": {"wire", "tasks", "datastore", "strategies", "learning"},
 }
 FILES = sorted(path for path in (ROOT / "bundle").rglob("*.py"))
 

@@ -36,14 +36,18 @@ def filename(part) -> str:
 # ---- what is offered ------------------------------------------------------------------------------------------------
 
 
-def test_info_offers_both_tasks_in_the_form_that_slicer_and_ohif_list(study):
+def test_info_offers_the_tasks_in_the_form_that_slicer_and_ohif_list(study):
     info = requests.get(f"{study.url}/info/", timeout=10).json()
     assert {name: (model["type"], model["dimension"]) for name, model in info["models"].items()} == {
         "sam_2d": ("deepgrow", 2),
         "sam_3d": ("deepgrow", 3),
+        "sam_multi": ("deepedit", 3),
+        "sam_class": ("vista3d", 3),
+        "sam_auto": ("segmentation", 3),
     }
     assert isinstance(info["labels"], list) and "liver" in info["labels"]  # OHIF appends to the list
-    assert not any(model["labels"] for model in info["models"].values())  # else Slicer segments on its own
+    assert [info["models"][name]["labels"] for name in ("sam_2d", "sam_3d")] == [[], []]
+    assert info["models"]["sam_auto"]["labels"] == {name: value for value, name in enumerate(info["labels"], start=1)}
 
 
 # ---- each client's way of asking ------------------------------------------------------------------------------------

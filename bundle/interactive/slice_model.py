@@ -140,6 +140,15 @@ class SlicePredictor:
         with interruptible(leave):
             return self._prepare(view, None).prepared.nbytes
 
+    def describe(self, view: SliceView) -> np.ndarray:
+        """What a slice looks like to the network, to compare it with others: (C,) float32."""
+        placement = self.contract.placement(*view.picture.shape[:2], view.pixel_spacing)
+        image = self.contract.to_input(view.picture, view.intensity, placement)[None].to(self.device)
+        describe = getattr(self.network, "describe", None)  # an engine of exported graphs may have the two doors alone
+        with torch.inference_mode(), torch.autocast(self.device.type, torch.bfloat16, enabled=self.bfloat16):
+            features = self.network.prepare(image).averaged() if describe is None else describe(image)
+        return features[0].float().cpu().numpy()
+
     def _translated(self, prompt: SlicePrompt, height: int, width: int) -> SlicePrompt:
         spec = self.network.spec
         return translated(prompt, height, width, understood=spec.prompts, scribble_points=spec.scribble_points)

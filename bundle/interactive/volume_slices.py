@@ -43,6 +43,10 @@ class VolumeSlices:
         timer.add(answer, time.perf_counter() - started)
         return prompt.honoured(answer) if honoured else answer
 
+    def describe(self, frame: SliceFrame, index: int) -> np.ndarray:
+        """What a slice looks like to the network: (C,) float32, see ``SlicePredictor.describe``."""
+        return self.predictor.describe(self.view(frame, index))
+
     def segmentation(self, answers: Mapping[int, SliceMask], frame: SliceFrame, timer: Timer) -> Segmentation:
         """The answers on some slices, put into the volume."""
         mask = np.zeros(self.volume.shape, dtype=bool, order="F")  # as files store it: saving is several times as fast

@@ -106,6 +106,10 @@ class Prepared:
             raise ValueError(f"{len(self)} images need image_index to say which object lies where, got None")
         return self.map(lambda tensor: tensor.expand(prompts.count, *tensor.shape[1:]))
 
+    def averaged(self) -> Tensor:
+        """The first of the tensors averaged over its pixels: (B, C) float, of SAM's embedding (B, 256)."""
+        return next(iter(self.tensors.values())).float().flatten(2).mean(dim=-1)
+
     @staticmethod
     def cat(parts: Sequence[Prepared]) -> Prepared:
         """The images of several, in order."""
@@ -172,6 +176,14 @@ class PromptableNetwork(nn.Module, ABC):
         Raises:
             ValueError: images of another shape.
         """
+
+    def describe(self, images: Tensor) -> Tensor:
+        """What images look like to the network, to compare them with each other: (B, C) float.
+
+        Args:
+            images: (B, 3, S, S) float, normalised by the family's ``Contract``.
+        """
+        return self.prepare(images).averaged()
 
     @abstractmethod
     def decoder_inputs(

@@ -60,6 +60,12 @@ class PromptedUNet(PromptableNetwork):
         self.check_images(images)
         return Prepared({"image": images})
 
+    def describe(self, images: Tensor) -> Tensor:
+        """The deepest features of images without prompts, averaged over their pixels: (B, widths[-1]) float."""
+        self.check_images(images)
+        deepest = self.mask_decoder.encode(images, prompt_maps(None, None, like=images))[-1]
+        return deepest.float().mean(dim=(2, 3))
+
     def decoder_inputs(
         self, features: Mapping[str, Tensor], tokens: tuple[Tensor, Tensor] | None, masks: Tensor | None
     ) -> dict[str, Tensor]:
@@ -130,17 +136,25 @@ class ResidualUNet(nn.Module):
         Returns:
             Logits (N, M, S, S) and predicted IoU (N, M).
         """
-        x = F.pixel_unshuffle(torch.cat([image, maps], dim=1), 2)  # (N, 8, S, S) -> (N, 32, S/2, S/2)
-        x = x.contiguous(memory_format=torch.channels_last)
-        features = []
-        for level in self.down:
-            x = level(x)  # (N, widths[i], S / 2**(i + 1), S / 2**(i + 1))
-            features.append(x)
-        deepest = features.pop()
+        features = self.encode(image, maps)
+        x = deepest = features.pop()
         for up, merge, feature in zip(reversed(self.up), reversed(self.merge), reversed(features), strict=True):
             x = merge(torch.cat([up(x), feature], dim=1))
         logits = F.pixel_shuffle(self.mask_head(x), 2)  # (N, 4 M, S/2, S/2) -> (N, M, S, S)
         return logits, self.iou_head(_summary(logits, x, deepest))
+
+    def encode(self, image: Tensor, maps: Tensor) -> list[Tensor]:
+        """The features of every level, from fine to coarse: (N, widths[i], S / 2**(i + 1), S / 2**(i + 1)) each.
+
+        Arguments as ``predict_masks``.
+        """
+        x = F.pixel_unshuffle(torch.cat([image, maps], dim=1), 2)  # (N, 8, S, S) -> (N, 32, S/2, S/2)
+        x = x.contiguous(memory_format=torch.channels_last)
+        features = []
+        for level in self.down:
+            x = level(x)
+            features.append(x)
+        return features
 
 
 class UNetLevel(nn.Sequential):

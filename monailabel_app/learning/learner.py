@@ -44,7 +44,7 @@ class LearningSettings:
     Attributes:
         folder: of jobs and versions.
         automatic: whether it trains by itself while people annotate.
-        family, checkpoint, device, engine: of the network that it was started with, as ``Segmenter.from_family`` takes them.
+        family, checkpoint, device, engine: what it was started with, as ``Segmenter.from_family`` takes them.
     """
 
     folder: Path

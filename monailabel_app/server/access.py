@@ -39,7 +39,7 @@ class Role(IntEnum):
 
     view = 1  # read images, labels and models
     annotate = 2  # click, upload images, save labels
-    train = 3  # start and stop trainings
+    train = 3  # start and stop trainings and batches
     admin = 4  # remove images and labels, go back to another version of the network
 
 
@@ -77,6 +77,13 @@ ROUTES: Mapping[tuple[str, str], Role | None] = {
     ("GET", "/session/{session_id}"): Role.annotate,
     ("DELETE", "/session/{session_id}"): Role.annotate,
     ("POST", "/activelearning/{strategy}"): Role.annotate,
+    ("GET", "/scoring/"): Role.view,
+    ("POST", "/scoring/"): Role.annotate,
+    ("POST", "/scoring/{method}"): Role.annotate,
+    ("DELETE", "/scoring/"): Role.annotate,
+    ("GET", "/batch/infer"): Role.view,
+    ("POST", "/batch/infer/{model}"): Role.train,
+    ("DELETE", "/batch/infer"): Role.train,
     ("GET", "/datastore/"): Role.view,
     ("PUT", "/datastore/"): Role.annotate,
     ("DELETE", "/datastore/"): Role.admin,

@@ -36,11 +36,13 @@ from starlette.middleware.trustedhost import TrustedHostMiddleware
 from bundle.data.limits import LIMITS
 from monailabel_app.errors import RequestError, install_error_replies
 from monailabel_app.server import (
+    batch_routes,
     datastore_routes,
     home,
     infer_routes,
     login,
     next_sample,
+    scoring_routes,
     session_routes,
     state_routes,
     train_routes,
@@ -134,6 +136,8 @@ def create_app() -> FastAPI:
         session_routes,
         next_sample,
         train_routes,
+        scoring_routes,
+        batch_routes,
         viewer,
     )
     for module in ours:

@@ -26,14 +26,15 @@ from monailabel_app.server.body_limits import FORM_LIMITS
 from monailabel_app.server.gate import account_of
 from monailabel_app.server.images import find_image
 from monailabel_app.server.leaving import cancelled_when_left
+from monailabel_app.server.next_sample import note_work
 from monailabel_app.server.uploads import received_file
+from monailabel_app.server.users import user_of
 from monailabel_app.wire import fields as wire
 from monailabel_app.wire.dicom_seg import match_label_info, write_dicom_seg
 from monailabel_app.wire.json_values import read_json
 from monailabel_app.work import Work, WorkQueue, doing
 
 router = APIRouter(tags=["Infer"])
-_LONGEST_USER = 200  # letters of a client's own name
 
 
 class Output(str, Enum):
@@ -59,7 +60,7 @@ async def infer(
     """Answer a click, in a thread beside those of the other routes."""
     request = read_json(params, "params")
     queue: WorkQueue = http.app.state.queue
-    with queue.admitted(_user(http, request), model) as work:
+    with queue.admitted(user_of(http, request), model) as work:
         async with cancelled_when_left(http, work):
             asked = _as_asked(http, request)
             answer = partial(_answer, work, background, model, image, session_id, asked, file, output)
@@ -72,15 +73,6 @@ def _as_asked(http: Request, params: Mapping[str, Any]) -> dict[str, Any]:
     if http.app.state.accounts is not None:
         asked[wire.USER] = account_of(http.scope).name
     return asked
-
-
-def _user(http: Request, params: Mapping[str, Any]) -> str:
-    """Whose turn a request takes: its account's; on a server without accounts, its program's or machine's."""
-    if http.app.state.accounts is not None:
-        return account_of(http.scope).name
-    client = params.get(wire.CLIENT_ID)
-    machine = http.client.host if http.client else "local"
-    return client[:_LONGEST_USER] if isinstance(client, str) and client else machine
 
 
 def _threads(http: Request) -> anyio.CapacityLimiter:
@@ -114,6 +106,8 @@ def _answer(
                 result = app.infer({**request, wire.IMAGE: str(path), wire.IMAGE_KEY: digest})
         else:
             path = find_image(app, image, session_id)
+            if not session_id:
+                note_work(app, image, work.user)
             result = app.infer({**request, wire.IMAGE: str(path)})
     background.add_task(_remove, result["file"])
     try:

@@ -8,7 +8,7 @@ import threading
 from bundle.errors import MonaiSamError
 from bundle.interactive.precompute import precompute
 from bundle.interactive.volume_slices import VolumeSlices
-from monailabel_app.work import Work, checkpoint, current_queue, doing, turn
+from monailabel_app.work import Work, checkpoint, current_queue, turn
 
 logger = logging.getLogger(__name__)
 
@@ -39,7 +39,7 @@ class Ahead:
 
 def _run(work: Work, slices: VolumeSlices, axis: int, index: int) -> None:
     try:
-        with doing(work), turn(work):
+        with work.queue.in_background(work), turn(work):
             precompute(slices, axis=axis, index=index, progress=checkpoint, interrupted=work.should_give_way)
     except MonaiSamError as error:  # cancelled by a newer click, or its time is over
         logger.debug("Stopped preparing slices: %s", error)

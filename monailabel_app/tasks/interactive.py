@@ -6,6 +6,7 @@ import tempfile
 import time
 import uuid
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -13,9 +14,10 @@ from typing import Any
 import numpy as np
 from monailabel.interfaces.tasks.infer_v2 import InferTask, InferType
 
+from bundle.data.modality import MODALITIES
 from bundle.data.volume import write_label
-from bundle.interactive.answer_options import AnswerOptions
 from bundle.engines.interruption import interruptible
+from bundle.interactive.answer_options import AnswerOptions
 from bundle.interactive.label_map import LabelMap
 from bundle.interactive.session import InteractiveSession
 from monailabel_app.tasks.open_images import ImageSessions, OpenImage
@@ -28,6 +30,14 @@ from monailabel_app.work import check_wanted, checkpoint, turn
 _DESCRIPTIONS = {
     2: "Segments an object on one slice from points or a box",
     3: "Segments an object in the volume from a box, or carries one slice's answer to its neighbours",
+}
+# What clients show as options and send with each request: a switch as check box, a list as choice, the first being set.
+_OPTIONS = {
+    wire.UNDO: False,
+    wire.REDO: False,
+    wire.RESET_STATE: False,
+    wire.MODALITY: ["", *MODALITIES],
+    **NO_LENGTHS,
 }
 
 
@@ -45,7 +55,7 @@ class SamTask(InferTask):
         dimension: 2 answers on one slice, 3 in the volume.
         names: labels that a request may use as keys (deepedit dialect).
         """
-        super().__init__(InferType.DEEPGROW, [], dimension, _DESCRIPTIONS[dimension], config=dict(NO_LENGTHS))
+        super().__init__(InferType.DEEPGROW, [], dimension, _DESCRIPTIONS[dimension], dict(_OPTIONS))
         self._sessions = sessions
         self._names = tuple(names)
         # A folder of our own: a client on this machine keeps its copy under the same name in the common one.
@@ -68,6 +78,7 @@ class SamTask(InferTask):
             RequestError, PromptError, VolumeError: each says what to change.
         """
         started = time.perf_counter()
+        request = self._with_first_choices(request)
         path = Path(request[wire.IMAGE])
         form = wire.ReplyFormat.of(request, path)
         series = request.get(wire.SERIES)
@@ -98,12 +109,21 @@ class SamTask(InferTask):
         }
         return str(file), params
 
-    def _read(self, request: Mapping[str, Any], image: OpenImage) -> Callable[[InteractiveSession], _Answer]:
+    def _with_first_choices(self, request: Mapping[str, Any]) -> dict[str, Any]:
+        """The request of a client that sends an option back as it was offered: of its choices the first is meant."""
+        lists = {name: value for name, value in self._config.items() if isinstance(value, list)}
+        return {**request, **{name: value[0] for name, value in lists.items() if request.get(name) == value}}
+
+    def _read(self, request: Mapping[str, Any], image: OpenImage) -> Callable[[InteractiveSession], Answer]:
         """What a request asks for: a command for the session, or its prompts answered."""
-        measured = wire.read_flag(request, wire.STATISTICS)
         commands = read_commands(request)
         if commands is not None:
+            measured = wire.read_flag(request, wire.STATISTICS)
             return partial(_commanded, commands=commands, measured=measured)
+        return self._prompted(request, image)
+
+    def _prompted(self, request: Mapping[str, Any], image: OpenImage) -> Callable[[InteractiveSession], Answer]:
+        """The prompts of a request, answered."""
         click = read_request(
             request,
             shape=image.volume.shape,
@@ -112,14 +132,20 @@ class SamTask(InferTask):
             names=self._names,
         )
         options = read_options(request, image.volume.shape, axis=SLICE_AXIS)
+        valued = [replace(one, label=self._value(one.name, one.label)) for one in click.objects]
+        click, measured = replace(click, objects=tuple(valued)), wire.read_flag(request, wire.STATISTICS)
         return partial(_segment, click=click, options=options, measured=measured)
 
+    def _value(self, name: str, value: int) -> int:
+        """The value of an object in what is answered: that of its label, else its place in the request."""
+        return self.labels.get(name, len(self.labels) + value) if isinstance(self.labels, dict) else value
 
-_Answer = tuple[np.ndarray, dict[str, Any]]
+
+Answer = tuple[np.ndarray, dict[str, Any]]
 """A label map, and the JSON of the reply."""
 
 
-def _segment(session: InteractiveSession, click: ClickRequest, options: AnswerOptions, measured: bool) -> _Answer:
+def _segment(session: InteractiveSession, click: ClickRequest, options: AnswerOptions, measured: bool) -> Answer:
     """Make the prompts of a request those of the session, and gather its objects in one label map."""
     gathered = LabelMap(session.volume.shape, max(prompts.label for prompts in click.objects))
     scores: dict[str, dict[int, float]] = {}
@@ -159,7 +185,7 @@ def _segment(session: InteractiveSession, click: ClickRequest, options: AnswerOp
     return gathered.labels, params | {wire.SESSION: session_params(session), wire.SLICE_INDEX: click.index}
 
 
-def _commanded(session: InteractiveSession, commands: Commands, measured: bool) -> _Answer:
+def _commanded(session: InteractiveSession, commands: Commands, measured: bool) -> Answer:
     """Do what a request asks of its session, and show all of it."""
     commands.run(session)
     names = {one.name: one.label for one in session.objects}

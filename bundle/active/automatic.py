@@ -1,0 +1,44 @@
+"""Objects without prompts: the structures of accepted labels, each asked where they have it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+
+import numpy as np
+
+from bundle.active.places import Place
+from bundle.interactive.proposals import Proposal
+from bundle.interactive.session import InteractiveSession
+from bundle.prompts.prompts import ObjectPrompts
+
+_REACH = 2.0  # standard deviations that a box is larger than the mean of the labelled images
+_AXIS = 2
+
+
+def known_structures(
+    session: InteractiveSession, places: Mapping[str, Place], *, progress: Callable[[int], object] = lambda index: None
+) -> list[Proposal]:
+    """Ask for each structure with a box where the labelled images have it, a little larger; changes nothing.
+
+    Args:
+        session: of the image.
+        places: name -> where it is.
+        progress: called with the index of every slice that is asked; what it raises ends it.
+
+    Returns:
+        What was found, with predicted IoU by slice; structures of which nothing was found are left out.
+    """
+    found = []
+    for name, place in places.items():
+        box = larger(place).box_in(session.volume)
+        prompts = ObjectPrompts(box=np.rint(box), name=name)
+        answer = session.segment_volume(prompts, axis=_AXIS, progress=progress)
+        if answer.mask.any():
+            found.append(Proposal(name, answer.mask, predicted_iou=dict(answer.scores), axis=_AXIS))
+    return found
+
+
+def larger(place: Place) -> Place:
+    """The place with its corners moved outward by as much as those of the labelled images vary."""
+    outward = _REACH * place.spread
+    return Place(place.low - outward[0], place.high + outward[1], place.spread)

@@ -1,0 +1,174 @@
+"""Active learning against the real server, with 3D Slicer's own client code and an annotator who knows the truth."""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from bundle.data.datasets import msd
+from bundle.data.grid import check_grid
+from bundle.data.volume import read_label, read_volume
+from bundle.errors import OptionError
+from bundle.prompts.simulation import tight_box
+from monailabel_app.demo.slicer_user import load_slicer_client
+from monailabel_app.server.launch import running_server
+
+TRAINER = "finetune"
+_PATIENCE = 3600.0  # seconds that a training may take
+_HELD_OUT = 3  # images that are asked for with a box, before and after
+
+
+@dataclass(frozen=True)
+class Case:
+    """An image and its truth.
+
+    Attributes:
+        name: its id at the server.
+        image, label: files.
+        names: name -> value.
+    """
+
+    name: str
+    image: Path
+    label: Path
+    names: Mapping[str, int]
+
+
+def cases_of(data: Path, split: str, count: int) -> list[Case]:
+    """The first so many cases of a split of a folder with a ``datalist.json``.
+
+    Raises:
+        OptionError: there are none.
+    """
+    items = [item for item in msd(data, datalist="datalist.json") if item.get("split", "training") == split][:count]
+    if not items:
+        raise OptionError(f"expected images of the split {split} in {data}, got none")
+    return [
+        Case(item["patient"], Path(item["image"]), Path(item["label"]), {k: v for k, v in item["labels"].items() if v})
+        for item in items
+    ]
+
+
+def play_on_server(
+    data: Path,
+    strategy: str,
+    *,
+    rounds: int,
+    volumes: int,
+    folder: Path,
+    options: Mapping[str, Any],
+    conf: Mapping[str, str] | None = None,
+) -> dict[str, Any]:
+    """Start a server over images without labels, and label what it hands out.
+
+    Args:
+        data: folder of volumes with a ``datalist.json``.
+        strategy: name, as in ``/info/``.
+        rounds: images that are labelled.
+        volumes: images of the server's folder.
+        folder: where the log is written, and the server's folder lies while it runs.
+        options: of ``POST /train/finetune`` after each label; empty for the server's own.
+        conf: further options of the app.
+
+    Returns:
+        What happened in each round, and the DSC of a box on held-out images before and after.
+    """
+    cases = {case.name: case for case in cases_of(data, "training", volumes)}
+    held_out = cases_of(data, "validation", _HELD_OUT)
+    names = next(iter(cases.values())).names
+    folder.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix="studies-", dir=folder) as kept:
+        studies = Path(kept, "studies")
+        studies.mkdir()
+        for case in cases.values():
+            shutil.copyfile(case.image, studies / f"{case.name}{''.join(case.image.suffixes)}")
+        shown = {"labels": ",".join(names), "sessions": "off", **(conf or {})}
+        settings = {"TMPDIR": kept}
+        with running_server(studies, log=folder / "server.log", conf=shown, settings=settings) as url:
+            annotator = Annotator(url, Path(kept, "client"))
+            trains = TRAINER in annotator.client.info()["trainers"]
+            before = annotator.box_dsc(held_out)
+            played = [annotator.round(strategy, cases, options if trains else None) for _ in range(rounds)]
+            after = annotator.box_dsc(held_out)
+    return {
+        "strategy": strategy,
+        "data": data.name,
+        "images": len(cases),
+        "trained": trains,
+        "rounds": played,
+        "dsc_before": before,
+        "dsc_after": after,
+    }
+
+
+class Annotator:
+    """Asks for images, knows their labels, and saves them.
+
+    Args:
+        url: of the server.
+        folder: for the client's files.
+    """
+
+    def __init__(self, url: str, folder: Path) -> None:
+        folder.mkdir(parents=True)
+        module = load_slicer_client()
+        self.client = module.MONAILabelClient(url, tmpdir=str(folder), client_id="simulated annotator")
+        self._error = module.MONAILabelClientException
+
+    def round(self, strategy: str, cases: Mapping[str, Case], options: Mapping[str, Any] | None) -> dict[str, Any]:
+        """Take the next image, save its label, and train on all labels, where options are given."""
+        started = time.perf_counter()
+        sample = self.client.next_sample(strategy, {})
+        waited = time.perf_counter() - started
+        if not sample.get("id"):
+            raise OptionError("the server has no image left; label fewer, or give it more")
+        case = cases[sample["id"]]
+        info = [{"name": name, "idx": value} for name, value in case.names.items()]
+        self.client.save_label(case.name, str(case.label), params={"label_info": info})
+        said = {"image": case.name, "reason": sample.get("reason"), "seconds_until_sample": round(waited, 3)}
+        return said if options is None else {**said, **self._train(options)}
+
+    def _train(self, options: Mapping[str, Any]) -> dict[str, Any]:
+        started = time.perf_counter()
+        self.client.train_start(TRAINER, dict(options))
+        while self._is_training() and time.perf_counter() - started < _PATIENCE:
+            time.sleep(1.0)
+        status = self.client.train_status()
+        seconds = round(time.perf_counter() - started, 1)
+        return {"training": status.get("status"), "version": status.get("version"), "seconds_of_training": seconds}
+
+    def _is_training(self) -> bool:
+        """Whether the server trains, also while it learns by itself."""
+        try:
+            self.client.train_status(check_if_running=True)
+        except self._error:
+            return False
+        return True
+
+    def box_dsc(self, cases: Sequence[Case]) -> float:
+        """Mean DSC of ``sam_2d`` with a box around each structure, on the slice that shows most of it."""
+        found = []
+        for case in cases:
+            volume = read_volume(case.image)
+            truth = check_grid(volume, read_label(case.label)).array
+            for name, value in case.names.items():
+                mask = truth == value
+                if mask.any():
+                    found.append(self._dsc_of_box(case, name, mask))
+        return round(float(np.mean(found)), 4)
+
+    def _dsc_of_box(self, case: Case, name: str, mask: np.ndarray) -> float:
+        index = int(mask.sum(axis=(0, 1)).argmax())
+        i0, j0, i1, j1 = (int(v) for v in tight_box(mask[:, :, index].T)[[0, 1, 2, 3]])
+        params = {"label": name, "roi": [i0, i1, j0, j1, index, index], "result_extension": ".nrrd"}
+        file, _ = self.client.infer("sam_2d", "", params, file=str(case.image))
+        answer = read_label(file).array[:, :, index] != 0
+        Path(file).unlink()
+        return float(2 * (answer & mask[:, :, index]).sum() / (answer.sum() + mask[:, :, index].sum()))

@@ -1,0 +1,83 @@
+"""The images of a datastore as strategies see them: with or without a label, scored or not, somebody's or free."""
+
+from __future__ import annotations
+
+import time
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import Any
+
+from monailabel.interfaces.datastore import Datastore
+
+from bundle.active.scores import ImageScores
+from bundle.active.selection import Candidate
+from monailabel_app.strategies.assignments import Assignments, last_given
+
+SCORES = "scores"  # in the info of an image
+
+
+@dataclass(frozen=True)
+class Pool:
+    """What may be chosen from.
+
+    Attributes:
+        unlabelled: images without a final label that nobody else works on.
+        labelled: images with one.
+        taken: how many without one somebody else works on.
+        note: what has to be said about the scores; empty if they are those of the model that is served.
+    """
+
+    unlabelled: list[Candidate]
+    labelled: list[Candidate]
+    taken: int
+    note: str = ""
+
+
+class Images:
+    """Reads the index for strategies.
+
+    Args:
+        assignments: who works on what.
+        model: identity of the network that is served now.
+    """
+
+    def __init__(self, assignments: Assignments, model: Callable[[], str | None]) -> None:
+        self.assignments, self._model = assignments, model
+
+    def pool(self, datastore: Datastore, user: str) -> Pool:
+        """The images as they are now, for somebody who asks."""
+        now, unlabelled, taken = time.time(), [], 0
+        for image in datastore.get_unlabeled_images():
+            info = datastore.get_image_info(image)
+            if self.assignments.is_taken(image, user, info):
+                taken += 1
+            else:
+                unlabelled.append(_candidate(image, info, now))
+        labelled = [_candidate(one, datastore.get_image_info(one), now) for one in datastore.get_labeled_images()]
+        model, note = self._model_to_compare(unlabelled)
+        return Pool(_of_model(unlabelled, model), _of_model(labelled, model), taken, note)
+
+    def _model_to_compare(self, candidates: list[Candidate]) -> tuple[str | None, str]:
+        """Whose scores count: scores of different models cannot be compared."""
+        served = self._model()
+        counts = Counter(one.scores.model for one in candidates if one.scores is not None)
+        if not counts or served in counts:
+            return served, ""
+        return counts.most_common(1)[0][0], "the scores are those of an earlier model, newer ones are being made"
+
+
+def scores_of(info: dict[str, Any]) -> ImageScores | None:
+    """The scores that the index holds of an image."""
+    return ImageScores.from_json(info.get(SCORES))
+
+
+def _candidate(image: str, info: dict[str, Any], now: float) -> Candidate:
+    given = last_given(info)
+    # One that was given out this second can still be drawn: it may be the only one.
+    waited = now - min(max(given[1] if given else 0.0, 0.0), now - 1)
+    return Candidate(image, scores_of(info), waited)
+
+
+def _of_model(candidates: list[Candidate], model: str | None) -> list[Candidate]:
+    return [one if one.scores is None or one.scores.model == model else replace(one, scores=None) for one in candidates]

@@ -1,0 +1,96 @@
+"""The scores that strategies read: made in the background, kept in the index, named by the model that made them."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from monailabel.datastore.dicom import DICOMWebDatastore
+from monailabel.interfaces.datastore import Datastore
+from monailabel.interfaces.tasks.scoring import ScoringMethod
+
+from bundle.active.asking import ANYTHING
+from bundle.active.places import Place
+from bundle.active.scores import ImageScores, score_image
+from bundle.data.guarded import read_volume
+from bundle.interactive.slice_model import SlicePredictor
+from monailabel_app.jobs import Job
+from monailabel_app.strategies.accepted import AcceptedLabels
+from monailabel_app.strategies.pool import SCORES, scores_of
+from monailabel_app.work import WorkQueue, checkpoint, turn
+
+logger = logging.getLogger(__name__)
+
+METHOD = "predictions"
+
+
+class Scorer:
+    """Scores the images of a datastore that are not scored by the model that is served.
+
+    Args:
+        predictor: the model that is served now.
+        accepted: what to ask for.
+        modality: of every image; None is what its file says.
+    """
+
+    def __init__(
+        self, predictor: Callable[[], SlicePredictor], accepted: AcceptedLabels, *, modality: str | None = None
+    ) -> None:
+        self._predictor, self._accepted, self._modality = predictor, accepted, modality
+        self.job = Job("scoring")
+
+    def wake(self, queue: WorkQueue, datastore: Datastore, *, asked: bool = False) -> None:
+        """Bring the scores up to date in the background; returns at once.
+
+        Args:
+            queue: of the device; clicks go first.
+            datastore: whose images.
+            asked: whether somebody asked for scores themselves. Of a DICOMweb server, which would have to send every
+                series for it, images are scored only then.
+        """
+        if isinstance(datastore, DICOMWebDatastore) and not asked:
+            return
+        self.job.start(queue, lambda: self.missing(datastore), lambda image: self.score(image, datastore))
+
+    def missing(self, datastore: Datastore) -> list[str]:
+        """The images whose scores are missing or out of date, those without a label first."""
+        model, places = self._predictor().identity, self._accepted.places(datastore)
+        images = [*datastore.get_unlabeled_images(), *datastore.get_labeled_images()]
+        return [one for one in images if not _is_current(scores_of(datastore.get_image_info(one)), model, places)]
+
+    def score(self, image: str, datastore: Datastore) -> ImageScores:
+        """Score one image and note it in the index.
+
+        Raises:
+            VolumeError: the image cannot be read.
+            RequestError: the index cannot be changed, or the job was stopped.
+        """
+        predictor, places = self._predictor(), self._accepted.places(datastore)
+        volume = read_volume(datastore.get_image_uri(image), modality=self._modality)
+        with turn(("scoring", image)):
+            scores = score_image(volume, predictor, places, progress=checkpoint)
+        datastore.update_image_info(image, {SCORES: scores.to_json()})
+        return scores
+
+
+class PredictionScores(ScoringMethod):
+    """How MONAI Label's interface shows the scorer; the server's route ``/scoring/`` runs it in the background."""
+
+    def __init__(self, scorer: Scorer) -> None:
+        super().__init__("What the model says of images: entropy, disagreement, predicted IoU, foreground, features")
+        self._scorer = scorer
+
+    def __call__(self, request: Mapping[str, Any], datastore: Datastore) -> dict[str, Any]:
+        """Score what is missing now, without a queue; returns how many images."""
+        missing = self._scorer.missing(datastore)
+        for image in missing:
+            self._scorer.score(image, datastore)
+        return {"scored": len(missing)}
+
+
+def _is_current(scores: ImageScores | None, model: str, places: Mapping[str, Place]) -> bool:
+    """Whether scores are of this model, and of the structures that are known now."""
+    if scores is None or scores.model != model:
+        return False
+    return set(scores.structures) == set(places) if places else set(scores.structures) <= {ANYTHING}

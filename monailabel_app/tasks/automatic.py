@@ -1,0 +1,186 @@
+"""The infer tasks that need no click: structures by themselves, or those that a client names."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
+from typing import Any
+
+import numpy as np
+from monailabel.interfaces.datastore import Datastore
+from monailabel.interfaces.tasks.infer_v2 import InferType
+
+from bundle.active.automatic import known_structures
+from bundle.active.everything import everything_proposed
+from bundle.active.places import Place
+from bundle.data.labels import count_labels
+from bundle.interactive.proposals import Proposal
+from bundle.interactive.session import InteractiveSession
+from bundle.interactive.volume_slices import VolumeSlices
+from monailabel_app.errors import RequestError
+from monailabel_app.strategies.accepted import AcceptedLabels
+from monailabel_app.tasks.interactive import Answer, SamTask
+from monailabel_app.tasks.open_images import ImageSessions, OpenImage
+from monailabel_app.wire import fields as wire
+from monailabel_app.wire.commands import session_params
+from monailabel_app.wire.numbers import read_array, read_index
+from monailabel_app.wire.requests import SLICE_AXIS
+from monailabel_app.work import checkpoint
+
+KNOWN, EVERYTHING = "known structures", "everything on the slice"
+FIND = "find"  # which of them ``sam_auto`` does
+LABEL_PROMPT = "label_prompt"  # vista3d: numbers of the structures wanted, from 1 in the order of the model's labels
+
+
+class AutomaticTask(SamTask):
+    """Segments what accepted labels show, each structure where they have it; or everything on one slice.
+
+    What it finds are objects of the user's session, in one step that undo takes back, and that clicks refine; what the
+    user has worked on stays as it is.
+    """
+
+    def __init__(
+        self,
+        sessions: ImageSessions,
+        *,
+        names: Sequence[str],
+        accepted: AcceptedLabels,
+        datastore: Callable[[], Datastore],
+    ) -> None:
+        """Args:
+        sessions: the open images, shared between tasks.
+        names: labels that the app offers; they have the values 1, 2, ... in what is answered.
+        accepted: what accepted labels say.
+        datastore: whose labels.
+        """
+        super().__init__(sessions, dimension=3, names=names)
+        self.type = InferType.SEGMENTATION
+        self.labels = {name: value for value, name in enumerate(names, start=1)}
+        self.description = "Segments the structures of accepted labels by itself, or everything on one slice"
+        self._config = {FIND: [KNOWN, EVERYTHING], **self._config}
+        self._accepted, self._datastore = accepted, datastore
+
+    def _prompted(self, request: Mapping[str, Any], image: OpenImage) -> Callable[[InteractiveSession], Answer]:
+        find = request.get(FIND) or KNOWN
+        if find == EVERYTHING:
+            index = read_index(request, wire.SLICE)
+            depth = image.volume.shape[SLICE_AXIS]
+            index = depth // 2 if index is None else index
+            if not 0 <= index < depth:
+                raise RequestError(f"{wire.SLICE} must be 0 to {depth - 1} in this image, got {index}")
+            return self._answering(partial(_everything, index=index), "everything mode")
+        if find != KNOWN:
+            raise RequestError(f"{FIND} must be {KNOWN!r} or {EVERYTHING!r}, got {find!r:.80}")
+        return self._answering(partial(_known, places=self._places()), "accepted labels")
+
+    def _places(self) -> dict[str, Place]:
+        return self._accepted.places(self._datastore())
+
+    def _answering(
+        self, find: Callable[[InteractiveSession], list[Proposal]], model: str
+    ) -> Callable[[InteractiveSession], Answer]:
+        return partial(_proposed, find=find, model=model, values=self.labels)
+
+
+class ClassTask(AutomaticTask):
+    """Segments the structures that a client names by number (vista3d's class prompts), or that it points at."""
+
+    def __init__(
+        self,
+        sessions: ImageSessions,
+        *,
+        names: Sequence[str],
+        accepted: AcceptedLabels,
+        datastore: Callable[[], Datastore],
+    ) -> None:
+        """Args: as ``AutomaticTask``."""
+        super().__init__(sessions, names=names, accepted=accepted, datastore=datastore)
+        self.type = "vista3d"
+        self.description = "Segments the structures that are chosen, or pointed at"
+        self._config.pop(FIND)
+
+    def _prompted(self, request: Mapping[str, Any], image: OpenImage) -> Callable[[InteractiveSession], Answer]:
+        wanted = self._wanted(request)
+        points = read_array(request, wire.POINTS)
+        if points is not None and points.size:
+            if len(wanted) > 1:
+                raise RequestError(f"{wire.POINTS} are of one structure; send one number in {LABEL_PROMPT}")
+            named = {**request, wire.LABEL: wanted[0]} if wanted else request
+            return SamTask._prompted(self, named, image)
+        if not wanted:
+            raise RequestError(f"which structures? send their numbers in {LABEL_PROMPT}, or {wire.POINTS}")
+        places = self._places()
+        if unknown := [name for name in wanted if name not in places]:
+            raise RequestError(
+                f"no accepted label shows {unknown[0]!r}, so nothing is known of where it lies; click on it, or accept "
+                "a label of it first"
+            )
+        return self._answering(partial(_known, places={name: places[name] for name in wanted}), "class prompt")
+
+    def _wanted(self, request: Mapping[str, Any]) -> list[str]:
+        """The names of the structures that a request wants by number."""
+        numbers = read_array(request, LABEL_PROMPT)
+        by_value = {value: name for name, value in self.labels.items()}
+        wanted = [] if numbers is None else [float(number) for number in np.ravel(numbers)]
+        if wrong := [number for number in wanted if number not in by_value]:
+            raise RequestError(f"{LABEL_PROMPT} must be numbers of labels, 1 to {len(by_value)}, got {wrong[0]:g}")
+        return [by_value[int(number)] for number in dict.fromkeys(wanted)]
+
+
+class MultiTask(SamTask):
+    """Points of several structures in one request (deepedit): a key for each label, whose value is always the same."""
+
+    def __init__(self, sessions: ImageSessions, *, names: Sequence[str]) -> None:
+        """Args:
+        sessions: the open images, shared between tasks.
+        names: labels that the app offers; they have the values 1, 2, ... in what is answered.
+        """
+        super().__init__(sessions, dimension=3, names=names)
+        self.type = InferType.DEEPEDIT
+        self.labels = {name: value for value, name in enumerate(names, start=1)}
+        self.description = "Segments several structures at once, each from its own points"
+
+
+def _known(session: InteractiveSession, places: Mapping[str, Place]) -> list[Proposal]:
+    return known_structures(session, places, progress=checkpoint)
+
+
+def _everything(session: InteractiveSession, index: int) -> list[Proposal]:
+    slices = VolumeSlices(session.volume, session.predictor)
+    return everything_proposed(slices, session.frame(SLICE_AXIS), index, progress=checkpoint)
+
+
+def _proposed(
+    session: InteractiveSession,
+    find: Callable[[InteractiveSession], list[Proposal]],
+    model: str,
+    values: Mapping[str, int],
+) -> Answer:
+    """Let the session have what was found, and show all of it, in the values that the app's labels have."""
+    started = time.perf_counter()
+    found = find(session)
+    update = session.propose(found, model=model) if found else None
+    labels, names = _in_values(session, values)
+    scores = {one.name: one.predicted_iou.get(SLICE_AXIS, {}) for one in session.objects}
+    warnings = {one.name: one.warnings for one in session.objects}
+    nothing = "nothing was found: no accepted label says what to look for, or nothing of it is here"
+    warnings[model] = update.warnings if update is not None else (nothing,)
+    seconds = {"decode": time.perf_counter() - started}
+    params = wire.reply_params(names, scores=scores, seconds=seconds, encoded=0, warnings=warnings)
+    return labels, params | {wire.SESSION: session_params(session, interactions=True), wire.SLICE_INDEX: None}
+
+
+def _in_values(session: InteractiveSession, values: Mapping[str, int]) -> tuple[np.ndarray, dict[str, int]]:
+    """The session's label map with the app's values; objects that no label names have the values behind those."""
+    shown, free = session.labels, len(values)
+    table = np.zeros(int(shown.max(initial=0)) + 1, np.int64)
+    names = {}
+    for one in session.objects:
+        if one.name not in values:
+            free += 1
+        if one.label < len(table):
+            table[one.label] = names[one.name] = values.get(one.name, free)
+    labels = table[shown]
+    there = count_labels(labels)
+    return labels, {name: value for name, value in sorted(names.items(), key=lambda of: of[1]) if value in there}

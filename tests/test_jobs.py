@@ -1,0 +1,133 @@
+"""Work that nobody waits for: progress, failures, stopping, and behind the clicks."""
+
+from __future__ import annotations
+
+import threading
+
+import pytest
+
+from bundle.errors import VolumeError
+from monailabel_app.jobs import Job
+from monailabel_app.work import WorkQueue, checkpoint, doing, turn
+
+PATIENCE = 60.0  # seconds; only a broken test waits for them
+
+
+@pytest.fixture
+def queue():
+    return WorkQueue(places=2)
+
+
+def test_each_image_is_done_once_and_those_that_came_meanwhile_too(queue):
+    left, done = ["a", "b"], []
+
+    def do(image):
+        done.append(image)
+        left.remove(image)
+        if image == "b":
+            left.append("c")
+
+    job = Job("scoring")
+    assert job.status() is None
+    assert job.start(queue, lambda: list(left), do)
+    job.wait(PATIENCE)
+    assert done == ["a", "b", "c"] and not job.is_running
+    assert {key: job.status()[key] for key in ("status", "done", "total")} == {"status": "DONE", "done": 3, "total": 3}
+
+
+def test_an_image_that_fails_is_said_and_not_tried_again(queue, caplog):
+    def do(image):
+        if image == "bad":
+            raise VolumeError("/data/secret/bad.nii.gz is damaged")
+
+    done = set()
+    job = Job("scoring")
+    job.start(queue, lambda: [one for one in ("bad", "good") if one not in done], lambda one: (do(one), done.add(one)))
+    job.wait(PATIENCE)
+    assert job.status()["failed"] == {"bad": "bad.nii.gz is damaged"} and job.status()["done"] == 1
+    assert "bad" in caplog.text
+
+
+def test_a_defect_ends_a_job_and_says_so(queue):
+    job = Job("scoring")
+    job.start(queue, lambda: ["a"], lambda image: {}[image])
+    job.wait(PATIENCE)
+    assert job.status()["status"] == "ERROR"
+
+
+def test_a_stopped_job_ends_at_its_next_question_and_can_start_again(queue):
+    begun, done = threading.Event(), []
+
+    def do(image):
+        with turn(image):
+            begun.set()
+            while not done:
+                checkpoint()
+
+    job = Job("scoring")
+    job.start(queue, lambda: [] if done else ["a", "b"], do)
+    assert begun.wait(PATIENCE) and not job.start(queue, list, do)
+    job.stop(seconds=PATIENCE)
+    assert not job.is_running and job.status()["status"] == "STOPPED" and job.status()["failed"] == {}
+    done.append(1)
+    assert job.start(queue, list, do)
+    job.wait(PATIENCE)
+    assert job.status()["status"] == "DONE"
+
+
+def test_a_click_goes_before_what_runs_in_the_background(queue):
+    said, begun, clicked = [], threading.Event(), threading.Event()
+
+    def do(image):
+        with turn("score"):
+            for question in range(1000):
+                checkpoint()
+                begun.set()
+                if clicked.is_set():
+                    return said.append(f"question {question}")
+        return None
+
+    job = Job("scoring")
+    job.start(queue, lambda: [] if said else ["a"], do)
+    assert begun.wait(PATIENCE)
+    with queue.admitted("anna", "sam_2d") as work, doing(work), turn("ct"):
+        said.append("click")
+        clicked.set()
+    job.wait(PATIENCE)
+    assert said[0] == "click"
+
+
+def test_a_click_through_a_volume_does_not_give_its_turn_to_the_background(queue):
+    said, waiting = [], threading.Event()
+
+    def do(image):
+        waiting.set()
+        with turn("score"):
+            said.append("score")
+
+    job = Job("scoring")
+    with queue.admitted("anna", "sam_3d") as work, doing(work), turn("ct"):
+        job.start(queue, lambda: [] if said else ["a"], do)
+        assert waiting.wait(PATIENCE)
+        for _ in range(5):
+            checkpoint()
+            said.append("slice")
+    job.wait(PATIENCE)
+    assert said == ["slice"] * 5 + ["score"]
+
+
+def test_the_background_takes_no_place_and_counts_as_no_request(queue):
+    inside, leave = threading.Event(), threading.Event()
+
+    def do(image):
+        inside.set()
+        assert leave.wait(PATIENCE)
+
+    job = Job("scoring")
+    done = iter([["a"], []])
+    job.start(queue, lambda: next(done), do)
+    assert inside.wait(PATIENCE)
+    assert len(queue) == 0 and [work.what for work, _ in queue.jobs()] == ["scoring"]
+    with queue.admitted("anna", "sam_2d"), queue.admitted("bert", "sam_2d"):
+        leave.set()
+    job.wait(PATIENCE)

@@ -1,0 +1,175 @@
+"""Scores are made behind the clicks, kept in the index, and read by strategies at once."""
+
+from __future__ import annotations
+
+import contextlib
+
+import numpy as np
+import pytest
+from app_room import QuietApp, client_of
+from fakes import BrightRegionSam, bright_contract
+from monailabel.config import settings
+from monailabel.interfaces.utils.app import apps
+from session_room import SHAPE, organs
+
+from bundle.data.volume import Volume, write_label, write_volume
+from bundle.engines.cache import PreparedCache
+from bundle.interactive.slice_model import SlicePredictor
+from monailabel_app.strategies.accepted import AcceptedLabels
+from monailabel_app.strategies.pool import SCORES, Images
+from monailabel_app.strategies.scoring import METHOD, PredictionScores, Scorer
+from monailabel_app.strategies.strategies import all_strategies
+from monailabel_app.work import WorkQueue
+
+PATIENCE = 60.0
+AFFINE = np.diag([2.0, 2.0, 3.0, 1.0])
+
+
+def an_image(folder, name, mask=None):
+    """A volume with the two bright organs, or with others."""
+    voxels = (organs() if mask is None else mask) * 100.0
+    return write_volume(Volume(voxels.astype(np.float32), AFFINE, "other"), folder / f"{name}.nii.gz")
+
+
+def a_predictor(weight: float = 1.0) -> SlicePredictor:
+    network = BrightRegionSam()
+    network.weight.data.fill_(weight)
+    return SlicePredictor(network, bright_contract(32), store=PreparedCache())
+
+
+class ScoringApp(QuietApp):
+    """The quiet app with a model to score with."""
+
+    def __init__(self, studies, sessions):
+        self.predictor = a_predictor()
+        self.scorer = Scorer(lambda: self.predictor, AcceptedLabels())
+        super().__init__(studies, sessions)
+
+    def init_strategies(self):
+        return all_strategies(Images(self.assignments, lambda: self.predictor.identity))
+
+    def init_scoring_methods(self):
+        return {METHOD: PredictionScores(self.scorer)}
+
+
+@pytest.fixture
+def served(tmp_path):
+    """A client and the app behind it, over two images: one with organs, one without."""
+    studies = tmp_path / "studies"
+    an_image(studies, "organs")
+    an_image(studies, "nothing", np.zeros(SHAPE, bool))
+    with contextlib.ExitStack() as stack:
+        client = stack.enter_context(client_of(studies, tmp_path / "sessions"))
+        app = ScoringApp(studies, tmp_path / "sessions")
+        apps[f"{settings.MONAI_LABEL_APP_DIR}{settings.MONAI_LABEL_STUDIES}"] = app
+        yield client, app
+        app.scorer.job.stop()
+
+
+def accept(client, app, image="organs"):
+    """Save a final label of the left organ."""
+    labels = np.zeros(SHAPE, np.uint8)
+    labels[2:9, 4:14, 2:10] = 1
+    grid = Volume(np.zeros(SHAPE, np.int16), AFFINE)
+    path = write_label(labels, grid, app.datastore()._folder.root.parent / "label.nii.gz")
+    app.datastore().save_label(image, str(path), "final", {"label_info": [{"name": "left", "idx": 1}]})
+
+
+def scores(app, image):
+    return app.datastore().get_image_info(image).get(SCORES)
+
+
+def test_the_first_next_sample_waits_for_no_score_and_the_later_ones_read_them(served):
+    client, app = served
+    first = client.post("/activelearning/uncertainty", json={"client_id": "anna"}).json()
+    assert first["id"] in ("organs", "nothing")
+    app.scorer.job.wait(PATIENCE)
+    assert scores(app, "organs")["model"] == app.predictor.identity
+    later = client.post("/activelearning/uncertainty", json={"client_id": "anna"}).json()
+    assert later["id"] == "organs" and "greatest doubt" in later["reason"] and later["slice"] is not None
+
+
+def test_a_strategy_without_scores_says_so(served, caplog):
+    client, app = served
+    app.scorer.wake = lambda *_, **__: None
+    reply = client.post("/activelearning/clasp_pe", json={}).json()
+    assert "no image is scored yet" in reply["reason"] and "no image is scored yet" in caplog.text
+
+
+def test_scores_are_made_on_demand_with_progress(served):
+    client, app = served
+    assert client.get("/scoring/").status_code == 404
+    assert client.post("/scoring/").json()["status"] in ("RUNNING", "DONE")
+    app.scorer.job.wait(PATIENCE)
+    status = client.get("/scoring/").json()
+    assert (status["status"], status["done"], status["total"], status["failed"]) == ("DONE", 2, 2, {})
+    assert client.get("/scoring/", params={"check_if_running": True}).status_code == 404
+    assert client.post(f"/scoring/{METHOD}").status_code == 200
+    assert client.post("/scoring/wisdom").status_code == 404
+    assert client.delete("/scoring/").status_code == 200
+
+
+def test_an_accepted_label_says_what_to_ask_for_and_all_is_scored_anew(served):
+    client, app = served
+    app.scorer.wake(WorkQueue(), app.datastore())
+    app.scorer.job.wait(PATIENCE)
+    assert set(scores(app, "organs")["structures"]) == {"object"}
+    accept(client, app)
+    assert len(app.scorer.missing(app.datastore())) == 2
+    app.scorer.wake(WorkQueue(), app.datastore())
+    app.scorer.job.wait(PATIENCE)
+    assert set(scores(app, "nothing")["structures"]) == {"left"}
+    assert app.scorer.missing(app.datastore()) == []
+
+
+def test_another_model_scores_anew_and_until_then_the_old_scores_count_with_a_line(served):
+    client, app = served
+    app.scorer.wake(WorkQueue(), app.datastore())
+    app.scorer.job.wait(PATIENCE)
+    app.predictor = a_predictor(2.0)
+    assert len(app.scorer.missing(app.datastore())) == 2
+    app.scorer.wake = lambda *_, **__: None
+    reply = client.post("/activelearning/uncertainty", json={}).json()
+    assert reply["id"] == "organs" and "earlier model" in reply["reason"]
+
+
+def test_an_image_that_cannot_be_read_fails_alone(served):
+    _, app = served
+    (app.datastore()._folder.root / "broken.nii.gz").write_bytes(b"\x1f\x8b no image")
+    app.scorer.wake(WorkQueue(), app.datastore())
+    app.scorer.job.wait(PATIENCE)
+    status = app.scorer.job.status()
+    assert set(status["failed"]) == {"broken"} and status["done"] == 2
+
+
+def test_a_label_that_cannot_be_read_says_nothing_about_places(served, caplog):
+    client, app = served
+    accept(client, app)
+    (app.datastore()._folder.root / "labels/final/organs.nii.gz").write_bytes(b"\x1f\x8b no label")
+    assert AcceptedLabels().places(app.datastore()) == {}
+    assert "says nothing about places" in caplog.text
+
+
+def test_two_users_are_given_two_images_and_a_third_none(served):
+    client, _ = served
+    given = [client.post("/activelearning/first", json={"client_id": name}).json() for name in ("anna", "bert", "carl")]
+    assert [one.get("id") for one in given] == ["nothing", "organs", None]
+
+
+def test_a_user_who_skips_an_image_is_given_another(served):
+    client, _ = served
+    given = [client.post("/activelearning/first", json={"client_id": "anna"}).json()["id"] for _ in range(2)]
+    assert given == ["nothing", "organs"]
+
+
+def test_what_somebody_clicks_on_is_not_given_to_others(served):
+    client, app = served
+    app.assignments.work("nothing", "bert")
+    assert client.post("/activelearning/first", json={"client_id": "anna"}).json()["id"] == "organs"
+
+
+def test_the_strategies_and_the_scoring_method_are_offered(served):
+    client, _ = served
+    info = client.get("/info/").json()
+    assert next(iter(info["strategies"])) == "random" and "clasp_pe" in info["strategies"]
+    assert list(info["scoring"]) == [METHOD]

@@ -1,0 +1,129 @@
+"""The script that plays active learning: curves that go on where they ended, and the round at a server."""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pytest
+from app_room import client_of, listening
+from monailabel.config import settings
+from monailabel.interfaces.utils.app import apps
+from session_room import SHAPE, organs
+from test_automatic import NAMES, BrightSegmenter
+from test_scoring import AFFINE, ScoringApp, an_image
+
+from bundle.active import pixel_head
+from bundle.active.simulation import Measured
+from bundle.data.volume import Volume, write_label
+from bundle.errors import OptionError, RunStateError
+from monailabel_app.demo.active_round import Annotator, Case, cases_of
+from monailabel_app.tasks.interactive import SamTask
+from monailabel_app.tasks.open_images import ImageSessions
+from scripts import simulate_active_learning as script
+
+
+class Quick(pixel_head.PixelLearner):
+    """A learner that learns nothing and is better the more labels it has."""
+
+    def train(self, labelled):
+        self.count = len(labelled)
+
+    def scores(self, name):
+        return None
+
+    def evaluate(self):
+        return self.count / 100
+
+
+@pytest.fixture
+def played(tmp_path, monkeypatch):
+    """Runs the command without a network, over a pool of names."""
+    made = []
+
+    def learner(*arguments, seed):
+        made.append(seed)
+        return Quick(*arguments, seed=seed)
+
+    monkeypatch.setattr(script, "PixelLearner", learner)
+    monkeypatch.setattr(script, "slices_of", lambda _: ({f"s{n}": None for n in range(20)}, [], ["organ"]))
+
+    def run(*arguments):
+        made.clear()
+        code = script.main(
+            ["curves", "--start", "2", "--per-round", "2", "--rounds", "2", "--out", str(tmp_path), *arguments]
+        )
+        return code, list(made)
+
+    return run
+
+
+def test_curves_end_in_a_result_and_a_picture(played, tmp_path):
+    assert played("--seeds", "2", "--strategies", "random", "foreground_random")[0] == 0
+    result = json.loads((tmp_path / "active_learning.json").read_text())
+    assert [point["labels"] for point in result["curves"]["random"]] == [2, 4, 6]
+    assert {gain["strategy"]: gain["mean"] for gain in result["gains"]} == {"random": 0, "foreground_random": 0}
+    assert (tmp_path / "curves.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_what_was_played_is_not_played_again(played):
+    played("--seeds", "1", "--strategies", "random", "foreground_random")
+    assert played("--seeds", "2", "--strategies", "random", "foreground_random")[1] == [1, 1]
+    assert played("--seeds", "2", "--strategies", "random", "foreground_random")[1] == []
+
+
+def test_a_folder_of_another_run_is_not_gone_on_with(played):
+    played("--seeds", "1", "--strategies", "foreground_random")
+    with pytest.raises(RunStateError, match="patients"):
+        played("--seeds", "1", "--strategies", "foreground_random", "--patients", "3")
+
+
+def test_rows_come_back_as_they_were_written(tmp_path):
+    row = Measured("random", 3, 8, 0.5)
+    (tmp_path / "rows.json").write_text(json.dumps([row.to_json()]))
+    assert script.read_rows(tmp_path / "rows.json") == [row] and script.read_rows(tmp_path / "none") == []
+
+
+# ---- the round at a server ------------------------------------------------------------------------------------------
+
+
+class RoundApp(ScoringApp):
+    """The quiet app with a task to click with."""
+
+    def init_infers(self):
+        return {"sam_2d": SamTask(ImageSessions(BrightSegmenter()), dimension=2, names=NAMES)}
+
+
+def test_an_annotator_at_a_server_labels_what_it_hands_out(tmp_path):
+    studies = tmp_path / "studies"
+    cases = {}
+    labels = np.zeros(SHAPE, np.uint8)
+    labels[2:9, 4:14, 2:10] = 1
+    truth = write_label(labels, Volume(np.zeros(SHAPE, np.int16), AFFINE), tmp_path / "truth.nii.gz")
+    for name in ("one", "two"):
+        cases[name] = Case(name, an_image(studies, name), truth, {"left": 1})
+    with client_of(studies, tmp_path / "sessions") as client:
+        app = RoundApp(studies, tmp_path / "sessions")
+        apps[f"{settings.MONAI_LABEL_APP_DIR}{settings.MONAI_LABEL_STUDIES}"] = app
+        with listening(client.app) as url:
+            annotator = Annotator(url, tmp_path / "client")
+            said = [annotator.round("uncertainty", cases, None) for _ in range(2)]
+            with pytest.raises(OptionError, match="no image left"):
+                annotator.round("uncertainty", cases, None)
+            dsc = annotator.box_dsc([*cases.values()])
+        app.scorer.job.stop()
+    assert {one["image"] for one in said} == {"one", "two"} == set(app.datastore().get_labeled_images())
+    assert app.datastore().get_label_info("one", "final")["label_info"] == [{"name": "left", "idx": 1}]
+    assert dsc > 0.95 and organs().any()
+
+
+def test_a_folder_without_cases_is_refused(tmp_path):
+    (tmp_path / "datalist.json").write_text(
+        json.dumps(
+            {"labels": {"0": "background", "1": "left"}, "training": [{"image": "a.nii.gz", "label": "b.nii.gz"}]}
+        )
+    )
+    an_image(tmp_path, "a"), an_image(tmp_path, "b")
+    assert [case.name for case in cases_of(tmp_path, "training", 5)] == ["a"]
+    with pytest.raises(OptionError, match="validation"):
+        cases_of(tmp_path, "validation", 5)
