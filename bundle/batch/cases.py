@@ -16,11 +16,11 @@ from bundle.batch.claims import Claims
 from bundle.batch.prompt_table import is_table, prompts_of
 from bundle.data.formats.dicom import is_dicom
 from bundle.data.grid import check_grid
-from bundle.data.volume import LARGEST_LABEL, Volume, read_label, read_volume
+from bundle.data.volume import Volume, read_label, read_volume
 from bundle.errors import CaseError, MonaiSamError, SeriesError
 from bundle.files import read_json_object
 from bundle.prompts.label_boxes import VolumeBoxesd, names_of_values
-from bundle.prompts.prompts import ObjectPrompts, read_prompts
+from bundle.prompts.prompts import LARGEST_LABEL, ObjectPrompts, read_prompts
 
 _log = logging.getLogger(__name__)
 

@@ -10,9 +10,10 @@ from typing import Any
 import numpy as np
 
 from bundle.data.image_files import image_files
-from bundle.data.volume import ENDINGS, LARGEST_LABEL, Volume, read_label, read_segments, read_volume
+from bundle.data.volume import ENDINGS, Volume, read_label, read_segments, read_volume
 from bundle.errors import LayoutError, SeriesError, VolumeError
 from bundle.files import read_json_object
+from bundle.prompts.prompts import LARGEST_LABEL
 
 Item = dict[str, Any]
 # Formats that hold one slice.

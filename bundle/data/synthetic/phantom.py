@@ -7,17 +7,15 @@ random deformation of the whole frame makes the outlines organic.
 
 from __future__ import annotations
 
-from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
 from scipy.ndimage import gaussian_filter
 
 from bundle.data.labels import FLARE22_LABELS
+from bundle.data.synthetic.body_frame import BodyFrame, smooth_noise
 from bundle.data.volume import Volume, write_label, write_volume
 
-# Half the field of view in mm (x, y, z) that the anatomy below is drawn for; any array shows the whole of it.
-_HALF_VIEW = (192.0, 168.0, 128.0)
 # Half axes of the abdominal cavity (x, y) in mm that the organ positions below are given for.
 _CAVITY = (135.0, 82.0)
 
@@ -37,8 +35,6 @@ PHANTOM_LABELS: dict[str, int] = {name: FLARE22_LABELS[name] for name in _ENHANC
 
 AIR, LUNG, GAS, FAT, MUSCLE = -1000.0, -830.0, -950.0, -100.0, 55.0
 MARROW, CORTEX = 220.0, 650.0
-
-Points = list[tuple[float, float, float, float]]  # x, y, z and radius in mm along a tube
 
 
 def make_phantom(
@@ -76,36 +72,14 @@ def write_phantom(folder: str | Path, seed: int = 0) -> tuple[Path, Path]:
     )
 
 
-def smooth_noise(shape: tuple[int, int, int], cells: tuple[int, int, int], rng: np.random.Generator) -> np.ndarray:
-    """Random field of unit standard deviation: a uniform cubic B-spline with ``cells`` knots along each axis."""
-    field = rng.standard_normal([count + 3 for count in cells]).astype(np.float32)
-    for axis, (size, count) in enumerate(zip(shape, cells, strict=True)):
-        weights = _spline_weights(size, count)
-        field = np.moveaxis(np.tensordot(weights, field, (1, axis)), 0, axis)
-    return field / field.std()
-
-
-def _spline_weights(size: int, count: int) -> np.ndarray:
-    distance = np.abs(np.linspace(0, count, size)[:, None] - np.arange(-1, count + 2))
-    inner, outer = 2 / 3 - distance**2 + distance**3 / 2, np.clip(2 - distance, 0, None) ** 3 / 6
-    return np.where(distance < 1, inner, outer).astype(np.float32)
-
-
-class _Patient:
+class _Patient(BodyFrame):
     """Anatomy painted back to front into ``hu`` (float32) and ``labels`` (uint8)."""
 
     def __init__(self, shape: tuple[int, int, int], rng: np.random.Generator) -> None:
-        self.shape, self.rng = shape, rng
         self.hu = np.full(shape, AIR, np.float32)
         self.labels = np.zeros(shape, np.uint8)
         self.contrast = float(np.clip(rng.normal(1, 0.3), 0, 1.7))
-        grid = [np.linspace(-half, half, n, dtype=np.float32) for half, n in zip(_HALF_VIEW, shape, strict=True)]
-        self.axes = grid
-        coarse, fine = (6, 5, 4), (14, 12, 9)
-        self.x, self.y, self.z = (
-            axis + 4.5 * smooth_noise(shape, coarse, rng) + 1.3 * smooth_noise(shape, fine, rng)
-            for axis in np.meshgrid(*grid, indexing="ij")
-        )
+        super().__init__(shape, rng)
         # Two fields are both near zero along thin random curves: vessels that branch nowhere but wander everywhere.
         self.vesselness = smooth_noise(shape, (15, 13, 10), rng) ** 2 + smooth_noise(shape, (15, 13, 10), rng) ** 2
 
@@ -127,44 +101,6 @@ class _Patient:
         grain = gaussian_filter(rng.standard_normal(self.shape).astype(np.float32), sigma=(0.6, 0.6, 0))
         noisy = blurred + grain / grain.std() * rng.uniform(6, 18)
         return np.clip(np.round(noisy), -1024, 3071).astype(np.int16)
-
-    # --- tools -------------------------------------------------------------------------------------------------------
-
-    def _near(self, low: np.ndarray, high: np.ndarray) -> tuple[slice, slice, slice]:
-        """The part of the grid that can hold a shape between two corners in mm, deformation included."""
-        reach = 22.0
-        bounds = zip(self.axes, low - reach, high + reach, strict=True)
-        return tuple(slice(*np.searchsorted(axis, (start, stop))) for axis, start, stop in bounds)
-
-    def _radius(self, center: tuple[float, float, float], radii: tuple[float, float, float]) -> np.ndarray:
-        """Distance from an ellipsoid's centre, 1 on its surface; both vary with the seed. Far voxels are infinite."""
-        center = np.array(center) + self.rng.normal(0, 3, 3)
-        radii = np.array(radii) * np.clip(self.rng.normal(1, 0.07, 3), 0.8, 1.2)
-        distance = np.full(self.shape, np.inf, np.float32)
-        near = self._near(center - radii, center + radii)
-        terms = zip((self.x, self.y, self.z), center, radii, strict=True)
-        distance[near] = np.sqrt(sum(((axis[near] - middle) / radius) ** 2 for axis, middle, radius in terms))
-        return distance
-
-    def _tube(self, points: Points, *, jitter: float = 3.0) -> np.ndarray:
-        """Distance from a chain of segments in units of the local radius: below 1 is inside."""
-        path = np.array(points, dtype=float)
-        path[:, :3] += self.rng.normal(0, jitter, (len(path), 3))
-        path[:, 3] *= np.clip(self.rng.normal(1, 0.08), 0.8, 1.2)
-        distance = np.full(self.shape, np.inf, np.float32)
-        for start, end in pairwise(path):
-            widest = max(start[3], end[3])
-            ends = np.stack([start[:3], end[:3]])
-            near = self._near(ends.min(0) - widest, ends.max(0) + widest)
-            distance[near] = np.minimum(distance[near], self._segment(near, start, end))
-        return distance
-
-    def _segment(self, near: tuple[slice, slice, slice], start: np.ndarray, end: np.ndarray) -> np.ndarray:
-        offset = [axis[near] - first for axis, first in zip((self.x, self.y, self.z), start[:3], strict=True)]
-        line = end[:3] - start[:3]
-        along = np.clip(sum(o * step for o, step in zip(offset, line, strict=True)) / (line @ line), 0, 1)
-        away = sum((o - along * step) ** 2 for o, step in zip(offset, line, strict=True))
-        return np.sqrt(away) / (start[3] + along * (end[3] - start[3]))
 
     def _paint(self, where: np.ndarray, hu: float | np.ndarray, organ: str | None = None) -> None:
         self.hu[where] = hu
@@ -208,7 +144,7 @@ class _Patient:
         self._paint(self.chest & (self.vesselness < 0.06), 0.0)
         mediastinum = np.abs(self.x) < 24 + 0.1 * (self.z - height)
         self._paint(self.chest & mediastinum & (self.y < 40), 20.0)
-        heart = self._radius((-22, 28, 132), (58, 46, 48))
+        heart = self.radius((-22, 28, 132), (58, 46, 48))
         self._paint(self.chest & (heart < 1), 55 + 95 * self.contrast)
         self.abdomen = self.cavity & ~self.chest
 
@@ -218,12 +154,12 @@ class _Patient:
             start = np.array([self.rng.uniform(-45, 45), 25, -65])
             steps = start + np.cumsum(self.rng.normal(0, 22, (7, 3)), axis=0)
             loops = np.clip(steps, (-78, -15, -135), (78, 62, -22))
-            self._draw_gut(self._tube([(*point, self.rng.uniform(9, 13)) for point in loops]), gas_share=0.15)
+            self._draw_gut(self.tube([(*point, self.rng.uniform(9, 13)) for point in loops]), gas_share=0.15)
         ascending = [(100, -8, -130, 24), (104, -6, -75, 23), (98, 10, -42, 21)]
         transverse = [(92, 40, -45, 17), (35, 58, -62, 15), (-35, 58, -55, 15), (-98, 30, -8, 16)]
         descending = [(-108, -14, -10, 15), (-108, -20, -70, 14), (-100, -10, -130, 14)]
         for part, gas_share in ((ascending, 0.35), (transverse, 0.6), (descending, 0.3)):
-            self._draw_gut(self._tube(part), gas_share=gas_share)
+            self._draw_gut(self.tube(part), gas_share=gas_share)
 
     def _draw_gut(self, distance: np.ndarray, *, gas_share: float) -> None:
         inside = self.abdomen & (distance < 1)
@@ -243,15 +179,15 @@ class _Patient:
         self._draw_kidney("left_kidney", (-62, -44, -8))
         head_to_tail = [(30, -2, -24, 15), (22, 12, -6, 12), (-6, 24, 6, 9.5), (-40, 10, 14, 11), (-84, -22, 24, 8)]
         lobules = 1 + 0.10 * smooth_noise(self.shape, (26, 22, 16), self.rng)
-        self._draw_organ("pancreas", self._tube(head_to_tail) * lobules < 1)
-        self._draw_organ("gallbladder", self._tube([(50, 28, 0, 11), (54, 46, -22, 15)]) < 1)
+        self._draw_organ("pancreas", self.tube(head_to_tail) * lobules < 1)
+        self._draw_organ("gallbladder", self.tube([(50, 28, 0, 11), (54, 46, -22, 15)]) < 1)
 
     def _draw_organ(self, organ: str, inside: np.ndarray) -> None:
         self._paint(inside & self.abdomen, self._organ_hu(organ), organ)
 
     def _draw_stomach(self) -> None:
-        fundus = self._radius((-62, 18, 52), (44, 44, 38))
-        antrum = self._tube([(-60, 34, 36, 30), (-28, 52, 4, 22), (14, 44, -2, 13)])
+        fundus = self.radius((-62, 18, 52), (44, 44, 38))
+        antrum = self.tube([(-60, 34, 36, 30), (-28, 52, 4, 22), (14, 44, -2, 13)])
         distance = np.minimum(fundus, antrum)
         self._paint(self.abdomen & (distance < 1), 80 + 20 * self.contrast, "stomach")
         lumen = self.abdomen & (distance < 0.88)
@@ -260,12 +196,12 @@ class _Patient:
 
     def _draw_spleen(self) -> None:
         """A thick shell on the left back wall: an ellipsoid without the place of stomach and kidney."""
-        hollow = self._radius((-66, -6, 38), (42, 50, 70)) < 1
-        self._draw_organ("spleen", (self._radius((-104, -30, 42), (40, 56, 46)) < 1) & ~hollow)
+        hollow = self.radius((-66, -6, 38), (42, 50, 70)) < 1
+        self._draw_organ("spleen", (self.radius((-104, -30, 42), (40, 56, 46)) < 1) & ~hollow)
 
     def _draw_liver(self) -> None:
         """Two lobes above a plane that rises from the right flank to the left, with portal and hepatic veins."""
-        lobes = np.minimum(self._radius((70, -2, 34), (80, 90, 84)), self._radius((-4, 40, 56), (70, 44, 38)))
+        lobes = np.minimum(self.radius((70, -2, 34), (80, 90, 84)), self.radius((-4, 40, 56), (70, 44, 38)))
         lower_face = self.z > 22 - 0.75 * self.x + self.rng.normal(0, 6) - 0.15 * self.y
         liver = (lobes < 1) & lower_face & ((self.x > 34) | (self.y > 0))
         self._draw_organ("liver", liver)
@@ -273,39 +209,39 @@ class _Patient:
         self.hu[veins] += 12 + 30 * self.contrast
 
     def _draw_kidney(self, organ: str, center: tuple[float, float, float]) -> None:
-        distance = self._radius(center, (27, 24, 50))
+        distance = self.radius(center, (27, 24, 50))
         self._draw_organ(organ, distance < 1)
         cortex = self.abdomen & (distance > 0.75) & (distance < 1)
         self.hu[cortex] += 25 * self.contrast
         x, y, z = center
-        sinus = self._radius((x - np.sign(x) * 15, y + 5, z), (13, 8, 19)) < 1
+        sinus = self.radius((x - np.sign(x) * 15, y + 5, z), (13, 8, 19)) < 1
         self._paint(sinus & self.abdomen, FAT + 30)
 
     def _draw_vessels(self) -> None:
         mesentery = self.abdomen & (self.hu < -60) & (self.hu > -200) & (self.vesselness < 0.03)
         self._paint(mesentery, 40 + 80 * self.contrast)
-        portal = self._tube([(-50, 2, 10, 5), (4, 10, 4, 7), (42, 8, 34, 7), (70, 0, 48, 5)])
+        portal = self.tube([(-50, 2, 10, 5), (4, 10, 4, 7), (42, 8, 34, 7), (70, 0, 48, 5)])
         self._paint((portal < 1) & self.abdomen, self._organ_hu("inferior_vena_cava"))
-        cava = self._tube([(20, -14, -140, 10), (22, -14, -40, 11), (26, -10, 40, 12), (20, 2, 92, 13)], jitter=2)
+        cava = self.tube([(20, -14, -140, 10), (22, -14, -40, 11), (26, -10, 40, 12), (20, 2, 92, 13)], jitter=2)
         self._paint((cava < 1) & self.cavity, self._organ_hu("inferior_vena_cava"), "inferior_vena_cava")
-        aorta = self._tube([(-8, -17, -140, 9), (-12, -15, -30, 10), (-16, -22, 50, 11), (-24, -30, 140, 12)], jitter=2)
+        aorta = self.tube([(-8, -17, -140, 9), (-12, -15, -30, 10), (-16, -22, 50, 11), (-24, -30, 140, 12)], jitter=2)
         self._paint((aorta < 1) & self.cavity, self._organ_hu("aorta"), "aorta")
 
     def _draw_bones_and_back(self) -> None:
         for side in (-1, 1):
-            psoas = self._tube([(side * 44, -40, -150, 25), (side * 32, -46, -40, 17), (side * 26, -50, 10, 8)])
+            psoas = self.tube([(side * 44, -40, -150, 25), (side * 32, -46, -40, 17), (side * 26, -50, 10, 8)])
             self._paint((psoas < 1) & self.abdomen & (self.labels == 0), MUSCLE + 5)
-            erector = self._tube([(side * 32, -88, -150, 22), (side * 30, -88, 150, 20)])
+            erector = self.tube([(side * 32, -88, -150, 22), (side * 30, -88, 150, 20)])
             self._paint((erector < 1) & self.wall, MUSCLE)
-            self._draw_bone(self._radius((side * 100, -25, -142), (18, 55, 46)))
+            self._draw_bone(self.radius((side * 100, -25, -142), (18, 55, 46)))
         slanted = self.z + 0.45 * self.y - 0.1 * np.abs(self.x)
         ribs = self.rib_cage & (np.cos(slanted * (2 * np.pi / 30)) > 0.4) & (self.z > -25 + 0.3 * self.y)
         self._paint(ribs, self.rng.uniform(300, 450))
-        self._draw_bone(self._tube([(0, -50, -150, 24), (0, -48, 0, 22), (0, -56, 150, 20)], jitter=1))
+        self._draw_bone(self.tube([(0, -50, -150, 24), (0, -48, 0, 22), (0, -56, 150, 20)], jitter=1))
         disc = np.cos(self.z * (2 * np.pi / 34)) > 0.85
         self._paint((self.hu > 150) & (np.abs(self.x) < 26) & (self.y < -25) & disc & (self.labels == 0), 90.0)
-        self._draw_bone(self._tube([(0, -88, -150, 7), (0, -90, 150, 7)], jitter=1))
-        self._paint(self._tube([(0, -74, -150, 8), (0, -76, 150, 8)], jitter=0) < 1, 25.0)
+        self._draw_bone(self.tube([(0, -88, -150, 7), (0, -90, 150, 7)], jitter=1))
+        self._paint(self.tube([(0, -74, -150, 8), (0, -76, 150, 8)], jitter=0) < 1, 25.0)
 
     def _draw_bone(self, distance: np.ndarray) -> None:
         inside = self.wall & (distance < 1)
