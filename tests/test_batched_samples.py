@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+import numpy as np
 import pytest
 import torch
 from training_room import CONTRACT, make_pool, make_slice
@@ -50,6 +51,28 @@ def test_the_mask_is_the_drawn_object_as_it_is_seen(tensors, label, grey):
     inside = (batch.images[:, 0] * batch.masks).flatten(1).sum(1) / batch.masks.flatten(1).sum(1)
     assert batch.usable.all()
     assert (inside - (2 * grey / 255 - 1)).abs().max() < 0.05
+
+
+def colored_pool(*scale: float) -> list:
+    """Grey slices in colours: each channel so much of the grey value."""
+    return [replace(part, picture=(part.picture[..., None] * scale).astype(np.uint8)) for part in make_pool((2, 2))]
+
+
+def test_a_colour_picture_is_shown_in_its_colours():
+    colors = choose(gather_slices({"labelled": colored_pool(1.0, 0.5, 0.25)}), {"labelled": 1.0})
+    colors = replace(colors, object_weight=(colors.object_label == 1).double())
+    batch = samples(colors, rates={**PLAIN, "color": 0.0})[1]
+    inside = (batch.images * batch.masks[:, None]).flatten(2).sum(2) / batch.masks.flatten(1).sum(1)[:, None]
+    expected = torch.tensor([2 * grey / 255 - 1 for grey in (150, 74.5, 37)])
+    assert (inside - expected).abs().max() < 0.05
+
+
+def test_three_equal_channels_are_shown_as_one():
+    grey = gather_slices({"labelled": make_pool((2, 2))}, never_ct=["labelled"])
+    same = gather_slices({"labelled": colored_pool(1.0, 1.0, 1.0)})
+    rates = {**PLAIN, "random_window": 0.5, "window_jitter": 0.2, "color": 0.0}
+    one, three = (samples(choose(part, {"labelled": 1.0}), rates=rates)[2] for part in (grey, same))
+    assert torch.equal(one.images, three.images) and torch.equal(one.masks, three.masks)
 
 
 def test_the_first_samples_are_asked_for_with_boxes(tensors):

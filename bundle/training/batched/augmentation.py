@@ -24,6 +24,7 @@ SHADES = 1024  # label values that are told apart when they are coloured
 _KNOTS = 5  # of a curve of grey values
 _REACH = 4  # pixels to each side that smoothing sees
 _EDGE_SIGMA = 0.7  # pixels; no scanner draws a structure with a hard edge
+_COLOR, _HUE = 0.4, 0.1  # see jitter_colors
 
 
 @dataclass(frozen=True)
@@ -36,6 +37,8 @@ class AugmentationRates:
         random_intensity: grey values and labelled structures get random shades (``randomize_intensity``).
         gamma, blur, bias, noise, metal: contrast, low resolution, smooth shading, grain, streaks around a bright spot.
         window_jitter: not a share: the ends of every view move by up to this part of its width.
+        color, grey: of the colour pictures, those whose colours vary, and those that are shown in grey
+            (``jitter_colors``).
     """
 
     hounsfield: float = 0.6
@@ -47,6 +50,8 @@ class AugmentationRates:
     noise: float = 0.35
     metal: float = 0.03
     window_jitter: float = 0.15
+    color: float = 0.8
+    grey: float = 0.2
 
 
 class BatchRandom:
@@ -120,6 +125,7 @@ def apply_views(
     back: Tensor,
     grain: Tensor,
     views: Tensor,
+    planes: Tensor | None = None,
 ) -> Tensor:
     """The views applied to each pixel: (B, C, S, S) in 0..1, interpolated between its four neighbours.
 
@@ -132,6 +138,8 @@ def apply_views(
         back: (B,) bool, ... in those samples that are taken back to HU.
         grain: (B, S, S) noise of fat that the window had made black, unit standard deviation.
         views: (B, C, 2) low and high ends.
+        planes: (B,) how far in ``pixels`` it is from a colour to the next; 0 in grey pictures, which all views show.
+            None where there is no colour at all.
     """
     values, what = pixels[indices].float(), kinds[indices]
     fat = _wide(guess.fat) + FAT_GRAIN_HU * grain[:, None]
@@ -140,8 +148,11 @@ def apply_views(
     hounsfield = torch.where(what == GAS, torch.where(_wide(guess.gas == guess.fat), fat, _wide(guess.gas)), hounsfield)
     values = torch.where(_wide(back), torch.where(what == OUTSIDE, AIR_HU, hounsfield), values)
     channels = []
-    for view in views.unbind(dim=1):
+    for number, view in enumerate(views.unbind(dim=1)):
         low, high = (_wide(end) for end in view.unbind(dim=1))
+        if planes is not None and number:
+            color = pixels[indices + number * _wide(planes)].float()
+            values = torch.where(_wide(planes > 0), color, values)
         channels.append((((values - low) / (high - low)).clamp(0, 1) * weights).sum(dim=1))
     return torch.stack(channels, dim=1)
 
@@ -163,6 +174,32 @@ def randomize_views(views: Tensor, quantiles: Tensor, rates: AugmentationRates, 
     window = torch.stack([low, torch.maximum(high, low + 1)], dim=1)
     window = torch.where(random.bernoulli(0.5)[:, None], window.flip(1), window)
     return torch.where(random.bernoulli(rates.random_window)[:, None, None], window[:, None], moved)
+
+
+def jitter_colors(images: Tensor, colored: Tensor, rates: AugmentationRates, random: BatchRandom) -> Tensor:
+    """Other stains, lamps and cameras: brightness, contrast, saturation and hue of the colour pictures vary.
+
+    The ranges are those of MoCo v2 (Chen et al. 2020, arXiv 2003.04297), 0.4, 0.4, 0.4 and 0.1 of a turn, and so are
+    the shares of pictures. The hue is turned around the grey axis, which leaves the mean of the three colours.
+
+    Args:
+        images: (B, 3, S, S) in 0..1.
+        colored: (B,) bool, the colour pictures; the others stay as they are.
+        rates: of the changes.
+        random: draws them.
+    """
+    brightness, contrast, saturation = random.uniform(1 - _COLOR, 1 + _COLOR, 3).unbind(dim=1)
+    angle = 2 * math.pi * random.uniform(-_HUE, _HUE)
+    saturation = torch.where(random.bernoulli(rates.grey), 0.0, saturation)
+    varied = (images * _wide(brightness)).clamp(0, 1)
+    middle = varied.mean(dim=(1, 2, 3), keepdim=True)
+    varied = (middle + _wide(contrast) * (varied - middle)).clamp(0, 1)
+    grey = varied.mean(dim=1, keepdim=True)
+    chroma = varied - grey
+    across = (chroma.roll(1, dims=1) - chroma.roll(-1, dims=1)) / 3**0.5  # grey axis x chroma
+    turned = _wide(angle.cos()) * chroma + _wide(angle.sin()) * across
+    varied = (grey + _wide(saturation) * turned).clamp(0, 1)
+    return torch.where(_wide(colored & random.bernoulli(rates.color)), varied, images)
 
 
 def randomize_intensity(

@@ -18,13 +18,14 @@ from bundle.training.batched.augmentation import (
     BatchRandom,
     apply_views,
     guess_hounsfield,
+    jitter_colors,
     randomize_intensity,
     randomize_views,
     simulate_scanner,
     smooth,
 )
 from bundle.training.batched.slices import SliceTensors
-from bundle.transforms.contract import MODALITIES, Contract
+from bundle.transforms.contract import Contract
 
 _SAMPLES = 0  # random numbers of samples; those of prompts have another number
 _HALF_FROM = 1.5  # pixels of the slice in one of the square from which the copy of half the size is shown
@@ -147,6 +148,7 @@ class BatchedSamples(Dataset):
             torch.compile(f, dynamic=False) if compiled else f for f in (apply_views, smooth)
         )
         self.odds = self.tensors.object_weight.cumsum(0)
+        self.in_color = bool((tensors.channels > 1).any())  # grey material draws no number for colours
         self.mean = torch.tensor(contract.mean, device=self.device).view(1, 3, 1, 1)
         self.std = torch.tensor(contract.std, device=self.device).view(1, 3, 1, 1)
         ct = contract.intensity(np.zeros((1, 1)), "CT")
@@ -258,8 +260,7 @@ class BatchedSamples(Dataset):
         scale = [(level[:, k] / levels[:, 0, k]).view(-1, 1, 1) for k in (2, 1)]
         x, y = (grid.x + 0.5) * scale[0] - 0.5, (grid.y + 0.5) * scale[1] - 0.5
         indices, weights = _corners(x, y, height, width)
-        windowed = tensors.modality[slices] == MODALITIES.index("windowed")
-        back = windowed & tensors.has_image[slices] & random.bernoulli(self.rates.hounsfield)
+        back = (tensors.peak[slices] > 0) & random.bernoulli(self.rates.hounsfield)
         guess = guess_hounsfield(tensors.peak[slices], random)
         quantiles = tensors.quantiles[slices]
         quantiles = torch.where(back[:, None], guess.black[:, None] + guess.slope[:, None] * quantiles, quantiles)
@@ -267,7 +268,11 @@ class BatchedSamples(Dataset):
         views = randomize_views(views, quantiles, self.rates, random)
         grain = random.normal(*x.shape[1:])
         indices = indices + offset[:, None]
-        images = self.apply_views(tensors.pixels, tensors.kinds, indices, weights, guess, back, grain, views)
+        colored = tensors.channels[slices] > 1
+        planes = torch.where(colored, level[:, 1] * level[:, 2], 0) if self.in_color else None
+        images = self.apply_views(tensors.pixels, tensors.kinds, indices, weights, guess, back, grain, views, planes)
+        if self.in_color:
+            images = jitter_colors(images, colored, self.rates, random)
         return randomize_intensity(images, labels, tensors.has_image[slices], self.rates, random)
 
 
