@@ -13,13 +13,13 @@ from bundle.training.batched.augmentation import (
     BatchRandom,
     apply_views,
     guess_hounsfield,
-    jitter_colors,
     randomize_intensity,
     randomize_views,
     simulate_scanner,
     smooth,
 )
-from bundle.training.batched.samples import _corners
+from bundle.training.batched.colors import jitter_colors
+from bundle.training.batched.geometry import corners
 from bundle.transforms.contract import View
 
 NOTHING = AugmentationRates(0, 0, 0, 0, 0, 0, 0, 0, 0)
@@ -34,7 +34,7 @@ def randomness(*key: int, count: int = COUNT) -> BatchRandom:
 def look(picture: np.ndarray, x: torch.Tensor, y: torch.Tensor, *, kinds=None, back=False) -> torch.Tensor:
     """What two views show of a picture at places of a batch."""
     height, width = (torch.tensor(size).view(1, 1, 1) for size in picture.shape)
-    indices, weights = _corners(x, y, height, width)
+    indices, weights = corners(x, y, height, width)
     pixels = torch.from_numpy(picture.astype(np.int16)).flatten()
     kinds = torch.zeros(len(pixels), dtype=torch.uint8) if kinds is None else torch.from_numpy(kinds).flatten()
     guess = guess_hounsfield(torch.full((COUNT,), 100.0), randomness(3))

@@ -10,6 +10,7 @@ import torch
 from training_room import CONTRACT, make_pool, make_slice
 
 from bundle.training.batched.augmentation import BatchRandom
+from bundle.training.batched.geometry import quarter_turned
 from bundle.training.batched.samples import BatchedSamples
 from bundle.training.batched.slices import choose, gather_slices
 
@@ -86,6 +87,19 @@ def test_a_box_is_shown_larger_than_the_whole_slice_shows_its_object():
     pointed = samples(tensors, contract=near, box_share=0.0, point_window_share=0.0, rates=PLAIN)[0]
     assert boxed.masks.float().mean() > 1.2 * pointed.masks.float().mean()
     assert boxed.box_error.mean() > 1.05 * pointed.box_error.mean()  # a hand is as precise, so it misses by more pixels
+
+
+def test_a_volume_in_another_direction_is_seen_by_turning_all_by_quarters(tensors):
+    upright, some = samples(tensors, rates=PLAIN)[5], samples(tensors, rates=PLAIN, quarter_share=1.0)[5]
+    for before, after in zip(upright.masks, some.masks, strict=True):
+        assert any(torch.equal(before.rot90(k), after) for k in (1, 2, 3))
+    assert torch.equal(samples(tensors, rates=PLAIN, quarter_share=0.0)[5].images, upright.images)
+
+
+def test_quarters_of_a_turn_are_counted_from_each_sample():
+    values = torch.arange(4 * 9).view(4, 3, 3)
+    found = quarter_turned(values, torch.tensor([0, 1, 2, 3]))
+    assert all(torch.equal(found[k], values[k].rot90(k)) for k in range(4))
 
 
 def test_without_jitter_no_hand_misses_the_object(tensors):

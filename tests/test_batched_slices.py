@@ -138,6 +138,14 @@ def test_a_hidden_label_is_neither_asked_for_nor_in_the_map(tensors):
     assert 2 in tensors.labels[first : first + size]
 
 
+def test_a_modality_that_is_left_out_is_not_drawn(tensors):
+    chosen = choose(tensors, {"labelled": 3.0, "again": 1.0, "ct": 1.0}, without=["a*", "c?"])
+    assert set(chosen.about) == {"labelled"} and chosen.object_weight[chosen.object_source > 0].sum() == 0
+    assert chosen.object_weight.sum().item() == pytest.approx(1)
+    with pytest.raises(ValueError, match=r"no source with a weight fits 'us-\*'"):
+        choose(tensors, {"labelled": 1.0}, without=["us-*"])
+
+
 def test_wrong_choices_are_refused_with_the_reason(tensors):
     with pytest.raises(ValueError, match="'lungs' was not gathered, only labelled"):
         choose(tensors, {"lungs": 1.0})

@@ -24,7 +24,6 @@ SHADES = 1024  # label values that are told apart when they are coloured
 _KNOTS = 5  # of a curve of grey values
 _REACH = 4  # pixels to each side that smoothing sees
 _EDGE_SIGMA = 0.7  # pixels; no scanner draws a structure with a hard edge
-_COLOR, _HUE = 0.4, 0.1  # see jitter_colors
 
 
 @dataclass(frozen=True)
@@ -38,7 +37,7 @@ class AugmentationRates:
         gamma, blur, bias, noise, metal: contrast, low resolution, smooth shading, grain, streaks around a bright spot.
         window_jitter: not a share: the ends of every view move by up to this part of its width.
         color, grey: of the colour pictures, those whose colours vary, and those that are shown in grey
-            (``jitter_colors``).
+            (``colors.jitter_colors``).
     """
 
     hounsfield: float = 0.6
@@ -142,17 +141,17 @@ def apply_views(
             None where there is no colour at all.
     """
     values, what = pixels[indices].float(), kinds[indices]
-    fat = _wide(guess.fat) + FAT_GRAIN_HU * grain[:, None]
-    hounsfield = _wide(guess.black) + _wide(guess.slope) * values
+    fat = wide(guess.fat) + FAT_GRAIN_HU * grain[:, None]
+    hounsfield = wide(guess.black) + wide(guess.slope) * values
     hounsfield = torch.where(what == FAT, fat, hounsfield)
-    hounsfield = torch.where(what == GAS, torch.where(_wide(guess.gas == guess.fat), fat, _wide(guess.gas)), hounsfield)
-    values = torch.where(_wide(back), torch.where(what == OUTSIDE, AIR_HU, hounsfield), values)
+    hounsfield = torch.where(what == GAS, torch.where(wide(guess.gas == guess.fat), fat, wide(guess.gas)), hounsfield)
+    values = torch.where(wide(back), torch.where(what == OUTSIDE, AIR_HU, hounsfield), values)
     channels = []
     for number, view in enumerate(views.unbind(dim=1)):
-        low, high = (_wide(end) for end in view.unbind(dim=1))
+        low, high = (wide(end) for end in view.unbind(dim=1))
         if planes is not None and number:
-            color = pixels[indices + number * _wide(planes)].float()
-            values = torch.where(_wide(planes > 0), color, values)
+            color = pixels[indices + number * wide(planes)].float()
+            values = torch.where(wide(planes > 0), color, values)
         channels.append((((values - low) / (high - low)).clamp(0, 1) * weights).sum(dim=1))
     return torch.stack(channels, dim=1)
 
@@ -174,32 +173,6 @@ def randomize_views(views: Tensor, quantiles: Tensor, rates: AugmentationRates, 
     window = torch.stack([low, torch.maximum(high, low + 1)], dim=1)
     window = torch.where(random.bernoulli(0.5)[:, None], window.flip(1), window)
     return torch.where(random.bernoulli(rates.random_window)[:, None, None], window[:, None], moved)
-
-
-def jitter_colors(images: Tensor, colored: Tensor, rates: AugmentationRates, random: BatchRandom) -> Tensor:
-    """Other stains, lamps and cameras: brightness, contrast, saturation and hue of the colour pictures vary.
-
-    The ranges are those of MoCo v2 (Chen et al. 2020, arXiv 2003.04297), 0.4, 0.4, 0.4 and 0.1 of a turn, and so are
-    the shares of pictures. The hue is turned around the grey axis, which leaves the mean of the three colours.
-
-    Args:
-        images: (B, 3, S, S) in 0..1.
-        colored: (B,) bool, the colour pictures; the others stay as they are.
-        rates: of the changes.
-        random: draws them.
-    """
-    brightness, contrast, saturation = random.uniform(1 - _COLOR, 1 + _COLOR, 3).unbind(dim=1)
-    angle = 2 * math.pi * random.uniform(-_HUE, _HUE)
-    saturation = torch.where(random.bernoulli(rates.grey), 0.0, saturation)
-    varied = (images * _wide(brightness)).clamp(0, 1)
-    middle = varied.mean(dim=(1, 2, 3), keepdim=True)
-    varied = (middle + _wide(contrast) * (varied - middle)).clamp(0, 1)
-    grey = varied.mean(dim=1, keepdim=True)
-    chroma = varied - grey
-    across = (chroma.roll(1, dims=1) - chroma.roll(-1, dims=1)) / 3**0.5  # grey axis x chroma
-    turned = _wide(angle.cos()) * chroma + _wide(angle.sin()) * across
-    varied = (grey + _wide(saturation) * turned).clamp(0, 1)
-    return torch.where(_wide(colored & random.bernoulli(rates.color)), varied, images)
 
 
 def randomize_intensity(
@@ -233,7 +206,7 @@ def randomize_intensity(
     grain = random.uniform(0, 0.12, SHADES).gather(1, place).view_as(grey)
     drawn = (drawn + share * grain * texture).clamp(0, 1)
     changed = random.bernoulli(rates.random_intensity) | ~has_image
-    return torch.where(_wide(changed), drawn[:, None], images)
+    return torch.where(wide(changed), drawn[:, None], images)
 
 
 def simulate_scanner(
@@ -249,17 +222,17 @@ def simulate_scanner(
     """
     size = images.shape[-1]
     gamma = torch.where(random.bernoulli(rates.gamma), random.log_uniform(0.7, 1.5), 1.0)
-    images = images.clamp(min=1e-4) ** _wide(gamma)
+    images = images.clamp(min=1e-4) ** wide(gamma)
     shading = torch.where(random.bernoulli(rates.bias), random.uniform(0, 0.35), 0.0)
-    images = images * (_wide(shading) * random.field(1, 2, size)).exp()
-    images = images + _wide(random.bernoulli(rates.metal)) * _streaks(size, random)
+    images = images * (wide(shading) * random.field(1, 2, size)).exp()
+    images = images + wide(random.bernoulli(rates.metal)) * _streaks(size, random)
     sigma = torch.where(random.bernoulli(rates.blur), random.log_uniform(0.4, 2.0), 0.0)
     images = (blur or smooth)(images, sigma)
     noise = torch.where(
         random.bernoulli(0.5)[:, None, None, None], random.normal(1, size, size), random.field(1, size // 2, size)
     )
     strength = torch.where(random.bernoulli(rates.noise), random.uniform(0, 0.06), 0.0)
-    return (images + _wide(strength) * noise).clamp(0, 1)
+    return (images + wide(strength) * noise).clamp(0, 1)
 
 
 def _curved(grey: Tensor, random: BatchRandom) -> Tensor:
@@ -298,11 +271,11 @@ def smooth(images: Tensor, sigma: Tensor) -> Tensor:
     for axis in (-1, -2):
         padded = F.pad(images, (_REACH, _REACH, 0, 0) if axis == -1 else (0, 0, _REACH, _REACH), mode="replicate")
         size = images.shape[axis]
-        images = sum(padded.narrow(axis, k, size) * _wide(weights[:, k]) for k in range(2 * _REACH + 1))
+        images = sum(padded.narrow(axis, k, size) * wide(weights[:, k]) for k in range(2 * _REACH + 1))
     return images
 
 
-def _wide(values: Tensor) -> Tensor:
+def wide(values: Tensor) -> Tensor:
     """(B,) to (B, 1, 1, 1)."""
     return values.view(-1, 1, 1, 1)
 

@@ -6,7 +6,7 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import fields
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import cv2
 import numpy as np
@@ -46,8 +46,8 @@ def write_slice_tensors(tensors: SliceTensors, path: str | Path) -> None:
     write_atomically(Path(path), write)
 
 
-def read_slice_tensors(path: str | Path) -> SliceTensors:
-    """Read what ``write_slice_tensors`` wrote.
+def read_slice_tensors(path: str | Path | BinaryIO) -> SliceTensors:
+    """Read what ``write_slice_tensors`` wrote, from its file or from the bytes of it.
 
     Raises:
         TrainingError: if it is no such file.

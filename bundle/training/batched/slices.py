@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields, replace
+from fnmatch import fnmatchcase
 from typing import Any
 
 import cv2
@@ -110,7 +111,11 @@ def gather_slices(
 
 
 def choose(
-    tensors: SliceTensors, weights: Mapping[str, float], *, hidden: Mapping[str, Sequence[int]] | None = None
+    tensors: SliceTensors,
+    weights: Mapping[str, float],
+    *,
+    hidden: Mapping[str, Sequence[int]] | None = None,
+    without: Sequence[str] = (),
 ) -> SliceTensors:
     """What a training draws: some of the sources, each so often, without some labels.
 
@@ -118,11 +123,16 @@ def choose(
         tensors: with the weights within each source.
         weights: per source, its share of the draws; sources that are not named are not drawn.
         hidden: per source, label values that are taken out, of the objects and of the label maps.
+        without: shell patterns of sources that are not drawn although they have a weight: a modality that is left out.
 
     Raises:
-        TrainingError: for a source that was not gathered, or when nothing is left of one.
+        TrainingError: for a source that was not gathered, a pattern of none, or when nothing is left of one.
     """
     sources = list(tensors.about)
+    for pattern in without:
+        if not any(fnmatchcase(name, pattern) for name in weights):
+            raise TrainingError(f"no source with a weight fits {pattern!r}; sources are {', '.join(weights)}")
+    weights = {name: w for name, w in weights.items() if not any(fnmatchcase(name, p) for p in without)}
     if unknown := [name for name in (*weights, *(hidden or {})) if name not in sources]:
         raise TrainingError(f"{unknown[0]!r} was not gathered, only {', '.join(sources)}; gather the slices again")
     objects, labels = tensors.object_weight.clone(), tensors.labels.clone()
