@@ -93,10 +93,17 @@ def licence_file(name: str, data: Path) -> str:
 def entry(name: str, text: str) -> str:
     """What the page says of a set: its title, its licence, who drew the masks, whom to credit."""
     found = dict(_FIELD.findall(text))
-    title = found.get("Original data set") or found.get("Data set") or name
+    title = found.get("Original data set") or found.get("Data set")
     licence = found["Licence"].partition(": ../")[0]  # then comes a path that is not here
-    lines = (title, f"Licence: {licence}. Masks: {found['Masks']}.", f"Credit: {found['Attribution'].rstrip('.')}.")
-    body = "\n".join(textwrap.fill(line, 117, initial_indent=" " * 6, subsequent_indent=" " * 6) for line in lines)
+    lines = (
+        *([title] if title else []),
+        f"Licence: {licence}. Masks: {found['Masks']}.",
+        f"Credit: {found['Attribution'].rstrip('.')}.",
+    )
+    body = "\n".join(
+        textwrap.fill(line, 117, initial_indent=" " * 6, subsequent_indent=" " * 6, break_on_hyphens=False)
+        for line in lines
+    )
     return f"   {name}\n{body}\n"
 
 

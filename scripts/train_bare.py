@@ -1,10 +1,10 @@
 """Train a part of the shipped recipe where PyTorch, NumPy, OpenCV, SciPy and safetensors are all that is installed.
 
-    python -m monai.bundle run gather --config_file "[...]"     # before, where the data is; see scripts/train_default.py
     split -b 15M runs/slices/sets.npz runs/slices/sets.npz.     # if files must be small: pieces that are read as one
-    python scripts/train_bare.py --part 4_more_sets --slices runs/slices/sets.npz.* --start models/default.safetensors \\
-        --seconds 470 --out $OUT
+    python scripts/train_bare.py --part 4_more_sets --start models/default.safetensors --seconds 470 --out out \
+        --slices runs/slices/sets.npz.*
 
+The slices are gathered before, where the data is (scripts/train_default.py does it).
 The files of the recipe say what is drawn and learned; of an overlay (without_ultrasound) give --part twice, the lower
 one first. Every minute the moving average is written into --out, in pieces of at most 15 MiB, of which `cat last.0* >
 last.safetensors` makes the checkpoint, with `log.csv` beside it. The rate falls with the time that is given, so that a
