@@ -40,7 +40,7 @@ def test_what_is_missing_is_named(script):
 @pytest.mark.parametrize(
     "text",
     [
-        "Original data set : A set\nLicence           : MIT: ../LICENSES/MIT.txt\nAttribution       : A. B.\nMasks: human\n",
+        "Original data set : A set\nLicence : MIT: ../LICENSES/MIT.txt\nAttribution  : A. B.\nMasks : human\n",
         "Data set: A set\n\nLicence: MIT\nLicence text: https://example.org\n\nAttribution: A. B\n\nMasks: human\n",
     ],
 )

@@ -146,7 +146,7 @@ def test_a_lasso_encloses_the_object_and_what_lies_as_near_as_it_was_drawn(reach
     area = lasso_areas(mask, torch.full(mask.shape, float(reach)))
     near = ndimage.binary_dilation(mask[0].numpy(), np.ones((3, 3), bool), iterations=reach)
     assert (area | ~mask).all() and not area[0].numpy()[~near].any()
-    assert area.sum() > 0.8 * near.sum()
+    assert area.sum() > 0.7 * near.sum()  # its corners are round
 
 
 def test_a_lasso_follows_the_edge_of_the_picture_only_where_the_object_lies_there():
