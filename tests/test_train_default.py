@@ -56,7 +56,7 @@ def test_the_call_is_that_of_monais_runner(script):
 
 
 @pytest.mark.usefixtures("one_thread")
-@pytest.mark.parametrize("part", ["1_pretrain", "3_finetune"])
+@pytest.mark.parametrize("part", ["1_pretrain", "5_color_and_scenes"])
 def test_a_part_trains_on_gathered_slices(script, repository, tmp_path, part):
     layers = [str(repository / file) for file in script["layers_of"](part)]
     run = ConfigParser()
@@ -100,6 +100,8 @@ def test_later_parts_lie_over_the_material_of_all_sets(script, repository, part)
     run = read(repository, script["layers_of"](part))
     assert run["run_name"] == part and "sets.npz" in run["slices_file"]
     assert sum(run["weights"].values()) == pytest.approx(1, abs=0.02)
+    gathered = run["gather"][0]
+    assert "@material" in gathered["sources"] and "@sets" in gathered["sources"] and "@sets" in gathered["never_ct"]
     before = "4_more_sets" if part.startswith("5") else "3_finetune"
     assert f"/runs/{before}/best.safetensors" in run["start"]
 
