@@ -11,6 +11,7 @@ from types import SimpleNamespace
 import pytest
 import torch
 from monai.bundle import ConfigParser
+from test_labelled_sets import VIEWS, make_set
 from training_room import CONTRACT, make_network_like, make_pool, small
 from training_room import one_thread as one_thread
 
@@ -104,6 +105,16 @@ def test_later_parts_lie_over_the_material_of_all_sets(script, repository, part)
     assert "@material" in gathered["sources"] and "@sets" in gathered["sources"] and "@sets" in gathered["never_ct"]
     before = "4_more_sets" if part.startswith("5") else "3_finetune"
     assert f"/runs/{before}/best.safetensors" in run["start"]
+
+
+def test_all_sets_are_gathered_beside_the_material_and_never_taken_for_ct(script, repository, tmp_path):
+    make_set(tmp_path / "pieces")
+    run = read(repository, script["layers_of"]("4_more_sets"))
+    run["collections"], run["material"], run["scenes"] = [str(tmp_path)], {"ct": ["a slice"]}, ["a scene"]
+    run["views"] = VIEWS
+    gathered = {name: run.get_parsed_content(f"gather#0#{name}") for name in ("sources", "instances", "never_ct")}
+    assert list(gathered["sources"]) == ["ct", "pieces", "scenes"] and len(gathered["sources"]["pieces"]) == 2
+    assert gathered["instances"][-1] == "pieces" and gathered["never_ct"] == ["scenes", "pieces"]
 
 
 def test_a_modality_that_is_left_out_names_the_sets_that_the_part_under_it_draws(script, repository):
