@@ -158,12 +158,15 @@ def test_colours_vary_only_where_there_are_any():
     varied = jitter_colors(PICTURES, COLORED, AugmentationRates(color=1.0), randomness(1))
     assert torch.equal(varied[2], PICTURES[2]) and varied.min() >= 0 and varied.max() <= 1
     assert all((varied[i] - PICTURES[i]).abs().max() > 0.05 for i in (0, 1, 3))
-    assert torch.equal(jitter_colors(PICTURES, COLORED, AugmentationRates(color=0.0), randomness(1)), PICTURES)
+    assert torch.equal(
+        jitter_colors(PICTURES, COLORED, AugmentationRates(color=0.0, grey=0.0), randomness(1)), PICTURES
+    )
 
 
 def test_some_colour_pictures_are_shown_in_grey():
-    varied = jitter_colors(PICTURES, COLORED, AugmentationRates(color=1.0, grey=1.0), randomness(1))[COLORED]
-    torch.testing.assert_close(varied[:, :1].expand_as(varied), varied)
+    varied = jitter_colors(PICTURES, COLORED, AugmentationRates(color=0.0, grey=1.0), randomness(1))
+    torch.testing.assert_close(varied[COLORED], PICTURES.mean(dim=1, keepdim=True).expand_as(PICTURES)[COLORED])
+    assert torch.equal(varied[~COLORED], PICTURES[~COLORED])
 
 
 def test_a_grey_picture_in_three_channels_keeps_them_equal():

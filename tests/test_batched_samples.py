@@ -62,7 +62,7 @@ def colored_pool(*scale: float) -> list:
 def test_a_colour_picture_is_shown_in_its_colours():
     colors = choose(gather_slices({"labelled": colored_pool(1.0, 0.5, 0.25)}), {"labelled": 1.0})
     colors = replace(colors, object_weight=(colors.object_label == 1).double())
-    batch = samples(colors, rates={**PLAIN, "color": 0.0})[1]
+    batch = samples(colors, rates={**PLAIN, "color": 0.0, "grey": 0.0})[1]
     inside = (batch.images * batch.masks[:, None]).flatten(2).sum(2) / batch.masks.flatten(1).sum(1)[:, None]
     expected = torch.tensor([2 * grey / 255 - 1 for grey in (150, 74.5, 37)])
     assert (inside - expected).abs().max() < 0.05
@@ -71,7 +71,7 @@ def test_a_colour_picture_is_shown_in_its_colours():
 def test_three_equal_channels_are_shown_as_one():
     grey = gather_slices({"labelled": make_pool((2, 2))}, never_ct=["labelled"])
     same = gather_slices({"labelled": colored_pool(1.0, 1.0, 1.0)})
-    rates = {**PLAIN, "random_window": 0.5, "window_jitter": 0.2, "color": 0.0}
+    rates = {**PLAIN, "random_window": 0.5, "window_jitter": 0.2, "color": 0.0, "grey": 0.0}
     one, three = (samples(choose(part, {"labelled": 1.0}), rates=rates)[2] for part in (grey, same))
     assert torch.equal(one.images, three.images) and torch.equal(one.masks, three.masks)
 

@@ -53,6 +53,14 @@ def test_sets_are_read_by_what_one_object_of_them_is(tmp_path):
     assert len(read_sets(collections, preprocessing=VIEWS, split="validation")["pieces"]) == 1
 
 
+def test_a_set_for_training_alone_has_no_validation_part(tmp_path):
+    path = make_set(tmp_path / "pieces") / "datalist.json"
+    content = json.loads(path.read_text()) | {"validation": []}
+    path.write_text(json.dumps(content))
+    assert len(read_sets([tmp_path], preprocessing=VIEWS)["pieces"]) == 2
+    assert read_sets([tmp_path], preprocessing=VIEWS, split="validation") == {}
+
+
 def test_large_pictures_are_shrunk_and_their_small_objects_not_offered(tmp_path):
     make_set(tmp_path / "pieces")
     (part, _) = read_sets([tmp_path], preprocessing=VIEWS, max_side=12, min_pixels=10)["pieces"]

@@ -51,7 +51,8 @@ def read_sets(
     """
     found = {}
     for folder in _folders(collections):
-        items = [item for item in msd(folder, datalist=LIST) if item["split"] == split]
+        items = msd(folder, datalist=LIST)  # a list for training alone names no split
+        items = [item for item in items if item.get("split", "training") == split]
         rng = np.random.default_rng(seed)
         pictures = [item for item in items if not _is_volume(item)]
         pool = read_pool(pictures, preprocessing=preprocessing, min_pixels=min_pixels)
