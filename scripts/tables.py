@@ -3,8 +3,8 @@
     python scripts/tables.py            # write
     python scripts/tables.py --check    # exit code 1 where a document says something else
 
-A table stands between `<!-- scores of results/version7.json -->` and `<!-- end -->`; the file is the `summary.json`
-that an evaluation leaves in its folder.
+A table stands between `<!-- scores of results/version8.json -->` and `<!-- end -->`; the file is the `summary.json`
+that an evaluation leaves in its folder, or what the script writes that its kind of table is named after.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ from typing import Any
 from bundle.errors import OptionError, explain_errors
 from bundle.evaluation.clicks import challenge_table, click_table
 from bundle.evaluation.client_table import client_table
+from bundle.evaluation.set_tables import expected_table, set_table
 from bundle.evaluation.tables import Table, summary_table
 from bundle.files import read_json, write_text
 
@@ -85,6 +86,8 @@ TABLES: Mapping[str, Callable[[Mapping[str, Any]], Table]] = {
     "clicks": clicks,
     "challenge": challenge,
     "dialect": client_table,
+    "sets": set_table,
+    "expected": expected_table,
 }
 
 

@@ -18,7 +18,8 @@ from bundle.training.batched.augmentation import (
     simulate_scanner,
     smooth,
 )
-from bundle.training.batched.samples import _corners
+from bundle.training.batched.colors import jitter_colors
+from bundle.training.batched.geometry import corners
 from bundle.transforms.contract import View
 
 NOTHING = AugmentationRates(0, 0, 0, 0, 0, 0, 0, 0, 0)
@@ -33,7 +34,7 @@ def randomness(*key: int, count: int = COUNT) -> BatchRandom:
 def look(picture: np.ndarray, x: torch.Tensor, y: torch.Tensor, *, kinds=None, back=False) -> torch.Tensor:
     """What two views show of a picture at places of a batch."""
     height, width = (torch.tensor(size).view(1, 1, 1) for size in picture.shape)
-    indices, weights = _corners(x, y, height, width)
+    indices, weights = corners(x, y, height, width)
     pixels = torch.from_numpy(picture.astype(np.int16)).flatten()
     kinds = torch.zeros(len(pixels), dtype=torch.uint8) if kinds is None else torch.from_numpy(kinds).flatten()
     guess = guess_hounsfield(torch.full((COUNT,), 100.0), randomness(3))
@@ -148,3 +149,40 @@ def test_the_same_key_changes_pictures_alike(change):
 def test_random_numbers_depend_on_the_key_alone():
     assert torch.equal(randomness(1, 2).normal(5), randomness(1, 2).normal(5))
     assert not torch.equal(randomness(1, 2).normal(5), randomness(2, 1).normal(5))
+
+
+COLORED = torch.tensor([True, True, False, True])
+
+
+def test_colours_vary_only_where_there_are_any():
+    varied = jitter_colors(PICTURES, COLORED, AugmentationRates(color=1.0), randomness(1))
+    assert torch.equal(varied[2], PICTURES[2]) and varied.min() >= 0 and varied.max() <= 1
+    assert all((varied[i] - PICTURES[i]).abs().max() > 0.05 for i in (0, 1, 3))
+    assert torch.equal(
+        jitter_colors(PICTURES, COLORED, AugmentationRates(color=0.0, grey=0.0), randomness(1)), PICTURES
+    )
+
+
+def test_some_colour_pictures_are_shown_in_grey():
+    varied = jitter_colors(PICTURES, COLORED, AugmentationRates(color=0.0, grey=1.0), randomness(1))
+    torch.testing.assert_close(varied[COLORED], PICTURES.mean(dim=1, keepdim=True).expand_as(PICTURES)[COLORED])
+    assert torch.equal(varied[~COLORED], PICTURES[~COLORED])
+
+
+def test_a_grey_picture_in_three_channels_keeps_them_equal():
+    grey = PICTURES[:, :1].expand(-1, 3, -1, -1)
+    varied = jitter_colors(grey, COLORED, AugmentationRates(color=1.0), randomness(2))
+    torch.testing.assert_close(varied[:, :1].expand_as(varied), varied)
+
+
+def test_the_hue_turns_by_a_tenth_of_a_turn_at_most_and_keeps_the_mean():
+    red = torch.full((64, 3, 2, 2), 0.4)
+    red[:, 0] = 0.6
+    random = BatchRandom.from_key("cpu", 64, 5)
+    varied = jitter_colors(red, torch.ones(64, dtype=torch.bool), AugmentationRates(color=1.0, grey=0.0), random)
+    chroma = (varied - varied.mean(dim=1, keepdim=True))[:, :, 0, 0]
+    before = (red - red.mean(dim=1, keepdim=True))[:, :, 0, 0]
+    turned = torch.rad2deg(torch.acos(F.cosine_similarity(chroma, before).clamp(-1, 1)))
+    assert turned.max() <= 36.01 and turned.max() > 20
+    brightness = varied.mean(dim=(1, 2, 3)) / red.mean(dim=(1, 2, 3))
+    assert brightness.min() > 0.59 and brightness.max() < 1.41

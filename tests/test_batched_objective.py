@@ -12,6 +12,7 @@ from bundle.families.builders import prompted_unet
 from bundle.networks.interface import MaskPrediction, ModelSpec, Prepared
 from bundle.prompts.batch import PromptBatch
 from bundle.prompts.simulation_batched import tight_boxes
+from bundle.prompts.slice_prompts import CERTAIN
 from bundle.prompts.translation import SCRIBBLE_POINTS
 from bundle.training.batched.augmentation import BatchRandom
 from bundle.training.batched.objective import BatchedObjective
@@ -90,6 +91,20 @@ def test_some_of_those_without_a_box_are_asked_with_a_scribble(network, batch):
     terms = ask(network, batch, scribble_share=0.5, correction_share=1.0)
     terms.total.backward()
     assert terms.total.isfinite() and network.mask_decoder.mask_head.weight.grad.any()
+
+
+def test_some_boxes_come_from_a_lasso_that_encloses_the_object(network, batch):
+    prompts = first_prompts(batch, lasso_share=1.0, propagated_share=0.0)
+    drawn = ~prompts.masks.isnan().flatten(1).any(dim=1)
+    assert torch.equal(drawn, batch.boxed & batch.usable) and drawn.any()
+    area, truth = prompts.masks[drawn, 0] > 0, batch.masks[drawn]
+    assert set(prompts.masks[drawn].unique().tolist()) == {-CERTAIN, CERTAIN}
+    assert (area | ~truth).all() and torch.equal(prompts.boxes[drawn], tight_boxes(area))
+    share = area.flatten(1).sum(dim=1) / truth.flatten(1).sum(dim=1)
+    assert (share > 1).all() and (share < 2.5).all()
+    terms = ask(network, batch, lasso_share=0.5, correction_share=1.0)
+    terms.total.backward()
+    assert terms.total.isfinite()
 
 
 def repeated(batch: ObjectBatch, times: int) -> ObjectBatch:

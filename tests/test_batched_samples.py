@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+import numpy as np
 import pytest
 import torch
 from training_room import CONTRACT, make_pool, make_slice
 
 from bundle.training.batched.augmentation import BatchRandom
+from bundle.training.batched.geometry import quarter_turned
 from bundle.training.batched.samples import BatchedSamples
 from bundle.training.batched.slices import choose, gather_slices
 
@@ -52,6 +54,28 @@ def test_the_mask_is_the_drawn_object_as_it_is_seen(tensors, label, grey):
     assert (inside - (2 * grey / 255 - 1)).abs().max() < 0.05
 
 
+def colored_pool(*scale: float) -> list:
+    """Grey slices in colours: each channel so much of the grey value."""
+    return [replace(part, picture=(part.picture[..., None] * scale).astype(np.uint8)) for part in make_pool((2, 2))]
+
+
+def test_a_colour_picture_is_shown_in_its_colours():
+    colors = choose(gather_slices({"labelled": colored_pool(1.0, 0.5, 0.25)}), {"labelled": 1.0})
+    colors = replace(colors, object_weight=(colors.object_label == 1).double())
+    batch = samples(colors, rates={**PLAIN, "color": 0.0, "grey": 0.0})[1]
+    inside = (batch.images * batch.masks[:, None]).flatten(2).sum(2) / batch.masks.flatten(1).sum(1)[:, None]
+    expected = torch.tensor([2 * grey / 255 - 1 for grey in (150, 74.5, 37)])
+    assert (inside - expected).abs().max() < 0.05
+
+
+def test_three_equal_channels_are_shown_as_one():
+    grey = gather_slices({"labelled": make_pool((2, 2))}, never_ct=["labelled"])
+    same = gather_slices({"labelled": colored_pool(1.0, 1.0, 1.0)})
+    rates = {**PLAIN, "random_window": 0.5, "window_jitter": 0.2, "color": 0.0, "grey": 0.0}
+    one, three = (samples(choose(part, {"labelled": 1.0}), rates=rates)[2] for part in (grey, same))
+    assert torch.equal(one.images, three.images) and torch.equal(one.masks, three.masks)
+
+
 def test_the_first_samples_are_asked_for_with_boxes(tensors):
     assert samples(tensors, box_share=0.25)[0].boxed.tolist() == [True] * 4 + [False] * 12
 
@@ -63,6 +87,19 @@ def test_a_box_is_shown_larger_than_the_whole_slice_shows_its_object():
     pointed = samples(tensors, contract=near, box_share=0.0, point_window_share=0.0, rates=PLAIN)[0]
     assert boxed.masks.float().mean() > 1.2 * pointed.masks.float().mean()
     assert boxed.box_error.mean() > 1.05 * pointed.box_error.mean()  # a hand is as precise, so it misses by more pixels
+
+
+def test_a_volume_in_another_direction_is_seen_by_turning_all_by_quarters(tensors):
+    upright, some = samples(tensors, rates=PLAIN)[5], samples(tensors, rates=PLAIN, quarter_share=1.0)[5]
+    for before, after in zip(upright.masks, some.masks, strict=True):
+        assert any(torch.equal(before.rot90(k), after) for k in (1, 2, 3))
+    assert torch.equal(samples(tensors, rates=PLAIN, quarter_share=0.0)[5].images, upright.images)
+
+
+def test_quarters_of_a_turn_are_counted_from_each_sample():
+    values = torch.arange(4 * 9).view(4, 3, 3)
+    found = quarter_turned(values, torch.tensor([0, 1, 2, 3]))
+    assert all(torch.equal(found[k], values[k].rot90(k)) for k in range(4))
 
 
 def test_without_jitter_no_hand_misses_the_object(tensors):

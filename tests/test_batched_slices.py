@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import fields, replace
 
+import cv2
 import numpy as np
 import pytest
 import torch
@@ -137,6 +138,14 @@ def test_a_hidden_label_is_neither_asked_for_nor_in_the_map(tensors):
     assert 2 in tensors.labels[first : first + size]
 
 
+def test_a_modality_that_is_left_out_is_not_drawn(tensors):
+    chosen = choose(tensors, {"labelled": 3.0, "again": 1.0, "ct": 1.0}, without=["a*", "c?"])
+    assert set(chosen.about) == {"labelled"} and chosen.object_weight[chosen.object_source > 0].sum() == 0
+    assert chosen.object_weight.sum().item() == pytest.approx(1)
+    with pytest.raises(ValueError, match=r"no source with a weight fits 'us-\*'"):
+        choose(tensors, {"labelled": 1.0}, without=["us-*"])
+
+
 def test_wrong_choices_are_refused_with_the_reason(tensors):
     with pytest.raises(ValueError, match="'lungs' was not gathered, only labelled"):
         choose(tensors, {"lungs": 1.0})
@@ -147,9 +156,42 @@ def test_wrong_choices_are_refused_with_the_reason(tensors):
 def test_what_cannot_be_gathered_is_refused():
     with pytest.raises(ValueError, match="source 'none' has no labelled slice"):
         gather_slices({"none": []})
-    colour = replace(make_slice(), picture=np.zeros((48, 48, 3), np.uint8))
-    with pytest.raises(ValueError, match="is in colour"):
-        gather_slices({"colour": [colour]})
+    with pytest.raises(ValueError, match=r"must be .H, W. grey or .H, W, 3. colour, got .48, 48, 2."):
+        gather_slices({"two": [replace(make_slice(), picture=np.zeros((48, 48, 2), np.uint8))]})
+    with pytest.raises(ValueError, match="'lungs' is no source; sources are one"):
+        gather_slices({"one": make_pool((1,))}, never_ct=["lungs"])
+
+
+@pytest.mark.parametrize("side", [48, FINE_SIDE + 2])
+def test_a_colour_picture_keeps_its_three_planes_in_a_file_too(side, tmp_path):
+    labels = np.zeros((side, 40), np.uint8)
+    labels[4:20, 5:30] = 1
+    colors = np.random.default_rng(0).integers(0, 256, (side, 40, 3)).astype(np.uint8)
+    part = replace(make_slice(), picture=colors, labels=labels, ids=(1,))
+    tensors = gather_slices({"colour": [part], "grey": make_pool((1,))})
+    write_slice_tensors(tensors, tmp_path / "slices.npz")
+    for found in (tensors, read_slice_tensors(tmp_path / "slices.npz")):
+        assert found.channels.tolist() == [3, 1] and found.peak[0] == 0 and not found.kinds[: 3 * side * 40].any()
+        for level, size in ((0, (side, 40)), (1, (side, 40) if side == 48 else (side // 2, 20))):
+            start, height, width = found.levels[0, level].tolist()
+            planes = found.pixels[start : start + 3 * height * width].view(3, height, width)
+            shown = cv2.resize(colors, size[::-1], interpolation=cv2.INTER_AREA)
+            assert np.abs(planes.numpy() - shown.transpose(2, 0, 1).astype(int)).max() <= 1
+
+
+def test_a_file_of_before_colour_is_read_as_grey(tensors, tmp_path):
+    write_slice_tensors(tensors, tmp_path / "slices.npz")
+    with np.load(tmp_path / "slices.npz") as file:
+        former = {name: value for name, value in file.items() if name != "channels"}
+    np.savez(tmp_path / "former.npz", **former)
+    assert torch.equal(read_slice_tensors(tmp_path / "former.npz").channels, torch.ones_like(tensors.channels))
+
+
+def test_only_what_may_be_ct_has_a_soft_tissue_peak():
+    tensors = gather_slices({"ct": [body_slice(96)], "ultrasound": [body_slice(96)]}, never_ct=["ultrasound"])
+    assert tensors.peak[0] > 0 and tensors.peak[1] == 0
+    start, height, width = tensors.levels[1, 0].tolist()
+    assert not tensors.kinds[start : start + height * width].any()
 
 
 def test_another_file_is_refused(tmp_path):

@@ -14,7 +14,11 @@ RECIPES = sorted(path.stem for path in (CONFIGS / "recipes").glob("*.json"))
 TUNINGS = sorted(path.stem for path in (CONFIGS / "tuning").glob("*.json"))
 DATASETS = sorted(path.stem for path in (CONFIGS / "datasets").glob("*.json"))
 BATCHED = ("train", "recipes/default", "recipes/shipped/batched")
-SHIPPED = ("1_pretrain", "2_train", "3_finetune", "without_liver", "without_pancreas")
+SHIPPED = (
+    *(("1_pretrain",), ("2_train",), ("3_finetune",), ("without_liver",), ("without_pancreas",)),
+    *(("sets", "4_more_sets"), ("sets", "5_color_and_scenes")),
+    *(("sets", "4_more_sets", f"without_{name}") for name in ("ultrasound", "endoscopy", "microscopy")),
+)
 # What recipes/default.json adds to a data set; a layer over it that draws from the data set alone leaves it unread.
 MATERIAL = {
     *("ct", "data_dir", "demo", "demo_items", "mr", "other_regions", "phantom_pool", "phantoms", "regions"),
@@ -47,9 +51,9 @@ def test_a_recipe_reads_every_key(recipe):
     assert unread_keys(stack("train", f"recipes/{recipe}", "datasets/folders", "multi_gpu_train")) == []
 
 
-@pytest.mark.parametrize("part", SHIPPED)
-def test_a_part_of_the_shipped_recipe_reads_every_key(part):
-    assert unread_keys(stack(*BATCHED, f"recipes/shipped/{part}"), run=(*RUN, "gather")) == []
+@pytest.mark.parametrize("layers", SHIPPED, ids=lambda layers: layers[-1])
+def test_a_part_of_the_shipped_recipe_reads_every_key(layers):
+    assert unread_keys(stack(*BATCHED, *(f"recipes/shipped/{name}" for name in layers)), run=(*RUN, "gather")) == []
 
 
 @pytest.mark.parametrize(

@@ -16,6 +16,7 @@ from bundle.prompts.simulation_batched import (
     deepest_points,
     depths,
     error_clicks,
+    lasso_areas,
     move_sides,
     random_points,
     scribbles,
@@ -137,6 +138,20 @@ def test_without_an_error_the_click_falls_on_the_object():
 def test_a_click_that_is_not_drawn_anywhere_goes_to_the_deepest_error():
     points, _ = error_clicks(block(2, 7, 3, 8), block(0, 0, 0, 0), generator(), random_share=0.0)
     assert points.tolist() == [[5.0, 4.0]]
+
+
+@pytest.mark.parametrize("reach", [1, 3, 6])
+def test_a_lasso_encloses_the_object_and_what_lies_as_near_as_it_was_drawn(reach):
+    mask = block(12, 22, 14, 20, size=40)
+    area = lasso_areas(mask, torch.full(mask.shape, float(reach)))
+    near = ndimage.binary_dilation(mask[0].numpy(), np.ones((3, 3), bool), iterations=reach)
+    assert (area | ~mask).all() and not area[0].numpy()[~near].any()
+    assert area.sum() > 0.7 * near.sum()  # its corners are round
+
+
+def test_a_lasso_follows_the_edge_of_the_picture_only_where_the_object_lies_there():
+    area = lasso_areas(block(10, 14, 10, 14, size=24), torch.full((1, 24, 24), 2.0))
+    assert not area[0, 0].any() and not area[0, :, -1].any()
 
 
 def some_error_clicks(masks: torch.Tensor, drawn: torch.Generator) -> torch.Tensor:

@@ -164,6 +164,12 @@ def test_every_schedule_warms_up_to_the_full_rate(make):
     assert rates(make)[:5] == pytest.approx([0.25, 0.5, 0.75, 1.0, 1.0])
 
 
+def test_the_cosine_may_begin_after_a_flat_part():
+    found = rates(lambda o: schedules.cosine(o, warmup=2, total=12, floor=0.0, flat=0.3), 13)
+    assert found[:6] == pytest.approx([0.5, 1, 1, 1, 1, 1]) and found[-1] == pytest.approx(0, abs=1e-6)
+    assert found[5] > found[6] > found[9]
+
+
 def test_the_cosine_ends_at_its_floor():
     found = rates(lambda o: schedules.cosine(o, total=8, floor=0.1), 9)
     assert found[4] == pytest.approx(0.55) and found[8] == pytest.approx(0.1)

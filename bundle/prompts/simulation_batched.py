@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import torch
 from torch import Tensor
-from torch.nn.functional import max_pool2d
+from torch.nn.functional import avg_pool2d, max_pool2d
 
 DEEPEST = 24  # erosions that are told apart; what lies deeper counts as equally deep
 
@@ -89,6 +89,23 @@ def scribbles(masks: Tensor, generator: torch.Generator, *, count: int) -> tuple
     x, y = points.round().long().unbind(dim=2)
     inside = masks[torch.arange(len(masks), device=masks.device)[:, None], y, x]
     return points, torch.where(inside, 1, -1)
+
+
+def lasso_areas(masks: Tensor, reach: Tensor) -> Tensor:
+    """What a line around each object encloses: (N, H, W) bool, the object and what lies near it, without corners.
+
+    Args:
+        masks: (N, H, W) bool.
+        reach: (N, H, W) how many pixels the line keeps away from the object, at each place; at most ``DEEPEST``.
+    """
+    reached = masks[:, None].half()
+    steps = torch.zeros_like(reached)
+    for _ in range(DEEPEST):
+        steps += 1 - reached
+        reached = max_pool2d(reached, 3, stride=1, padding=1)
+    steps = torch.where(reached.bool(), steps, torch.inf)[:, 0]
+    near = (steps <= reach)[:, None].float()
+    return masks | (avg_pool2d(near, 7, stride=1, padding=3, count_include_pad=False)[:, 0] > 0.5)
 
 
 def error_clicks(

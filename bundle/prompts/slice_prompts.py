@@ -14,7 +14,7 @@ from bundle.prompts.simulation import tight_box
 from bundle.transforms.frames import nearest_index
 from bundle.transforms.placement import Placement
 
-_CERTAIN = 8.0  # logit of a mask that somebody gave, tanh(8 / 4) = 0.96 to a network that sees it so
+CERTAIN = 8.0  # logit of a mask that somebody gave, tanh(8 / 4) = 0.96 to a network that sees it so
 _CIRCLED = 0.5  # of a lasso's area: where the network leaves less, the line counts as it was drawn
 
 
@@ -94,7 +94,7 @@ class SliceMask:
     def slice_logits(self) -> Tensor:
         """(1, 1, H, W) logits on the slice, memory of their own."""
         if self.logits is None or self.placement is None:
-            return torch.where(torch.from_numpy(self.mask), _CERTAIN, -_CERTAIN)[None, None]
+            return torch.where(torch.from_numpy(self.mask), CERTAIN, -CERTAIN)[None, None]
         return self.placement.logits_to_slice(self.logits[None, None]).clone()
 
     def with_mask(self, mask: np.ndarray) -> SliceMask:
@@ -105,7 +105,7 @@ class SliceMask:
         if self.logits is None or self.placement is None:
             return replace(self, mask=mask, logits=None)
         logits = self.slice_logits()
-        given = torch.where(torch.from_numpy(mask), _CERTAIN, -_CERTAIN)
+        given = torch.where(torch.from_numpy(mask), CERTAIN, -CERTAIN)
         logits[0, 0] = torch.where(torch.from_numpy(changed), given, logits[0, 0])
         square = self.placement.logits_to_square(logits, self.logits.shape[-1])
         return replace(self, mask=mask, logits=square[0, 0])

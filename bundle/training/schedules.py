@@ -14,11 +14,16 @@ def constant(optimizer: Optimizer, *, warmup: int = 0) -> LambdaLR:
     return _scheduled(optimizer, warmup, lambda step: 1.0)
 
 
-def cosine(optimizer: Optimizer, *, warmup: int = 0, total: int, floor: float = 0.01) -> LambdaLR:
-    """Half a cosine from the end of the warm-up down to ``floor`` of the rate at step ``total``."""
+def cosine(optimizer: Optimizer, *, warmup: int = 0, total: int, floor: float = 0.01, flat: float = 0.0) -> LambdaLR:
+    """Half a cosine down to ``floor`` of the rate at step ``total``.
+
+    It begins at the end of the warm-up, or later: the rate stays for the share ``flat`` of the steps between.
+    """
 
     def factor(step: int) -> float:
-        return floor + (1 - floor) * 0.5 * (1 + math.cos(math.pi * min(1.0, step / max(1, total - warmup))))
+        share = min(1.0, step / max(1, total - warmup))
+        share = share if not flat else max(0.0, share - flat) / (1 - flat)
+        return floor + (1 - floor) * 0.5 * (1 + math.cos(math.pi * share))
 
     return _scheduled(optimizer, warmup, factor)
 

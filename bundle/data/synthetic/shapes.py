@@ -31,7 +31,7 @@ def draw_shapes(size: int, rng: np.random.Generator) -> np.ndarray:
     """
     labels = _cells(size, rng) if rng.random() < 0.8 else np.zeros((size, size), int)
     for _ in range(rng.integers(1, 12)):
-        shape = _tube(size, rng) if rng.random() < 0.35 else _blob(size, rng)
+        shape = draw_tube(size, rng) if rng.random() < 0.35 else draw_blob(size, rng)
         labels[shape] = labels.max() + 1 if rng.random() < 0.9 else 0
     return _numbered(labels)
 
@@ -53,19 +53,29 @@ def _cells(size: int, rng: np.random.Generator) -> np.ndarray:
     """A partition of the picture: the largest of several smooth fields, or one field cut at several heights."""
     scale = size / rng.uniform(3, 14)
     if rng.random() < 0.5:
-        cells = np.argmax([_field(size, scale, rng) for _ in range(rng.integers(2, 6))], axis=0)
+        cells = np.argmax([smooth_field(size, scale, rng) for _ in range(rng.integers(2, 6))], axis=0)
     else:
-        field = _field(size, scale, rng)
+        field = smooth_field(size, scale, rng)
         cells = np.digitize(field, np.sort(rng.normal(0, 1, rng.integers(1, 4))))
     return cells + int(rng.random() < 0.5)  # else the first kind is what lies between
 
 
-def _blob(size: int, rng: np.random.Generator) -> np.ndarray:
-    """An ellipse whose radius varies smoothly with the angle."""
+def draw_blob(
+    size: int, rng: np.random.Generator, *, centre: np.ndarray | None = None, longest: float = 0.3
+) -> np.ndarray:
+    """(size, size) bool: an ellipse whose radius varies smoothly with the angle.
+
+    Args:
+        size: side of the picture in pixels.
+        rng: decides everything.
+        centre: (x, y) in pixels; None for anywhere.
+        longest: the longer half axis at most, as a share of the side.
+    """
     rows, columns = np.mgrid[:size, :size]
     angle = rng.uniform(0, np.pi)
-    x, y = columns - rng.uniform(0, size), rows - rng.uniform(0, size)
-    long = size * np.exp(rng.uniform(np.log(0.03), np.log(0.3)))
+    centre = rng.uniform(0, size, 2) if centre is None else centre
+    x, y = columns - centre[0], rows - centre[1]
+    long = size * np.exp(rng.uniform(np.log(0.03), np.log(longest)))
     u = (np.cos(angle) * x + np.sin(angle) * y) / long
     v = (np.cos(angle) * y - np.sin(angle) * x) / (long * rng.uniform(0.35, 1))
     around = np.arctan2(v, u)
@@ -76,8 +86,8 @@ def _blob(size: int, rng: np.random.Generator) -> np.ndarray:
     )
 
 
-def _tube(size: int, rng: np.random.Generator) -> np.ndarray:
-    """A smooth path with a width that varies along it."""
+def draw_tube(size: int, rng: np.random.Generator) -> np.ndarray:
+    """(size, size) bool: a smooth path with a width that varies along it."""
     steps = np.cumsum(ndimage.gaussian_filter1d(rng.normal(0, 1, (120, 2)), 12, axis=0), axis=0)
     path = steps / max(1e-6, np.abs(steps).max()) * size * rng.uniform(0.1, 0.5) + rng.uniform(0, size, 2)
     width = size * np.exp(rng.uniform(np.log(0.01), np.log(0.06)))
@@ -86,10 +96,10 @@ def _tube(size: int, rng: np.random.Generator) -> np.ndarray:
     centre[tuple(path[inside].astype(int).T)] = True
     if not centre.any():
         return centre
-    return _depth(~centre) < width * np.exp(0.3 * _field(size, size / 8, rng))
+    return pixel_depth(~centre) < width * np.exp(0.3 * smooth_field(size, size / 8, rng))
 
 
-def _field(size: int, scale: float, rng: np.random.Generator) -> np.ndarray:
+def smooth_field(size: int, scale: float, rng: np.random.Generator) -> np.ndarray:
     """Smooth noise of unit standard deviation; structures of about ``scale`` pixels."""
     cells = max(2, round(size / scale))
     side = size * (cells + 3) // cells
@@ -105,7 +115,7 @@ def _numbered(labels: np.ndarray) -> np.ndarray:
     for value in np.unique(labels[labels > 0]):
         count, pieces = cv2.connectedComponents((labels == value).astype(np.uint8), connectivity=4)
         sizes = np.bincount(pieces.ravel(), minlength=count)
-        depth = ndimage.maximum(_depth(pieces > 0), pieces, np.arange(count))
+        depth = ndimage.maximum(pixel_depth(pieces > 0), pieces, np.arange(count))
         kept = (sizes >= _MIN_PIXELS) & (sizes <= _MAX_SHARE * labels.size) & (depth >= _MIN_DEPTH)
         kept[0] = False
         numbers = np.zeros(count, np.int16)
@@ -114,6 +124,6 @@ def _numbered(labels: np.ndarray) -> np.ndarray:
     return numbered
 
 
-def _depth(mask: np.ndarray) -> np.ndarray:
+def pixel_depth(mask: np.ndarray) -> np.ndarray:
     """Distance in pixels to the nearest pixel outside of the mask."""
     return cv2.distanceTransform(mask.astype(np.uint8), cv2.DIST_L2, cv2.DIST_MASK_PRECISE)

@@ -36,6 +36,8 @@ class AugmentationRates:
         random_intensity: grey values and labelled structures get random shades (``randomize_intensity``).
         gamma, blur, bias, noise, metal: contrast, low resolution, smooth shading, grain, streaks around a bright spot.
         window_jitter: not a share: the ends of every view move by up to this part of its width.
+        color, grey: of the colour pictures, those whose colours vary, and those that are shown in grey
+            (``colors.jitter_colors``).
     """
 
     hounsfield: float = 0.6
@@ -47,6 +49,8 @@ class AugmentationRates:
     noise: float = 0.35
     metal: float = 0.03
     window_jitter: float = 0.15
+    color: float = 0.8
+    grey: float = 0.2
 
 
 class BatchRandom:
@@ -120,6 +124,7 @@ def apply_views(
     back: Tensor,
     grain: Tensor,
     views: Tensor,
+    planes: Tensor | None = None,
 ) -> Tensor:
     """The views applied to each pixel: (B, C, S, S) in 0..1, interpolated between its four neighbours.
 
@@ -132,16 +137,21 @@ def apply_views(
         back: (B,) bool, ... in those samples that are taken back to HU.
         grain: (B, S, S) noise of fat that the window had made black, unit standard deviation.
         views: (B, C, 2) low and high ends.
+        planes: (B,) how far in ``pixels`` it is from a colour to the next; 0 in grey pictures, which all views show.
+            None where there is no colour at all.
     """
     values, what = pixels[indices].float(), kinds[indices]
-    fat = _wide(guess.fat) + FAT_GRAIN_HU * grain[:, None]
-    hounsfield = _wide(guess.black) + _wide(guess.slope) * values
+    fat = wide(guess.fat) + FAT_GRAIN_HU * grain[:, None]
+    hounsfield = wide(guess.black) + wide(guess.slope) * values
     hounsfield = torch.where(what == FAT, fat, hounsfield)
-    hounsfield = torch.where(what == GAS, torch.where(_wide(guess.gas == guess.fat), fat, _wide(guess.gas)), hounsfield)
-    values = torch.where(_wide(back), torch.where(what == OUTSIDE, AIR_HU, hounsfield), values)
+    hounsfield = torch.where(what == GAS, torch.where(wide(guess.gas == guess.fat), fat, wide(guess.gas)), hounsfield)
+    values = torch.where(wide(back), torch.where(what == OUTSIDE, AIR_HU, hounsfield), values)
     channels = []
-    for view in views.unbind(dim=1):
-        low, high = (_wide(end) for end in view.unbind(dim=1))
+    for number, view in enumerate(views.unbind(dim=1)):
+        low, high = (wide(end) for end in view.unbind(dim=1))
+        if planes is not None and number:
+            color = pixels[indices + number * wide(planes)].float()
+            values = torch.where(wide(planes > 0), color, values)
         channels.append((((values - low) / (high - low)).clamp(0, 1) * weights).sum(dim=1))
     return torch.stack(channels, dim=1)
 
@@ -196,7 +206,7 @@ def randomize_intensity(
     grain = random.uniform(0, 0.12, SHADES).gather(1, place).view_as(grey)
     drawn = (drawn + share * grain * texture).clamp(0, 1)
     changed = random.bernoulli(rates.random_intensity) | ~has_image
-    return torch.where(_wide(changed), drawn[:, None], images)
+    return torch.where(wide(changed), drawn[:, None], images)
 
 
 def simulate_scanner(
@@ -212,17 +222,17 @@ def simulate_scanner(
     """
     size = images.shape[-1]
     gamma = torch.where(random.bernoulli(rates.gamma), random.log_uniform(0.7, 1.5), 1.0)
-    images = images.clamp(min=1e-4) ** _wide(gamma)
+    images = images.clamp(min=1e-4) ** wide(gamma)
     shading = torch.where(random.bernoulli(rates.bias), random.uniform(0, 0.35), 0.0)
-    images = images * (_wide(shading) * random.field(1, 2, size)).exp()
-    images = images + _wide(random.bernoulli(rates.metal)) * _streaks(size, random)
+    images = images * (wide(shading) * random.field(1, 2, size)).exp()
+    images = images + wide(random.bernoulli(rates.metal)) * _streaks(size, random)
     sigma = torch.where(random.bernoulli(rates.blur), random.log_uniform(0.4, 2.0), 0.0)
     images = (blur or smooth)(images, sigma)
     noise = torch.where(
         random.bernoulli(0.5)[:, None, None, None], random.normal(1, size, size), random.field(1, size // 2, size)
     )
     strength = torch.where(random.bernoulli(rates.noise), random.uniform(0, 0.06), 0.0)
-    return (images + _wide(strength) * noise).clamp(0, 1)
+    return (images + wide(strength) * noise).clamp(0, 1)
 
 
 def _curved(grey: Tensor, random: BatchRandom) -> Tensor:
@@ -261,11 +271,11 @@ def smooth(images: Tensor, sigma: Tensor) -> Tensor:
     for axis in (-1, -2):
         padded = F.pad(images, (_REACH, _REACH, 0, 0) if axis == -1 else (0, 0, _REACH, _REACH), mode="replicate")
         size = images.shape[axis]
-        images = sum(padded.narrow(axis, k, size) * _wide(weights[:, k]) for k in range(2 * _REACH + 1))
+        images = sum(padded.narrow(axis, k, size) * wide(weights[:, k]) for k in range(2 * _REACH + 1))
     return images
 
 
-def _wide(values: Tensor) -> Tensor:
+def wide(values: Tensor) -> Tensor:
     """(B,) to (B, 1, 1, 1)."""
     return values.view(-1, 1, 1, 1)
 

@@ -6,7 +6,7 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import fields
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import cv2
 import numpy as np
@@ -46,14 +46,16 @@ def write_slice_tensors(tensors: SliceTensors, path: str | Path) -> None:
     write_atomically(Path(path), write)
 
 
-def read_slice_tensors(path: str | Path) -> SliceTensors:
-    """Read what ``write_slice_tensors`` wrote.
+def read_slice_tensors(path: str | Path | BinaryIO) -> SliceTensors:
+    """Read what ``write_slice_tensors`` wrote, from its file or from the bytes of it.
 
     Raises:
         TrainingError: if it is no such file.
     """
     with np.load(path, allow_pickle=False) as file:
         arrays = {_FORMER.get(name, name): value for name, value in file.items()}
+    if "levels" in arrays:  # files of earlier versions hold grey pictures alone
+        arrays.setdefault("channels", np.ones(len(arrays["levels"]), np.int64))
     if missing := {f.name for f in fields(SliceTensors)} - set(arrays):
         raise TrainingError(f"{path} holds no slices: {sorted(missing)[0]} is missing; gather them again")
     for name, kind in (("pixels", np.int16), ("kinds", np.uint8), ("labels", np.int16)):
@@ -68,9 +70,9 @@ def read_slice_tensors(path: str | Path) -> SliceTensors:
 
 
 def _images(arrays: Mapping[str, np.ndarray]) -> dict[str, list[np.ndarray]]:
-    """The flat arrays as images again, each of which ends where the next one starts."""
+    """The flat arrays as images again, each of which ends where the next one starts; colours below each other."""
     full = arrays["levels"][:, 0]
-    levels = sorted({tuple(level) for level in arrays["levels"].reshape(-1, 3).tolist()})
+    levels = sorted({(start, c * h, w) for (start, h, w), c in zip(full.tolist(), arrays["channels"], strict=True)})
     images: dict[str, list[np.ndarray]] = {}
     for name in ("pixels", "kinds"):
         images[name] = [arrays[name][start : start + h * w].reshape(h, w) for start, h, w in levels]

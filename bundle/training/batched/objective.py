@@ -15,13 +15,16 @@ from bundle.errors import TuningError
 from bundle.networks.interface import MaskPrediction, PromptableNetwork
 from bundle.prompts.batch import PromptBatch
 from bundle.prompts.simulation_batched import (
+    DEEPEST,
     deepest_points,
     error_clicks,
+    lasso_areas,
     move_sides,
     random_points,
     scribbles,
     tight_boxes,
 )
+from bundle.prompts.slice_prompts import CERTAIN
 from bundle.prompts.translation import SCRIBBLE_POINTS
 from bundle.training.batched.augmentation import BatchRandom
 from bundle.training.batched.samples import ObjectBatch
@@ -29,6 +32,7 @@ from bundle.training.losses import LossTerms, PromptLoss
 from bundle.training.simulated_user import with_points
 
 _PROMPTS = 1  # random numbers of prompts; those of samples have another number
+_LASSO_MARGIN = 0.1  # of the root of the object's area, by which a lasso keeps away from it
 _GROWN = 0.05  # by which share of its sides a box grows from slice to slice, see PropagationRule
 
 
@@ -46,6 +50,7 @@ class BatchedObjective:
         any_candidate: share of the objects whose ambiguous answer is corrected from any of its candidates.
         propagated_share: share of the boxes that come with the mask of a neighbour.
         scribble_share: share of the objects asked without a box that are asked with a scribble instead of one point.
+        lasso_share: share of the boxes that come from a lasso: what it encloses is the mask, the box lies around it.
         tight_share: share of boxes that stay tight.
         wide_share: share of the others whose sides move by up to half of the box's own side beside what the batch says
             of a careful hand.
@@ -63,6 +68,7 @@ class BatchedObjective:
         any_candidate: float = 0.5,
         propagated_share: float = 0.2,
         scribble_share: float = 0.0,
+        lasso_share: float = 0.0,
         tight_share: float = 0.3,
         wide_share: float = 0.2,
         compiled: bool = False,
@@ -71,7 +77,7 @@ class BatchedObjective:
         self.loss, self.correction_share, self.between = loss, correction_share, between
         self.mask_share, self.any_candidate, self.propagated_share = mask_share, any_candidate, propagated_share
         self.tight_share, self.wide_share, self.seed = tight_share, wide_share, seed
-        self.compiled, self.scribble_share = compiled, scribble_share
+        self.compiled, self.scribble_share, self.lasso_share = compiled, scribble_share, lasso_share
 
     def __call__(self, network: PromptableNetwork, batch: ObjectBatch) -> Iterator[LossTerms]:
         """Yield the mean loss of all rounds.
@@ -140,6 +146,12 @@ class BatchedObjective:
         around = move_sides(around, (_GROWN * _sides(around)).clamp(min=1.0), masks.shape[-1])
         propagated &= ~around.isnan().any(dim=1)
         boxes = torch.where(propagated[:, None], around, boxes)
+        if self.lasso_share:
+            lassoed = batch.boxed & ~propagated & batch.usable & random.bernoulli(self.lasso_share)
+            area = _enclosed(masks, random)
+            boxes = torch.where(lassoed[:, None], tight_boxes(area), boxes)
+            before = torch.where(lassoed.view(-1, 1, 1), torch.where(area, CERTAIN, -CERTAIN), before)
+            propagated = propagated | lassoed
         return PromptBatch(
             points=points,
             point_labels=labels,
@@ -212,6 +224,13 @@ def _predict_masks(decoder: nn.Module, **inputs: Tensor) -> tuple[Tensor, Tensor
 def _sides(boxes: Tensor) -> Tensor:
     """(N, 4): width, height, width, height of boxes with inclusive corners."""
     return (boxes[:, 2:] - boxes[:, :2] + 1).repeat(1, 2)
+
+
+def _enclosed(masks: Tensor, random: BatchRandom) -> Tensor:
+    """(N, S, S) bool what a lasso encloses, drawn as loosely as ``simulation_strokes.lasso_around`` draws it."""
+    scale = masks.flatten(1).sum(dim=1).sqrt()
+    loose = _LASSO_MARGIN * (1 + 0.5 * random.field(1, 12, masks.shape[-1])[:, 0])
+    return lasso_areas(masks, (scale.view(-1, 1, 1) * loose).clamp(1, DEEPEST))
 
 
 def _neighbours_answer(masks: Tensor, random: BatchRandom) -> Tensor:

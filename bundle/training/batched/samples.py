@@ -23,8 +23,10 @@ from bundle.training.batched.augmentation import (
     simulate_scanner,
     smooth,
 )
+from bundle.training.batched.colors import jitter_colors
+from bundle.training.batched.geometry import corners, pixel_centres, quarter_turned, sign, turned
 from bundle.training.batched.slices import SliceTensors
-from bundle.transforms.contract import MODALITIES, Contract
+from bundle.transforms.contract import Contract
 
 _SAMPLES = 0  # random numbers of samples; those of prompts have another number
 _HALF_FROM = 1.5  # pixels of the slice in one of the square from which the copy of half the size is shown
@@ -104,6 +106,8 @@ class BatchedSamples(Dataset):
         seed: with the draw number it decides everything that is random in a batch.
         box_share: share of the objects that are prompted with a box, the others with a point.
         point_window_share: share of the point-prompted objects that are side_shown in a window.
+        quarter_share: share of the samples that are turned by a quarter, a half or three quarters of a turn: a volume
+            in another direction is seen so. Mirrored are half of them anyway.
         jitter: by how many 256ths of the slice's longer side a box may miss the object: a hand is as precise with small
             objects as with large ones.
         rates: fields of ``AugmentationRates`` that differ from its own values.
@@ -124,6 +128,7 @@ class BatchedSamples(Dataset):
         seed: int = 0,
         box_share: float = 0.5,
         point_window_share: float = 0.45,
+        quarter_share: float = 0.0,
         jitter: float = 6.0,
         rates: Mapping[str, Any] | None = None,
         min_pixels: int = 16,
@@ -137,7 +142,7 @@ class BatchedSamples(Dataset):
             )
         self.device, self.contract, self.tensors = torch.device(device), contract, tensors.to(device)
         self.batch_size, self.seed, self.min_pixels = batch_size, seed, min_pixels
-        self.jitter = jitter
+        self.jitter, self.quarter_share = jitter, quarter_share
         self.box_share, self.point_window_share, self.rates = (
             box_share,
             point_window_share,
@@ -147,6 +152,7 @@ class BatchedSamples(Dataset):
             torch.compile(f, dynamic=False) if compiled else f for f in (apply_views, smooth)
         )
         self.odds = self.tensors.object_weight.cumsum(0)
+        self.in_color = bool((tensors.channels > 1).any())  # grey material draws no number for colours
         self.mean = torch.tensor(contract.mean, device=self.device).view(1, 3, 1, 1)
         self.std = torch.tensor(contract.std, device=self.device).view(1, 3, 1, 1)
         ct = contract.intensity(np.zeros((1, 1)), "CT")
@@ -186,21 +192,24 @@ class BatchedSamples(Dataset):
         middle = (box[:, :2] + box[:, 2:] + 1) / 2 * pixel
         half = (box[:, 2:] - box[:, :2] + 1) / 2 * pixel
         turn = torch.where(random.bernoulli(0.8), random.uniform(-0.4, 0.4), 0.0)
-        turned = _turned(half, turn)
-        side = 2 * turned.amax(dim=1)
+        reach = turned(half, turn)
+        side = 2 * reach.amax(dim=1)
         box_error = random.uniform(0, self.jitter) / _HAND_PRECISION_SIDE * longest
         whole = ~zoomed | ((1 + 2 * zoom.margin) * (side + box_error) >= zoom.whole * longest)
         side_shown = torch.maximum(
             (side + box_error) * random.log_uniform(*_WINDOW_SCALE), zoom.smallest * pixel.amax(dim=1)
         )
         side_shown = torch.where(whole, longest * random.log_uniform(*_WHOLE_SCALE), torch.minimum(side_shown, longest))
-        centre = self._centre(whole, side_shown, extent, middle, turned, random)
+        centre = self._centre(whole, side_shown, extent, middle, reach, random)
         x, y = self._coordinates(side_shown, centre, turn, random)
         padded = random.bernoulli(0.5).view(-1, 1, 1)
         wide, high = extent[:, 0].view(-1, 1, 1), extent[:, 1].view(-1, 1, 1)
         outside = padded & ((x < 0) | (y < 0) | (x > wide) | (y > high))
         coarse = side_shown / size / pixel.amax(dim=1) > _HALF_FROM
         x, y = (part / pixel[:, axis].view(-1, 1, 1) - 0.5 for axis, part in enumerate((x, y)))
+        if self.quarter_share:
+            quarters = random.uniform(1, 4).long().clamp(max=3) * random.bernoulli(self.quarter_share)
+            x, y, outside = (quarter_turned(part, quarters) for part in (x, y, outside))
         return _SamplingGrid(x, y, outside, coarse, box_error / side_shown * size)
 
     def _coordinates(
@@ -208,10 +217,10 @@ class BatchedSamples(Dataset):
     ) -> tuple[Tensor, Tensor]:
         """(B, S, S) x and y of the square's pixels in the slice: bent, mirrored, sheared, turned, around a centre."""
         size = self.contract.size
-        x, y = ((part - 0.5) * side_shown.view(-1, 1, 1) for part in _pixel_centres(size, self.device))
+        x, y = ((part - 0.5) * side_shown.view(-1, 1, 1) for part in pixel_centres(size, self.device))
         bend = torch.where(random.bernoulli(0.4), random.uniform(0, 0.025), 0.0) * side_shown
         bends = random.field(2, 5, size) * bend.view(-1, 1, 1, 1)
-        x, y = (x + bends[:, 0]) * _sign(random, 0.5), (y + bends[:, 1]) * _sign(random, 0.3)
+        x, y = (x + bends[:, 0]) * sign(random, 0.5), (y + bends[:, 1]) * sign(random, 0.3)
         x = x + random.uniform(-0.1, 0.1, 1, 1) * y
         cos, sin = turn.cos().view(-1, 1, 1), turn.sin().view(-1, 1, 1)
         right, down = (centre[:, axis].view(-1, 1, 1) for axis in (0, 1))
@@ -244,7 +253,7 @@ class BatchedSamples(Dataset):
     def _masks(self, objects: Tensor, slices: Tensor, grid: _SamplingGrid) -> Tensor:
         """(B, S, S) bool: where the object, interpolated, is more than half. A magnified pixel gets no corners."""
         _, height, width = (self.tensors.levels[slices, 0, k].view(-1, 1, 1) for k in range(3))
-        indices, weights = _corners(grid.x, grid.y, height, width)
+        indices, weights = corners(grid.x, grid.y, height, width)
         found = self.tensors.labels[self.tensors.label_offsets[slices].view(-1, 1, 1, 1) + indices]
         share = ((found == self.tensors.object_label[objects].view(-1, 1, 1, 1)) * weights).sum(dim=1)
         return (share > 0.5) & ~grid.outside
@@ -257,9 +266,8 @@ class BatchedSamples(Dataset):
         offset, height, width = (level[:, k].view(-1, 1, 1) for k in range(3))
         scale = [(level[:, k] / levels[:, 0, k]).view(-1, 1, 1) for k in (2, 1)]
         x, y = (grid.x + 0.5) * scale[0] - 0.5, (grid.y + 0.5) * scale[1] - 0.5
-        indices, weights = _corners(x, y, height, width)
-        windowed = tensors.modality[slices] == MODALITIES.index("windowed")
-        back = windowed & tensors.has_image[slices] & random.bernoulli(self.rates.hounsfield)
+        indices, weights = corners(x, y, height, width)
+        back = (tensors.peak[slices] > 0) & random.bernoulli(self.rates.hounsfield)
         guess = guess_hounsfield(tensors.peak[slices], random)
         quantiles = tensors.quantiles[slices]
         quantiles = torch.where(back[:, None], guess.black[:, None] + guess.slope[:, None] * quantiles, quantiles)
@@ -267,45 +275,12 @@ class BatchedSamples(Dataset):
         views = randomize_views(views, quantiles, self.rates, random)
         grain = random.normal(*x.shape[1:])
         indices = indices + offset[:, None]
-        images = self.apply_views(tensors.pixels, tensors.kinds, indices, weights, guess, back, grain, views)
+        colored = tensors.channels[slices] > 1
+        planes = torch.where(colored, level[:, 1] * level[:, 2], 0) if self.in_color else None
+        images = self.apply_views(tensors.pixels, tensors.kinds, indices, weights, guess, back, grain, views, planes)
+        if self.in_color:
+            images = jitter_colors(images, colored, self.rates, random)
         return randomize_intensity(images, labels, tensors.has_image[slices], self.rates, random)
-
-
-def _corners(x: Tensor, y: Tensor, height: Tensor, width: Tensor) -> tuple[Tensor, Tensor]:
-    """The four pixels around each place: (B, 4, S, S) indices into a slice, row by row, and bilinear weights.
-
-    Args:
-        x, y: (B, S, S) in pixels; places outside take the pixels of the edge.
-        height, width: (B, 1, 1) of the slice.
-    """
-    left, top = x.floor(), y.floor()
-    along, down = x - left, y - top
-    indices, weights = [], []
-    for dx, dy in ((0, 0), (1, 0), (0, 1), (1, 1)):
-        column = (left.long() + dx).clamp(min=0).minimum(width - 1)
-        row = (top.long() + dy).clamp(min=0).minimum(height - 1)
-        indices.append(row * width + column)
-        weights.append((along if dx else 1 - along) * (down if dy else 1 - down))
-    return torch.stack(indices, dim=1), torch.stack(weights, dim=1)
-
-
-def _turned(half: Tensor, turn: Tensor) -> Tensor:
-    """(B, 2) half sides of the box around an ellipse that is turned."""
-    cos, sin = turn.cos(), turn.sin()
-    return torch.stack(
-        [torch.hypot(half[:, 0] * cos, half[:, 1] * sin), torch.hypot(half[:, 0] * sin, half[:, 1] * cos)], 1
-    )
-
-
-def _pixel_centres(size: int, device: torch.device) -> tuple[Tensor, Tensor]:
-    """(1, 1, S) x and (1, S, 1) y of the centres of the square's pixels, in shares of its side."""
-    place = (torch.arange(size, device=device, dtype=torch.float32) + 0.5) / size
-    return place.view(1, 1, size), place.view(1, size, 1)
-
-
-def _sign(random: BatchRandom, share: float) -> Tensor:
-    """(B, 1, 1) -1 in this share of the samples, else 1."""
-    return torch.where(random.bernoulli(share), -1.0, 1.0).view(-1, 1, 1)
 
 
 __getattr__ = _moved.renamed(__name__)  # former names

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields, replace
+from fnmatch import fnmatchcase
 from typing import Any
 
 import cv2
@@ -32,17 +33,19 @@ class SliceTensors:
     """Slices, their label maps and the objects in them.
 
     Attributes:
-        pixels: (P,) int16, the images one after the other, row by row: HU, 8-bit grey, or what the modality has.
+        pixels: (P,) int16, the images one after the other, row by row: HU, 8-bit grey, or what the modality has; of a
+            colour picture first all red, then all green, then all blue.
         kinds: (P,) uint8, what a windowed CT made black, see ``hounsfield.tissue_kinds``; 0 in all others.
         labels: (Q,) int16, the label maps, each of the full size of its slice.
         levels: (N, 2, 3) int64, per slice its full and its half size: offset into ``pixels``, height, width. Where
             there is no half size both are the full one.
+        channels: (N,) int64, 1 or, in a colour picture, 3.
         label_offsets: (N,) int64, into ``labels``.
         spacing: (N, 2) float32, (dy, dx) in mm.
         modality: (N,) int64, index into ``contract.MODALITIES``.
         views: (N, 3, 2) float32, low and high end of the contract's views.
         quantiles: (N, QUANTILES) float32.
-        peak: (N,) float32, the soft-tissue peak of a windowed picture.
+        peak: (N,) float32, the soft-tissue peak of a windowed CT; 0 of what was never in HU.
         has_image: (N,) bool; a slice without a picture has labels alone, and gets colours of its own.
         object_source, object_slice, object_label: (M,) int64, the source (in the order of ``about``), the slice and the
             label value of each object.
@@ -55,6 +58,7 @@ class SliceTensors:
     kinds: Tensor
     labels: Tensor
     levels: Tensor
+    channels: Tensor
     label_offsets: Tensor
     spacing: Tensor
     modality: Tensor
@@ -78,7 +82,9 @@ class SliceTensors:
         return replace(self, **moved)
 
 
-def gather_slices(sources: Mapping[str, Sequence[LabelledSlice]], *, instances: Sequence[str] = ()) -> SliceTensors:
+def gather_slices(
+    sources: Mapping[str, Sequence[LabelledSlice]], *, instances: Sequence[str] = (), never_ct: Sequence[str] = ()
+) -> SliceTensors:
     """Gather the slices of several sources in flat tensors.
 
     Within a source each organ is drawn as often as the others, then each patient that shows it, then each of the
@@ -88,20 +94,28 @@ def gather_slices(sources: Mapping[str, Sequence[LabelledSlice]], *, instances: 
     Args:
         sources: per name, its slices.
         instances: sources whose label values number instances instead of naming organs: grey regions, drawn shapes.
+        never_ct: sources whose 8-bit pictures are no windowed CT of the abdomen, so that nothing takes them back to HU.
+            Colour never is.
 
     Raises:
-        TrainingError: if a source is empty, or a slice is in colour.
+        TrainingError: if a source is empty or unknown, or a picture has neither one channel nor three.
     """
+    if unknown := sorted({*instances, *never_ct} - set(sources)):
+        raise TrainingError(f"{unknown[0]!r} is no source; sources are {', '.join(sources)}")
     rows = _Rows()
     for number, (name, slices) in enumerate(sources.items()):
         if not len(slices):
             raise TrainingError(f"source {name!r} has no labelled slice")
-        rows.add_source(slices, number, name, named=name not in instances)
+        rows.add_source(slices, number, name, named=name not in instances, ct=name not in never_ct)
     return rows.tensors(describe_sources({name: {"slices": slices} for name, slices in sources.items()}))
 
 
 def choose(
-    tensors: SliceTensors, weights: Mapping[str, float], *, hidden: Mapping[str, Sequence[int]] | None = None
+    tensors: SliceTensors,
+    weights: Mapping[str, float],
+    *,
+    hidden: Mapping[str, Sequence[int]] | None = None,
+    without: Sequence[str] = (),
 ) -> SliceTensors:
     """What a training draws: some of the sources, each so often, without some labels.
 
@@ -109,11 +123,16 @@ def choose(
         tensors: with the weights within each source.
         weights: per source, its share of the draws; sources that are not named are not drawn.
         hidden: per source, label values that are taken out, of the objects and of the label maps.
+        without: shell patterns of sources that are not drawn although they have a weight: a modality that is left out.
 
     Raises:
-        TrainingError: for a source that was not gathered, or when nothing is left of one.
+        TrainingError: for a source that was not gathered, a pattern of none, or when nothing is left of one.
     """
     sources = list(tensors.about)
+    for pattern in without:
+        if not any(fnmatchcase(name, pattern) for name in weights):
+            raise TrainingError(f"no source with a weight fits {pattern!r}; sources are {', '.join(weights)}")
+    weights = {name: w for name, w in weights.items() if not any(fnmatchcase(name, p) for p in without)}
     if unknown := [name for name in (*weights, *(hidden or {})) if name not in sources]:
         raise TrainingError(f"{unknown[0]!r} was not gathered, only {', '.join(sources)}; gather the slices again")
     objects, labels = tensors.object_weight.clone(), tensors.labels.clone()
@@ -137,15 +156,15 @@ class _Rows:
     def __init__(self) -> None:
         self.parts: dict[str, list[Any]] = {f.name: [] for f in fields(SliceTensors) if f.name != "about"}
         self.sizes = {"pixels": 0, "labels": 0}
-        self.known: dict[tuple[str, bytes], tuple[Any, ...]] = {}
+        self.known: dict[tuple[Any, ...], tuple[Any, ...]] = {}
         self.areas: list[float] = []  # of the objects, or 1 where only their number counts
 
-    def add_source(self, slices: Sequence[LabelledSlice], number: int, name: str, *, named: bool) -> None:
+    def add_source(self, slices: Sequence[LabelledSlice], number: int, name: str, *, named: bool, ct: bool) -> None:
         tree: dict[Any, dict[Any, list[int]]] = {}
         from tqdm import tqdm  # a machine that only trains has none
 
         for labelled in tqdm(slices, desc=f"gathering {name}", leave=False):
-            row = self._add_slice(labelled)
+            row = self._add_slice(labelled, ct=ct)
             areas, bounds = count_labels(labelled.labels), find_labels(labelled.labels)
             for organ in labelled.ids:
                 group = (int(organ), labelled.patient) if named else (labelled.patient, row)
@@ -164,7 +183,7 @@ class _Rows:
 
     def tensors(self, about: Mapping[str, Mapping[str, int]]) -> SliceTensors:
         types = {"object_weight": torch.float64, "has_image": torch.bool}
-        whole = ("levels", "label_offsets", "modality", "object_source", "object_slice", "object_label")
+        whole = ("levels", "channels", "label_offsets", "modality", "object_source", "object_slice", "object_label")
         types |= dict.fromkeys(whole, torch.int64)
         values = {}
         for name, parts in self.parts.items():
@@ -177,14 +196,18 @@ class _Rows:
     def _add(self, name: str, value: Any) -> None:
         self.parts[name].append(value)
 
-    def _add_slice(self, labelled: LabelledSlice) -> int:
+    def _add_slice(self, labelled: LabelledSlice, *, ct: bool) -> int:
         row = len(self.parts["label_offsets"])
-        if labelled.picture.ndim != 2:
-            shape = labelled.picture.shape
-            raise TrainingError(f"slice {labelled.key} is in colour, {shape}; only grey ones are gathered")
         picture = np.clip(np.round(labelled.picture), -_LARGEST, _LARGEST).astype(np.int16)
-        for name, value in zip(("levels", "quantiles", "peak"), self._picture(picture, labelled), strict=True):
+        planes = picture[None] if picture.ndim == 2 else np.moveaxis(picture, -1, 0)
+        if planes.ndim != 3 or len(planes) not in (1, 3):
+            raise TrainingError(
+                f"slice {labelled.key} must be (H, W) grey or (H, W, 3) colour, got {labelled.picture.shape}"
+            )
+        ct = ct and labelled.modality == "windowed" and len(planes) == 1 and bool(planes.any())
+        for name, value in zip(("levels", "quantiles", "peak"), self._picture(planes, labelled, ct=ct), strict=True):
             self._add(name, value)
+        self._add("channels", len(planes))
         self._add("label_offsets", self.sizes["labels"])
         self._append("labels", as_int16(labelled.labels, labelled.key).ravel())
         self._add("spacing", labelled.pixel_spacing)
@@ -194,18 +217,18 @@ class _Rows:
         self._add("has_image", bool(picture.any()))
         return row
 
-    def _picture(self, picture: np.ndarray, labelled: LabelledSlice) -> tuple[Any, ...]:
-        """Level, quantiles and peak of a picture; one that was met before is not stored again."""
-        identity = labelled.modality, picture.shape[0].to_bytes(4, "big") + picture.tobytes()
+    def _picture(self, planes: np.ndarray, labelled: LabelledSlice, *, ct: bool) -> tuple[Any, ...]:
+        """Level, quantiles and peak of a picture (C, H, W); one that was met before is not stored again."""
+        identity = labelled.modality, ct, planes.shape, planes.tobytes()
         if identity in self.known:
             return self.known[identity]
-        kinds, peak = np.zeros(picture.shape, np.uint8), 0.0
-        if labelled.modality == "windowed" and picture.any():
-            kinds, peak = tissue_kinds(picture.astype(np.uint8))
-        level = self.sizes["pixels"], *picture.shape
-        self._append("pixels", picture.ravel())
+        kinds, peak = np.zeros(planes.shape, np.uint8), 0.0
+        if ct:
+            kinds[0], peak = tissue_kinds(planes[0].astype(np.uint8))
+        level = self.sizes["pixels"], *planes.shape[1:]
+        self._append("pixels", planes.ravel())
         self._add("kinds", kinds.ravel())
-        found = [level] * 2, np.quantile(picture, np.linspace(0, 1, QUANTILES)), peak
+        found = [level] * 2, np.quantile(planes, np.linspace(0, 1, QUANTILES)), peak
         self.known[identity] = found
         return found
 
@@ -218,17 +241,19 @@ def with_half_sizes(tensors: SliceTensors) -> SliceTensors:
     """With a copy of half the size of every long slice behind the images."""
     levels, pixels, kinds = tensors.levels.clone(), [tensors.pixels], [tensors.kinds]
     end, made = len(tensors.pixels), {}
-    for row, (start, height, width) in enumerate(levels[:, 0].tolist()):
+    rows = zip(levels[:, 0].tolist(), tensors.channels.tolist(), strict=True)
+    for row, ((start, height, width), channels) in enumerate(rows):
         if max(height, width) <= FINE_SIDE:
             continue
         if start not in made:
             size = width // 2, height // 2
-            part = slice(start, start + height * width)
-            full, what = (values[part].view(height, width).numpy() for values in (tensors.pixels, tensors.kinds))
-            pixels.append(torch.from_numpy(cv2.resize(full, size, interpolation=cv2.INTER_AREA)).flatten())
-            kinds.append(torch.from_numpy(cv2.resize(what, size, interpolation=cv2.INTER_NEAREST_EXACT)).flatten())
             made[start] = torch.tensor([end, size[1], size[0]])
-            end += size[0] * size[1]
+            for plane in range(channels):
+                part = slice(start + plane * height * width, start + (plane + 1) * height * width)
+                full, what = (values[part].view(height, width).numpy() for values in (tensors.pixels, tensors.kinds))
+                pixels.append(torch.from_numpy(cv2.resize(full, size, interpolation=cv2.INTER_AREA)).flatten())
+                kinds.append(torch.from_numpy(cv2.resize(what, size, interpolation=cv2.INTER_NEAREST_EXACT)).flatten())
+                end += size[0] * size[1]
         levels[row, 1] = made[start]
     return replace(tensors, levels=levels, pixels=torch.cat(pixels), kinds=torch.cat(kinds))
 

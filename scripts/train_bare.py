@@ -1,0 +1,183 @@
+"""Train a part of the shipped recipe where PyTorch, NumPy, OpenCV, SciPy and safetensors are all that is installed.
+
+    split -b 15M runs/slices/sets.npz runs/slices/sets.npz.     # if files must be small: pieces that are read as one
+    python scripts/train_bare.py --part 4_more_sets --start models/default.safetensors --seconds 470 --out out \
+        --slices runs/slices/sets.npz.*
+
+The slices are gathered before, where the data is (scripts/train_default.py does it).
+The files of the recipe say what is drawn and learned; of an overlay (without_ultrasound) give --part twice, the lower
+one first. Every minute the moving average is written into --out, in pieces of at most 15 MiB, of which `cat last.0* >
+last.safetensors` makes the checkpoint, with `log.csv` beside it. The rate falls with the time that is given, so that a
+part that is lent for 90 s ends as one of ten minutes does.
+"""
+
+from __future__ import annotations
+
+import argparse
+import copy
+import io
+import json
+import math
+import sys
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).resolve().parents[1]
+sys.path.insert(0, str(ROOT))
+
+import torch  # noqa: E402
+from safetensors.torch import load_file, save  # noqa: E402
+from torch import nn  # noqa: E402
+
+from bundle.networks.prompted_unet import PromptedUNet  # noqa: E402
+from bundle.training.batched.file import read_slice_tensors  # noqa: E402
+from bundle.training.batched.objective import BatchedObjective  # noqa: E402
+from bundle.training.batched.samples import BatchedSamples  # noqa: E402
+from bundle.training.batched.slices import choose  # noqa: E402
+from bundle.training.losses import PromptLoss  # noqa: E402
+from bundle.training.muon import BatchedMuon  # noqa: E402
+from bundle.transforms.contract import Contract  # noqa: E402
+
+RECIPE = ROOT / "configs" / "recipes" / "shipped"
+FAMILY = ROOT / "configs" / "families" / "default.json"
+PIECE = 15 * 2**20  # bytes; some ways to a lent machine take no file of 16 MiB
+SAVE_SECONDS, LOG_STEPS = 60.0, 50
+_OBJECTIVE, _SAMPLES = "objective#", ("batch_size", "quarter_share")
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """Run the command."""
+    options = _options(argv)
+    torch.manual_seed(0)
+    torch.backends.cudnn.benchmark = True
+    device = torch.device(options.device or ("cuda" if torch.cuda.is_available() else "cpu"))
+    recipe = read_recipe(options.part) | ({"batch_size": options.batch_size} if options.batch_size else {})
+    family = json.loads(FAMILY.read_text(encoding="utf-8"))
+    tensors = choose(
+        read_slice_tensors(joined(options.slices)),
+        recipe["weights"],
+        hidden=recipe.get("hidden"),
+        without=recipe.get("without_sources", ()),
+    )
+    cuda = device.type == "cuda"
+    samples = BatchedSamples(
+        tensors,
+        Contract.from_config(family["contract"]),
+        device=device,
+        seed=recipe["seed"],
+        rates=recipe.get("augmentation_rates"),
+        compiled=cuda,
+        **{name: recipe[name] for name in _SAMPLES if name in recipe},
+    )
+    asked = {name.removeprefix(_OBJECTIVE): value for name, value in recipe.items() if name.startswith(_OBJECTIVE)}
+    objective = BatchedObjective(PromptLoss(), compiled=cuda, seed=recipe["seed"], **asked)
+    network = PromptedUNet(image_size=family["network_def"]["image_size"])
+    network.load_state_dict({name: value.float() for name, value in load_file(options.start).items()})
+    metadata = {"family": "default", "contract": family["contract"], "recipe": options.part[-1]}
+    metadata |= {"labels": {}, "training_data": dict(tensors.about)}
+    train(network.to(device, memory_format=torch.channels_last), samples, objective, recipe, options, metadata)
+
+
+def read_recipe(parts: Sequence[str]) -> dict[str, Any]:
+    """The literal values of the recipe's files, the later ones over the earlier; expressions of MONAI are left out."""
+    values: dict[str, Any] = {"seed": 0}
+    for name in ("batched", *parts):
+        content = json.loads((RECIPE / f"{name}.json").read_text(encoding="utf-8"))
+        values |= {k: v for k, v in content.items() if not (isinstance(v, str) and v[:1] in ("$", "@"))}
+    return values
+
+
+def joined(pieces: Sequence[Path]) -> Path | io.BytesIO:
+    """One file, or several pieces of one in the order of their names."""
+    return pieces[0] if len(pieces) == 1 else io.BytesIO(b"".join(piece.read_bytes() for piece in sorted(pieces)))
+
+
+def rate(recipe: Mapping[str, Any], step: int, share: float) -> float:
+    """The learning rate of a step (from 0), when this share of the time or of the steps is over."""
+    flat, peak = recipe.get("lr_scheduler#flat", 0.0), recipe["learning_rate"]
+    warm = min(1.0, (step + 1) / recipe["lr_scheduler#warmup"])
+    return peak * warm * 0.5 * (1 + math.cos(math.pi * max(0.0, share - flat) / (1 - flat)))
+
+
+def train(
+    network: nn.Module,
+    samples: BatchedSamples,
+    objective: BatchedObjective,
+    recipe: Mapping[str, Any],
+    options: argparse.Namespace,
+    metadata: Mapping[str, Any],
+) -> None:
+    """Train until the time or the steps are over, whichever comes first."""
+    options.out.mkdir(parents=True, exist_ok=True)
+    average, optimizer = copy.deepcopy(network), BatchedMuon(network.parameters(), lr=1.0, weight_decay=0.05)
+    begin = saved = time.monotonic()
+    losses: list[torch.Tensor] = []
+    with (options.out / "log.csv").open("w", encoding="utf-8") as log:
+        for step in range(options.steps):
+            seconds = time.monotonic() - begin
+            share = max(step / options.steps, seconds / options.seconds)
+            if share >= 1:
+                break
+            for group in optimizer.param_groups:
+                group["lr"] = rate(recipe, step, share)
+            losses.append(_step(network, samples[step], objective, optimizer, step))
+            _follow(average, network, min(recipe["average_decay"], (step + 1) / (step + 10)))
+            if (step + 1) % LOG_STEPS == 0 or step < 3:
+                mean = torch.stack(losses[-LOG_STEPS:]).mean().item()
+                print(f"{step + 1},{seconds:.0f},{mean:.4f},{rate(recipe, step, share):.5f}", file=log, flush=True)
+            if time.monotonic() - saved > SAVE_SECONDS:
+                saved = time.monotonic()
+                save_pieces(average, options.out, "last", {**metadata, "epoch": 0, "steps": step + 1})
+    save_pieces(average, options.out, "last", {**metadata, "epoch": 0, "steps": len(losses)})
+
+
+def _step(
+    network: nn.Module, batch: Any, objective: BatchedObjective, optimizer: torch.optim.Optimizer, step: int
+) -> torch.Tensor:
+    batch.step = step + 1
+    with torch.autocast(batch.images.device.type, torch.bfloat16):
+        (terms,) = objective(network, batch)
+    terms.total.backward()
+    if torch.isfinite(nn.utils.clip_grad_norm_(network.parameters(), 1.0)):
+        optimizer.step()
+    optimizer.zero_grad(set_to_none=True)
+    return terms.total.detach()
+
+
+@torch.no_grad()
+def _follow(average: nn.Module, network: nn.Module, decay: float) -> None:
+    torch._foreach_lerp_(list(average.parameters()), list(network.parameters()), 1 - decay)
+
+
+def save_pieces(network: nn.Module, folder: Path, name: str, metadata: Mapping[str, Any]) -> list[Path]:
+    """Write a checkpoint as ``<name>.00``, ``<name>.01`` ...; a piece appears under its name only when it is whole."""
+    heavy = {key for key, parameter in network.named_parameters() if parameter.ndim >= 2}
+    state = {key: value.detach().cpu().contiguous() for key, value in network.state_dict().items()}
+    state = {key: value.half() if key in heavy else value for key, value in state.items()}
+    data = save(state, metadata={"monai_sam": json.dumps(dict(metadata))})
+    pieces = []
+    for number, start in enumerate(range(0, len(data), PIECE)):
+        piece = folder / f"{name}.{number:02d}"
+        partial = piece.with_name(f"{piece.name}.part")
+        partial.write_bytes(data[start : start + PIECE])
+        pieces.append(partial.replace(piece))
+    return pieces
+
+
+def _options(argv: Sequence[str] | None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--part", action="append", required=True, help="file of configs/recipes/shipped, without .json")
+    parser.add_argument("--slices", type=Path, nargs="+", required=True, help="the gathered slices, or their pieces")
+    parser.add_argument("--start", type=Path, required=True, help="checkpoint of the family default")
+    parser.add_argument("--out", type=Path, required=True, help="folder of the checkpoint and the log")
+    parser.add_argument("--seconds", type=float, default=470.0, help="how long it trains")
+    parser.add_argument("--steps", type=int, default=10**6, help="how many steps at most")
+    parser.add_argument("--batch_size", type=int, help="instead of the recipe's")
+    parser.add_argument("--device", help="by default the first GPU, or the CPU")
+    return parser.parse_args(argv)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,153 @@
+"""Score models on the validation parts of the sets of every modality: box, one point, three corrections.
+
+    python scripts/validate_sets.py --out runs/sets --models v7=version7.safetensors v8=models/default.safetensors
+    python scripts/validate_sets.py --out runs/sets --all ...      # every object, not one of eight pictures of each set
+    python scripts/tables.py                                       # the tables, from --results (docs/results/sets.json)
+
+Boxes have each side 0..5 pixels of 256 outward, NSD is at 2 pixels of 256, and a correction is a click in the middle of
+the largest error. The same objects and prompts are given to every model. An interrupted run goes on in --out. The data
+is found through MONAI_SAM_DATA.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from bundle.data.labelled_sets import read_sets
+from bundle.data.labelled_slice import LabelledSlice
+from bundle.engines.cache import PreparedCache
+from bundle.errors import explain_errors
+from bundle.evaluation.calibration import calibrate
+from bundle.evaluation.records import Records, last_steps
+from bundle.evaluation.study import SliceStudy
+from bundle.families.family import BUNDLE_ROOT, build_network, load_family
+from bundle.files import write_text
+from bundle.interactive.slice_model import SlicePredictor
+from bundle.transforms.dictionary import IntensityViewsd
+
+COLLECTIONS = ("ct-mr", "other")
+MIN_PIXELS = 60  # of 256 x 256; smaller objects are left out
+# name of a row, protocol, step: the start is step 0, a correction each of those after it.
+STEPS = (("box", "box_jitter_20", 0), ("point", "clicks_from_point_3", 0), ("corrected", "clicks_from_point_3", 3))
+PROTOCOLS = ("box_jitter_20", "clicks_from_point_3")
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """Evaluate every model and write the scores of each set."""
+    explain_errors()
+    options = _options(argv)
+    family = load_family(options.family)
+    limits = (10**9, 10**9) if options.all else (options.pictures, options.objects)
+    pool, names = validation_pool(options.data, IntensityViewsd("image", family.contract), *limits, seed=options.seed)
+    models = {}
+    for name, path in options.models:
+        predictor = SlicePredictor(build_network(family, checkpoint=path), family.contract, store=PreparedCache())
+        study = SliceStudy(
+            predictor,
+            pool,
+            organs=names,
+            protocols=PROTOCOLS,
+            folder=options.out / name,
+            name=name,
+            seed=options.seed,
+            pixels_of=256,
+        )
+        models[name] = scores_of(study.evaluate())
+    content = {"objects": "all" if options.all else list(limits), "models": models}
+    write_text(options.results, json.dumps(content, indent=1) + "\n")
+    print(f"written to {options.results}")
+
+
+def validation_pool(
+    data: Path, preprocessing: Any, pictures: int, objects: int, *, seed: int
+) -> tuple[list[LabelledSlice], dict[int, str]]:
+    """Validation pictures with the objects that are asked for, each labelled by the number of its set.
+
+    Args:
+        data: folder of the collections.
+        preprocessing: gives the intensity views.
+        pictures: of each set at most.
+        objects: of each picture at most.
+        seed: of the draw of both.
+
+    Returns:
+        A slice for each object, and number of a set -> its name.
+    """
+    sets = read_sets(
+        [data / name for name in COLLECTIONS], preprocessing=preprocessing, split="validation", volumes=0, max_side=512
+    )
+    pool, names = [], dict(enumerate(sets, start=1))
+    for number, name in names.items():
+        rng = np.random.default_rng((seed, number))
+        chosen = rng.permutation(len(sets[name]))[:pictures]
+        for part in (sets[name][i] for i in sorted(chosen)):
+            smallest = MIN_PIXELS * (max(part.labels.shape) / 256) ** 2
+            large = [i for i in part.ids if np.count_nonzero(part.labels == i) >= smallest]
+            for value in rng.permutation(large)[:objects]:
+                labels = np.where(part.labels == value, number, 0).astype(np.int32)
+                pool.append(replace(part, labels=labels, ids=(number,), key=f"{name}-{part.key}-{value}"))
+    return pool, names
+
+
+def scores_of(records: Records) -> dict[str, Any]:
+    """Of each set its numbers and mean scores; over all sets their macro mean, and how well IoU was expected."""
+    sets: dict[str, dict[str, Any]] = {}
+    for name in sorted({record["organ"] for record in records}):
+        here = [record for record in records if record["organ"] == name]
+        sets[name] = {"objects": len({record["key"] for record in here})}
+        sets[name] |= {row: _means(here, protocol, step) for row, protocol, step in STEPS}
+    macro = {
+        row: {score: float(np.mean([scored[row][score] for scored in sets.values()])) for score in ("dsc", "nsd")}
+        for row, _, _ in STEPS
+    }
+    expected = {row: _expected(records, protocol, step) for row, protocol, step in STEPS}
+    return {"sets": sets, "macro": macro, "expected": expected}
+
+
+def _at(records: Records, protocol: str, step: int) -> Records:
+    """The answers after so many corrections; an object that needed no more keeps its last one."""
+    return last_steps(r for r in records if r["protocol"] == protocol and r["step"] <= step)
+
+
+def _means(records: Records, protocol: str, step: int) -> dict[str, float]:
+    last = _at(records, protocol, step)
+    return {score: float(np.mean([record[score] for record in last])) for score in ("dsc", "nsd")}
+
+
+def _expected(records: Records, protocol: str, step: int) -> Mapping[str, float] | None:
+    found = calibrate(_at(records, protocol, step))
+    return found and {name: getattr(found, name) for name in ("predicted", "reached", "mae", "rank_correlation")}
+
+
+def _options(argv: Sequence[str] | None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    data = Path(os.environ.get("MONAI_SAM_DATA", BUNDLE_ROOT.parent / "shared" / "data"))
+    parser.add_argument("--data", type=Path, default=data, help="folder of the data sets")
+    parser.add_argument("--family", default="default")
+    parser.add_argument("--models", nargs="+", type=_named, default=[("shipped", None)], help="name=checkpoint of each")
+    parser.add_argument("--pictures", type=int, default=8, help="of each set at most")
+    parser.add_argument("--objects", type=int, default=1, help="of each picture at most")
+    parser.add_argument("--all", action="store_true", help="all pictures and objects: hours on a CPU")
+    parser.add_argument("--out", type=Path, required=True, help="folder of the run")
+    parser.add_argument("--results", type=Path, default=BUNDLE_ROOT / "docs" / "results" / "sets.json")
+    parser.add_argument("--seed", type=int, default=0, help="of the objects and the prompts")
+    return parser.parse_args(argv)
+
+
+def _named(text: str) -> tuple[str, str]:
+    name, separator, path = text.partition("=")
+    if not (name and separator and path):
+        raise argparse.ArgumentTypeError(f"expected name=checkpoint, got {text!r}")
+    return name, path
+
+
+if __name__ == "__main__":
+    main()
