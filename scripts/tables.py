@@ -20,6 +20,7 @@ from bundle.errors import OptionError, explain_errors
 from bundle.evaluation.clicks import challenge_table, click_table
 from bundle.evaluation.client_table import client_table
 from bundle.evaluation.tables import Table, summary_table
+from bundle.evaluation.volume_table import challenge_volume_table, group_table, way_table
 from bundle.files import read_json, write_text
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -85,6 +86,9 @@ TABLES: Mapping[str, Callable[[Mapping[str, Any]], Table]] = {
     "clicks": clicks,
     "challenge": challenge,
     "dialect": client_table,
+    "ways": way_table,
+    "ways_by_group": group_table,
+    "ways_clicked": challenge_volume_table,
 }
 
 

@@ -15,7 +15,9 @@ SPACING = (1.0, 1.5, 3.0)
 
 
 def cube(**changes) -> Cube:
-    return Cube(**{"centre": (9.5, 7.5, 5.5), "side": 24.0, "spacing": SPACING, "axes": (2, 0, 1), "cells": 24, **changes})
+    return Cube(
+        **{"centre": (9.5, 7.5, 5.5), "side": 24.0, "spacing": SPACING, "axes": (2, 0, 1), "cells": 24, **changes}
+    )
 
 
 def ramp() -> np.ndarray:

@@ -9,8 +9,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from bundle.networks.interface import SAM_MASKS
 from bundle.networks import prompted_unet_3d as unet_3d
+from bundle.networks.interface import SAM_MASKS
 from bundle.networks.prompted_unet import DEPTHS, WIDTHS, PromptedUNet
 from bundle.networks.tuning.peft import apply_tuning
 

@@ -65,7 +65,9 @@ class CubesAnswer:
 
     def seen_in(self, cube: Cube, shape: Sequence[int]) -> Tensor:
         """(S, S, S) logits of it in another cube."""
-        padded = tuple(slice(max(p.start - 1, 0), min(p.stop + 1, size)) for p, size in zip(self.part, shape, strict=True))
+        padded = tuple(
+            slice(max(p.start - 1, 0), min(p.stop + 1, size)) for p, size in zip(self.part, shape, strict=True)
+        )
         values = np.full([p.stop - p.start for p in padded], ABSENT, dtype=np.float32)
         inner = tuple(slice(p.start - q.start, p.stop - q.start) for p, q in zip(self.part, padded, strict=True))
         values[inner] = self.logits
@@ -169,7 +171,11 @@ class CubeNetwork:
         shape = np.array(view.volume.shape)
         if isinstance(start, Box):
             flat, corners = flat_axis(start.corners), np.asarray(start.corners, dtype=float)
-            axis, margin, smallest = axis if flat is None else flat, _AROUND_BOX if flat is None else _AROUND_SLICE, _SMALLEST
+            axis, margin, smallest = (
+                axis if flat is None else flat,
+                _AROUND_BOX if flat is None else _AROUND_SLICE,
+                _SMALLEST,
+            )
         elif isinstance(start, Lasso | Mask):
             voxels = start.named_voxels(shape)
             corners = np.stack([voxels.min(axis=0), voxels.max(axis=0)])
@@ -297,7 +303,9 @@ def touched_faces(answer: CubeAnswer) -> list[tuple[int, int]]:
     faces = []
     for place in range(3):
         layers = np.moveaxis(answer.mask, place, 0)
-        faces += [(place, end) for end in (0, -1) if (layers[:_EDGE] if end == 0 else layers[-_EDGE:]).mean() > _TOUCHED]
+        faces += [
+            (place, end) for end in (0, -1) if (layers[:_EDGE] if end == 0 else layers[-_EDGE:]).mean() > _TOUCHED
+        ]
     return faces
 
 
@@ -315,9 +323,7 @@ def _slender(answer: CubeAnswer, faces: Sequence[tuple[int, int]]) -> bool:
     return True
 
 
-def _beyond(
-    here: CubeAnswer, place: int, end: int, shape: Sequence[int]
-) -> tuple[Cube, Mask, int] | None:
+def _beyond(here: CubeAnswer, place: int, end: int, shape: Sequence[int]) -> tuple[Cube, Mask, int] | None:
     """The next cube beyond a face, the section of the object that it is asked with, and the index of its slice."""
     axis, cells = here.cube.axes[place], here.cube.cells
     inside = cells // 8
@@ -372,5 +378,3 @@ def _trimmed(logits: np.ndarray, cubes: tuple[Cube, ...], iou: float, touched: b
 def _longest(volume: Volume) -> float:
     """mm, the longest side of a volume."""
     return float((np.array(volume.shape) * volume.spacing).max())
-
-

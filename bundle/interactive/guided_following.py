@@ -57,9 +57,7 @@ class GuidedFollowing(SliceFollowing):
         rule: of the following.
     """
 
-    def __init__(
-        self, predictor: SlicePredictor, cubes: CubeNetwork, *, rule: PropagationRule | None = None
-    ) -> None:
+    def __init__(self, predictor: SlicePredictor, cubes: CubeNetwork, *, rule: PropagationRule | None = None) -> None:
         super().__init__(predictor, rule=rule)
         self.cubes = cubes
 
@@ -120,9 +118,7 @@ class GuidedFollowing(SliceFollowing):
         return found, evidence_of(found, followed.origin, start, rough.touched or len(rough.cubes) > 1)
 
 
-def evidence_of(
-    found: Mapping[str, Candidate], origin: int, start: SlicedInteraction, outgrown: bool
-) -> Evidence:
+def evidence_of(found: Mapping[str, Candidate], origin: int, start: SlicedInteraction, outgrown: bool) -> Evidence:
     """What is known of the answers of the three ways to a start, of which following began on slice ``origin``."""
     followed, network, outlined = (found[way] for way in WAYS)
     here = [Candidate({origin: one.answers[origin]} if origin in one.answers else {}, 0) for one in (followed, network)]
