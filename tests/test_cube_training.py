@@ -17,9 +17,7 @@ from bundle.training.batched import cubes
 from bundle.training.batched.cube_training import CubeRecipe, CubeTraining
 from bundle.training.batched.cubes import SourceVolume, pack, read_cubes
 
-TINY = CubeRecipe(
-    steps=3, batch_size=2, size=16, warmup=2, widths=(8, 16), depths=(1, 1), samples={"shape_share": 0.5}
-)
+TINY = CubeRecipe(steps=3, batch_size=2, size=16, warmup=2, widths=(8, 16), depths=(1, 1), samples={"shape_share": 0.5})
 
 
 @pytest.fixture(scope="module")

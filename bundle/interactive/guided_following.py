@@ -115,10 +115,14 @@ class GuidedFollowing(SliceFollowing):
             NETWORK: Candidate(_honoured(slices, start), taken[0]),
             REFINED: Candidate(_honoured(outlined, start), taken[1]),
         }
-        return found, evidence_of(found, followed.origin, start, rough.touched or len(rough.cubes) > 1)
+        detail = rough.cubes[0].cell / min(frame.pixel_spacing(state.volume.spacing))
+        outgrown = rough.touched or len(rough.cubes) > 1
+        return found, evidence_of(found, followed.origin, start, detail=detail, outgrown=outgrown)
 
 
-def evidence_of(found: Mapping[str, Candidate], origin: int, start: SlicedInteraction, outgrown: bool) -> Evidence:
+def evidence_of(
+    found: Mapping[str, Candidate], origin: int, start: SlicedInteraction, *, detail: float, outgrown: bool
+) -> Evidence:
     """What is known of the answers of the three ways to a start, of which following began on slice ``origin``."""
     followed, network, outlined = (found[way] for way in WAYS)
     here = [Candidate({origin: one.answers[origin]} if origin in one.answers else {}, 0) for one in (followed, network)]
@@ -129,6 +133,7 @@ def evidence_of(found: Mapping[str, Candidate], origin: int, start: SlicedIntera
         on_start=here[0].overlap(here[1]),
         sure=tuple(one.predicted_iou() for one in (followed, network, outlined)),
         sizes=tuple(one.size() for one in (followed, network, outlined)),
+        detail=detail,
         outgrown=outgrown,
         bounded=bounded,
         filled=tuple(_filled(one, start) if bounded else 1.0 for one in (followed, network, outlined)),
