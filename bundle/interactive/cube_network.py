@@ -103,6 +103,11 @@ class CubeNetwork:
     def __init__(self, predictor: CubePredictor) -> None:
         self.predictor = predictor
 
+    @property
+    def identity(self) -> str:
+        """As ``VolumeModel``."""
+        return f"{type(self).__name__} {self.predictor.identity} {self.predictor.contract}"
+
     def start(self, volume: Volume) -> VolumeView:
         """See ``VolumeModel``."""
         return self.predictor.view(volume)

@@ -61,6 +61,11 @@ class GuidedFollowing(SliceFollowing):
         super().__init__(predictor, rule=rule)
         self.cubes = cubes
 
+    @property
+    def identity(self) -> str:
+        """As ``VolumeModel``."""
+        return f"{super().identity} {self.cubes.identity}"
+
     def start(self, volume: Volume) -> SlicesAndCubes:
         """See ``VolumeModel``."""
         return SlicesAndCubes(volume, self.predictor, self.cubes)

@@ -72,7 +72,7 @@ class PromptedVolume:
     def identity(self) -> str:
         """Tells this model from one that may answer otherwise."""
         model = self.predictor
-        about = f"{bundle.__version__} {model.identity} {model.contract} {type(self._volume_model)} {self._rule}"
+        about = f"{bundle.__version__} {model.identity} {model.contract} {self._volume_model.identity}"
         return hashlib.sha256(about.encode()).hexdigest()[:16]
 
     def frame(self, axis: int) -> SliceFrame:

@@ -64,6 +64,11 @@ class SliceFollowing:
         self.predictor = predictor
         self.rule = rule or PropagationRule(carried=predictor.contract.carried)
 
+    @property
+    def identity(self) -> str:
+        """As ``VolumeModel``."""
+        return f"{type(self).__name__} {self.predictor.identity} {self.predictor.contract} {self.rule}"
+
     def start(self, volume: Volume) -> VolumeSlices:
         """The slices of the volume; see ``VolumeModel``."""
         return VolumeSlices(volume, self.predictor)

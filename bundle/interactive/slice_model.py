@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from bundle.engines.cache import PreparedCache, network_identity
+from bundle.errors import FamilyError
 from bundle.networks.interface import Prepared, PromptableNetwork
 from bundle.prompts.batch import batch_of
 from bundle.prompts.slice_prompts import SliceInteraction, SliceMask, SlicePrompt
@@ -56,6 +57,9 @@ class SlicePredictor:
         contract: of the network's family.
         store: where prepared images are kept, where the network says that it is worth it.
         device: where the network runs.
+
+    Raises:
+        FamilyError: a network of volumes.
     """
 
     def __init__(
@@ -66,6 +70,11 @@ class SlicePredictor:
         store: PreparedCache,
         device: torch.device | str = "cpu",
     ) -> None:
+        if len(network.spec.input_shape) == 4:
+            raise FamilyError(
+                "a network of volumes answers no slices; open a family of slices, which asks it through the volume "
+                "where its file names it as `volume`"
+            )
         self.device = torch.device(device)
         self.network, self.contract, self.store = network.to(self.device).eval(), contract, store
         self.identity = network_identity(network)
