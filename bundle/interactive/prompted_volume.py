@@ -66,7 +66,6 @@ class PromptedVolume:
         self._slices = VolumeSlices(volume, predictor)
         self._volume_model = volume_model or SliceFollowing(predictor, rule=rule)
         self._state = self._slices if volume_model is None else volume_model.start(volume)
-        self._rule = rule
 
     @functools.cached_property
     def identity(self) -> str:
