@@ -2,10 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.metadata
-import json
-import subprocess
-import sys
 
 import numpy as np
 import pytest
@@ -96,7 +92,7 @@ def test_it_learns_and_leaves_a_checkpoint_of_the_family(small, tmp_path):
     changed = [not torch.equal(value, training.network.state_dict()[name]) for name, value in before.items()]
     assert np.mean(changed) > 0.9
     metadata = open_checkpoint(tmp_path / "best.safetensors").metadata
-    assert metadata["family"] == "default_3d" and metadata["training_data"] == ["ball", "grey"]
+    assert metadata["family"] == "default_3d" and metadata["training_data"] == {"ct": 1, "mr": 1}
 
 
 def test_a_state_of_another_recipe_is_refused(small, tmp_path):
@@ -107,34 +103,8 @@ def test_a_state_of_another_recipe_is_refused(small, tmp_path):
 
 def test_the_recipe_of_the_repository_is_one(repository, tmp_path):
     recipe = CubeRecipe.read(repository / "configs" / "recipes" / "volumes" / "train.json")
-    assert recipe.rate(0) < recipe.rate(149) == pytest.approx(3e-3, rel=0.01) > recipe.rate(recipe.steps - 1)
+    assert recipe.rate(149) == pytest.approx(3e-3, rel=0.01)
+    assert max(recipe.rate(0), recipe.rate(recipe.steps - 1)) < 1e-4
     (tmp_path / "wrong.json").write_text('{"step": 3}')
     with pytest.raises(TrainingError, match="'step'"):
         CubeRecipe.read(tmp_path / "wrong.json")
-
-
-TRAINING = """
-import json, pathlib, sys
-
-sys.modules.update(dict.fromkeys(json.loads(sys.argv[1])))  # None: as if they were not installed
-import torch
-
-from bundle.training.batched import cube_samples
-from bundle.training.batched.cube_training import CubeRecipe, CubeTraining
-from bundle.training.batched.cubes import read_cubes
-
-torch.set_num_threads(1)
-cube_samples.SIDE = 32
-recipe = CubeRecipe(steps=1, batch_size=2, size=8, widths=(8,), depths=(1,))
-CubeTraining(recipe, read_cubes(sys.argv[2]), pathlib.Path(sys.argv[3])).run()
-"""
-
-
-def test_it_needs_nothing_else_than_a_bare_machine_has(packed, repository, tmp_path):
-    from test_bare_machine import OF_TORCH, THERE
-
-    blocked = sorted(set(importlib.metadata.packages_distributions()) - THERE - OF_TORCH)
-    arguments = [json.dumps(blocked), str(packed), str(tmp_path)]
-    done = subprocess.run([sys.executable, "-c", TRAINING, *arguments], capture_output=True, text=True, cwd=repository)
-    assert done.returncode == 0, done.stderr
-    assert (tmp_path / "best.safetensors").is_file()

@@ -34,7 +34,7 @@ _EDGE = 3  # layers of cells at a face of the cube, ...
 _TOUCHED = 0.002  # ... of which this share belongs to the object where it goes on beyond the face
 _SLENDER = 0.4  # of the cube's side: an object no thicker than that at a face is followed along, not fitted in
 _SLIDES = 12  # cubes along an object at most
-_SMALL = 5.0  # times as long as the object: the cube around a point is drawn closer
+_SMALL = 3.2  # times as long as the object, see above: the cube around a point is drawn closer
 
 
 @dataclass(frozen=True, eq=False)
@@ -299,7 +299,8 @@ def honoured(mask: np.ndarray, prompts: ObjectPrompts, frame: SliceFrame) -> np.
     """An (I, J, K) mask in which every interaction holds where it lies, see ``SlicePrompt.honoured``."""
     stack = frame.stack(mask)
     for index, prompt in prompts_on_slices(prompts, frame).items():
-        stack[index] = prompt.honoured(SliceMask(np.ascontiguousarray(stack[index]))).mask
+        answer = SliceMask(np.ascontiguousarray(stack[index]))
+        stack[index] = (prompt.given(frame.height, frame.width) or prompt.honoured(answer)).mask
     return mask
 
 

@@ -84,7 +84,7 @@ class GuidedFollowing(SliceFollowing):
         if as_answer(start.interaction, state.volume.shape) is not None:
             return followed
         found, evidence = self.candidates(followed, start, state, frame, ask, progress, time.perf_counter() - begun)
-        return _as_followed(followed, found[chosen(evidence)])
+        return _as_followed(followed, found[chosen(evidence)], follower.limits)
 
     def candidates(
         self,
@@ -117,8 +117,8 @@ class GuidedFollowing(SliceFollowing):
         taken = looked, time.perf_counter() - begun
         found = {
             FOLLOWING: Candidate(followed.answers, seconds),
-            NETWORK: Candidate(_honoured(slices, start), taken[0]),
-            REFINED: Candidate(_honoured(outlined, start), taken[1]),
+            NETWORK: Candidate(_honoured(slices, start, frame), taken[0]),
+            REFINED: Candidate(_honoured(outlined, start, frame), taken[1]),
         }
         detail = rough.cubes[0].cell / min(frame.pixel_spacing(state.volume.spacing))
         outgrown = rough.touched or len(rough.cubes) > 1
@@ -157,26 +157,21 @@ def _filled(found: Candidate, start: SlicedInteraction) -> float:
     return float(np.prod(np.minimum(inside / whole, 1)))
 
 
-def _honoured(answers: Mapping[int, SliceMask], start: SlicedInteraction) -> dict[int, SliceMask]:
+def _honoured(answers: Mapping[int, SliceMask], start: SlicedInteraction, frame: SliceFrame) -> dict[int, SliceMask]:
     """Answers in which the start holds: what was drawn lies in them, and nothing beside a 3D box."""
-    limit, found = limit_of([start]), {}
-    for index in sorted(answers.keys() | (start.slices.keys() if not start.thick else set())):
-        if start.thick and start.kind == "box" and index not in start.slices:
-            continue
-        seen = start.slices.get(index, ())
-        if index not in answers and not any(one.kind != "box" for one in seen):
-            continue
-        shape = next(iter(answers.values())).mask.shape if answers else None
-        if index not in answers and shape is None:
-            continue
-        answer = answers.get(index) or SliceMask(np.zeros(shape, dtype=bool))
-        answer = within(answer, limit)
-        found[index] = SlicePrompt(interactions=seen).honoured(answer) if seen else answer
+    if start.thick and start.kind == "box":
+        limit = limit_of([start])
+        return {index: within(answer, limit) for index, answer in answers.items() if index in start.slices}
+    found, nothing = dict(answers), SliceMask(np.zeros((frame.height, frame.width), dtype=bool))
+    for index, seen in start.slices.items():
+        prompt = SlicePrompt(interactions=seen)
+        found[index] = prompt.given(frame.height, frame.width) or prompt.honoured(answers.get(index, nothing))
     return found
 
 
-def _as_followed(followed: Followed, found: Candidate) -> Followed:
+def _as_followed(followed: Followed, found: Candidate, limits: tuple[int, int]) -> Followed:
     """The object with other answers, as if it had been followed; its origin keeps an answer."""
-    answers = {index: answer for index, answer in found.answers.items() if answer.mask.any()}
+    first, last = limits
+    answers = {index: one for index, one in found.answers.items() if first <= index <= last and one.mask.any()}
     answers.setdefault(followed.origin, followed.answers[followed.origin])
     return replace(followed, answers=answers)

@@ -13,6 +13,7 @@ import logging
 import math
 import sys
 import time
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
@@ -177,8 +178,8 @@ class CubeTraining:
         metadata = {
             "family": family["name"],
             "contract": family["contract"],
-            "recipe": asdict(self.recipe),
-            "training_data": sorted(set(self.samples.tensors.names)),
+            "recipe": json.dumps(asdict(self.recipe)),
+            "training_data": dict(Counter(self.samples.tensors.groups)),
         }
         return save_checkpoint(self.average, self.out / WEIGHTS, metadata=metadata)
 
@@ -197,7 +198,7 @@ class CubeTraining:
         with torch.no_grad():
             torch._foreach_lerp_(list(self.average.parameters()), list(self.network.parameters()), 1 - decay)
         self.step += 1
-        return float(terms.total), float(terms.mask)
+        return float(terms.total.detach()), float(terms.mask)
 
     def _note(self, loss: float, mask: float) -> None:
         with (self.out / LOG).open("a", encoding="utf-8") if self.out.is_dir() else self._first_log() as file:
