@@ -78,8 +78,9 @@ def test_the_arithmetic_of_a_look_is_counted_with_its_attention(name, gmacs):
     assert summarise_family(load_family(name)).gmacs == pytest.approx(gmacs, abs=0.05)
 
 
-def test_the_default_network_is_small_enough_to_ship():
-    family = load_family("default")
+@pytest.mark.parametrize("name", ["default", "default_3d"])
+def test_a_shipped_network_is_small_enough_to_ship(name):
+    family = load_family(name)
     assert sum(p.numel() for p in structure_of(family).parameters()) < 12_500_000
     assert family.checkpoint_path.stat().st_size == family.checkpoint["size"] <= 25_000_000
 
