@@ -30,6 +30,7 @@ from bundle.files import read_json, write_atomically
 
 NAME = "monai_sam"
 WEIGHTS = "models/default.safetensors"
+VOLUME_WEIGHTS = "models/default_3d.safetensors"
 # Whole files, and folders with the endings that are taken from them.
 FILES = ("LICENSE", "NOTICE", "README.md", "CHANGELOG.md", "requirements.txt")
 FOLDERS = {"configs": (".json", ".conf", ".md"), "bundle": (".py", ".html"), "docs": (".md", ".txt", ".json", ".png")}
@@ -64,6 +65,7 @@ def make_bundle(output: Path, *, root: Path = BUNDLE_ROOT, weights: Path | None 
         )
     contents = {name: (root / name).read_bytes() for name in bundle_files(root)}
     contents |= {WEIGHTS: weights.read_bytes(), "models/model.pt": as_pytorch(weights)}
+    contents[VOLUME_WEIGHTS] = (root / VOLUME_WEIGHTS).read_bytes()
     target = output / f"{NAME}_bundle-{__version__}.zip"
     return write_atomically(target, lambda partial: _write_zip(partial, contents))
 

@@ -21,6 +21,7 @@ from bundle.evaluation.clicks import challenge_table, click_table
 from bundle.evaluation.client_table import client_table
 from bundle.evaluation.set_tables import expected_table, set_table
 from bundle.evaluation.tables import Table, summary_table
+from bundle.evaluation.volume_table import challenge_volume_table, group_table, way_table
 from bundle.files import read_json, write_text
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -88,6 +89,9 @@ TABLES: Mapping[str, Callable[[Mapping[str, Any]], Table]] = {
     "dialect": client_table,
     "sets": set_table,
     "expected": expected_table,
+    "ways": way_table,
+    "ways_by_group": group_table,
+    "ways_clicked": challenge_volume_table,
 }
 
 

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from bundle.networks.interface import MaskPrediction, ModelSpec, Prepared
 from bundle.prompts.batch import PromptBatch
+from bundle.prompts.cube_maps import BOX, FLAT_BOX, OFF, ON, SLICE_MASK, SO_FAR
 from bundle.transforms.contract import Contract
 
 VIEW = {
@@ -73,3 +74,28 @@ class BrightRegionSam(nn.Module):
                 elif label == 0:
                     chosen &= ~component
         return torch.from_numpy(np.where(chosen, 8.0, -8.0)).float()
+
+
+class BrightCubes(nn.Module):
+    """The same in cubes, with the doors of ``PromptedUNet3D``: what is bright and hangs together with the prompts."""
+
+    spec = ModelSpec(input_shape=(3, 32, 32, 32), mask_size=32, keeps_prepared=False)
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.ones(1))
+        self.seen: list[np.ndarray] = []
+
+    def prepare(self, images: Tensor) -> Prepared:
+        return Prepared({"image": images})
+
+    def predict(self, prepared: Prepared, maps: Tensor) -> MaskPrediction:
+        image, maps = prepared.tensors["image"][0, 0].numpy() > 0.5, maps[0].numpy()
+        self.seen.append(maps)
+        components, _ = ndimage.label(image)
+        pointed = np.maximum.reduce([maps[ON], maps[FLAT_BOX], maps[BOX], maps[SLICE_MASK], maps[SO_FAR]]) > 0
+        chosen = np.isin(components, np.setdiff1d(components[pointed], [0]))
+        chosen &= ~np.isin(components, np.setdiff1d(components[maps[OFF] > 0], [0]))
+        chosen &= (maps[BOX] > 0) | ~maps[BOX].any()
+        logits = torch.from_numpy(np.where(chosen, 8.0, -8.0)).float()
+        return MaskPrediction(logits[None, None], torch.full((1, 1), 0.7))

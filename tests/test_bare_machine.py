@@ -28,6 +28,7 @@ from bundle.training.batched.file import read_slice_tensors
 from bundle.training.batched.objective import BatchedObjective
 from bundle.training.batched.samples import BatchedSamples
 from bundle.training.batched.slices import choose
+from bundle.training.batched import cube_training  # of the network of volumes
 from bundle.training.losses import PromptLoss
 from bundle.training.muon import orthogonalised
 from bundle.transforms.contract import Contract

@@ -113,7 +113,8 @@ def test_the_zip_has_what_the_zoo_looks_for(unzipped):
 def test_the_zip_has_no_leftovers_and_no_other_weights(unzipped):
     names = {path.relative_to(unzipped).as_posix() for path in unzipped.rglob("*") if path.is_file()}
     assert not {name for name in names if "__pycache__" in name or name.startswith(("runs", "tests", "."))}
-    assert {name for name in names if name.startswith("models/")} == {"models/default.safetensors", "models/model.pt"}
+    weights = {"models/default.safetensors", "models/default_3d.safetensors", "models/model.pt"}
+    assert {name for name in names if name.startswith("models/")} == weights
 
 
 def test_the_same_sources_give_the_same_zip(tmp_path, weights):

@@ -35,6 +35,7 @@ from bundle.prompts.simulation import tight_box
 from bundle.transforms.frames import SliceFrame
 
 PARITY = Path(__file__).parent / "fixtures" / "parity"
+OF_SLICES = [name for name in list_families() if load_family(name).prompts != ("none",) and name != "default_3d"]
 PROMPTABLE_VIT_B = ["medico_sam", "medsam", "medsam_v0", "sam_vit_b"]
 
 
@@ -70,14 +71,16 @@ def test_medsam_trains_what_its_script_says():
 
 
 @pytest.mark.parametrize(
-    ("name", "gmacs"), [("sam_vit_b", 486.0), ("mobile_sam", 38.8), ("ft_sam", 34.5), ("default", 6.5)]
+    ("name", "gmacs"),
+    [("sam_vit_b", 486.0), ("mobile_sam", 38.8), ("ft_sam", 34.5), ("default", 6.5), ("default_3d", 46.9)],
 )
 def test_the_arithmetic_of_a_look_is_counted_with_its_attention(name, gmacs):
     assert summarise_family(load_family(name)).gmacs == pytest.approx(gmacs, abs=0.05)
 
 
-def test_the_default_network_is_small_enough_to_ship():
-    family = load_family("default")
+@pytest.mark.parametrize("name", ["default", "default_3d"])
+def test_a_shipped_network_is_small_enough_to_ship(name):
+    family = load_family(name)
     assert sum(p.numel() for p in structure_of(family).parameters()) < 12_500_000
     assert family.checkpoint_path.stat().st_size == family.checkpoint["size"] <= 25_000_000
 
@@ -115,7 +118,7 @@ def liver(real_data):
 
 
 @pytest.mark.real_data
-@pytest.mark.parametrize("name", [name for name in list_families() if load_family(name).prompts != ("none",)])
+@pytest.mark.parametrize("name", OF_SLICES)
 def test_a_family_answers_a_box_on_a_real_slice(liver, monkeypatch, name):
     for variant in VIT_VARIANTS:  # narrow and shallow: the contract and the way through are what is tested
         monkeypatch.setitem(VIT_VARIANTS, variant, (64, 2, 4, (1,)))
@@ -127,6 +130,13 @@ def test_a_family_answers_a_box_on_a_real_slice(liver, monkeypatch, name):
     answer = predictor.predict(view, SlicePrompt(box=tight_box(mask)))
     assert answer.mask.shape == mask.shape
     assert np.isfinite(answer.iou)
+
+
+def test_a_network_of_volumes_is_not_asked_about_slices():
+    with pytest.raises(FamilyError, match="answers no slices"):
+        SlicePredictor(
+            structure_of(load_family("default_3d")), load_family("default_3d").contract, store=PreparedCache()
+        )
 
 
 @pytest.mark.real_data
@@ -156,6 +166,7 @@ def test_an_automatic_family_labels_a_real_slice(liver, monkeypatch, name):
         ("ft_sam", ["ft_sam"]),
         ("medico_sam_3d", ["medico_sam_3d"]),
         ("default", ["default"]),
+        ("default_3d", ["default_3d"]),
         ("tiny_vit", ["tiny_vit"]),
     ],
 )

@@ -52,6 +52,7 @@ def test_every_config_and_the_weights_are_in_the_wheel(names, repository):
     assert configs <= set(names)
     assert {
         "bundle/models/default.safetensors",
+        "bundle/models/default_3d.safetensors",
         "bundle/docs/data_license.txt",
         "bundle/evaluation/report.html",
     } <= set(names)

@@ -9,12 +9,13 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from bundle.networks import prompted_unet_3d as unet_3d
 from bundle.networks.interface import SAM_MASKS
 from bundle.networks.prompted_unet import DEPTHS, WIDTHS, PromptedUNet
 from bundle.networks.tuning.peft import apply_tuning
 
 _OF_SAM = ("sam_vit", "sam_tiny_vit", "semantic_sam")
-BUILDERS = (*_OF_SAM, "prompted_unet")  # what a family file may name
+BUILDERS = (*_OF_SAM, "prompted_unet", "prompted_unet_3d")  # what a family file may name
 
 
 def __getattr__(name: str) -> Any:
@@ -43,3 +44,18 @@ def prompted_unet(
         FamilyError: on an unknown tuning, or a size that the levels do not divide.
     """
     return apply_tuning(PromptedUNet(image_size, 1 + SAM_MASKS, widths=widths, depths=depths), tuning)
+
+
+def prompted_unet_3d(
+    *, image_size: int = 96, widths: Sequence[int] = unet_3d.WIDTHS, depths: Sequence[int] = unet_3d.DEPTHS
+) -> unet_3d.PromptedUNet3D:
+    """A U-Net that sees a cube of a volume and the prompts drawn into it.
+
+    Args:
+        image_size: S in cells, a multiple of 32 (with five levels).
+        widths, depths: as ``PromptedUNet3D``.
+
+    Raises:
+        FamilyError: a size that the levels do not divide.
+    """
+    return unet_3d.PromptedUNet3D(image_size, widths=widths, depths=depths)

@@ -48,6 +48,7 @@ class Family:
         prompts: prompt types that the weights were trained with.
         trainable: patterns (``peft.set_trainable``) of the parameters that the family's published recipe trains.
         start: the family whose weights that recipe starts from, or None.
+        volume: the family whose network of volumes helps this one through a volume, or None.
         notes: what to know before choosing it.
     """
 
@@ -59,6 +60,7 @@ class Family:
     prompts: tuple[str, ...] = ("box", "point", "mask")
     trainable: tuple[str, ...] = ("*",)
     start: str | None = None
+    volume: str | None = None
     notes: str = ""
 
     @cached_property
@@ -253,6 +255,7 @@ def _family_from_config(config: Mapping[str, Any], path: Path) -> Family:
         prompts=tuple(config.get("prompts", ("box", "point", "mask"))),
         trainable=tuple(config.get("trainable", ("*",))),
         start=config.get("start"),
+        volume=config.get("volume"),
         notes=config.get("notes", ""),
     )
     read_contract(family.contract_def, f"the contract of {path.name}", FamilyError)

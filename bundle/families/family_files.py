@@ -25,6 +25,7 @@ _SECTIONS: dict[str, tuple[type, ...]] = {
     "prompts": (list,),
     "trainable": (list,),
     "start": (str, _NOTHING),
+    "volume": (str, _NOTHING),
     "notes": (str,),
     "variants": (list,),
 }

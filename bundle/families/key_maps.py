@@ -52,6 +52,13 @@ _HUGGING_FACE = (
     (r"(output_hypernetworks_mlps\.\d|iou_prediction_head)\.proj_out\.", r"\1.layers.2."),
     (r"\.layer_norm", ".norm"),
 )
+# The first network of volumes of this project, as it was trained outside of the repository.
+_FIRST_3D = (
+    (r"^((?:down|merge)\.\d\.\d)\.a\.", r"\1.first."),
+    (r"^((?:down|merge)\.\d\.\d)\.b\.", r"\1.second."),
+    (r"^head\.", "mask_head."),
+    (r"^iou\.", "iou_head."),
+)
 # TinyViT's unused classifier, which MobileSAM's own class nevertheless holds: 1000 ImageNet classes of 320 channels.
 _MOBILE_SAM_CLASSIFIER = {
     "image_encoder.norm_head.weight": (320,),
@@ -71,6 +78,8 @@ def to_bundle_layout(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
     rules = [*_MOBILE_SAM, *_FINETUNE_SAM_LORA, *_MICRO_SAM]
     if any(key.startswith("vision_encoder.") for key in state):
         rules = [*_HUGGING_FACE]
+    elif "down.0.1.a.0.weight" in state:
+        rules = [*_FIRST_3D]
     return {_rename(key, rules): value for key, value in state.items() if not _DROPPED.search(key)}
 
 

@@ -41,7 +41,7 @@ def summarise(family: Family) -> Summary:
     spec = network.spec
     image = torch.empty(1, *spec.input_shape, device="meta")
     with FlopCounterMode(display=False) as counter, torch.no_grad():
-        if not spec.mask_size:  # a network without prompts
+        if not spec.mask_size or len(spec.input_shape) == 4:  # a network without prompts, or of volumes
             network(image)
         else:
             prepared = network.prepare(image)

@@ -69,7 +69,6 @@ class PromptedVolume:
         self._slices = VolumeSlices(volume, predictor)
         self._volume_model = volume_model or SliceFollowing(predictor, rule=rule)
         self._state = self._slices if volume_model is None else volume_model.start(volume)
-        self._rule = rule
 
     @property
     def slices(self) -> VolumeSlices:
@@ -80,7 +79,7 @@ class PromptedVolume:
     def identity(self) -> str:
         """Tells this model from one that may answer otherwise."""
         model = self.predictor
-        about = f"{bundle.__version__} {model.identity} {model.contract} {type(self._volume_model)} {self._rule}"
+        about = f"{bundle.__version__} {model.identity} {model.contract} {self._volume_model.identity}"
         return hashlib.sha256(about.encode()).hexdigest()[:16]
 
     def frame(self, axis: int) -> SliceFrame:

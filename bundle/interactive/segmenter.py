@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import cached_property
 from pathlib import Path
 
 import torch
@@ -9,9 +10,14 @@ import torch
 from bundle.data.volume import Volume
 from bundle.engines.cache import PreparedCache
 from bundle.families.family import Family, build_network, load_family
+from bundle.interactive.cube_network import CubeNetwork
+from bundle.interactive.cube_predictor import CubePredictor
+from bundle.interactive.guided_following import GuidedFollowing
 from bundle.interactive.journal import Journal
 from bundle.interactive.session import InteractiveSession
+from bundle.interactive.slice_following import SliceFollowing
 from bundle.interactive.slice_model import SlicePredictor
+from bundle.interactive.volume_model import VolumeModel
 from bundle.networks.interface import PromptableNetwork
 
 
@@ -22,9 +28,11 @@ class Segmenter:
         family: says the input contract.
         network: of that family, with its weights.
         store: where embeddings are kept; by default 1 GiB of memory.
-        device: where the network runs; by default the first GPU, or the CPU where there is none.
-        engine: what runs it: "torch", "openvino", or "auto", which is OpenVINO where it is installed and known to be
-            faster (``bundle.engines.choice``).
+        device: where the networks run; by default the first GPU, or the CPU where there is none.
+        engine: what runs the network of slices: "torch", "openvino", or "auto", which is OpenVINO where it is installed
+            and known to be faster (``bundle.engines.choice``).
+        volume_family: the family whose network of volumes helps through a volume; by default the one that the family
+            names, if any.
 
     Raises:
         EngineError: the engine cannot run this network here.
@@ -38,8 +46,9 @@ class Segmenter:
         store: PreparedCache | None = None,
         device: torch.device | str | None = None,
         engine: str = "auto",
+        volume_family: str | Path | None = None,
     ) -> None:
-        self.family = family
+        self.family, self._volume_family = family, volume_family or family.volume
         device = device or ("cuda:0" if torch.cuda.is_available() else "cpu")
         self.predictor = SlicePredictor(
             network, family.contract, store=store or PreparedCache(), device=device, engine=engine
@@ -59,6 +68,7 @@ class Segmenter:
         store: PreparedCache | None = None,
         device: torch.device | str | None = None,
         engine: str = "auto",
+        volume_family: str | Path | None = None,
     ) -> Segmenter:
         """Load a family by name, or from a JSON file of your own.
 
@@ -69,7 +79,21 @@ class Segmenter:
         """
         family = load_family(name)
         network = build_network(family, checkpoint=checkpoint)
-        return cls(family, network, store=store, device=device, engine=engine)
+        return cls(family, network, store=store, device=device, engine=engine, volume_family=volume_family)
+
+    @cached_property
+    def volume_model(self) -> VolumeModel:
+        """What answers through a volume: following alone, or together with a network of volumes.
+
+        Raises:
+            FamilyError: the weights of that network are not on this machine.
+            CheckpointError: they do not fit.
+        """
+        if self._volume_family is None:
+            return SliceFollowing(self.predictor)
+        family = load_family(self._volume_family)
+        predictor = CubePredictor(build_network(family), family.contract, device=self.predictor.device)
+        return GuidedFollowing(self.predictor, CubeNetwork(predictor))
 
     def open(self, volume: Volume, *, journal: Journal | None = None) -> InteractiveSession:
         """Start working on a volume, or go on where a journal ends.
@@ -77,4 +101,6 @@ class Segmenter:
         Raises:
             JournalError: the journal cannot be used.
         """
-        return InteractiveSession(volume, self.predictor, journal=journal)
+        picture = min(volume.shape) == 1  # there is nothing to see in 3D
+        model = SliceFollowing(self.predictor) if picture else self.volume_model
+        return InteractiveSession(volume, self.predictor, volume_model=model, journal=journal)

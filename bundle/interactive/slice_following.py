@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from itertools import takewhile
@@ -11,7 +11,7 @@ from itertools import takewhile
 from bundle.data.volume import Volume
 from bundle.errors import PromptError
 from bundle.interactive.following import Followed, Follower
-from bundle.interactive.propagation import PropagationRule
+from bundle.interactive.propagation import Ask, PropagationRule
 from bundle.interactive.segmentation import Timer
 from bundle.interactive.slice_model import SliceMask, SlicePredictor, SlicePrompt
 from bundle.interactive.sliced import SlicedInteraction
@@ -64,6 +64,11 @@ class SliceFollowing:
         self.predictor = predictor
         self.rule = rule or PropagationRule(propagated=predictor.network.spec.propagated)
 
+    @property
+    def identity(self) -> str:
+        """As ``VolumeModel``."""
+        return f"{type(self).__name__} {self.predictor.identity} {self.predictor.contract} {self.rule}"
+
     def start(self, volume: Volume) -> VolumeSlices:
         """The slices of the volume; see ``VolumeModel``."""
         return VolumeSlices(volume, self.predictor)
@@ -94,17 +99,35 @@ class SliceFollowing:
         given = _started_first(_limited(sliced, limits, prompts.name))
         picture = partial(frame.extract, state.volume.array)
         follower = Follower(ask, given[0], depth=frame.depth, rule=self.rule, picture=picture, limits=limits)
-        states = _followed(follower, given, before)
+        begin = partial(self._begin, follower, given[0], state, frame, ask, progress)
+        states = _followed(follower, begin, given, before)
         found = states[len(given) - 1]
         return VolumePrediction(state.segmentation(found.answers, frame, timer), _Steps(axis, limits, states))
 
+    def _begin(
+        self,
+        follower: Follower,
+        start: SlicedInteraction,
+        state: VolumeSlices,
+        frame: SliceFrame,
+        ask: Ask,
+        progress: Progress | None,
+    ) -> Followed:
+        """The object as its start alone shows it."""
+        return follower.begin()
 
-def _followed(follower: Follower, given: Sequence[SlicedInteraction], before: _Steps | None) -> tuple[Followed, ...]:
+
+def _followed(
+    follower: Follower,
+    begin: Callable[[], Followed],
+    given: Sequence[SlicedInteraction],
+    before: _Steps | None,
+) -> tuple[Followed, ...]:
     """The object after its start and after each interaction; those answered before are not answered again."""
     known = 0 if before is None else before.known(given)
     if before is not None and known == len(given):  # taken back: what came after them may be given again
         return before.states
-    states = list(before.states[:known]) if before is not None and known else [follower.begin()]
+    states = list(before.states[:known]) if before is not None and known else [begin()]
     for interaction in given[len(states) :]:
         states.append(follower.correct(states[-1], interaction))
     return tuple(states)

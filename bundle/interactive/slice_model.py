@@ -15,6 +15,7 @@ from torch import Tensor
 from bundle.engines.cache import PreparedCache, network_identity
 from bundle.engines.choice import computes_in_bfloat16, engine_name, on_engine
 from bundle.engines.interruption import Interrupted, interruptible, watch
+from bundle.errors import FamilyError
 from bundle.networks.interface import Prepared, PromptableNetwork
 from bundle.prompts.batch import batch_of
 from bundle.prompts.slice_prompts import SliceInteraction, SliceMask, SlicePrompt
@@ -63,6 +64,7 @@ class SlicePredictor:
 
     Raises:
         EngineError: the engine cannot.
+        FamilyError: a network of volumes.
     """
 
     def __init__(
@@ -74,6 +76,11 @@ class SlicePredictor:
         device: torch.device | str = "cpu",
         engine: str = "torch",
     ) -> None:
+        if len(network.spec.input_shape) == 4:
+            raise FamilyError(
+                "a network of volumes answers no slices; open a family of slices, which asks it through the volume "
+                "where its file names it as `volume`"
+            )
         self.device = torch.device(device)
         network = network.to(self.device).eval()
         watch(network)

@@ -30,6 +30,11 @@ class VolumePrediction:
 class VolumeModel(Protocol):
     """Answers the prompts of one object in a volume."""
 
+    @property
+    def identity(self) -> str:
+        """Tells this model from one that may answer otherwise."""
+        ...
+
     def start(self, volume: Volume) -> Any:
         """Do what is done once per volume; the state that ``predict`` takes."""
         ...

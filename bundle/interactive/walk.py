@@ -65,6 +65,11 @@ class Walk:
         self._ask, self._start, self._rule, self._picture = ask, start, rule, picture
         self._limits = limits or (0, depth - 1)
 
+    @property
+    def limits(self) -> tuple[int, int]:
+        """First and last slice that the object may lie on."""
+        return self._limits
+
     def _walked(
         self, seeds: dict[int, SliceMask], given: Sequence[SlicedInteraction], first: int, last: int
     ) -> dict[int, SliceMask]:

@@ -1,0 +1,91 @@
+"""The tables of the ways through a volume (scripts/compare_volume_models.py)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from bundle.evaluation.clicks import challenge_scores
+from bundle.evaluation.tables import Table
+from bundle.interactive.candidates import WAYS, Evidence, chosen
+
+CHOSEN = "chosen"
+_COLUMNS = (*WAYS, CHOSEN)
+
+Result = Mapping[str, Any]
+
+
+def way_table(results: Sequence[Result]) -> Table:
+    """A row for each object and start: DSC / NSD of each way, and which of them was chosen."""
+    started = [result for result in results if "ways" in result]
+    rows = []
+    for result in sorted(started, key=lambda one: (one["group"], one["object"], one["start"])):
+        way = way_of(result)
+        scores = [_pair(result["ways"][name]["dsc"], result["ways"][name]["nsd"]) for name in WAYS]
+        rows.append([result["group"], result["object"], result["start"], *scores, way])
+    return Table(["group", "object", "start", *WAYS, CHOSEN], rows, 3)
+
+
+def group_table(results: Sequence[Result]) -> Table:
+    """A row for each start and group and for their macro mean: mean DSC / NSD of each way, and the seconds."""
+    started = [result for result in results if "ways" in result]
+    rows = []
+    for start in dict.fromkeys(result["start"] for result in started):
+        means = []
+        for group in sorted({result["group"] for result in started if result["start"] == start}):
+            here = [one for one in started if (one["start"], one["group"]) == (start, group)]
+            means.append([[_of(one, way) for one in here] for way in _COLUMNS])
+            rows.append([start, f"{group} ({len(here)})", *_cells([np.mean(scores, axis=0) for scores in means[-1]])])
+        macro = [
+            np.mean([np.mean(group[column], axis=0) for group in means], axis=0) for column in range(len(_COLUMNS))
+        ]
+        rows.append([start, f"mean of {len(means)} groups", *_cells(macro)])
+    return Table(["start", "group", *_COLUMNS, "seconds"], rows, 2)
+
+
+def challenge_volume_table(results: Sequence[Result]) -> Table:
+    """The CVPR 2025 challenge's numbers of each way and group, and their macro mean."""
+    clicked = [result for result in results if "way" in result]
+    rows = []
+    for way in dict.fromkeys(result["way"] for result in clicked):
+        means = []
+        for group in sorted({result["group"] for result in clicked}):
+            here = [one for one in clicked if (one["way"], one["group"]) == (way, group)]
+            if here:
+                means.append(np.mean([_challenge(one) for one in here], axis=0))
+                rows.append([way, f"{group} ({len(here)})", *(f"{value:.3f}" for value in means[-1])])
+        rows.append([way, "mean of groups", *(f"{value:.3f}" for value in np.mean(means, axis=0))])
+    columns = ["way", "group", "DSC of the box", "final DSC", "final NSD", "DSC AUC", "NSD AUC", "seconds"]
+    return Table(columns, rows, 2)
+
+
+def way_of(result: Result) -> str:
+    """The way that is chosen by the evidence of a result, as the rule is now."""
+    evidence = {key: tuple(value) if isinstance(value, list) else value for key, value in result["evidence"].items()}
+    return chosen(Evidence(**evidence))
+
+
+def _of(result: Result, way: str) -> tuple[float, float, float]:
+    """DSC, NSD and seconds; the chosen way takes the time of all of them."""
+    if way != CHOSEN:
+        return tuple(result["ways"][way][score] for score in ("dsc", "nsd", "seconds"))
+    taken = result["ways"][way_of(result)]
+    seconds = result["ways"][WAYS[0]]["seconds"] + result["ways"][WAYS[-1]]["seconds"]
+    return taken["dsc"], taken["nsd"], seconds
+
+
+def _cells(means: Sequence[np.ndarray]) -> list[str]:
+    return [*(_pair(*mean[:2]) for mean in means), " / ".join(f"{mean[2]:.0f}" for mean in means)]
+
+
+def _pair(dsc: float, nsd: float) -> str:
+    return f"{dsc:.3f} / {nsd:.3f}"
+
+
+def _challenge(result: Result) -> list[float]:
+    steps = [{"dsc": dsc, "nsd": nsd} for dsc, nsd in zip(result["dsc"], result["nsd"], strict=True)]
+    scores = challenge_scores(steps)
+    names = ("dsc_final", "nsd_final", "dsc_auc", "nsd_auc")
+    return [result["dsc"][0], *(scores[name] for name in names), sum(result["seconds"])]

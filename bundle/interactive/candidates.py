@@ -1,0 +1,89 @@
+"""Three answers to the start of an object through the volume, and which of them is taken."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+
+from bundle.interactive.slice_model import SliceMask
+
+FOLLOWING, NETWORK, REFINED = "following", "3D", "3D refined"
+WAYS = (FOLLOWING, NETWORK, REFINED)
+# Both were chosen on the objects that docs/results.md names under "Three ways through a volume".
+_SURER = 0.01  # of the mean predicted IoU: less is no difference
+_DETAIL = 0.5  # pixels
+
+
+@dataclass(frozen=True, eq=False)
+class Candidate:
+    """An answer to the start of an object.
+
+    Attributes:
+        answers: slice index -> answer.
+        seconds: that it took, of one that goes on from another as well what that took.
+    """
+
+    answers: Mapping[int, SliceMask]
+    seconds: float
+
+    def voxels(self, index: int) -> int:
+        """Of the object on a slice."""
+        return int(np.count_nonzero(self.answers[index].mask)) if index in self.answers else 0
+
+    def size(self) -> int:
+        """Voxels of the object."""
+        return sum(map(self.voxels, self.answers))
+
+    def predicted_iou(self) -> float:
+        """The mean of what the network estimates on the slices, weighted by the voxels of each; 0 without any."""
+        weights = [self.voxels(index) for index in self.answers]
+        return float(np.average([one.iou for one in self.answers.values()], weights=weights)) if any(weights) else 0.0
+
+    def overlap(self, other: Candidate) -> float:
+        """IoU of both."""
+        both = self.answers.keys() & other.answers.keys()
+        shared = sum(int(np.count_nonzero(self.answers[i].mask & other.answers[i].mask)) for i in both)
+        return shared / max(1, self.size() + other.size() - shared)
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """What is known of the three answers without knowing the object.
+
+    Attributes:
+        agreement: IoU of following with the network of volumes.
+        kept: IoU of the network of volumes with its refinement.
+        on_start: IoU of following with the network of volumes on the slice that the walk began on.
+        sure: mean predicted IoU of each way, in the order of ``WAYS``.
+        sizes: voxels of each way.
+        detail: side of a cell of the network of volumes, in pixels of a slice.
+        outgrown: whether the object goes on beyond the cubes that were looked at, or needed several.
+        bounded: whether the start is a 3D box.
+        filled: of each way, the share of the 3D box that the box around its answer fills; 1 without one.
+    """
+
+    agreement: float
+    kept: float
+    on_start: float
+    sure: tuple[float, float, float]
+    sizes: tuple[int, int, int]
+    detail: float
+    outgrown: bool
+    bounded: bool = False
+    filled: tuple[float, float, float] = (1.0, 1.0, 1.0)
+
+
+def chosen(evidence: Evidence) -> str:
+    """The way whose answer is taken.
+
+    The model of slices is the judge: it knows the outlines best, and it is asked on every slice of both. Where it is
+    surer of what the network of volumes found than of what it followed itself, following went astray: it leaked into a
+    neighbour of the same shade, or lost the object. Then the outlines are those of the model of slices, unless the
+    network of volumes saw the object in more detail than its pixels have.
+    """
+    followed, _, outlined = evidence.sure
+    if outlined <= followed + _SURER:
+        return FOLLOWING
+    return REFINED if evidence.detail > _DETAIL else NETWORK

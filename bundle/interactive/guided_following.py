@@ -1,0 +1,177 @@
+"""Following slice by slice and a network of volumes under one roof, as a volume model."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from dataclasses import replace
+from functools import cached_property
+
+import numpy as np
+
+from bundle.data.volume import Volume
+from bundle.interactive.candidates import FOLLOWING, NETWORK, REFINED, WAYS, Candidate, Evidence, chosen
+from bundle.interactive.cube_network import CubeNetwork, as_answer
+from bundle.interactive.cube_predictor import VolumeView
+from bundle.interactive.following import Followed, Follower
+from bundle.interactive.propagation import Ask, PropagationRule, within
+from bundle.interactive.refinement import refined
+from bundle.interactive.slice_following import SliceFollowing
+from bundle.interactive.slice_model import SliceMask, SlicePredictor, SlicePrompt
+from bundle.interactive.sliced import SlicedInteraction, limit_of
+from bundle.interactive.volume_model import Progress
+from bundle.interactive.volume_slices import VolumeSlices
+from bundle.prompts.simulation import tight_box
+from bundle.transforms.frames import SliceFrame
+
+
+class SlicesAndCubes(VolumeSlices):
+    """The slices of a volume before a slice model, and its cubes before a network of volumes.
+
+    Args:
+        volume: the image.
+        predictor: the model of slices.
+        cubes: the network of volumes.
+    """
+
+    def __init__(self, volume: Volume, predictor: SlicePredictor, cubes: CubeNetwork) -> None:
+        super().__init__(volume, predictor)
+        self._cubes = cubes
+
+    @cached_property
+    def view(self) -> VolumeView:
+        """The volume as the network of volumes needs it."""
+        return self._cubes.start(self.volume)
+
+
+class GuidedFollowing(SliceFollowing):
+    """Begins an object by following it, or as a network of volumes sees it; corrections are followed either way.
+
+    What is compact and has weak borders, as a lesion, a network that sees all three planes at once tells better from
+    its surroundings; a long object, and one with clear outlines, is followed better. Both are asked, the slice of the
+    prompt first, and ``candidates.chosen`` says which of the answers is taken.
+
+    Args:
+        predictor: the model of slices.
+        cubes: the network of volumes.
+        rule: of the following.
+    """
+
+    def __init__(self, predictor: SlicePredictor, cubes: CubeNetwork, *, rule: PropagationRule | None = None) -> None:
+        super().__init__(predictor, rule=rule)
+        self.cubes = cubes
+
+    @property
+    def identity(self) -> str:
+        """As ``VolumeModel``."""
+        return f"{super().identity} {self.cubes.identity}"
+
+    def start(self, volume: Volume) -> SlicesAndCubes:
+        """See ``VolumeModel``."""
+        return SlicesAndCubes(volume, self.predictor, self.cubes)
+
+    def _begin(
+        self,
+        follower: Follower,
+        start: SlicedInteraction,
+        state: SlicesAndCubes,
+        frame: SliceFrame,
+        ask: Ask,
+        progress: Progress | None,
+    ) -> Followed:
+        begun = time.perf_counter()
+        followed = follower.begin()
+        if as_answer(start.interaction, state.volume.shape) is not None:
+            return followed
+        found, evidence = self.candidates(followed, start, state, frame, ask, progress, time.perf_counter() - begun)
+        return _as_followed(followed, found[chosen(evidence)], follower.limits)
+
+    def candidates(
+        self,
+        followed: Followed,
+        start: SlicedInteraction,
+        state: SlicesAndCubes,
+        frame: SliceFrame,
+        ask: Ask,
+        progress: Progress | None = None,
+        seconds: float = 0.0,
+    ) -> tuple[dict[str, Candidate], Evidence]:
+        """The three answers to a start, and what is known of them.
+
+        Args:
+            followed: the answer of following.
+            start: the first interaction on the object.
+            state: of the volume.
+            frame: of the slices that it was followed along.
+            ask: answers a prompt on a slice.
+            progress: of the slices.
+            seconds: that following took.
+        """
+        begun = time.perf_counter()
+        rough = self.cubes.begin(state.view, start.interaction, axis=frame.slice_axis, progress=progress)
+        stack = frame.stack(rough.mask(state.volume.shape))
+        shown = np.flatnonzero(stack.any(axis=(1, 2)))
+        slices = {int(index): SliceMask(np.ascontiguousarray(stack[index]), iou=rough.iou) for index in shown}
+        looked = time.perf_counter() - begun
+        outlined = refined(slices, ask)
+        taken = looked, time.perf_counter() - begun
+        found = {
+            FOLLOWING: Candidate(followed.answers, seconds),
+            NETWORK: Candidate(_honoured(slices, start, frame), taken[0]),
+            REFINED: Candidate(_honoured(outlined, start, frame), taken[1]),
+        }
+        detail = rough.cubes[0].cell / min(frame.pixel_spacing(state.volume.spacing))
+        outgrown = rough.touched or len(rough.cubes) > 1
+        return found, evidence_of(found, followed.origin, start, detail=detail, outgrown=outgrown)
+
+
+def evidence_of(
+    found: Mapping[str, Candidate], origin: int, start: SlicedInteraction, *, detail: float, outgrown: bool
+) -> Evidence:
+    """What is known of the answers of the three ways to a start, of which following began on slice ``origin``."""
+    followed, network, outlined = (found[way] for way in WAYS)
+    here = [Candidate({origin: one.answers[origin]} if origin in one.answers else {}, 0) for one in (followed, network)]
+    bounded = start.thick and start.kind == "box"
+    return Evidence(
+        agreement=followed.overlap(network),
+        kept=network.overlap(outlined),
+        on_start=here[0].overlap(here[1]),
+        sure=tuple(one.predicted_iou() for one in (followed, network, outlined)),
+        sizes=tuple(one.size() for one in (followed, network, outlined)),
+        detail=detail,
+        outgrown=outgrown,
+        bounded=bounded,
+        filled=tuple(_filled(one, start) if bounded else 1.0 for one in (followed, network, outlined)),
+    )
+
+
+def _filled(found: Candidate, start: SlicedInteraction) -> float:
+    """Share of a 3D box that the box around an answer fills."""
+    shown = [index for index in found.answers if found.voxels(index)]
+    if not shown:
+        return 0.0
+    low, high = np.split(tight_box(np.any([found.answers[index].mask for index in shown], axis=0)), 2)
+    corners, (first, last) = start.box().reshape(2, 2), start.ends
+    inside = np.append(high - low + 1, max(shown) - min(shown) + 1)
+    whole = np.append(corners[1] - corners[0] + 1, last - first + 1)
+    return float(np.prod(np.minimum(inside / whole, 1)))
+
+
+def _honoured(answers: Mapping[int, SliceMask], start: SlicedInteraction, frame: SliceFrame) -> dict[int, SliceMask]:
+    """Answers in which the start holds: what was drawn lies in them, and nothing beside a 3D box."""
+    if start.thick and start.kind == "box":
+        limit = limit_of([start])
+        return {index: within(answer, limit) for index, answer in answers.items() if index in start.slices}
+    found, nothing = dict(answers), SliceMask(np.zeros((frame.height, frame.width), dtype=bool))
+    for index, seen in start.slices.items():
+        prompt = SlicePrompt(interactions=seen)
+        found[index] = prompt.given(frame.height, frame.width) or prompt.honoured(answers.get(index, nothing))
+    return found
+
+
+def _as_followed(followed: Followed, found: Candidate, limits: tuple[int, int]) -> Followed:
+    """The object with other answers, as if it had been followed; its origin keeps an answer."""
+    first, last = limits
+    answers = {index: one for index, one in found.answers.items() if first <= index <= last and one.mask.any()}
+    answers.setdefault(followed.origin, followed.answers[followed.origin])
+    return replace(followed, answers=answers)

@@ -1,0 +1,49 @@
+"""The iterative objective in 3D: a start, then clicks on the errors, of which the last answer is scored."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import numpy as np
+import torch
+
+from bundle.networks.prompted_unet_3d import PromptedUNet3D
+from bundle.training.batched.augmentation import BatchRandom
+from bundle.training.batched.cube_samples import CubeBatch
+from bundle.training.batched.cube_user import corrected, first_maps
+from bundle.training.losses import LossTerms, PromptLoss
+
+_PROMPTS = 1  # random numbers of prompts; those of samples have another number
+
+
+class CubeObjective:
+    """Learn from every kind of start, and from corrections.
+
+    Args:
+        loss: of the scored answer.
+        correction_share: share of the steps that score the answer after corrections; the others that to the start.
+        between: corrections at most.
+        seed: with the draw number it decides all prompts.
+    """
+
+    def __init__(
+        self, loss: PromptLoss | None = None, *, correction_share: float = 0.4, between: int = 3, seed: int = 0
+    ) -> None:
+        self.loss = loss or PromptLoss(cross_entropy=2.0, squared=False, smooth=1.0)
+        self.correction_share, self.between, self.seed = correction_share, between, seed
+
+    def __call__(self, network: PromptedUNet3D, batch: CubeBatch) -> Iterator[LossTerms]:
+        """Yield the loss of one answer, the mean over usable objects."""
+        key = self.seed, int(batch.draws[0]), _PROMPTS
+        choices = np.random.default_rng(key)  # what holds for the whole batch
+        random = BatchRandom.from_key(batch.images.device, len(batch.masks), *key)
+        rounds = int(choices.integers(1, self.between + 1)) if choices.random() < self.correction_share else 0
+        prepared, maps = network.prepare(batch.images), first_maps(batch.masks, random)
+        with torch.no_grad():
+            for _ in range(rounds):
+                maps = corrected(maps, network.predict(prepared, maps).logits.float(), batch.masks, random)
+        prediction = network.predict(prepared, maps)
+        masks, errors = self.loss.of_candidates(prediction, batch.masks)
+        share = batch.usable / batch.usable.sum().clamp(min=1)
+        mask, iou = (masks[:, 0] * share).sum(), (errors[:, 0] * share).sum()
+        yield LossTerms(mask + self.loss.weights["iou"] * iou, mask.detach(), iou.detach())

@@ -1,0 +1,203 @@
+"""Batches of cubes drawn from packed volumes and from drawn shapes, each a pure function of its draw number."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, fields, replace
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+from torch.utils.data import Dataset
+
+from bundle.errors import TrainingError
+from bundle.training.batched.augmentation import AugmentationRates, BatchRandom
+from bundle.training.batched.cube_augmentation import field, paint, recolour, show, simulate_scanner, smooth, wide
+from bundle.training.batched.cubes import SIDE, CubeTensors
+
+_SAMPLES = 0  # random numbers of samples; those of prompts have another number
+_CT_VIEWS = ((-500.0, 1000.0), (-160.0, 240.0), (-1024.0, 300.0))  # of the contract of default_3d
+_OTHER_VIEWS = ((-1000.0, 1000.0),) * 3  # between these their percentiles are packed
+_SIDES = (1.25, 3.2)  # of a cube, in longest sides of the object
+_LEAST_SIDE, _LARGEST_SIDE = 12.0, 150.0  # cells of the packed volume
+_USABLE = 64  # cells: of less of an object nothing is learned
+_CELLS = 10  # of a drawn tiling, and its blobs, rim and object beside them
+_BLOBS, _RIM, _OBJECT = _CELLS + 2, _CELLS + 3, _CELLS + 4
+_CURVE = 32  # points of a drawn tube
+
+
+@dataclass
+class CubeBatch:
+    """Cubes with one object each; a ``Batch``.
+
+    Attributes:
+        images: (B, 3, S, S, S) float32 network input, -1..1.
+        masks: (B, S, S, S) bool.
+        usable: (B,) bool; false where too little of the object is left.
+        draws: (1,) long, the draw number.
+        step: number of the training step, from 1; the trainer sets it.
+    """
+
+    images: Tensor
+    masks: Tensor
+    usable: Tensor
+    draws: Tensor
+    step: int = 0
+
+    def to(self, device: torch.device | str) -> CubeBatch:
+        """The batch on another device; the draw number stays where it can be read without waiting."""
+        moved = {f.name: getattr(self, f.name).to(device) for f in fields(self) if f.name not in ("draws", "step")}
+        return replace(self, **moved)
+
+    def split(self, parts: int) -> list[CubeBatch]:
+        """The batch in pieces.
+
+        Raises:
+            TrainingError: for more than one.
+        """
+        if parts != 1:
+            raise TrainingError(f"batched training does not divide a batch, got {parts}; take a smaller batch_size")
+        return [self]
+
+
+class CubeSamples(Dataset):
+    """Batches of windows of packed volumes, turned, bent and seen by other scanners, and of drawn shapes.
+
+    Args:
+        tensors: the packed volumes.
+        size: S, cells along a side of a sample.
+        batch_size: B.
+        device: where batches are made.
+        seed: with the draw number it decides everything that is random in a batch.
+        shares: of labelled objects, grey regions and phantoms among those that are not drawn.
+        groups: share of each group among the labelled ones.
+        shape_share: share of the batch that is drawn shapes.
+        rates: fields of ``AugmentationRates`` that differ from its own values.
+    """
+
+    def __init__(
+        self,
+        tensors: CubeTensors,
+        *,
+        size: int = 96,
+        batch_size: int = 24,
+        device: torch.device | str = "cpu",
+        seed: int = 0,
+        shares: Sequence[float] = (0.55, 0.25, 0.2),
+        groups: Mapping[str, float] | None = None,
+        shape_share: float = 0.375,
+        rates: Mapping[str, float] | None = None,
+    ) -> None:
+        self.device = torch.device(device)
+        self.tensors, self.size, self.batch_size, self.seed = tensors.to(self.device), size, batch_size, seed
+        self.shapes = round(batch_size * shape_share)
+        self.rates = replace(AugmentationRates(random_window=0.25), **(rates or {}))
+        self._weights = tensors.weights(shares, dict(groups or {})).cumsum(0).to(self.device)
+        places = (torch.arange(size, device=self.device) + 0.5) / size - 0.5
+        self._grid = torch.stack(torch.meshgrid(places, places, places, indexing="ij"))  # (3, S, S, S) in -0.5..0.5
+
+    def __len__(self) -> int:
+        return len(self.tensors)
+
+    @torch.no_grad()
+    def __getitem__(self, draw: int) -> CubeBatch:
+        """The batch of a draw number."""
+        key = self.seed, int(draw), _SAMPLES
+        random = [BatchRandom.from_key(self.device, count, *key, part) for part, count in enumerate(self._counts)]
+        real, shapes = self._real(random[0]), self._shapes(random[1])
+        images, masks = (torch.cat(parts) for parts in zip(real, shapes, strict=True))
+        images = simulate_scanner(images, self.rates, random[2])
+        usable = masks.flatten(1).sum(dim=1) >= _USABLE
+        return CubeBatch(images * 2 - 1, masks[:, 0], usable, torch.tensor([int(draw)]))
+
+    @property
+    def _counts(self) -> tuple[int, int, int]:
+        return self.batch_size - self.shapes, self.shapes, self.batch_size
+
+    def _real(self, random: BatchRandom) -> tuple[Tensor, Tensor]:
+        """Windows around objects of the packed volumes: images (B, 3, S, S, S) in 0..1, masks (B, 1, S, S, S)."""
+        tensors, count = self.tensors, random.count
+        drawn = torch.searchsorted(self._weights, random.uniform(0, 1).double()).clamp(max=len(tensors) - 1)
+        objects = tensors.objects[drawn]
+        low, high = objects[:, 3:6].float(), objects[:, 6:9].float()
+        longest = (high - low + 1).amax(dim=1)
+        side = (longest * random.log_uniform(*_SIDES)).clamp(_LEAST_SIDE, _LARGEST_SIDE)
+        centre = (low + high) / 2 + random.uniform(-0.25, 0.25, 3) * (side - longest).clamp(min=0)[:, None]
+        turned = rotations(random, largest=0.35) * random.log_uniform(0.85, 1.18, 1, 3)
+        places = torch.einsum("nij,jdhw->nidhw", turned, self._grid) * wide(side)
+        bend = torch.where(random.bernoulli(0.4), random.uniform(0, 0.03), 0.0)
+        places = places + field(random, 3, 4, self.size) * wide(bend * side) + centre.view(count, 3, 1, 1, 1)
+        grid = ((2 * places + 1) / SIDE - 1).permute(0, 2, 3, 4, 1).flip(-1)
+        values, masks, labels = [], [], []
+        for number, (volume, place, value, *_) in enumerate(objects.tolist()):
+            here, whole = grid[number : number + 1], tensors.labels[volume]
+            source = whole if place < 0 else tensors.regions[place]
+            values.append(_sampled(tensors.images[volume], here, padding_mode="border"))
+            masks.append(_sampled(source == value, here) > 0.5)
+            labels.append(_sampled(whole, here, mode="nearest"))
+        ct = tensors.ct[objects[:, 0]].view(-1, 1, 1)
+        views = torch.where(ct, *(torch.tensor(v, device=self.device) for v in (_CT_VIEWS, _OTHER_VIEWS)))
+        images = show(torch.cat(values), views, self.rates, random)
+        return recolour(images, torch.cat(labels), self.rates, random), torch.cat(masks)
+
+    def _shapes(self, random: BatchRandom) -> tuple[Tensor, Tensor]:
+        """A blob or a tube among cells of random shades, some with a rim; as ``_real`` gives them."""
+        if not random.count:
+            return torch.zeros(0, 3, *(self.size,) * 3, device=self.device), torch.zeros(
+                0, 1, *(self.size,) * 3, dtype=torch.bool, device=self.device
+            )
+        cells = torch.cat([field(random, 1, 3 + number, self.size) for number in range(_CELLS)], dim=1)
+        labels = cells.argmax(dim=1, keepdim=True) + 1
+        masks = torch.where(wide(random.bernoulli(0.7)), self._blob(random), self._tube(random))
+        labels = torch.where(field(random, 1, 6, self.size) > 1.1, _BLOBS, labels)
+        around = F.max_pool3d(masks.float(), 5, 1, 2) > 0
+        labels = torch.where(around & ~masks & wide(random.bernoulli(0.25)), _RIM, labels)
+        few = wide(random.bernoulli(0.5))
+        labels = torch.where(few, (labels - 1) // 4 + 1, labels)
+        labels = torch.where(masks, _OBJECT, labels)
+        grey = paint(torch.zeros_like(masks, dtype=torch.float32), labels, 1.0, random)
+        grey = smooth(grey, random.uniform(0.4, 1.1))
+        return grey.expand(-1, 3, -1, -1, -1), masks
+
+    def _blob(self, random: BatchRandom) -> Tensor:
+        """An ellipsoid with a wavy surface."""
+        turned = torch.einsum("nij,jdhw->nidhw", rotations(random, largest=math.pi), self._grid)
+        away = turned - random.uniform(-0.12, 0.12, 3).view(-1, 3, 1, 1, 1)
+        radii = random.log_uniform(0.1, 0.4)[:, None] * random.log_uniform(0.45, 1, 3)
+        waves = wide(random.uniform(0, 0.35)) * field(random, 1, 5, self.size)
+        return (away / radii.view(-1, 3, 1, 1, 1)).square().sum(dim=1, keepdim=True).sqrt() - 1 + waves < 0
+
+    def _tube(self, random: BatchRandom) -> Tensor:
+        """What lies near to a curve."""
+        along = torch.linspace(-1, 1, _CURVE, device=self.device)
+        powers = torch.stack([along, along**2, along**3, torch.sin(3 * along)])
+        curve = torch.einsum("nck,kt->nct", random.uniform(-0.22, 0.22, 3, 4), powers)
+        curve = curve - curve.mean(dim=2, keepdim=True)
+        coarse = self._grid[:, ::2, ::2, ::2]
+        away = torch.full((random.count, *coarse.shape[1:]), 9.0, device=self.device)
+        for place in range(_CURVE):
+            here = curve[:, :, place].view(-1, 3, 1, 1, 1)
+            away = torch.minimum(away, (coarse - here).square().sum(dim=1))
+        away = F.interpolate(away.sqrt()[:, None], (self.size,) * 3, mode="trilinear", align_corners=False)
+        return away + 0.008 * field(random, 1, 5, self.size) < wide(random.log_uniform(0.025, 0.09))
+
+
+def rotations(random: BatchRandom, *, largest: float) -> Tensor:
+    """(B, 3, 3): a turn about each axis by up to ``largest`` radians in 70 % of the samples, after swaps and flips."""
+    angles = random.uniform(-largest, largest, 3) * random.bernoulli(0.7)[:, None]
+    cos, sin = angles.cos(), angles.sin()
+    turn = torch.eye(3, device=angles.device).expand(random.count, 3, 3)
+    for axis, (first, second) in enumerate(((1, 2), (2, 0), (0, 1))):
+        about = torch.eye(3, device=angles.device).repeat(random.count, 1, 1)
+        about[:, first, first] = about[:, second, second] = cos[:, axis]
+        about[:, first, second], about[:, second, first] = -sin[:, axis], sin[:, axis]
+        turn = turn @ about
+    order = random.uniform(0, 1, 3).argsort(dim=1)
+    swapped = torch.eye(3, device=angles.device)[order]
+    return turn @ (swapped * torch.where(random.uniform(0, 1, 3) < 0.5, -1.0, 1.0)[:, None])
+
+
+def _sampled(volume: Tensor, grid: Tensor, **options: str) -> Tensor:
+    """(1, 1, S, S, S) float32 of a (C, C, C) volume."""
+    return F.grid_sample(volume[None, None].float(), grid, align_corners=False, **options)

@@ -1,0 +1,46 @@
+"""Which of three answers to a start is taken."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from bundle.interactive.candidates import FOLLOWING, NETWORK, REFINED, Candidate, Evidence, chosen
+from bundle.interactive.slice_model import SliceMask
+
+ALIKE = Evidence(
+    agreement=0.9, kept=0.9, on_start=0.9, sure=(0.8, 0.6, 0.8), sizes=(9, 9, 9), detail=1.0, outgrown=False
+)
+
+
+def candidate(*sizes: int, iou: float = 0.5) -> Candidate:
+    """An object of so many pixels on each slice from 0 on."""
+    masks = [np.arange(10)[None] < size for size in sizes]
+    return Candidate({i: SliceMask(mask, iou=iou + 0.1 * i) for i, mask in enumerate(masks)}, 0.0)
+
+
+@pytest.mark.parametrize(
+    ("sure", "detail", "way"),
+    [
+        ((0.8, 0.6, 0.8), 1.0, FOLLOWING),
+        ((0.8, 0.99, 0.805), 1.0, FOLLOWING),
+        ((0.7, 0.6, 0.8), 1.0, REFINED),
+        ((0.7, 0.1, 0.8), 0.3, NETWORK),
+        ((0.8, 0.6, 0.7), 0.3, FOLLOWING),
+    ],
+)
+def test_the_model_of_slices_judges_which_answer_is_taken(sure, detail, way):
+    assert chosen(replace(ALIKE, sure=sure, detail=detail)) == way
+
+
+def test_the_predicted_iou_counts_each_slice_by_its_voxels():
+    assert candidate(1, 3).predicted_iou() == pytest.approx((0.5 + 3 * 0.6) / 4)
+    assert candidate(0, 0).predicted_iou() == 0
+
+
+def test_the_overlap_counts_slices_that_only_one_has():
+    assert candidate(2, 4).overlap(candidate(2)) == pytest.approx(2 / 6)
+    assert candidate(2, 4).overlap(candidate(2, 4)) == 1
+    assert candidate(0).overlap(candidate(0)) == 0

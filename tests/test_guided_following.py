@@ -1,0 +1,108 @@
+"""Following and a network of volumes under one roof: the better answer starts the object, corrections are followed."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from fakes import BrightCubes, BrightRegionSam, bright_contract
+from test_cube_network import AFFINE, ALIKE, BESIDE, ORGAN, SHAPE, STARTS, overlap
+
+from bundle.data.volume import Volume
+from bundle.engines.cache import PreparedCache
+from bundle.interactive import guided_following
+from bundle.interactive.candidates import FOLLOWING, NETWORK, REFINED
+from bundle.interactive.cube_network import CubeNetwork
+from bundle.interactive.cube_predictor import CubePredictor
+from bundle.interactive.guided_following import GuidedFollowing
+from bundle.interactive.slice_following import SliceFollowing
+from bundle.interactive.slice_model import SlicePredictor
+from bundle.prompts.interactions import Mask, Point
+from bundle.prompts.prompts import ObjectPrompts
+
+
+def models():
+    predictor = SlicePredictor(BrightRegionSam(), bright_contract(), store=PreparedCache())
+    cubes = CubeNetwork(CubePredictor(BrightCubes(), bright_contract()))
+    return SliceFollowing(predictor), GuidedFollowing(predictor, cubes)
+
+
+def asked(model, *interactions, previous=None, objects=ORGAN | BESIDE, **options):
+    volume = Volume(objects.astype(np.float32) * 100, AFFINE, "CT")
+    prompts = ObjectPrompts(interactions).validated(SHAPE)
+    return model.predict(model.start(volume), prompts, previous, **options)
+
+
+@pytest.fixture(params=[FOLLOWING, NETWORK, REFINED])
+def taken(request, monkeypatch):
+    """Each way is chosen once."""
+    monkeypatch.setattr(guided_following, "chosen", lambda evidence: request.param)
+    return request.param
+
+
+@pytest.mark.parametrize("start", STARTS.values(), ids=STARTS)
+def test_any_start_finds_the_object_by_every_way(taken, start):
+    _, guided = models()
+    assert overlap(asked(guided, start).segmentation.mask, ORGAN) > ALIKE
+
+
+def test_where_following_is_chosen_nothing_differs_from_following(monkeypatch):
+    monkeypatch.setattr(guided_following, "chosen", lambda evidence: FOLLOWING)
+    following, guided = models()
+    prompts = STARTS["flat box"], Point([40, 20, 15])
+    masks = [asked(model, *prompts).segmentation.mask for model in (following, guided)]
+    assert np.array_equal(*masks)
+
+
+def test_corrections_hold_by_every_way(taken):
+    _, guided = models()
+    first = asked(guided, STARTS["flat box"])
+    second = asked(guided, STARTS["flat box"], Point([40, 20, 15]), previous=first)
+    assert second.segmentation.mask[40, 20, 15]
+    third = asked(guided, STARTS["flat box"], Point([40, 20, 15]), Point([24, 20, 15], positive=False), previous=second)
+    assert not third.segmentation.mask[24, 20, 15]
+
+
+def test_the_answer_does_not_hang_on_what_was_asked_before(taken):
+    _, guided = models()
+    prompts = STARTS["flat box"], Point([40, 20, 15])
+    after = asked(guided, *prompts, previous=asked(guided, prompts[0]))
+    assert np.array_equal(after.segmentation.mask, asked(guided, *prompts).segmentation.mask)
+
+
+def test_a_box_leaves_nothing_outside(taken):
+    _, guided = models()
+    mask = asked(guided, STARTS["3D box"]).segmentation.mask
+    low, high = np.argwhere(mask).min(axis=0), np.argwhere(mask).max(axis=0)
+    assert (low >= (18, 14, 12)).all() and (high <= (29, 25, 17)).all()
+
+
+def test_the_mask_of_a_slice_stays_as_it_was_drawn(taken):
+    _, guided = models()
+    drawn = np.zeros(SHAPE, bool)
+    drawn[20:28, 14:26, 15] = True
+    mask = asked(guided, Mask(drawn)).segmentation.mask
+    assert np.array_equal(mask[..., 15], drawn[..., 15])
+
+
+def test_the_limits_hold(taken):
+    _, guided = models()
+    mask = asked(guided, STARTS["flat box"], limits=(14, 16)).segmentation.mask
+    assert mask.any() and set(mask.nonzero()[2]) <= {14, 15, 16}
+
+
+def test_a_segmentation_of_several_slices_asks_no_network_of_volumes():
+    _, guided = models()
+    found = asked(guided, Mask(BESIDE)).segmentation.mask
+    assert np.array_equal(found, BESIDE) and not guided.cubes.predictor.network.seen
+
+
+def test_the_slice_of_the_prompt_is_asked_first():
+    _, guided = models()
+    told = []
+    asked(guided, STARTS["flat box"], progress=told.append)
+    assert told[0] == 15
+
+
+def test_another_network_is_another_model():
+    following, guided = models()
+    assert following.identity != guided.identity == models()[1].identity
