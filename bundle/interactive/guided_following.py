@@ -36,12 +36,12 @@ class SlicesAndCubes(VolumeSlices):
 
     def __init__(self, volume: Volume, predictor: SlicePredictor, cubes: CubeNetwork) -> None:
         super().__init__(volume, predictor)
-        self._cubes = cubes
+        self._network = cubes
 
     @cached_property
-    def view(self) -> VolumeView:
+    def cubes(self) -> VolumeView:
         """The volume as the network of volumes needs it."""
-        return self._cubes.start(self.volume)
+        return self._network.start(self.volume)
 
 
 class GuidedFollowing(SliceFollowing):
@@ -108,7 +108,7 @@ class GuidedFollowing(SliceFollowing):
             seconds: that following took.
         """
         begun = time.perf_counter()
-        rough = self.cubes.begin(state.view, start.interaction, axis=frame.slice_axis, progress=progress)
+        rough = self.cubes.begin(state.cubes, start.interaction, axis=frame.slice_axis, progress=progress)
         stack = frame.stack(rough.mask(state.volume.shape))
         shown = np.flatnonzero(stack.any(axis=(1, 2)))
         slices = {int(index): SliceMask(np.ascontiguousarray(stack[index]), iou=rough.iou) for index in shown}
