@@ -76,6 +76,20 @@ def challenge(result: Mapping[str, Any]) -> Table:
     return _of_one_model(challenge_table(result["challenge"]))
 
 
+def gains(result: Mapping[str, Any]) -> Table:
+    """What each strategy of a simulated active learning gains over the baseline, and where it ends."""
+    rows = [
+        [
+            gain["strategy"] + (" (baseline)" if gain["strategy"] == result["baseline"] else ""),
+            str(gain["seeds"]),
+            f"{gain['mean']:+.3f} [{gain['low']:+.3f}, {gain['high']:+.3f}]",
+            f"{gain['last']:.3f}",
+        ]
+        for gain in result["gains"]
+    ]
+    return Table(["strategy", "seeds", "mean gain in DSC", "DSC with all labels"], rows, 1)
+
+
 def _of_one_model(whole: Table) -> Table:
     return Table([*whole.columns[1:]], [row[1:] for row in whole.rows], whole.names - 1)
 
@@ -85,6 +99,7 @@ TABLES: Mapping[str, Callable[[Mapping[str, Any]], Table]] = {
     "clicks": clicks,
     "challenge": challenge,
     "dialect": client_table,
+    "gains": gains,
 }
 
 
