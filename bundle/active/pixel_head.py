@@ -25,8 +25,8 @@ GRID = 64  # pixels of a slice's side
 _LEVELS = 4  # of the network's way down
 _CHANNELS = 48  # drawn from the features of all levels by a fixed random projection
 _HIDDEN = 32
-_PIXELS = 400  # of each labelled slice, half of them of structures where there are as many
-_STEPS, _RATE, _DECAY = 60, 0.02, 1e-4
+_PIXELS = 200  # of each labelled slice, half of them of structures where there are as many
+_STEPS, _RATE, _DECAY = 40, 0.03, 1e-4
 _MEMBERS = 3
 
 

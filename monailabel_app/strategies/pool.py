@@ -66,9 +66,7 @@ class Images:
         if not counts:
             return None, ""
         group = max(counts, key=lambda one: (one[0] == served, counts[one]))
-        return group, "" if group[
-            0
-        ] == served else "the scores are those of an earlier model, newer ones are being made"
+        return group, "" if group[0] == served else "the scores are those of an earlier model"
 
 
 _Group = tuple[str, tuple[str, ...]]
