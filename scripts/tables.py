@@ -82,7 +82,7 @@ def gains(result: Mapping[str, Any]) -> Table:
         [
             gain["strategy"] + (" (baseline)" if gain["strategy"] == result["baseline"] else ""),
             str(gain["seeds"]),
-            f"{gain['mean']:+.3f} [{gain['low']:+.3f}, {gain['high']:+.3f}]",
+            f"{gain['mean']:+.3f}" + (f" [{gain['low']:+.3f}, {gain['high']:+.3f}]" if gain["seeds"] > 1 else ""),
             f"{gain['last']:.3f}",
         ]
         for gain in result["gains"]
