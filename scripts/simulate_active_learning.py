@@ -63,6 +63,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         folder=options.out,
         volumes=options.volumes,
         options=dict(options.train or ()),
+        conf=dict(options.conf or ()),
     )
     write_text(options.out / "server.json", json.dumps(report, indent=2))
     print(json.dumps(report, indent=2))
@@ -87,6 +88,7 @@ def arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
     one.add_argument("--rounds", type=int, default=3, help="images that are labelled")
     one.add_argument("--volumes", type=int, default=6, help="images of the server's folder")
     one.add_argument("--train", nargs=2, action="append", metavar=("NAME", "VALUE"), help="options of the training")
+    one.add_argument("--conf", nargs=2, action="append", metavar=("NAME", "VALUE"), help="options of the app")
     for command in (many, one):
         command.add_argument("--data", type=Path, default=DATA, help="folder of volumes with a datalist.json")
         command.add_argument("--out", type=Path, required=True, help="folder of the run; curves go on where they ended")

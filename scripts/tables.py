@@ -78,6 +78,20 @@ def challenge(result: Mapping[str, Any]) -> Table:
     return _of_one_model(challenge_table(result["challenge"]))
 
 
+def gains(result: Mapping[str, Any]) -> Table:
+    """What each strategy of a simulated active learning gains over the baseline, and where it ends."""
+    rows = [
+        [
+            gain["strategy"] + (" (baseline)" if gain["strategy"] == result["baseline"] else ""),
+            str(gain["seeds"]),
+            f"{gain['mean']:+.3f}" + (f" [{gain['low']:+.3f}, {gain['high']:+.3f}]" if gain["seeds"] > 1 else ""),
+            f"{gain['last']:.3f}",
+        ]
+        for gain in result["gains"]
+    ]
+    return Table(["strategy", "seeds", "mean gain in DSC", "DSC with all labels"], rows, 1)
+
+
 def _of_one_model(whole: Table) -> Table:
     return Table([*whole.columns[1:]], [row[1:] for row in whole.rows], whole.names - 1)
 
@@ -92,6 +106,7 @@ TABLES: Mapping[str, Callable[[Mapping[str, Any]], Table]] = {
     "ways": way_table,
     "ways_by_group": group_table,
     "ways_clicked": challenge_volume_table,
+    "gains": gains,
 }
 
 

@@ -390,3 +390,9 @@ def test_all_masks_are_the_single_one_and_the_candidates(ours, embeddings):
         single, candidates = (ours.predict(first(embeddings), prompts, multimask=several) for several in (False, True))
     assert torch.equal(every.logits, torch.cat([single.logits, candidates.logits], dim=1))
     assert torch.equal(every.iou, torch.cat([single.iou, candidates.iou], dim=1))
+
+
+def test_an_image_is_described_by_its_mean_embedding(ours, embeddings):
+    described = Prepared({"embedding": embeddings}).averaged()
+    torch.testing.assert_close(described, embeddings.mean(dim=(2, 3)))
+    assert described.shape == (len(embeddings), 256)

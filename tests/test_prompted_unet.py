@@ -95,3 +95,12 @@ def test_gradients_reach_every_parameter(network, images):
 def test_a_size_that_the_levels_do_not_divide_is_refused(size):
     with pytest.raises(ValueError, match=f"positive multiple of 8, got {size}"):
         prompted_unet(image_size=size, widths=(8, 16, 16), depths=(1, 1, 1))
+
+
+@torch.no_grad()
+def test_an_image_is_described_by_its_deepest_features_whatever_stands_beside_it(network, images):
+    described = network.describe(images)
+    assert described.shape == (2, 16) and not torch.allclose(described[0], described[1])
+    torch.testing.assert_close(network.describe(images[1:]), described[1:], atol=1e-5, rtol=1e-4)
+    with pytest.raises(ValueError, match="shape"):
+        network.describe(images[:, :2])

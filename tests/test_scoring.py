@@ -133,6 +133,19 @@ def test_another_model_scores_anew_and_until_then_the_old_scores_count_with_a_li
     assert reply["id"] == "organs" and "earlier model" in reply["reason"]
 
 
+def test_scores_of_other_structures_are_not_compared(served):
+    _, app = served
+    store, images = app.datastore(), Images(app.assignments, lambda: app.predictor.identity)
+    app.scorer.wake(WorkQueue(), store)
+    app.scorer.job.wait(PATIENCE)
+    liver = {"liver": {"entropy": 0.5, "disagreement": 0.5, "predicted_iou": 0.5, "foreground": 0.5}}
+    store.update_image_info("organs", {SCORES: {**scores(app, "organs"), "structures": liver}})
+    an_image(store._folder.root, "third")
+    store.update_image_info("third", {SCORES: {**scores(app, "organs"), "structures": liver}})
+    pool = images.pool(store, "anna")
+    assert {one.name for one in pool.unlabelled if one.scores is not None} == {"organs", "third"}
+
+
 def test_an_image_that_cannot_be_read_fails_alone(served):
     _, app = served
     (app.datastore()._folder.root / "broken.nii.gz").write_bytes(b"\x1f\x8b no image")

@@ -44,6 +44,7 @@ def test_info_offers_the_tasks_in_the_form_that_slicer_and_ohif_list(study):
         "sam_multi": ("deepedit", 3),
         "sam_class": ("vista3d", 3),
         "sam_auto": ("segmentation", 3),
+        "sam_scribbles": ("scribbles", 3),
     }
     assert isinstance(info["labels"], list) and "liver" in info["labels"]  # OHIF appends to the list
     assert [info["models"][name]["labels"] for name in ("sam_2d", "sam_3d")] == [[], []]

@@ -25,8 +25,8 @@ GRID = 64  # pixels of a slice's side
 _LEVELS = 4  # of the network's way down
 _CHANNELS = 48  # drawn from the features of all levels by a fixed random projection
 _HIDDEN = 32
-_PIXELS = 400  # of each labelled slice, half of them of structures where there are as many
-_STEPS, _RATE, _DECAY = 60, 0.02, 1e-4
+_PIXELS = 200  # of each labelled slice, half of them of structures where there are as many
+_STEPS, _RATE, _DECAY = 40, 0.03, 1e-4
 _MEMBERS = 3
 
 
@@ -35,9 +35,9 @@ class SeenSlice:
     """A slice as the learner sees it, and its truth.
 
     Attributes:
-        features: (GRID * GRID, C) float32.
-        truth: (GRID, GRID) int64, 0 or the number of a structure from 1.
-        inside: (GRID, GRID) bool, without the padding of the model square.
+        features: (H * W, C) float32, H = W = GRID.
+        truth: (H, W) int64, 0 or the number of a structure from 1.
+        inside: (H, W) bool, without the padding of the model square.
         patient: who it shows.
     """
 
@@ -45,6 +45,12 @@ class SeenSlice:
     truth: np.ndarray
     inside: np.ndarray
     patient: str
+
+    def every(self, step: int) -> SeenSlice:
+        """Every so many pixels of it, which is enough to choose by."""
+        features = self.features.reshape(*self.inside.shape, -1)[::step, ::step]
+        rest = self.truth[::step, ::step], self.inside[::step, ::step]
+        return SeenSlice(features.reshape(-1, features.shape[-1]), *rest, self.patient)
 
 
 def see(view: SliceView, labels: np.ndarray, predictor: SlicePredictor, *, patient: str) -> SeenSlice:
@@ -141,18 +147,19 @@ class PixelLearner:
     def scores(self, name: str) -> ImageScores:
         """What it says of a slice without label."""
         one = self._slices[name]
-        votes = np.stack([self._probabilities(member, one) for member in self._members])  # (K, C, GRID, GRID)
+        coarse = one.every(2)
+        votes = np.stack([_probabilities(member, coarse) for member in self._members])  # (K, C, GRID / 2, GRID / 2)
         committees = [
             Committee(structure, 0, votes[:, number], [_expected_iou(vote[number]) for vote in votes])
             for number, structure in enumerate(self._structures, start=1)
         ]
-        return summarised(committees, f"pixel head {self._trained}", one.features.mean(dim=0).numpy())
+        return summarised(committees, f"pixel head {self._trained}", coarse.features.mean(dim=0).numpy())
 
     def evaluate(self) -> float:
         """Mean DSC over the held-out patients and structures, each patient's slices taken together."""
         counts: dict[tuple[str, int], np.ndarray] = {}
         for one in self._held_out:
-            found = np.mean([self._probabilities(member, one) for member in self._members], axis=0).argmax(axis=0)
+            found = np.mean([_probabilities(member, one) for member in self._members], axis=0).argmax(axis=0)
             for number in range(1, len(self._structures) + 1):
                 mask, truth = (found == number) & one.inside, (one.truth == number) & one.inside
                 sums = np.array([(mask & truth).sum(), mask.sum() + truth.sum()])
@@ -179,12 +186,13 @@ class PixelLearner:
             optimizer.step()
         return head.eval()
 
-    def _probabilities(self, member: nn.Module, one: SeenSlice) -> np.ndarray:
-        """(C, GRID, GRID) float32, background first; outside of the slice all is background."""
-        with torch.inference_mode():
-            found = member(one.features).softmax(dim=1).T.reshape(-1, GRID, GRID).numpy().copy()
-        found[1:, ~one.inside], found[0, ~one.inside] = 0, 1
-        return found
+
+def _probabilities(member: nn.Module, one: SeenSlice) -> np.ndarray:
+    """(C, H, W) float32, background first; outside of the slice all is background."""
+    with torch.inference_mode():
+        found = member(one.features).softmax(dim=1).T.reshape(-1, *one.inside.shape).numpy().copy()
+    found[1:, ~one.inside], found[0, ~one.inside] = 0, 1
+    return found
 
 
 def _expected_iou(probability: np.ndarray) -> float:

@@ -91,7 +91,7 @@ def play_on_server(
             shutil.copyfile(case.image, studies / f"{case.name}{''.join(case.image.suffixes)}")
         shown = {"labels": ",".join(names), "sessions": "off", **(conf or {})}
         settings = {"TMPDIR": kept}
-        with running_server(studies, log=folder / "server.log", conf=shown, settings=settings) as url:
+        with running_server(studies, log=folder / "server.log", conf=shown, settings=settings, timeout=600) as url:
             annotator = Annotator(url, Path(kept, "client"))
             trains = TRAINER in annotator.client.info()["trainers"]
             before = annotator.box_dsc(held_out)

@@ -22,7 +22,7 @@ router = APIRouter(prefix="/batch", tags=["Infer"], dependencies=[Depends(check_
 
 Params = Annotated[dict[str, Any] | None, Body()]
 AUTOMATIC = ("sam_auto", "sam_class")
-_OURS = (wire.IMAGE, wire.IMAGE_KEY, wire.USER)
+_OURS = (wire.IMAGE, wire.IMAGE_KEY, wire.PAINTED, wire.USER)
 
 
 class Images(str, Enum):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import tempfile
 from collections.abc import Mapping
+from contextlib import ExitStack
 from enum import Enum
 from functools import partial
 from pathlib import Path
@@ -55,6 +56,7 @@ async def infer(
     session_id: str = "",
     params: Annotated[str, Form()] = "{}",
     file: Annotated[UploadFile | None, File()] = None,
+    label: Annotated[UploadFile | None, File()] = None,
     output: Output = Output.all,
 ) -> Any:
     """Answer a click, in a thread beside those of the other routes."""
@@ -63,13 +65,14 @@ async def infer(
     with queue.admitted(user_of(http, request), model) as work:
         async with cancelled_when_left(http, work):
             asked = _as_asked(http, request)
-            answer = partial(_answer, work, background, model, image, session_id, asked, file, output)
+            answer = partial(_answer, work, background, model, image, session_id, asked, file, label, output)
             return await to_thread.run_sync(answer, limiter=_threads(http))
 
 
 def _as_asked(http: Request, params: Mapping[str, Any]) -> dict[str, Any]:
-    """The params without what the server says and no client: which upload it is, and who is logged in."""
-    asked = {name: value for name, value in params.items() if name not in (wire.IMAGE_KEY, wire.USER)}
+    """The params without what the server says and no client: which uploads they are, and who is logged in."""
+    ours = (wire.IMAGE_KEY, wire.PAINTED, wire.USER)
+    asked = {name: value for name, value in params.items() if name not in ours}
     if http.app.state.accounts is not None:
         asked[wire.USER] = account_of(http.scope).name
     return asked
@@ -91,6 +94,7 @@ def _answer(
     session_id: str,
     params: Mapping[str, Any],
     file: UploadFile | None,
+    label: UploadFile | None,
     output: Output,
 ) -> Any:
     app = app_instance()
@@ -100,10 +104,12 @@ def _answer(
     request = {**params, "model": model}
     if output is Output.dicom_seg and (file or not _can_be_dicom_seg(app, request)):
         raise RequestError("output=dicom_seg needs a series of a DICOMweb server and label_info in params")
-    with doing(work):
+    with doing(work), ExitStack() as uploads:
+        if label is not None and label.filename:
+            request[wire.PAINTED] = str(uploads.enter_context(received_file(label))[0])
         if file is not None and file.filename:
-            with received_file(file) as (path, digest):
-                result = app.infer({**request, wire.IMAGE: str(path), wire.IMAGE_KEY: digest})
+            path, digest = uploads.enter_context(received_file(file))
+            result = app.infer({**request, wire.IMAGE: str(path), wire.IMAGE_KEY: digest})
         else:
             path = find_image(app, image, session_id)
             if not session_id:

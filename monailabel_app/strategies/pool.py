@@ -10,6 +10,7 @@ from typing import Any
 
 from monailabel.interfaces.datastore import Datastore
 
+from bundle.active.asking import ANYTHING
 from bundle.active.scores import ImageScores
 from bundle.active.selection import Candidate
 from monailabel_app.strategies.assignments import Assignments, last_given
@@ -55,16 +56,25 @@ class Images:
             else:
                 unlabelled.append(_candidate(image, info, now))
         labelled = [_candidate(one, datastore.get_image_info(one), now) for one in datastore.get_labeled_images()]
-        model, note = self._model_to_compare(unlabelled)
-        return Pool(_of_model(unlabelled, model), _of_model(labelled, model), taken, note)
+        group, note = self._group_to_compare(unlabelled)
+        return Pool(_of_group(unlabelled, group), _of_group(labelled, group), taken, note)
 
-    def _model_to_compare(self, candidates: list[Candidate]) -> tuple[str | None, str]:
-        """Whose scores count: scores of different models cannot be compared."""
+    def _group_to_compare(self, candidates: list[Candidate]) -> tuple[_Group | None, str]:
+        """Whose scores count, and of which structures: scores of others cannot be compared with them."""
         served = self._model()
-        counts = Counter(one.scores.model for one in candidates if one.scores is not None)
-        if not counts or served in counts:
-            return served, ""
-        return counts.most_common(1)[0][0], "the scores are those of an earlier model, newer ones are being made"
+        counts = Counter(_group_of(one.scores) for one in candidates if one.scores is not None)
+        if not counts:
+            return None, ""
+        group = max(counts, key=lambda one: (one[0] == served, counts[one]))
+        return group, "" if group[0] == served else "the scores are those of an earlier model"
+
+
+_Group = tuple[str, tuple[str, ...]]
+"""Identity of a model, and the structures that it was asked for."""
+
+
+def _group_of(scores: ImageScores) -> _Group:
+    return scores.model, tuple(sorted(set(scores.structures) - {ANYTHING}))
 
 
 def scores_of(info: dict[str, Any]) -> ImageScores | None:
@@ -79,5 +89,8 @@ def _candidate(image: str, info: dict[str, Any], now: float) -> Candidate:
     return Candidate(image, scores_of(info), waited)
 
 
-def _of_model(candidates: list[Candidate], model: str | None) -> list[Candidate]:
-    return [one if one.scores is None or one.scores.model == model else replace(one, scores=None) for one in candidates]
+def _of_group(candidates: list[Candidate], group: _Group | None) -> list[Candidate]:
+    """The candidates, without the scores of other groups."""
+    return [
+        one if one.scores is None or _group_of(one.scores) == group else replace(one, scores=None) for one in candidates
+    ]

@@ -12,8 +12,9 @@ from monailabel_app.strategies.accepted import AcceptedLabels
 from monailabel_app.tasks.automatic import AutomaticTask, ClassTask, MultiTask
 from monailabel_app.tasks.interactive import SamTask
 from monailabel_app.tasks.open_images import ImageSessions
+from monailabel_app.tasks.scribbles import ScribblesTask
 
-MODELS = ("sam_2d", "sam_3d", "sam_multi", "sam_class", "sam_auto")
+MODELS = ("sam_2d", "sam_3d", "sam_multi", "sam_class", "sam_auto", "sam_scribbles")
 
 
 def read_models(text: str | None) -> tuple[str, ...]:
@@ -52,5 +53,6 @@ def offered_tasks(
         "sam_multi": lambda: MultiTask(sessions, names=names),
         "sam_class": lambda: ClassTask(sessions, names=names, accepted=accepted, datastore=datastore),
         "sam_auto": lambda: AutomaticTask(sessions, names=names, accepted=accepted, datastore=datastore),
+        "sam_scribbles": lambda: ScribblesTask(sessions),
     }
     return {name: made[name]() for name in models}

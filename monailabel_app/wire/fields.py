@@ -61,6 +61,7 @@ _PICTURES = (".png", ".jpg", ".jpeg", ".tif", ".tiff")
 # ---- put into the request by the server, never by a client ----------------------------------------------------------
 IMAGE = "image"  # path of the image
 IMAGE_KEY = "image_key"  # identity of an uploaded image: a digest of its content
+PAINTED = "painted"  # path of a label map that came along, as Slicer's scribbles panel sends one
 USER = "user"  # who is logged in
 
 # ---- reply ----------------------------------------------------------------------------------------------------------

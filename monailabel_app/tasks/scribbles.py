@@ -1,0 +1,45 @@
+"""The infer task of Slicer's scribbles panel: strokes that were painted on and off a segment."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+from monailabel.interfaces.tasks.infer_v2 import InferType
+
+from bundle.data.grid import check_grid
+from bundle.data.guarded import read_label
+from bundle.interactive.session import InteractiveSession
+from monailabel_app.errors import RequestError
+from monailabel_app.tasks.interactive import Answer, SamTask
+from monailabel_app.tasks.open_images import ImageSessions, OpenImage
+from monailabel_app.wire import fields as wire
+from monailabel_app.wire.painted import SELECTED, read_painted
+from monailabel_app.wire.requests import SLICE_AXIS
+
+
+class ScribblesTask(SamTask):
+    """Strokes in a label map in, label map out: the voxels under them are points of the selected segment."""
+
+    def __init__(self, sessions: ImageSessions) -> None:
+        """Args:
+        sessions: the open images, shared between tasks.
+        """
+        super().__init__(sessions, dimension=3)
+        self.type = InferType.SCRIBBLES
+        self.description = "Segments an object in the volume from strokes on and off it"
+
+    def _prompted(self, request: Mapping[str, Any], image: OpenImage) -> Callable[[InteractiveSession], Answer]:
+        file = request.get(wire.PAINTED)
+        if not file:
+            raise RequestError("strokes come as a label map in the multipart field label; paint some and update")
+        painted = check_grid(image.volume, read_label(Path(file))).array
+        points = read_painted(request, painted, axis=SLICE_AXIS)
+        click = {
+            wire.LABEL: str(request.get(SELECTED) or "object"),
+            wire.INTERACTIONS: [point.to_json() for point in points],
+            wire.ROI: request.get(wire.ROI) or None,
+            wire.RESET_STATE: request.get(wire.RESET_STATE),
+        }
+        return super()._prompted(click, image)

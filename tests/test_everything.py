@@ -1,0 +1,65 @@
+"""Everything on a slice, found by points on a grid."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from session_room import SHAPE, open_session, organs, volume
+
+from bundle.active.everything import everything, everything_proposed, grid_points
+from bundle.interactive.volume_slices import VolumeSlices
+
+
+def slices_of(mask=None):
+    session = open_session(volume(mask))
+    return VolumeSlices(session.volume, session.predictor), session.frame(2)
+
+
+def test_each_object_is_found_once():
+    slices, frame = slices_of()
+    found = everything(slices, frame, 5)
+    assert len(found) == 2
+    together = found[0].mask | found[1].mask
+    assert not (found[0].mask & found[1].mask).any()
+    assert (together == frame.extract(organs(), 5)).mean() > 0.97
+
+
+def test_a_slice_without_objects_has_none():
+    slices, frame = slices_of()
+    assert everything(slices, frame, 0) == []
+
+
+def test_what_fills_the_slice_is_its_background():
+    slices, frame = slices_of(np.ones(SHAPE, bool))
+    assert everything(slices, frame, 5) == []
+
+
+def test_points_lie_evenly_within_what_the_slice_shows():
+    slices, frame = slices_of()
+    points = grid_points(slices, frame, 5, 4)
+    assert len(np.unique(points, axis=0)) == 16
+    assert (points >= 0).all() and (points <= (frame.width - 1, frame.height - 1)).all()
+
+
+def test_progress_is_told_before_each_point_and_may_end_it():
+    slices, frame = slices_of()
+    told = []
+
+    def enough():
+        told.append(1)
+        if len(told) == 3:
+            raise InterruptedError
+
+    with pytest.raises(InterruptedError):
+        everything(slices, frame, 5, progress=enough)
+
+
+def test_proposals_share_no_voxel_and_go_into_a_session():
+    session = open_session()
+    proposals = everything_proposed(VolumeSlices(session.volume, session.predictor), session.frame(2), 5)
+    assert [one.name for one in proposals] == ["object 1", "object 2"]
+    assert not (proposals[0].mask & proposals[1].mask).any()
+    session.propose(proposals, model="everything mode")
+    assert set(np.unique(session.labels)) == {0, 1, 2}
+    session.undo()
+    assert not session.labels.any()
