@@ -11,7 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from bundle.files import JSON_DEPTH, BoundedFile, read_json, write_atomically, write_text
+from bundle.errors import CaseError
+from bundle.files import JSON_DEPTH, BoundedFile, read_json, read_json_object, write_atomically, write_text
 
 ROOT = Path(__file__).resolve().parent.parent
 SOURCES = [path for room in ("bundle", "monailabel_app", "scripts") for path in sorted((ROOT / room).rglob("*.py"))]
@@ -111,3 +112,14 @@ NO_FILE = re.compile(r"^(archive|gzip|os|Image)$|[sS]egmenter|_sessions$")
 def test_configs_are_ascii_because_monai_reads_them_in_the_locale():
     for path in (ROOT / "configs").rglob("*.json"):
         assert path.read_bytes().isascii(), path
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [(None, "cannot be read: No such file"), ("{", "is not JSON: "), ("[]", "must hold one JSON object, got a list")],
+)
+def test_a_file_that_holds_no_json_object_is_refused_in_the_words_of_its_reader(tmp_path, content, message):
+    if content is not None:
+        (tmp_path / "a.json").write_text(content)
+    with pytest.raises(CaseError, match=f"the names {message}"):
+        read_json_object(tmp_path / "a.json", "the names", CaseError)

@@ -241,9 +241,17 @@ def write_volume(volume: Volume, path: str | Path, *, compress: bool = True) -> 
 
 
 def _volume_of(path: Path, stored: Stored) -> Volume:
-    about = (path, stored.placed, stored.other_affine, stored.segments, stored.series)
     try:
-        return Volume(stored.array, stored.affine, stored.modality, *about)
+        return Volume(
+            stored.array,
+            stored.affine,
+            stored.modality,
+            source=path,
+            placed=stored.placed,
+            other_affine=stored.other_affine,
+            segments=stored.segments,
+            series=stored.series,
+        )
     except VolumeError as error:
         raise VolumeError(f"{path}: {error}") from error
 

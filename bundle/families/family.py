@@ -152,18 +152,18 @@ def build_network(
     return network.eval()
 
 
-def find_weights(wish: Family | str | Path) -> Path:
+def find_weights(source: Family | str | Path) -> Path:
     """The file of weights that someone means: a checkpoint of theirs, or a family's published one.
 
     Args:
-        wish: a family or its name; a path, or a name with an ending, is a checkpoint and comes back as it is.
+        source: a family or its name; a path, or a name with an ending, is a checkpoint and comes back as it is.
 
     Raises:
         FamilyError: if the family's weights are not published, or not on this machine.
     """
-    if isinstance(wish, Path) or (isinstance(wish, str) and Path(wish).suffix not in ("", ".json")):
-        return Path(wish)
-    family = wish if isinstance(wish, Family) else load_family(wish)
+    if isinstance(source, Path) or (isinstance(source, str) and Path(source).suffix not in ("", ".json")):
+        return Path(source)
+    family = source if isinstance(source, Family) else load_family(source)
     path = family.checkpoint_path
     if path is None:
         raise FamilyError(f"family {family.name} has no published weights; give a checkpoint of your own")
