@@ -14,6 +14,7 @@ from collections.abc import Callable, Sequence
 import cv2
 import numpy as np
 from scipy import ndimage
+from scipy.special import expit
 from tqdm import tqdm
 
 from bundle.data.labelled_slice import LabelledSlice
@@ -235,7 +236,7 @@ def scene_pool(
 def _soft(mask: np.ndarray, softness: float | np.ndarray) -> np.ndarray:
     """(H, W) float32: 1 deep inside, 0 far outside, half of the way at the border over ``softness`` pixels."""
     signed = pixel_depth(mask) - pixel_depth(~mask)
-    return (1 / (1 + np.exp(-(signed - 0.5 * np.sign(signed)) / np.maximum(softness, 0.3) * 2))).astype(np.float32)
+    return expit(2 * (signed - 0.5 * np.sign(signed)) / np.maximum(softness, 0.3)).astype(np.float32)
 
 
 def _grown(mask: np.ndarray, pixels: float) -> np.ndarray:
