@@ -11,7 +11,7 @@ import numpy as np
 
 from bundle.data.volume import Volume
 from bundle.interactive.candidates import FOLLOWING, NETWORK, REFINED, WAYS, Candidate, Evidence, chosen
-from bundle.interactive.cube_network import CubeNetwork, as_answer
+from bundle.interactive.cube_network import CubeNetwork, is_whole
 from bundle.interactive.cube_predictor import VolumeView
 from bundle.interactive.following import Followed, Follower
 from bundle.interactive.propagation import Ask, PropagationRule, within
@@ -81,7 +81,7 @@ class GuidedFollowing(SliceFollowing):
     ) -> Followed:
         begun = time.perf_counter()
         followed = follower.begin()
-        if as_answer(start.interaction, state.volume.shape) is not None:
+        if is_whole(start.interaction):
             return followed
         found, evidence = self.candidates(followed, start, state, frame, ask, progress, time.perf_counter() - begun)
         return _as_followed(followed, found[chosen(evidence)], follower.limits)
