@@ -29,8 +29,6 @@ class Segmenter:
         network: of that family, with its weights.
         store: where embeddings are kept; by default 1 GiB of memory.
         device: where the networks run; by default the first GPU, or the CPU where there is none.
-        volume_family: the family whose network of volumes helps through a volume; by default the one that the family
-            names, if any.
     """
 
     def __init__(
@@ -40,9 +38,8 @@ class Segmenter:
         *,
         store: PreparedCache | None = None,
         device: torch.device | str | None = None,
-        volume_family: str | Path | None = None,
     ) -> None:
-        self.family, self._volume_family = family, volume_family or family.volume
+        self.family = family
         device = device or ("cuda:0" if torch.cuda.is_available() else "cpu")
         self.predictor = SlicePredictor(network, family.contract, store=store or PreparedCache(), device=device)
 
@@ -54,7 +51,6 @@ class Segmenter:
         checkpoint: str | Path | None = None,
         store: PreparedCache | None = None,
         device: torch.device | str | None = None,
-        volume_family: str | Path | None = None,
     ) -> Segmenter:
         """Load a family by name, or from a JSON file of your own.
 
@@ -63,20 +59,19 @@ class Segmenter:
             CheckpointError: if the checkpoint does not fit the family.
         """
         family = load_family(name)
-        network = build_network(family, checkpoint=checkpoint)
-        return cls(family, network, store=store, device=device, volume_family=volume_family)
+        return cls(family, build_network(family, checkpoint=checkpoint), store=store, device=device)
 
     @cached_property
     def volume_model(self) -> VolumeModel:
-        """What answers through a volume: following alone, or together with a network of volumes.
+        """What answers through a volume: following, or together with it the network of volumes that the family names.
 
         Raises:
             FamilyError: the weights of that network are not on this machine.
             CheckpointError: they do not fit.
         """
-        if self._volume_family is None:
+        if self.family.volume is None:
             return SliceFollowing(self.predictor)
-        family = load_family(self._volume_family)
+        family = load_family(self.family.volume)
         predictor = CubePredictor(build_network(family), family.contract, device=self.predictor.device)
         return GuidedFollowing(self.predictor, CubeNetwork(predictor))
 
