@@ -10,7 +10,6 @@ from bundle.families.family import load_family
 from bundle.interactive import segmenter
 from bundle.interactive.guided_following import GuidedFollowing
 from bundle.interactive.segmenter import Segmenter
-from bundle.interactive.slice_following import SliceFollowing
 
 
 def opened(name: str) -> Segmenter:
@@ -18,7 +17,7 @@ def opened(name: str) -> Segmenter:
 
 
 def test_a_family_that_names_no_network_of_volumes_is_followed():
-    assert type(opened("default").volume_model) is SliceFollowing
+    assert opened("default").volume_model is None
 
 
 def test_a_network_of_volumes_is_built_once_and_only_for_volumes(monkeypatch):

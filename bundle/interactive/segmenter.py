@@ -15,7 +15,6 @@ from bundle.interactive.cube_predictor import CubePredictor
 from bundle.interactive.guided_following import GuidedFollowing
 from bundle.interactive.journal import Journal
 from bundle.interactive.session import InteractiveSession
-from bundle.interactive.slice_following import SliceFollowing
 from bundle.interactive.slice_model import SlicePredictor
 from bundle.interactive.volume_model import VolumeModel
 from bundle.networks.interface import PromptableNetwork
@@ -62,15 +61,15 @@ class Segmenter:
         return cls(family, build_network(family, checkpoint=checkpoint), store=store, device=device)
 
     @cached_property
-    def volume_model(self) -> VolumeModel:
-        """What answers through a volume: following, or together with it the network of volumes that the family names.
+    def volume_model(self) -> VolumeModel | None:
+        """Following together with the network of volumes that the family names; None where following is all there is.
 
         Raises:
             FamilyError: the weights of that network are not on this machine.
             CheckpointError: they do not fit.
         """
         if self.family.volume is None:
-            return SliceFollowing(self.predictor)
+            return None
         family = load_family(self.family.volume)
         predictor = CubePredictor(build_network(family), family.contract, device=self.predictor.device)
         return GuidedFollowing(self.predictor, CubeNetwork(predictor))
@@ -82,5 +81,5 @@ class Segmenter:
             JournalError: the journal cannot be used.
         """
         picture = min(volume.shape) == 1  # there is nothing to see in 3D
-        model = SliceFollowing(self.predictor) if picture else self.volume_model
+        model = None if picture else self.volume_model
         return InteractiveSession(volume, self.predictor, volume_model=model, journal=journal)
