@@ -10,9 +10,7 @@ import pytest
 from bundle.interactive.candidates import FOLLOWING, NETWORK, REFINED, Candidate, Evidence, chosen
 from bundle.interactive.slice_model import SliceMask
 
-ALIKE = Evidence(
-    agreement=0.9, kept=0.9, on_start=0.9, sure=(0.8, 0.6, 0.8), sizes=(9, 9, 9), detail=1.0, outgrown=False
-)
+ALIKE = Evidence(agreement=0.9, sure=(0.8, 0.6, 0.8), detail=1.0, outgrown=False)
 
 
 def candidate(*sizes: int, iou: float = 0.5) -> Candidate:

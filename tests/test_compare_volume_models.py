@@ -69,8 +69,7 @@ def test_an_unknown_object_is_named(script, tmp_path):
 
 def result(name: str, group: str, sure: tuple[float, float, float], *dsc: float) -> dict:
     ways = {way: {"dsc": one, "nsd": one, "seconds": 1.0} for way, one in zip(WAYS, dsc, strict=True)}
-    evidence = {"agreement": 0.5, "kept": 0.5, "on_start": 0.5, "sure": list(sure), "sizes": [1, 1, 1]}
-    evidence |= {"detail": 1.0, "outgrown": False, "bounded": False, "filled": [1, 1, 1]}
+    evidence = {"agreement": 0.5, "sure": list(sure), "detail": 1.0, "outgrown": False}
     return {"object": name, "group": group, "start": "2D box", "ways": ways, "evidence": evidence}
 
 

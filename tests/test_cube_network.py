@@ -136,3 +136,17 @@ def test_every_look_is_told():
     told = []
     asked(opened(ORGAN), STARTS["flat box"], progress=told.append)
     assert told == [15]
+
+
+def test_a_correction_of_a_given_segmentation_is_asked_in_a_cube_around_it():
+    model = opened(ORGAN | BESIDE)
+    given = Mask(ORGAN)
+    found = asked(model, given, Point([40, 20, 15])).segmentation.mask
+    assert found[40, 20, 15] and (found & ORGAN).sum() > 0.5 * ORGAN.sum()
+    assert (model[0].predictor.network.seen[-1][SO_FAR] > 0).any()
+
+
+def test_a_cube_across_another_plane_is_told_by_the_slice_that_is_asked_for():
+    told = []
+    asked(opened(ORGAN), STARTS["flat box on another plane"], axis=2, progress=told.append)
+    assert told == [14]

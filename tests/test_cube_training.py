@@ -73,6 +73,8 @@ def test_a_training_that_was_stopped_goes_on_bit_for_bit(small, tmp_path):
     whole = CubeTraining(TINY, small, tmp_path / "whole")
     whole.run()
     CubeTraining(TINY, small, tmp_path / "parts").run(steps=1)
+    with (tmp_path / "parts" / "log.jsonl").open("a") as log:
+        log.write('{"step": 2, "loss": 0.0}\n{"step": 3, ')  # killed before it was saved again
     resumed = CubeTraining(TINY, small, tmp_path / "parts")
     assert resumed.step == 1
     resumed.run()

@@ -132,6 +132,12 @@ def test_a_family_answers_a_box_on_a_real_slice(liver, monkeypatch, name):
     assert np.isfinite(answer.iou)
 
 
+def test_a_variant_names_the_network_of_volumes_that_helps_it():
+    with_3d = load_family("default-with_3d")
+    assert (with_3d.volume, load_family("default").volume) == ("default_3d", None)
+    assert with_3d.checkpoint_path == load_family("default").checkpoint_path
+
+
 def test_a_network_of_volumes_is_not_asked_about_slices():
     with pytest.raises(FamilyError, match="answers no slices"):
         SlicePredictor(

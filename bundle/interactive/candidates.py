@@ -54,25 +54,15 @@ class Evidence:
 
     Attributes:
         agreement: IoU of following with the network of volumes.
-        kept: IoU of the network of volumes with its refinement.
-        on_start: IoU of following with the network of volumes on the slice that the walk began on.
         sure: mean predicted IoU of each way, in the order of ``WAYS``.
-        sizes: voxels of each way.
         detail: side of a cell of the network of volumes, in pixels of a slice.
         outgrown: whether the object goes on beyond the cubes that were looked at, or needed several.
-        bounded: whether the start is a 3D box.
-        filled: of each way, the share of the 3D box that the box around its answer fills; 1 without one.
     """
 
     agreement: float
-    kept: float
-    on_start: float
     sure: tuple[float, float, float]
-    sizes: tuple[int, int, int]
     detail: float
     outgrown: bool
-    bounded: bool = False
-    filled: tuple[float, float, float] = (1.0, 1.0, 1.0)
 
 
 def chosen(evidence: Evidence) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from itertools import takewhile
 
@@ -11,7 +11,8 @@ import numpy as np
 from torch import Tensor
 
 from bundle.data.volume import Volume
-from bundle.interactive.cube_predictor import ABSENT, CubeAnswer, CubePredictor, VolumeView
+from bundle.interactive.cube_answers import CubesAnswer, beyond, from_slice_on, slender, touched_faces
+from bundle.interactive.cube_predictor import CubeAnswer, CubePredictor, VolumeView
 from bundle.interactive.segmentation import Segmentation, Timer
 from bundle.interactive.slice_model import SliceMask
 from bundle.interactive.volume_model import Progress, VolumePrediction
@@ -30,49 +31,15 @@ _SMALLEST = 24.0
 _AROUND_POINT = 80.0  # mm; a point does not say how large the object is
 _GROWTH = 1.5
 _GROWTHS = 3
-_EDGE = 3  # layers of cells at a face of the cube, ...
-_TOUCHED = 0.002  # ... of which this share belongs to the object where it goes on beyond the face
-_SLENDER = 0.4  # of the cube's side: an object no thicker than that at a face is followed along, not fitted in
 _SLIDES = 12  # cubes along an object at most
+_SEEN = 0.9  # of what lies beyond a face: another cube has answered it
+_REACHED = 0.9  # of a cube's side: a correction nearer to its faces is answered in a larger one
+_CERTAIN = 8.0  # logit of a mask that somebody gave
 _SMALL = 3.2  # times as long as the object, see above: the cube around a point is drawn closer
 
 
-@dataclass(frozen=True, eq=False)
-class CubesAnswer:
-    """An object as the network sees it, after some interactions.
-
-    Attributes:
-        logits: (I, J, K) float16 on the voxels of ``part``; everything beside it is not the object.
-        part: of the volume.
-        cubes: that were looked at, the last answer of each place.
-        iou: the network's own estimate, the mean over the cubes.
-        touched: whether the object goes on beyond the last cube.
-        looks: how many times the network was asked.
-    """
-
-    logits: np.ndarray
-    part: tuple[slice, slice, slice]
-    cubes: tuple[Cube, ...]
-    iou: float
-    touched: bool
-    looks: int
-
-    def mask(self, shape: Sequence[int]) -> np.ndarray:
-        """(I, J, K) bool on the grid of the volume."""
-        whole = np.zeros(tuple(shape), dtype=bool, order="F")
-        whole[self.part] = self.logits > 0
-        return whole
-
-    def seen_in(self, cube: Cube, shape: Sequence[int]) -> Tensor:
-        """(S, S, S) logits of it in another cube."""
-        padded = tuple(
-            slice(max(p.start - 1, 0), min(p.stop + 1, size)) for p, size in zip(self.part, shape, strict=True)
-        )
-        values = np.full([p.stop - p.start for p in padded], ABSENT, dtype=np.float32)
-        inner = tuple(slice(p.start - q.start, p.stop - q.start) for p, q in zip(self.part, padded, strict=True))
-        values[inner] = self.logits
-        moved = cube.at([c - p.start for c, p in zip(cube.centre, padded, strict=True)])
-        return moved.sample(values, smooth=False)
+Tell = Callable[[Cube], None]
+"""Called with every cube that is asked."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -129,8 +96,9 @@ class CubeNetwork:
         before = None if previous is None else previous.memory
         known = 0 if before is None or before.axis != axis else before.known(given)
         states = list(before.states[:known]) if known else [self.begin(state, given[0], axis=axis, progress=progress)]
+        tell = _teller(progress, axis, shape)
         for count in range(len(states) + 1, len(given) + 1):
-            states.append(self._corrected(state, states[-1], given[:count], axis, progress))
+            states.append(self._corrected(state, states[-1], given[:count], axis, tell))
         mask = honoured(states[-1].mask(shape), prompts, frame)
         if limits is not None:
             outside = np.ones(frame.depth, dtype=bool)
@@ -146,135 +114,117 @@ class CubeNetwork:
     def begin(
         self, view: VolumeView, start: Interaction, *, axis: int, progress: Progress | None = None
     ) -> CubesAnswer:
-        """The object as its start alone shows it."""
-        given = as_answer(start, view.volume.shape)
-        if given is not None:
-            return given
-        cube = self._first_cube(view, start, axis)
-        answer = self._look(view, cube, [start], None, progress)
-        looks, grown = 1, 0
-        extent = answer.extent()
-        pointed = start.kind in ("point", "scribble")
-        if pointed and extent is not None and not touched_faces(answer):
-            around = Cube.around(extent, spacing=cube.spacing, axis=axis, cells=cube.cells, margin=_AROUND_SLICE)
-            if cube.side > _SMALL / _AROUND_SLICE * around.side:
-                closer = replace(around, side=max(around.side, _SMALLEST))
-                so_far = self._carried(view, answer, closer)
-                answer, looks = self._look(view, closer, [start], so_far, progress), looks + 1
-        while (faces := touched_faces(answer)) and grown < _GROWTHS and not _slender(answer, faces):
-            if answer.cube.side > 2 * _longest(view.volume):  # all of the volume is in it
+        """The object as its start alone shows it.
+
+        Args:
+            view: of the volume.
+            start: the first interaction on the object.
+            axis: stored axis that slices are stacked along.
+            progress: of the slices in the middle of the cubes.
+        """
+        if is_whole(start):
+            return self._as_given(view, start, axis)
+        shape, tell = view.volume.shape, _teller(progress, axis, view.volume.shape)
+        answer = self._look(view, self._first_cube(view, start, axis), [start], None, tell)
+        looks = 1
+        if (closer := self._closer(answer, start)) is not None:
+            answer, looks = self._again(view, answer, closer, start, tell), looks + 1
+        for _ in range(_GROWTHS):
+            faces, side = touched_faces(answer), answer.cube.side
+            if not faces or slender(answer, faces) or side > 2 * _longest(view.volume):
                 break
-            larger = answer.cube.grown(_GROWTH)
-            answer = self._look(view, larger, [start], self._carried(view, answer, larger), progress)
-            looks, grown = looks + 1, grown + 1
-        found = self._pasted(view, answer, looks, bool(faces))
-        if faces and _slender(answer, faces):
-            found = self._slid(view, answer, found, progress)
-        return found
+            answer, looks = self._again(view, answer, answer.cube.grown(_GROWTH), start, tell), looks + 1
+        faces = touched_faces(answer)
+        found = CubesAnswer.of(answer, shape, looks=looks, touched=bool(faces))
+        return self._slid(view, answer, found, tell) if faces and slender(answer, faces) else found
+
+    def _closer(self, answer: CubeAnswer, start: Interaction) -> Cube | None:
+        """A cube that fits what a point or scribble found; None where the one that was asked does."""
+        extent = answer.extent()
+        if start.kind not in ("point", "scribble") or extent is None or touched_faces(answer):
+            return None
+        cube = answer.cube
+        around = Cube.around(
+            extent, spacing=cube.spacing, axis=cube.axes[0], cells=cube.cells, margin=_AROUND_SLICE, smallest=_SMALLEST
+        )
+        return around if cube.side > _SMALL / _AROUND_SLICE * around.side else None
 
     def _first_cube(self, view: VolumeView, start: Interaction, axis: int) -> Cube:
-        shape = np.array(view.volume.shape)
+        margin, smallest, flat = _AROUND_SLICE, _SMALLEST, None
         if isinstance(start, Box):
-            flat, corners = flat_axis(start.corners), np.asarray(start.corners, dtype=float)
-            axis, margin, smallest = (
-                axis if flat is None else flat,
-                _AROUND_BOX if flat is None else _AROUND_SLICE,
-                _SMALLEST,
-            )
+            flat = flat_axis(start.corners)
+            margin = _AROUND_BOX if flat is None else _AROUND_SLICE
         elif isinstance(start, Lasso | Mask):
-            voxels = start.named_voxels(shape)
-            corners = np.stack([voxels.min(axis=0), voxels.max(axis=0)])
-            axis, margin, smallest = area_axis(start), _AROUND_SLICE, _SMALLEST
+            flat = area_axis(start)
+            margin = _AROUND_BOX if flat is None else _AROUND_SLICE
         else:
-            voxels = start.named_voxels(shape)
-            corners = np.stack([voxels.min(axis=0), voxels.max(axis=0)])
-            margin, smallest = _AROUND_SLICE, min(_AROUND_POINT, _longest(view.volume))
+            smallest = min(_AROUND_POINT, _longest(view.volume))
         return Cube.around(
-            corners,
+            _corners(start, view.volume.shape),
             spacing=view.volume.spacing,
-            axis=axis,
+            axis=axis if flat is None else flat,
             cells=self.predictor.cells,
             margin=margin,
             smallest=smallest,
         )
 
-    def _slid(self, view: VolumeView, first: CubeAnswer, found: CubesAnswer, progress: Progress | None) -> CubesAnswer:
+    def _slid(self, view: VolumeView, first: CubeAnswer, found: CubesAnswer, tell: Tell) -> CubesAnswer:
         """The object with what lies beyond the faces that it touches, cube by cube along it."""
-        shape, waiting = view.volume.shape, deque([first])
-        ious, cubes, looks = [first.iou], [first.cube], found.looks
-        logits = np.full(shape, ABSENT, dtype=np.float16)
-        logits[found.part] = found.logits
-        while waiting and len(cubes) <= _SLIDES:
+        shape, waiting, ious = view.volume.shape, deque([first]), [first.iou]
+        while waiting and len(found.cubes) <= _SLIDES:
             here = waiting.popleft()
             for place, end in touched_faces(here):
-                step = _beyond(here, place, end, shape)
-                if step is None or len(cubes) > _SLIDES:
+                step = beyond(here, place, end, shape)
+                if step is None or len(found.cubes) > _SLIDES:
                     continue
-                cube, section, beyond = step
-                axis = here.cube.axes[place]
-                cube = replace(cube, axes=(axis, *(other for other in range(3) if other != axis)))
-                answer = self._look(view, cube, [section], None, progress)
-                looks += 1
-                values, part = cube.spread(answer.logits, shape)
-                part, values = _only(part, values, axis, beyond, end)
-                if not (values > 0).any() or (logits[part] > ABSENT).mean() > 0.9:
-                    continue
-                known = logits[part] > ABSENT
-                logits[part] = np.where(known, np.maximum(logits[part], values), values)
-                ious.append(answer.iou)
-                cubes.append(cube)
-                waiting.append(answer)
-        return _trimmed(logits, tuple(cubes), float(np.mean(ious)), bool(waiting), looks)
+                cube, section, index = step
+                answer = self._look(view, cube, [section], None, tell)
+                found = replace(found, looks=found.looks + 1)
+                values, part = from_slice_on(*cube.spread(answer.logits, shape), cube.axes[0], index, end)
+                if (values > 0).any() and found.known(part) < _SEEN:
+                    found = replace(found.joined(values, part, larger=True), cubes=(*found.cubes, cube))
+                    ious.append(answer.iou)
+                    waiting.append(answer)
+        return replace(found, iou=float(np.mean(ious)), touched=bool(waiting))
 
     # ---- corrections ------------------------------------------------------------------------------------------------
 
     def _corrected(
-        self,
-        view: VolumeView,
-        before: CubesAnswer,
-        given: Sequence[Interaction],
-        axis: int,
-        progress: Progress | None,
+        self, view: VolumeView, before: CubesAnswer, given: Sequence[Interaction], axis: int, tell: Tell
     ) -> CubesAnswer:
         """The object after the last of these interactions, in the cube of those before that it lies nearest to."""
         last, shape = given[-1], view.volume.shape
-        if (whole := as_answer(last, shape)) is not None:
-            return whole
-        voxels = last.named_voxels(shape) if not isinstance(last, Box) else np.asarray(last.corners, dtype=float)
-        corners = np.stack([voxels.min(axis=0), voxels.max(axis=0)])
+        if is_whole(last):
+            return self._as_given(view, last, axis)
+        corners = _corners(last, shape)
         cube = min(before.cubes, key=lambda one: np.abs((corners.mean(axis=0) - one.centre) * one.spacing).max())
-        reach = max(float(np.abs((corner - cube.centre) * cube.spacing).max()) for corner in corners)
-        if 2 * reach > 0.9 * cube.side:
-            cube = cube.grown(2 * reach / (0.9 * cube.side))
-        answer = self._look(view, cube, given, before.seen_in(cube, shape), progress)
-        values, part = cube.spread(answer.logits, shape)
-        logits = np.full(shape, ABSENT, dtype=np.float16)
-        logits[before.part] = before.logits
-        logits[part] = values
+        reach = float(np.abs((corners - cube.centre) * cube.spacing).max())
+        if 2 * reach > _REACHED * cube.side:
+            cube = cube.grown(2 * reach / (_REACHED * cube.side))
+        answer = self._look(view, cube, given, before.seen_in(cube, shape), tell)
         cubes = (*(one for one in before.cubes if one.centre != cube.centre), cube)
-        return _trimmed(logits, cubes, answer.iou, before.touched, before.looks + 1)
+        now = before.joined(*cube.spread(answer.logits, shape))
+        return replace(now, cubes=cubes, iou=answer.iou, looks=before.looks + 1)
 
     # ---- what is asked ----------------------------------------------------------------------------------------------
 
     def _look(
-        self,
-        view: VolumeView,
-        cube: Cube,
-        interactions: Sequence[Interaction],
-        so_far: Tensor | None,
-        progress: Progress | None,
+        self, view: VolumeView, cube: Cube, interactions: Sequence[Interaction], so_far: Tensor | None, tell: Tell
     ) -> CubeAnswer:
-        if progress is not None:
-            middle = round(cube.centre[cube.axes[0]])
-            progress(int(np.clip(middle, 0, view.volume.shape[cube.axes[0]] - 1)))
+        tell(cube)
         return self.predictor.predict(view, cube, interactions, so_far)
 
-    def _carried(self, view: VolumeView, answer: CubeAnswer, cube: Cube) -> Tensor:
-        return self._pasted(view, answer, 1, False).seen_in(cube, view.volume.shape)
+    def _again(self, view: VolumeView, answer: CubeAnswer, cube: Cube, start: Interaction, tell: Tell) -> CubeAnswer:
+        """Another cube asked with the answer so far."""
+        shape = view.volume.shape
+        return self._look(view, cube, [start], CubesAnswer.of(answer, shape).seen_in(cube, shape), tell)
 
-    def _pasted(self, view: VolumeView, answer: CubeAnswer, looks: int, touched: bool) -> CubesAnswer:
-        values, part = answer.cube.spread(answer.logits, view.volume.shape)
-        return CubesAnswer(values.astype(np.float16), part, (answer.cube,), answer.iou, touched, looks)
+    def _as_given(self, view: VolumeView, whole: Mask, axis: int) -> CubesAnswer:
+        """A segmentation of several slices as it is."""
+        low, voxels = np.asarray(whole.corner or (0, 0, 0)), np.asarray(whole.voxels, dtype=bool)
+        part = tuple(slice(int(first), int(first) + size) for first, size in zip(low, voxels.shape, strict=True))
+        logits = np.where(voxels, _CERTAIN, -_CERTAIN).astype(np.float16)
+        return CubesAnswer(logits, part, (self._first_cube(view, whole, axis),), 1.0, False, 0)
 
 
 def started_first(interactions: Sequence[Interaction]) -> list[Interaction]:
@@ -283,16 +233,27 @@ def started_first(interactions: Sequence[Interaction]) -> list[Interaction]:
     return [interactions[first], *interactions[:first], *interactions[first + 1 :]]
 
 
-def as_answer(start: Interaction, shape: Sequence[int]) -> CubesAnswer | None:
-    """A segmentation of several slices, which is its own answer; None of anything else."""
-    if not isinstance(start, Mask) or not start.positive or area_axis(start) is not None:
-        return None
-    low = np.asarray(start.corner or (0, 0, 0))
-    voxels = np.asarray(start.voxels, dtype=bool)
-    part = tuple(slice(int(first), int(first) + size) for first, size in zip(low, voxels.shape, strict=True))
-    spacing = (1.0, 1.0, 1.0)
-    cube = Cube.around(np.stack([low, low + voxels.shape - 1]), spacing=spacing, axis=2, cells=2, margin=_AROUND_BOX)
-    return CubesAnswer(np.where(voxels, 8.0, -8.0).astype(np.float16), part, (cube,), 1.0, False, 0)
+def is_whole(interaction: Interaction) -> bool:
+    """Whether it is a segmentation of several slices, which is its own answer."""
+    return isinstance(interaction, Mask) and interaction.positive and area_axis(interaction) is None
+
+
+def _corners(interaction: Interaction, shape: Sequence[int]) -> np.ndarray:
+    """(2, 3) lowest and highest voxel index of an interaction."""
+    if isinstance(interaction, Box):
+        return np.asarray(interaction.corners, dtype=float)
+    voxels = interaction.named_voxels(shape)
+    return np.stack([voxels.min(axis=0), voxels.max(axis=0)]).astype(float)
+
+
+def _teller(progress: Progress | None, axis: int, shape: Sequence[int]) -> Tell:
+    """Tells of a cube as of the slice in its middle."""
+
+    def tell(cube: Cube) -> None:
+        if progress is not None:
+            progress(int(np.clip(round(cube.centre[axis]), 0, shape[axis] - 1)))
+
+    return tell
 
 
 def honoured(mask: np.ndarray, prompts: ObjectPrompts, frame: SliceFrame) -> np.ndarray:
@@ -302,83 +263,6 @@ def honoured(mask: np.ndarray, prompts: ObjectPrompts, frame: SliceFrame) -> np.
         answer = SliceMask(np.ascontiguousarray(stack[index]))
         stack[index] = (prompt.given(frame.height, frame.width) or prompt.honoured(answer)).mask
     return mask
-
-
-def touched_faces(answer: CubeAnswer) -> list[tuple[int, int]]:
-    """The faces of the cube that the object touches, as (axis of the cells, 0 or -1)."""
-    faces = []
-    for place in range(3):
-        layers = np.moveaxis(answer.mask, place, 0)
-        faces += [
-            (place, end) for end in (0, -1) if (layers[:_EDGE] if end == 0 else layers[-_EDGE:]).mean() > _TOUCHED
-        ]
-    return faces
-
-
-def _slender(answer: CubeAnswer, faces: Sequence[tuple[int, int]]) -> bool:
-    """Whether what touches the faces is thin beside the cube, and the object is thin and long."""
-    if len({place for place, _ in faces}) != 1:
-        return False
-    for place, end in faces:
-        layer = np.moveaxis(answer.mask, place, 0)[_EDGE if end == 0 else -_EDGE - 1]
-        if not layer.any():
-            continue
-        extent = [np.ptp(np.flatnonzero(layer.any(axis=axis))) + 1 for axis in (0, 1)]
-        if max(extent) > _SLENDER * answer.cube.cells:
-            return False
-    return True
-
-
-def _beyond(here: CubeAnswer, place: int, end: int, shape: Sequence[int]) -> tuple[Cube, Mask, int] | None:
-    """The next cube beyond a face, the section of the object that it is asked with, and the index of its slice."""
-    axis, cells = here.cube.axes[place], here.cube.cells
-    inside = cells // 8
-    layer = np.moveaxis(here.mask, place, 0)[inside if end == 0 else -1 - inside]
-    if not layer.any():
-        return None
-    middle = np.insert(np.argwhere(layer).mean(axis=0), place, inside if end == 0 else cells - 1 - inside)
-    centre = here.cube.to_voxels(middle)[0]
-    index = round(centre[axis])
-    step = here.cube.side / here.cube.spacing[axis] * 3 / 8 * (1 if end else -1)
-    if not 0 <= index < shape[axis] or not 0 <= round(centre[axis] + step / 3) < shape[axis]:
-        return None
-    values, part = here.cube.spread(here.logits, shape)
-    section = np.zeros(tuple(shape), dtype=bool)
-    section[part] = values > 0
-    keep = np.zeros_like(section)
-    chosen = [slice(None)] * 3
-    chosen[axis] = slice(index, index + 1)
-    keep[tuple(chosen)] = section[tuple(chosen)]
-    if not keep.any():
-        return None
-    mask = Mask(keep).validated(shape)
-    centre[axis] += step
-    return here.cube.at(centre), mask, index
-
-
-def _only(
-    part: tuple[slice, ...], values: np.ndarray, axis: int, index: int, end: int
-) -> tuple[tuple[slice, ...], np.ndarray]:
-    """Of the voxels of a cube those beyond a slice."""
-    place = part[axis]
-    first, last = (index + 1, place.stop) if end else (place.start, index)
-    first, last = max(first, place.start), min(last, place.stop)
-    cut = slice(first - place.start, max(last, first) - place.start)
-    chosen = [slice(None)] * 3
-    chosen[axis] = cut
-    whole = list(part)
-    whole[axis] = slice(first, max(last, first))
-    return tuple(whole), values[tuple(chosen)]
-
-
-def _trimmed(logits: np.ndarray, cubes: tuple[Cube, ...], iou: float, touched: bool, looks: int) -> CubesAnswer:
-    """An answer without the voxels around it that nobody looked at."""
-    known = logits > ABSENT
-    part = tuple(
-        slice(int(found[0]), int(found[-1]) + 1)
-        for found in (np.flatnonzero(known.any(axis=tuple(o for o in range(3) if o != axis))) for axis in range(3))
-    )
-    return CubesAnswer(logits[part].copy(), part, cubes, iou, touched, looks)
 
 
 def _longest(volume: Volume) -> float:

@@ -11,7 +11,7 @@ import numpy as np
 
 from bundle.data.volume import Volume
 from bundle.interactive.candidates import FOLLOWING, NETWORK, REFINED, WAYS, Candidate, Evidence, chosen
-from bundle.interactive.cube_network import CubeNetwork, as_answer
+from bundle.interactive.cube_network import CubeNetwork, is_whole
 from bundle.interactive.cube_predictor import VolumeView
 from bundle.interactive.following import Followed, Follower
 from bundle.interactive.propagation import Ask, PropagationRule, within
@@ -21,7 +21,6 @@ from bundle.interactive.slice_model import SliceMask, SlicePredictor, SlicePromp
 from bundle.interactive.sliced import SlicedInteraction, limit_of
 from bundle.interactive.volume_model import Progress
 from bundle.interactive.volume_slices import VolumeSlices
-from bundle.prompts.simulation import tight_box
 from bundle.transforms.frames import SliceFrame
 
 
@@ -81,7 +80,7 @@ class GuidedFollowing(SliceFollowing):
     ) -> Followed:
         begun = time.perf_counter()
         followed = follower.begin()
-        if as_answer(start.interaction, state.volume.shape) is not None:
+        if is_whole(start.interaction):
             return followed
         found, evidence = self.candidates(followed, start, state, frame, ask, progress, time.perf_counter() - begun)
         return _as_followed(followed, found[chosen(evidence)], follower.limits)
@@ -120,41 +119,12 @@ class GuidedFollowing(SliceFollowing):
             NETWORK: Candidate(_honoured(slices, start, frame), taken[0]),
             REFINED: Candidate(_honoured(outlined, start, frame), taken[1]),
         }
-        detail = rough.cubes[0].cell / min(frame.pixel_spacing(state.volume.spacing))
-        outgrown = rough.touched or len(rough.cubes) > 1
-        return found, evidence_of(found, followed.origin, start, detail=detail, outgrown=outgrown)
-
-
-def evidence_of(
-    found: Mapping[str, Candidate], origin: int, start: SlicedInteraction, *, detail: float, outgrown: bool
-) -> Evidence:
-    """What is known of the answers of the three ways to a start, of which following began on slice ``origin``."""
-    followed, network, outlined = (found[way] for way in WAYS)
-    here = [Candidate({origin: one.answers[origin]} if origin in one.answers else {}, 0) for one in (followed, network)]
-    bounded = start.thick and start.kind == "box"
-    return Evidence(
-        agreement=followed.overlap(network),
-        kept=network.overlap(outlined),
-        on_start=here[0].overlap(here[1]),
-        sure=tuple(one.predicted_iou() for one in (followed, network, outlined)),
-        sizes=tuple(one.size() for one in (followed, network, outlined)),
-        detail=detail,
-        outgrown=outgrown,
-        bounded=bounded,
-        filled=tuple(_filled(one, start) if bounded else 1.0 for one in (followed, network, outlined)),
-    )
-
-
-def _filled(found: Candidate, start: SlicedInteraction) -> float:
-    """Share of a 3D box that the box around an answer fills."""
-    shown = [index for index in found.answers if found.voxels(index)]
-    if not shown:
-        return 0.0
-    low, high = np.split(tight_box(np.any([found.answers[index].mask for index in shown], axis=0)), 2)
-    corners, (first, last) = start.box().reshape(2, 2), start.ends
-    inside = np.append(high - low + 1, max(shown) - min(shown) + 1)
-    whole = np.append(corners[1] - corners[0] + 1, last - first + 1)
-    return float(np.prod(np.minimum(inside / whole, 1)))
+        return found, Evidence(
+            agreement=found[FOLLOWING].overlap(found[NETWORK]),
+            sure=tuple(found[way].predicted_iou() for way in WAYS),
+            detail=rough.cubes[0].cell / min(frame.pixel_spacing(state.volume.spacing)),
+            outgrown=rough.touched or len(rough.cubes) > 1,
+        )
 
 
 def _honoured(answers: Mapping[int, SliceMask], start: SlicedInteraction, frame: SliceFrame) -> dict[int, SliceMask]:

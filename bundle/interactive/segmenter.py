@@ -15,7 +15,6 @@ from bundle.interactive.cube_predictor import CubePredictor
 from bundle.interactive.guided_following import GuidedFollowing
 from bundle.interactive.journal import Journal
 from bundle.interactive.session import InteractiveSession
-from bundle.interactive.slice_following import SliceFollowing
 from bundle.interactive.slice_model import SlicePredictor
 from bundle.interactive.volume_model import VolumeModel
 from bundle.networks.interface import PromptableNetwork
@@ -31,8 +30,6 @@ class Segmenter:
         device: where the networks run; by default the first GPU, or the CPU where there is none.
         engine: what runs the network of slices: "torch", "openvino", or "auto", which is OpenVINO where it is installed
             and known to be faster (``bundle.engines.choice``).
-        volume_family: the family whose network of volumes helps through a volume; by default the one that the family
-            names, if any.
 
     Raises:
         EngineError: the engine cannot run this network here.
@@ -46,9 +43,8 @@ class Segmenter:
         store: PreparedCache | None = None,
         device: torch.device | str | None = None,
         engine: str = "auto",
-        volume_family: str | Path | None = None,
     ) -> None:
-        self.family, self._volume_family = family, volume_family or family.volume
+        self.family = family
         device = device or ("cuda:0" if torch.cuda.is_available() else "cpu")
         self.predictor = SlicePredictor(
             network, family.contract, store=store or PreparedCache(), device=device, engine=engine
@@ -68,7 +64,6 @@ class Segmenter:
         store: PreparedCache | None = None,
         device: torch.device | str | None = None,
         engine: str = "auto",
-        volume_family: str | Path | None = None,
     ) -> Segmenter:
         """Load a family by name, or from a JSON file of your own.
 
@@ -78,20 +73,19 @@ class Segmenter:
             EngineError: if the engine cannot run it here.
         """
         family = load_family(name)
-        network = build_network(family, checkpoint=checkpoint)
-        return cls(family, network, store=store, device=device, engine=engine, volume_family=volume_family)
+        return cls(family, build_network(family, checkpoint=checkpoint), store=store, device=device, engine=engine)
 
     @cached_property
-    def volume_model(self) -> VolumeModel:
-        """What answers through a volume: following alone, or together with a network of volumes.
+    def volume_model(self) -> VolumeModel | None:
+        """Following together with the network of volumes that the family names; None where following is all there is.
 
         Raises:
             FamilyError: the weights of that network are not on this machine.
             CheckpointError: they do not fit.
         """
-        if self._volume_family is None:
-            return SliceFollowing(self.predictor)
-        family = load_family(self._volume_family)
+        if self.family.volume is None:
+            return None
+        family = load_family(self.family.volume)
         predictor = CubePredictor(build_network(family), family.contract, device=self.predictor.device)
         return GuidedFollowing(self.predictor, CubeNetwork(predictor))
 
@@ -102,5 +96,5 @@ class Segmenter:
             JournalError: the journal cannot be used.
         """
         picture = min(volume.shape) == 1  # there is nothing to see in 3D
-        model = SliceFollowing(self.predictor) if picture else self.volume_model
+        model = None if picture else self.volume_model
         return InteractiveSession(volume, self.predictor, volume_model=model, journal=journal)

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping
+from functools import cached_property
 
 import numpy as np
 
 from bundle.data.volume import Volume
 from bundle.interactive.segmentation import Segmentation, Timer
 from bundle.interactive.slice_model import SliceMask, SlicePredictor, SlicePrompt, SliceView
+from bundle.transforms.contract import Intensity
 from bundle.transforms.frames import SliceFrame
 
 
@@ -23,7 +25,11 @@ class VolumeSlices:
 
     def __init__(self, volume: Volume, predictor: SlicePredictor) -> None:
         self.volume, self.predictor = volume, predictor
-        self.intensity = predictor.contract.intensity(volume.array, volume.modality)
+
+    @cached_property
+    def intensity(self) -> Intensity:
+        """The contract's views of the volume; of a large MR they take a second."""
+        return self.predictor.contract.intensity(self.volume.array, self.volume.modality)
 
     def frame(self, axis: int) -> SliceFrame:
         """The slices along a stored axis."""

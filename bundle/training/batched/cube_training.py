@@ -23,7 +23,7 @@ import torch
 
 from bundle.errors import TrainingError
 from bundle.families.checkpoints import save_checkpoint
-from bundle.files import read_json, write_atomically
+from bundle.files import read_json, write_atomically, write_text
 from bundle.networks.prompted_unet_3d import DEPTHS, WIDTHS, PromptedUNet3D
 from bundle.root import BUNDLE_ROOT
 from bundle.training.batched.cube_objective import CubeObjective
@@ -216,6 +216,9 @@ class CubeTraining:
         self.average.load_state_dict(state["average"])
         self.optimizer.load_state_dict(state["optimizer"])
         self.step = state["step"]
+        if (log := self.out / LOG).is_file():  # steps after the state that was saved are made again
+            kept = [line for line in log.read_text("utf-8").splitlines(True) if line.endswith("\n")]
+            write_text(log, "".join(kept[: self.step]))
         _log.info("going on after step %d", self.step)
 
 

@@ -228,7 +228,9 @@ def _grey_regions(image: np.ndarray, valid: np.ndarray, *, seed: int) -> np.ndar
         sizes = np.bincount(pieces.ravel())
         kept = np.flatnonzero((sizes >= _REGION_CELLS[0]) & (sizes <= _REGION_CELLS[1]))
         kept = kept[kept > 0]
-        for piece in kept[np.argsort(-sizes[kept])][:_REGIONS]:
-            number += 1
-            found[pieces == piece] = number
+        kept = kept[np.argsort(-sizes[kept])][:_REGIONS]
+        numbers = np.zeros(len(sizes), np.int16)
+        numbers[kept] = number + 1 + np.arange(len(kept))
+        found = np.where(numbers[pieces] > 0, numbers[pieces], found)
+        number += len(kept)
     return found

@@ -1,0 +1,159 @@
+"""What a network of volumes answered in one cube or in several, and where the object goes on beyond them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+from torch import Tensor
+
+from bundle.interactive.cube_predictor import ABSENT, CubeAnswer
+from bundle.prompts.interactions import Mask
+from bundle.transforms.cube import Cube
+
+Part = tuple[slice, slice, slice]
+"""Of a volume, along (i, j, k)."""
+
+_EDGE = 3  # layers of cells at a face of the cube, ...
+_TOUCHED = 0.002  # ... of which this share belongs to the object where it goes on beyond the face
+_SLENDER = 0.4  # of the cube's side: an object no thicker than that at a face is followed along, not fitted in
+
+
+@dataclass(frozen=True, eq=False)
+class CubesAnswer:
+    """An object as the network sees it, after some interactions.
+
+    Attributes:
+        logits: (i, j, k) float16 on the voxels of ``part``; everything beside it is not the object.
+        part: of the volume.
+        cubes: that were looked at.
+        iou: the network's own estimate, the mean over the cubes.
+        touched: whether the object goes on beyond the last cube.
+        looks: how many times the network was asked.
+    """
+
+    logits: np.ndarray
+    part: Part
+    cubes: tuple[Cube, ...]
+    iou: float
+    touched: bool
+    looks: int
+
+    @classmethod
+    def of(cls, answer: CubeAnswer, shape: Sequence[int], *, looks: int = 1, touched: bool = False) -> CubesAnswer:
+        """The answer of one cube on the voxels of a volume of (I, J, K) ``shape``."""
+        values, part = answer.cube.spread(answer.logits, shape)
+        return cls(values.astype(np.float16), part, (answer.cube,), answer.iou, touched, looks)
+
+    def mask(self, shape: Sequence[int]) -> np.ndarray:
+        """(I, J, K) bool on the grid of the volume."""
+        whole = np.zeros(tuple(shape), dtype=bool, order="F")
+        whole[self.part] = self.logits > 0
+        return whole
+
+    def seen_in(self, cube: Cube, shape: Sequence[int]) -> Tensor:
+        """(S, S, S) logits of it in another cube."""
+        ends = zip(self.part, shape, strict=True)
+        padded = tuple(slice(max(p.start - 1, 0), min(p.stop + 1, size)) for p, size in ends)
+        moved = cube.at([c - p.start for c, p in zip(cube.centre, padded, strict=True)])
+        return moved.sample(self._on(padded).astype(np.float32), smooth=False)
+
+    def joined(self, values: np.ndarray, part: Part, *, larger: bool = False) -> CubesAnswer:
+        """With other logits on some voxels.
+
+        Args:
+            values: (i, j, k) float.
+            part: where they lie.
+            larger: the larger of both logits counts where both are known; otherwise the new ones.
+        """
+        if not values.size:
+            return self
+        ends = zip(self.part, part, strict=True)
+        both = tuple(slice(min(p.start, q.start), max(p.stop, q.stop)) for p, q in ends)
+        logits = self._on(both)
+        here = tuple(slice(q.start - b.start, q.stop - b.start) for q, b in zip(part, both, strict=True))
+        logits[here] = np.maximum(logits[here], values) if larger else values
+        return replace(self, logits=logits, part=both)
+
+    def known(self, part: Part) -> float:
+        """Share of the voxels of a part that were looked at."""
+        return float((self._on(part) > ABSENT).mean())
+
+    def _on(self, part: Part) -> np.ndarray:
+        """The logits on the voxels of a part."""
+        values = np.full([p.stop - p.start for p in part], ABSENT, dtype=np.float16)
+        ends = list(zip(self.part, part, strict=True))
+        if all(max(p.start, q.start) < min(p.stop, q.stop) for p, q in ends):
+            mine = tuple(slice(max(p.start, q.start) - p.start, min(p.stop, q.stop) - p.start) for p, q in ends)
+            there = tuple(slice(max(p.start, q.start) - q.start, min(p.stop, q.stop) - q.start) for p, q in ends)
+            values[there] = self.logits[mine]
+        return values
+
+
+def touched_faces(answer: CubeAnswer) -> list[tuple[int, int]]:
+    """The faces of the cube that the object touches, as (axis of the cells, 0 or -1)."""
+    faces = []
+    for place in range(3):
+        layers = np.moveaxis(answer.mask, place, 0)
+        faces += [
+            (place, end) for end in (0, -1) if (layers[:_EDGE] if end == 0 else layers[-_EDGE:]).mean() > _TOUCHED
+        ]
+    return faces
+
+
+def slender(answer: CubeAnswer, faces: Sequence[tuple[int, int]]) -> bool:
+    """Whether what touches the faces is thin beside the cube, and the object is thin and long."""
+    if len({place for place, _ in faces}) != 1:
+        return False
+    for place, end in faces:
+        layer = np.moveaxis(answer.mask, place, 0)[_EDGE if end == 0 else -_EDGE - 1]
+        if not layer.any():
+            continue
+        extent = [np.ptp(np.flatnonzero(layer.any(axis=axis))) + 1 for axis in (0, 1)]
+        if max(extent) > _SLENDER * answer.cube.cells:
+            return False
+    return True
+
+
+def beyond(here: CubeAnswer, place: int, end: int, shape: Sequence[int]) -> tuple[Cube, Mask, int] | None:
+    """Where an object goes on beyond a face of a cube.
+
+    Args:
+        here: the answer of the cube.
+        place, end: the face, as ``touched_faces`` names it.
+        shape: (I, J, K) of the volume.
+
+    Returns:
+        The next cube, which overlaps this one by an eighth, the section of the object that it is asked with, and the
+        index of that section's slice; None where the volume ends, or the object does.
+    """
+    axis, inside = here.cube.axes[place], here.cube.cells // 8
+    layer = np.moveaxis(here.mask, place, 0)[inside if end == 0 else -1 - inside]
+    if not layer.any():
+        return None
+    cells = np.insert(np.argwhere(layer).mean(axis=0), place, inside if end == 0 else here.cube.cells - 1 - inside)
+    centre = here.cube.to_voxels(cells)[0]
+    index = round(centre[axis])
+    step = here.cube.side / here.cube.spacing[axis] * 3 / 8 * (1 if end else -1)
+    if not (0 <= index < shape[axis] and 0 <= round(centre[axis] + step / 3) < shape[axis]):
+        return None
+    values, part = here.cube.spread(here.logits, shape)
+    section = values.take([index - part[axis].start], axis=axis) > 0
+    if not section.any():
+        return None
+    corner = [p.start for p in part]
+    corner[axis] = index
+    centre[axis] += step
+    cube = replace(here.cube.at(centre), axes=(axis, *(other for other in range(3) if other != axis)))
+    return cube, Mask(section, corner=tuple(corner)).validated(shape), index
+
+
+def from_slice_on(values: np.ndarray, part: Part, axis: int, index: int, end: int) -> tuple[np.ndarray, Part]:
+    """Of values on a part of a volume those beyond a slice, in the direction of a face."""
+    whole = part[axis]
+    first, last = (max(index + 1, whole.start), whole.stop) if end else (whole.start, min(index, whole.stop))
+    last = max(first, last)
+    chosen, kept = [slice(None)] * 3, list(part)
+    chosen[axis], kept[axis] = slice(first - whole.start, last - whole.start), slice(first, last)
+    return values[tuple(chosen)], tuple(kept)
