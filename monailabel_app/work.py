@@ -21,6 +21,7 @@ from collections.abc import Hashable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
+from bundle.engines.interruption import interruptible
 from monailabel_app.errors import RequestError
 
 logger = logging.getLogger(__name__)
@@ -91,7 +92,7 @@ def turn(image: Hashable) -> Iterator[None]:
     if work is None:
         yield
         return
-    with work.queue.turn(work, image):
+    with work.queue.turn(work, image), interruptible(check_wanted):
         yield
 
 
@@ -109,7 +110,7 @@ def checkpoint(*_: object) -> None:
 
 
 def check_wanted() -> None:
-    """End a request whose client has left, also in the middle of a slice; the device stays with it otherwise.
+    """End a request whose client has left; within a ``turn`` called before each layer of a network.
 
     Raises:
         RequestError: 499.

@@ -2,6 +2,7 @@
 
     python scripts/clicks_3d.py --name after               # plays what results do not yet hold, prints the table
     python scripts/clicks_3d.py --print                    # the table alone
+    python scripts/clicks_3d.py --phantom 0 --clicks 3     # the organs of a generated patient, without any data
 
 Every object is started by a tight 2D box on its largest slice, by a tight 3D box, and by a point in its middle; then
 each click lies at the centre of the largest wrong region (the rule of the CVPR 2025 challenge). Two states of the code
@@ -25,6 +26,7 @@ from typing import Any
 import numpy as np
 from tqdm import tqdm
 
+from bundle.data.synthetic.phantom import PHANTOM_LABELS, make_phantom
 from bundle.evaluation.cases import VolumeCase
 from bundle.evaluation.interaction import Interaction, Predict, run_protocol
 from bundle.evaluation.models import open_volumes
@@ -63,18 +65,23 @@ def main(argv: Sequence[str] | None = None) -> None:
     results = json.loads(options.results.read_text(encoding="utf-8")) if options.results.exists() else []
     if not options.print:
         play(results, options)
-    print(table_of(results).as_markdown())
+    print(table_of(results, clicks=options.clicks).as_markdown())
 
 
 def play(results: list[dict[str, Any]], options: argparse.Namespace) -> None:
     """Add a result for every object and start that has none of this name; the file is written after each."""
     done = {(result["name"], result["object"], result["start"]) for result in results}
-    objects = options.objects or list(OBJECTS)
-    todo = [(name, start) for name in objects for start in STARTS if (options.name, name, start) not in done]
+    objects = options.objects or list(OBJECTS if options.phantom is None else PHANTOM_LABELS)
+    starts = options.starts or list(STARTS)
+    todo = [(name, start) for start in starts for name in objects if (options.name, name, start) not in done]
     segmenter = Segmenter.from_family(options.family, checkpoint=options.checkpoint)
     for name, start in tqdm(todo, desc="objects and starts"):
-        predict, case, value = _open(options.data, segmenter, name)
-        protocol = ClickProtocol(STARTS[start], clicks=CLICKS, axis=AXIS)
+        predict, case, value = (
+            _open(options.data, segmenter, name)
+            if options.phantom is None
+            else (*_phantom(options.phantom, segmenter), PHANTOM_LABELS[name])
+        )
+        protocol = ClickProtocol(STARTS[start], clicks=options.clicks, axis=AXIS)
         truth = case.labels == value
         steps = run_protocol(protocol, predict, truth, rng=object_rng(0, name), spacing=case.spacing)
         results.append({"name": options.name, "object": name, "start": start, **_record(steps)})
@@ -94,26 +101,26 @@ def _record(steps: Sequence[Interaction]) -> dict[str, Any]:
     }
 
 
-def table_of(results: Sequence[dict[str, Any]]) -> Table:
+def table_of(results: Sequence[dict[str, Any]], *, clicks: int = CLICKS) -> Table:
     """A row for each start and object, and the means: the DSC of every name at the start and after each click."""
     names = list(dict.fromkeys(result["name"] for result in results))
-    columns = ["start", "object", "at the start", *map(str, range(1, CLICKS + 1)), "clicks without effect"]
+    columns = ["start", "object", "at the start", *map(str, range(1, clicks + 1)), "clicks without effect"]
     rows = []
     for start in dict.fromkeys(result["start"] for result in results):
         of_start = [result for result in results if result["start"] == start]
         for name in dict.fromkeys(result["object"] for result in of_start):
             chosen = {result["name"]: result for result in of_start if result["object"] == name}
-            rows.append([start, name, *_cells([[chosen[n]] if n in chosen else [] for n in names])])
+            rows.append([start, name, *_cells([[chosen[n]] if n in chosen else [] for n in names], clicks)])
         means = [[result for result in of_start if result["name"] == n] for n in names]
-        rows.append([start, "mean", *_cells(means)])
+        rows.append([start, "mean", *_cells(means, clicks)])
     return Table(columns, rows, 2)
 
 
-def _cells(chosen: Sequence[Sequence[dict[str, Any]]]) -> list[str]:
+def _cells(chosen: Sequence[Sequence[dict[str, Any]]], clicks: int) -> list[str]:
     """Of the results of each name: the mean DSC of every step, and the number of clicks without effect."""
-    dsc = [[curve(result["dsc"], CLICKS + 1) for result in results] for results in chosen]
+    dsc = [[curve(result["dsc"], clicks + 1) for result in results] for results in chosen]
     steps = [
-        [f"{np.mean(scores, axis=0)[step]:.3f}" if scores else "-" for scores in dsc] for step in range(CLICKS + 1)
+        [f"{np.mean(scores, axis=0)[step]:.3f}" if scores else "-" for scores in dsc] for step in range(clicks + 1)
     ]
     idle = [str(sum(result["without_effect"] for result in results)) if results else "-" for results in chosen]
     return [" / ".join(cells) for cells in (*steps, idle)]
@@ -123,6 +130,13 @@ def _cells(chosen: Sequence[Sequence[dict[str, Any]]]) -> list[str]:
 def _open(data: Path, segmenter: Segmenter, name: str) -> tuple[Predict, VolumeCase, int]:
     image, label, value = OBJECTS[name]
     return *_case(data / image, data / label, segmenter), value
+
+
+@cache
+def _phantom(seed: int, segmenter: Segmenter) -> tuple[Predict, VolumeCase]:
+    image, labels, _ = make_phantom(seed=seed)
+    case = VolumeCase(f"phantom {seed}", image, labels, contract=segmenter.family.contract, axis=AXIS)
+    return open_volumes(segmenter.open, axis=AXIS)(case), case
 
 
 @cache
@@ -139,7 +153,11 @@ def _options(argv: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--family", default="default")
     parser.add_argument("--checkpoint", type=Path, help="weights; without it the family's own")
     parser.add_argument("--name", default="after", help="of the state of the code, a column of the table")
-    parser.add_argument("--objects", nargs="+", choices=list(OBJECTS), metavar="NAME", help="of these objects alone")
+    known = [*OBJECTS, *PHANTOM_LABELS]
+    parser.add_argument("--objects", nargs="+", choices=known, metavar="NAME", help="of these objects alone")
+    parser.add_argument("--starts", nargs="+", choices=list(STARTS), metavar="START", help="these starts alone")
+    parser.add_argument("--clicks", type=int, default=CLICKS, help="corrections (default: %(default)s)")
+    parser.add_argument("--phantom", type=int, metavar="SEED", help="play the organs of a generated patient instead")
     parser.add_argument("--print", action="store_true", help="play nothing")
     results = BUNDLE_ROOT / "docs" / "results" / "clicks_3d.json"
     parser.add_argument(

@@ -73,3 +73,9 @@ def test_a_cell_has_every_name_and_a_perfect_object_keeps_its_score(clicks_3d):
 def test_the_table_of_the_results_is_in_the_document(clicks_3d, repository):
     table = clicks_3d.table_of(json.loads(clicks_3d.RESULTS.read_text())).as_markdown()
     assert table in (repository / "docs" / "results.md").read_text()
+
+
+def test_the_table_of_corrections_is_in_the_document(clicks_3d, repository):
+    results = json.loads((clicks_3d.RESULTS.parent / "corrections.json").read_text())
+    table = clicks_3d.table_of(results, clicks=3).as_markdown()
+    assert table in (repository / "docs" / "results.md").read_text()

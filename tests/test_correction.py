@@ -83,7 +83,7 @@ def test_a_click_in_the_middle_empties_a_slice_on_which_little_is_left():
 
 
 def test_a_click_in_the_middle_empties_no_slice_where_the_network_is_sure_of_what_is_left():
-    before, part, nothing = (answer(rectangle(4, 4, x, 20), iou) for x, iou in ((20, 0.8), (8, 0.5), (-1, 0.9)))
+    before, part, nothing = (answer(rectangle(4, 4, x, 20), iou) for x, iou in ((20, 0.8), (8, 0.7), (-1, 0.9)))
     assert correct(Says(before, part), 12, 12, 0, before).mask.any()
     assert not correct(Says(before, nothing), 12, 12, 0, before).mask.any()
 

@@ -153,6 +153,19 @@ def test_a_correction_carries_on_as_far_as_it_changes_something():
     assert all(right.answers[index].mask[16, 16] for index in TUBE)
 
 
+@pytest.mark.parametrize("label", [0, 1])
+def test_only_a_click_on_the_object_is_carried_on_beyond_its_end(label):
+    beside = disc(3, centre=(27, 16))
+    scene = Scene(TUBE, {index: beside for index in range(4, 16)})
+    answers = {
+        index: SliceMask(TUBE[index] | (beside & (label == 0)), torch.zeros(8, 8), 0.9) for index in range(8, 14)
+    }
+    work = follower(scene, IN_BOX)
+    found = work.correct(Followed(answers, 10, (IN_BOX,)), click(11, label, xy=(27, 16)))
+    assert bool(found.answers[13].mask[16, 27]) is bool(label)
+    assert shown(found) == (set(range(8, 20)) if label else set(answers))  # the origin is a bound
+
+
 def test_a_correction_ends_where_the_network_becomes_unsure_of_it():
     scene = Scene(TUBE, BESIDE)
     work = follower(scene, IN_BOX)

@@ -53,6 +53,14 @@ def test_filled_slices_stay_when_the_volume_is_answered_until_something_is_drawn
     assert session.object("left").filled == {(2, index) for index in (4, 6, 7)} and session.mask("left")[5, 13, 5]
 
 
+def test_what_was_drawn_on_a_slice_that_is_filled_is_said_to_count_no_longer():
+    session = confirmed(3, 8)
+    session.add(point((7, 9, 6)), "left", dimension=2)
+    update = session.fill_between("left")
+    assert update.warnings == ("what was drawn on slices [6] no longer counts there: they are filled",)
+    assert session.fill_between("left").objects == ("left",)
+
+
 def test_filling_again_follows_what_was_confirmed_since():
     session = confirmed(3, 8)
     session.fill_between("left")

@@ -7,6 +7,7 @@ from fakes import BrightRegionSam, bright_contract
 
 from bundle.data.volume import Volume
 from bundle.engines.cache import PreparedCache
+from bundle.interactive.answer_options import AnswerOptions
 from bundle.interactive.segmentation import Segmentation
 from bundle.interactive.session import InteractiveSession
 from bundle.interactive.slice_model import SlicePredictor
@@ -27,7 +28,8 @@ class Counting:
     def start(self, volume):
         return volume.shape
 
-    def predict(self, state, prompts, previous, *, axis=2, progress=None):
+    def predict(self, state, prompts, previous, *, axis=2, progress=None, limits=None):
+        self.limits = limits
         memory = 1 + (0 if previous is None else previous.memory)
         self.given.append((prompts.name, axis, None if previous is None else previous.memory))
         return VolumePrediction(Segmentation(np.ones(state, bool), {0: 1.0}, axis), memory)
@@ -57,3 +59,12 @@ def test_after_a_reset_the_model_starts_anew():
     opened.reset("a")
     opened.segment_volume(at(1))
     assert model.given == [("a", 2, None), ("a", 2, None)]
+
+
+def test_a_model_is_told_the_limits_along_the_axis_that_it_works_along():
+    model = Counting()
+    opened = session(model)
+    for limits_axis, told in ((1, (0, 1)), (0, None)):
+        found = opened.segment_volume(at(1), axis=1, options=AnswerOptions((0, 1), limits_axis))
+        assert model.limits == told
+        assert np.flatnonzero(np.moveaxis(found.mask, limits_axis, 0).any(axis=(1, 2))).tolist() == [0, 1]

@@ -7,9 +7,12 @@ from collections.abc import Callable
 from concurrent.futures import Future
 
 import pytest
+import torch
+from torch import nn
 
+from bundle.engines.interruption import watch
 from monailabel_app.errors import RequestError
-from monailabel_app.work import LEFT, WorkQueue, check_wanted, checkpoint, doing, turn
+from monailabel_app.work import LEFT, WorkQueue, checkpoint, doing, turn
 
 PATIENCE = 60.0  # seconds; only a broken test waits for them
 
@@ -176,14 +179,15 @@ def test_without_a_server_a_turn_is_had_at_once():
 
 
 def test_a_request_whose_client_has_left_ends_in_the_middle_of_a_slice():
-    queue = WorkQueue()
+    queue, layer = WorkQueue(), nn.Linear(2, 2)
+    watch(layer)
     with queue.admitted("anna", "sam_3d") as work, doing(work), turn("image"):
-        check_wanted()
+        layer(torch.zeros(2))
         work.cancel()
         with pytest.raises(RequestError) as left:
-            check_wanted()
+            layer(torch.zeros(2))
     assert left.value.status == LEFT
-    check_wanted()  # where no server is
+    layer(torch.zeros(2))  # nobody's
 
 
 def test_what_runs_in_the_background_has_the_device_only_while_no_request_wants_it(said):

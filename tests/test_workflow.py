@@ -42,6 +42,22 @@ def test_a_flat_prompt_is_followed_in_3d_and_stays_on_its_slice_in_2d():
     assert slices == {2: [4], 3: list(range(2, 16))}
 
 
+def test_answers_are_bounded_and_cleaned_as_asked():
+    prompt = ObjectPrompts(box=np.array([[4, 6, 4], [17, 19, 4]]), name="bar")
+    found = {}
+    for name, options in {"all": {}, "some": {"limits": [3, 8]}, "smooth": {"smoothing_mm": 2.0}}.items():
+        result = PromptInferer(FAMILY, device="cpu", **options)(bright_case([prompt]), BrightRegionSam())
+        found[name] = result.labels > 0
+    assert np.array_equal(found["some"], found["all"] & ((np.arange(SHAPE[2]) >= 3) & (np.arange(SHAPE[2]) <= 8)))
+    assert 0 < np.count_nonzero(found["smooth"]) < np.count_nonzero(found["all"])
+
+
+def test_limits_that_do_not_fit_the_image_are_a_failed_case():
+    prompt = ObjectPrompts(box=np.array([[4, 6, 4], [17, 19, 4]]), name="bar")
+    found = PromptInferer(FAMILY, device="cpu", limits=[0, 999])(bright_case([prompt]), BrightRegionSam())
+    assert isinstance(found, FailedCase) and "limits must be" in found.reason
+
+
 def test_slices_that_look_the_same_are_encoded_once():
     network, boxes = BrightRegionSam(), boxes_of_label(two_bars(), {"bar": 1, "block": 3}, dimension=2)
     inferer = PromptInferer(FAMILY, dimension=2, device="cpu")

@@ -15,7 +15,7 @@ AskSlice = Callable[[SlicePrompt], SliceMask]
 """Answers a prompt on one slice."""
 _DEEP = 0.4  # of the way from the edge to the innermost pixel of an answer
 _LEFT = 0.5  # of the pixels of an answer
-_UNSURE = 0.45  # predicted IoU
+_UNSURE = 0.6  # predicted IoU
 _SHOWN = 0.5  # of the pixels under an interaction, all of a point
 
 
@@ -92,8 +92,9 @@ def _denies(under: np.ndarray, boxless: SliceMask, before: SliceMask) -> bool:
     """Whether a point or scribble off the object says that there is nothing of it on the slice.
 
     It does where it lies well inside of the answer, not at its edge, and the network, when no box tells it that there
-    is something, finds less than half of what was there and is unsure of that: of 8 such clicks into phantoms the
-    object was not there in the 5 with a predicted IoU up to 0.34, and was there in the 3 with 0.52 and more.
+    is something, finds less than half of what was there and is unsure of that. Of 17 such clicks into a phantom
+    and a breast tumour, the predicted IoU of what was left was at most 0.57 where the object was not there (14), and
+    0.52, 0.66 and 0.70 where it was.
     """
     padded = np.pad(before.mask, 1).astype(np.uint8)
     depth = cv2.distanceTransform(padded, cv2.DIST_L2, cv2.DIST_MASK_PRECISE)[1:-1, 1:-1]

@@ -186,7 +186,8 @@ class Follower(Walk):
         limit = limit_of(now.given)
         while changed.any() and first <= index + step <= last and not now.stops(index + step):
             if not now.shows(index + step):
-                self._walk_on(now, index, step)
+                if now.given[-1].positive:  # what is taken off the object does not make it longer
+                    self._walk_on(now, index, step)
                 return
             prompt = self._rule.next_prompt(now.answers[index], limit, self._largest(now))
             if prompt is None:

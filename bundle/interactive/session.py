@@ -169,7 +169,8 @@ class InteractiveSession(ModelSession):
     def fill_between(self, object: str = "object", *, axis: int = 2) -> Update:
         """Fill the slices between confirmed ones from their shape; see ``fill.fill_between``.
 
-        Like confirmed slices, they stay as they are until something is drawn on them or they are filled again.
+        Like confirmed slices, they stay as they are until something is drawn on them or they are filled again. Where
+        something was drawn on them before, ``Update.warnings`` says that it no longer counts.
 
         Args:
             object: name of the object.
@@ -186,7 +187,8 @@ class InteractiveSession(ModelSession):
                     f"object {object!r} has {len(known)} confirmed slices along axis {axis}; confirm the first and the "
                     "last slice of what is to be filled"
                 )
-            whole, frame = draft.mask(key).mask(self.volume.shape), self.frame(axis)
+            shape, given = self.volume.shape, draft.of(key).interactions
+            whole, frame = draft.mask(key).mask(shape), self.frame(axis)
             masks = {index: frame.extract(whole, index) for index in known}
             filled = fill_between(masks, pixel_spacing=frame.pixel_spacing(self.volume.spacing))
             for index, mask in filled.items():
@@ -194,7 +196,9 @@ class InteractiveSession(ModelSession):
             if filled:
                 draft.set_mask(key, Region.of(whole))
                 draft.add(mask_events.Fill(key, axis, tuple(sorted(filled))))
-            return self._commit(draft)
+            drawn = [index for index in sorted(filled) if any(lies_on(one, axis, index, shape) for one in given)]
+            warnings = (f"what was drawn on slices {drawn} no longer counts there: they are filled",) if drawn else ()
+            return self._commit(draft, warnings=warnings)
 
     def set_prompts(
         self,

@@ -16,7 +16,6 @@ from monailabel.interfaces.tasks.infer_v2 import InferTask, InferType
 
 from bundle.data.modality import MODALITIES
 from bundle.data.volume import write_label
-from bundle.engines.interruption import interruptible
 from bundle.interactive.answer_options import AnswerOptions
 from bundle.interactive.label_map import LabelMap
 from bundle.interactive.session import InteractiveSession
@@ -25,7 +24,7 @@ from monailabel_app.wire import fields as wire
 from monailabel_app.wire.answers import NO_LENGTHS, read_options, statistics
 from monailabel_app.wire.commands import Commands, read_commands, session_params
 from monailabel_app.wire.requests import SLICE_AXIS, ClickRequest, read_request
-from monailabel_app.work import check_wanted, checkpoint, turn
+from monailabel_app.work import checkpoint, turn
 
 _DESCRIPTIONS = {
     2: "Segments an object on one slice from points or a box",
@@ -91,7 +90,7 @@ class SamTask(InferTask):
         session = image.session(wire.read_user(request))
         opened = time.perf_counter() - started
         answer = self._read(request, image)
-        with turn(id(session)), interruptible(check_wanted):
+        with turn(id(session)):
             labels, params = answer(session)
         if (index := params.get(wire.SLICE_INDEX)) is not None:
             self._sessions.ahead.begin(session.slices, axis=SLICE_AXIS, index=index)
