@@ -57,7 +57,6 @@ class Work:
         """Let it end at its next checkpoint: nobody waits for its answer any more."""
         self.queue.cancel(self)
 
-
     def should_give_way(self) -> bool:
         """Whether a request waits for the device, or nobody wants this work any more."""
         return self._is_cancelled or self.queue.waiting > 0
@@ -249,12 +248,15 @@ class WorkQueue:
             self._changed.notify_all()
 
     def _next(self) -> Work | None:
-        """Who has the next turn: the first of the users who can go on, and the first such request of theirs; what runs in
-        the background only where there is none.
+        """Who has the next turn: the first of the users who can go on, and the first such request of theirs.
+
+        What runs in the background has it only where there is none.
         """
         if self._working is not None:
             return None
-        able = [work for works in self._waiting.values() for work in works if self._images.get(work.image, work) is work]
+        able = [
+            work for works in self._waiting.values() for work in works if self._images.get(work.image, work) is work
+        ]
         return min(able, key=lambda work: work.is_background, default=None)  # of equals the first
 
     def _give_up(self, work: Work) -> None:

@@ -150,9 +150,7 @@ class PromptInferer(Inferer):
             raise CaseError(f"family {self.family.name} takes no prompts; choose one that does")
         if self._segmenter is None or self._network is not network:
             self._network = network
-            self._segmenter = Segmenter(
-                self.family, network, store=self.store, device=self.device, engine=self.engine
-            )
+            self._segmenter = Segmenter(self.family, network, store=self.store, device=self.device, engine=self.engine)
         return self._segmenter
 
     def _segment(

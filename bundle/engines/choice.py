@@ -27,10 +27,9 @@ def on_engine(
 ) -> PromptableNetwork:
     """The network as an engine runs it: itself on PyTorch, else behind the same doors.
 
-    ``auto`` takes OpenVINO for networks with an image encoder (``spec.keeps_prepared``) on a CPU: their transformers took
-    half of PyTorch's time and less, measured side by side (docs/performance.md). For the shipped U-Net, all convolutions,
-    the two were within a few per cent, which is no reason to convert it. Nothing is timed here: a choice that depends on
-    how busy the machine is would make two runs answer differently in the last bit.
+    ``auto`` takes OpenVINO for networks with an image encoder (``spec.keeps_prepared``) on a CPU, as measured side by
+    side (docs/performance.md). Nothing is timed here: a choice that depends on how busy the machine is would make two
+    runs answer differently in the last bit.
 
     Args:
         network: in eval mode, on the device.

@@ -1,4 +1,4 @@
-"""OpenVINO as the engine of a network: its encoder and its decoder as compiled graphs, behind the network's own doors."""
+"""OpenVINO as the engine of a network: its encoder and decoder as compiled graphs, behind the network's own doors."""
 
 from __future__ import annotations
 
@@ -115,7 +115,9 @@ class _Graph:
             "PERFORMANCE_HINT": "LATENCY",
         }
         compiled = core.compile_model(core.read_model(parts["graph.xml"], weights), "CPU", settings)
-        self._inputs, self._outputs = ([port.any_name for port in ports] for ports in (compiled.inputs, compiled.outputs))
+        self._inputs, self._outputs = (
+            [port.any_name for port in ports] for ports in (compiled.inputs, compiled.outputs)
+        )
         self._request, self._lock = compiled.create_infer_request(), threading.Lock()
 
     def __call__(self, **tensors: Tensor) -> dict[str, Tensor]:
@@ -124,7 +126,6 @@ class _Graph:
             self._run(given)
             found = [self._request.get_output_tensor(n).data.copy() for n in range(len(self._outputs))]
         return {name: torch.from_numpy(value) for name, value in zip(self._outputs, found, strict=True)}
-
 
     def _run(self, given: Mapping[str, np.ndarray]) -> None:
         if not is_interruptible():
@@ -169,17 +170,26 @@ class _Conversion:
     @cached_property
     def prepared(self) -> Prepared:
         """What the network itself makes of it."""
-        return self.network.prepare(self.image)
+        with torch.no_grad():
+            return self.network.prepare(self.image)
 
     def encoder(self) -> Parts:
         """Of ``prepare``, for one image."""
-        asked, names = {"images": self.image}, list(self.prepared.tensors)
-        return self._convert("encoder", EncoderGraph(self.network), asked, asked, names)
+        asked = {"images": self.image}
+        return self._convert("encoder", EncoderGraph(self.network), asked, asked, self.prepared.tensors)
 
+    @torch.no_grad()
     def decoder(self) -> Parts:
         """Of ``predict_masks``, for any number of objects and prompts."""
         asked, others = self._decoder_inputs(3, 5), self._decoder_inputs(2, 2)
-        return self._convert("decoder", _Decoder(self.network, list(asked)), asked, others, ["logits", "iou"])
+        expected = self.network.mask_decoder.predict_masks(**others)
+        return self._convert(
+            "decoder",
+            _Decoder(self.network, list(asked)),
+            asked,
+            others,
+            dict(zip(("logits", "iou"), expected, strict=True)),
+        )
 
     def _decoder_inputs(self, objects: int, tokens: int) -> dict[str, Tensor]:
         size, mask = self.network.spec.input_shape[-1], self.network.spec.mask_size
@@ -194,24 +204,28 @@ class _Conversion:
         return self.network.decoder_inputs(features, prompts.tokens(), prompts.masks)
 
     def _convert(
-        self, part: str, module: nn.Module, asked: dict[str, Tensor], others: dict[str, Tensor], outputs: Sequence[str]
+        self,
+        part: str,
+        module: nn.Module,
+        asked: Mapping[str, Tensor],
+        others: Mapping[str, Tensor],
+        expected: Mapping[str, Tensor],
     ) -> Parts:
-        """Trace a part with some inputs, and compare it on others, from which they may differ in every free axis."""
+        """Trace a part with some inputs, and compare what it gives for others, which differ in every free axis."""
         logger.info("Converting the %s of this network for OpenVINO, once; it takes a minute or two", part)
         with torch.no_grad(), warnings.catch_warnings():
             warnings.simplefilter("ignore")  # of shapes that become constants because they are constants
             traced = torch.jit.trace(module.eval(), tuple(asked.values()), check_trace=False)
             model = openvino.convert_model(traced, example_input=tuple(asked.values()))
-            expected = module(*others.values())
         for port, (name, one) in zip(model.inputs, asked.items(), strict=True):
             port.get_tensor().set_names({name})
             port.get_node().set_partial_shape(_free_axes(one, others[name]))
-        for port, name in zip(model.outputs, outputs, strict=True):
+        for port, name in zip(model.outputs, expected, strict=True):
             port.get_tensor().set_names({name})
         model.validate_nodes_and_infer_types()
         parts = _serialised(model)
         found = _Graph(parts, bfloat16=self.bfloat16[part])(**others)
-        for name, right in zip(outputs, expected, strict=True):
+        for name, right in expected.items():
             deviation = float((found[name] - right).norm() / right.norm())
             if not deviation <= _LARGEST_DEVIATION:
                 raise EngineError(f"OpenVINO's {name} deviates by {deviation:.3f} from this network's own")
