@@ -112,7 +112,7 @@ def time_model(name: str, engine: str, *, device: str) -> dict[str, Any]:
         session = segmenter.open(image, journal=Journal.of(folder, image))
         seconds = {"cold start": time.process_time()}  # since the interpreter began
         slow = summarise(family).gmacs > 100
-        seconds |= time_clicks(session, truth, clock, rounds=3 if slow else 9)
+        seconds |= time_clicks(session, truth, clock, rounds=3 if slow else 9, slices=1 if slow else 3)
         if family.contract.zoom is None or network.spec.keeps_prepared:
             seconds |= time_others(session, network, family.contract, image, clock, Path(folder))
         seconds |= time_history(session, image, truth, clock, Path(folder), slow=slow)
@@ -154,7 +154,9 @@ class Clock:
         return statistics.median(self.of(lambda n=n: do(n)) for n in range(rounds))
 
 
-def time_clicks(session: InteractiveSession, truth: Volume, clock: Clock, *, rounds: int) -> dict[str, float]:
+def time_clicks(
+    session: InteractiveSession, truth: Volume, clock: Clock, *, rounds: int, slices: int
+) -> dict[str, float]:
     """The first click, clicks on slices that were seen and not seen, and what of them are forward passes."""
     i, j, k = np.argwhere(truth.array == 1).mean(axis=0).round().astype(int)
 
@@ -167,12 +169,11 @@ def time_clicks(session: InteractiveSession, truth: Volume, clock: Clock, *, rou
     with forward_seconds(session.predictor.network, clock) as passes:
         seconds["warm click"] = clock.median(lambda n: click(n + 2), rounds)
     seconds["its forward passes"] = sum(passes) / rounds
-    seconds["new slice"] = clock.median(lambda n: click(n, k + 1 + n), min(rounds, 3))
+    seconds["new slice"] = clock.median(lambda n: click(n, k + 1 + n), slices)
     if session.predictor.network.spec.keeps_prepared:
-        ahead = min(rounds, 4)
 
         def stop(done: int) -> None:
-            if done == ahead:
+            if done == slices:
                 raise StopIteration
 
         session.predictor.store = PreparedCache()
@@ -181,7 +182,7 @@ def time_clicks(session: InteractiveSession, truth: Volume, clock: Clock, *, rou
             with suppress(StopIteration):
                 precompute(session.slices, axis=2, index=int(k), progress=stop)
 
-        seconds["precompute, a slice"] = clock.of(run) / ahead
+        seconds["precompute, a slice"] = clock.of(run) / slices
     return seconds
 
 
@@ -212,9 +213,8 @@ def time_history(
 ) -> dict[str, float]:
     """A box through the volume, and undo, redo and restoring of what was clicked."""
     voxels = np.argwhere(truth.array == 1)
-    first, last = voxels.min(axis=0), voxels.max(axis=0)
-    middle = (first + last) // 2
-    depth = 2 if slow else 8
+    first, last, middle = voxels.min(axis=0), voxels.max(axis=0), voxels.mean(axis=0).round().astype(int)
+    depth = 1 if slow else 8
     box = [[*first[:2], middle[2] - depth // 2], [*last[:2], middle[2] + (depth - 1) // 2]]
     seconds = {"3D, a slice": clock.of(lambda: session.segment_volume(ObjectPrompts(box=box, name="b"))) / depth}
     for n in range(4):

@@ -19,6 +19,7 @@ from typing import Any
 from bundle.errors import OptionError, explain_errors
 from bundle.evaluation.clicks import challenge_table, click_table
 from bundle.evaluation.client_table import client_table
+from bundle.evaluation.performance_table import ratio_table, volume_table, waiting_table
 from bundle.evaluation.tables import Table, summary_table
 from bundle.files import read_json, write_text
 
@@ -85,6 +86,9 @@ TABLES: Mapping[str, Callable[[Mapping[str, Any]], Table]] = {
     "clicks": clicks,
     "challenge": challenge,
     "dialect": client_table,
+    "waiting": waiting_table,
+    "ratios": ratio_table,
+    "volumes": volume_table,
 }
 
 

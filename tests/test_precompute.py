@@ -10,11 +10,11 @@ import torch
 from fakes import BrightRegionSam, bright_contract
 from hypothesis import given
 from hypothesis import strategies as st
+from test_export import vit
 
 from bundle.data.volume import Volume
 from bundle.engines.cache import PreparedCache
 from bundle.engines.interruption import Interrupted, interruptible
-from bundle.families.builders import sam_tiny_vit
 from bundle.interactive.precompute import SHARE, precompute, slices_outward
 from bundle.interactive.slice_model import SlicePredictor, SlicePrompt
 from bundle.interactive.volume_slices import VolumeSlices
@@ -69,23 +69,22 @@ def test_a_network_without_an_encoder_prepares_nothing(monkeypatch):
 
 
 def test_an_encoder_is_left_between_two_blocks_and_its_slice_begun_anew():
-    network = sam_tiny_vit(image_size=64, grid=4).eval()
+    network = vit().eval()
     predictor = SlicePredictor(network, bright_contract(64), store=PreparedCache())
     volume = VolumeSlices(slices(1).volume, predictor)
     asked, rounds = [], []
 
     def interrupted() -> bool:
         asked.append(1)
-        return len(asked) == 3  # before the third block
+        return len(asked) == 2  # before the second of its two blocks
 
     assert precompute(volume, axis=2, index=0, progress=rounds.append, interrupted=interrupted) == 1
-    blocks = sum(len(group) for group in network.tunable("encoder"))
-    assert rounds == [0, 0] and len(asked) == 3 + blocks
+    assert rounds == [0, 0] and len(asked) == 2 + 2
     assert not any(block._forward_pre_hooks for group in network.tunable("encoder") for block in group)
 
 
 def test_another_thread_is_not_interrupted():
-    network = sam_tiny_vit(image_size=64, grid=4).eval()
+    network = vit().eval()
     found = []
     with interruptible(network, lambda: True), torch.inference_mode():
         with pytest.raises(Interrupted):

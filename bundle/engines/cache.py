@@ -44,8 +44,8 @@ class PreparedCache:
     Entries on disk are written beside their place and renamed, and named by content, so that several servers may share
     one folder; each looks through it when it has written a tenth of the budget, so every further server may exceed the
     budget by so much for a while. Safe to use from many threads and processes: who wants what another is computing
-    waits for that one entry. Each entry is one safetensors file: a zarr array of an embedding of 4 MiB took six times as
-    long to write and as long to read, and is a folder of files, which no rename can replace at once.
+    waits for that one entry. Each entry is one safetensors file: a zarr array of an embedding of 4 MiB took six times
+    as long to write and as long to read, and is a folder of files, which no rename can replace at once.
 
     Args:
         memory_bytes: budget in memory.

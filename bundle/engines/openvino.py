@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import logging
+import sys
 import tempfile
 import threading
 import warnings
@@ -14,9 +15,13 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import openvino
 import torch
 from torch import Tensor, nn
+
+# OpenVINO would report each conversion to its makers with this package; without it, it reports nothing.
+sys.modules.setdefault("openvino_telemetry", None)
+
+import openvino
 
 from bundle import __version__
 from bundle.engines.choice import computes_in_bfloat16
