@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import logging
-import sys
 import tempfile
 import threading
 import warnings
@@ -18,15 +17,11 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-# OpenVINO would report each conversion to its makers with this package; without it, it reports nothing.
-sys.modules.setdefault("openvino_telemetry", None)
-
-import openvino
-
 from bundle import __version__
 from bundle.engines.choice import computes_in_bfloat16
 from bundle.engines.graph_files import GraphFiles, Parts
 from bundle.engines.interruption import Interrupted, is_interrupted, is_interruptible
+from bundle.engines.openvino_package import openvino
 from bundle.errors import EngineError
 from bundle.families.export import EncoderGraph
 from bundle.networks.interface import MaskPrediction, Prepared, PromptableNetwork

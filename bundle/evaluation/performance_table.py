@@ -7,6 +7,7 @@ from typing import Any
 
 from bundle.evaluation.tables import Table
 
+
 def waiting_table(results: Mapping[str, Any]) -> Table:
     """A row for each thing that is waited for, a column for each model on each engine: milliseconds.
 
@@ -15,9 +16,7 @@ def waiting_table(results: Mapping[str, Any]) -> Table:
     """
     models: Sequence[Mapping[str, Any]] = results["models"]
     things = list(dict.fromkeys(thing for model in models for thing in model["seconds"]))
-    rows = [
-        [thing, *(_milliseconds(model["seconds"].get(thing)) for model in models)] for thing in _in_order(things)
-    ]
+    rows = [[thing, *(_milliseconds(model["seconds"].get(thing)) for model in models)] for thing in _in_order(things)]
     rows.append(["memory of the process, MiB", *(str(model["memory_mib"]) for model in models)])
     return Table(["ms", *(model["name"] for model in models)], rows, 1)
 
