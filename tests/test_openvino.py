@@ -10,8 +10,9 @@ import torch
 from fixtures.parity.cases import fill_with_seeded_weights
 from test_export import unet, vit
 
+from bundle.data.volume import read_volume
 from bundle.engines.cache import PreparedCache, network_identity
-from bundle.engines.choice import is_installed
+from bundle.engines.choice import engine_identity, is_installed
 from bundle.engines.interruption import Interrupted, interruptible
 from bundle.interactive.slice_model import SlicePredictor, SlicePrompt, SliceView
 from bundle.networks.interface import PromptableNetwork
@@ -43,7 +44,9 @@ PROMPTS = {
 
 
 def opened(network: PromptableNetwork, folder) -> OpenVinoNetwork:
-    return OpenVinoNetwork(network, identity=network_identity(network), folder=folder)
+    with pytest.MonkeyPatch.context() as patch:  # float32 on every machine, so that numbers can be compared
+        patch.setattr(engine, "computes_in_bfloat16", lambda device: False)
+        return OpenVinoNetwork(network, identity=network_identity(network), folder=folder)
 
 
 @pytest.fixture(scope="module")
@@ -125,6 +128,25 @@ def test_masks_of_slices_agree(network, folder, no_conversion):
         predictor = SlicePredictor(net, contract, store=PreparedCache())
         masks.append(predictor.predict(view, SlicePrompt(box=np.array([10.0, 12.0, 50.0, 60.0]))).mask)
     assert 2 * (masks[0] & masks[1]).sum() >= 0.995 * (masks[0].sum() + masks[1].sum())
+
+
+def test_masks_of_real_slices_agree(network, folder, no_conversion, real_data):
+    contract = Contract.from_config(CONTRACT)
+    predictors = [SlicePredictor(one, contract, store=PreparedCache()) for one in (network, opened(network, folder))]
+    volume = read_volume(real_data / "flare22-style" / "images" / "FLARE22_Tr_0001_0000.nii.gz")
+    intensity, depth = contract.intensity(volume.array, volume.modality), volume.shape[2]
+    scores = []
+    for k in range(depth // 4, depth, depth // 4):
+        view = SliceView(np.asarray(volume.array[:, :, k]), intensity)
+        rows, columns = view.picture.shape
+        prompt = SlicePrompt(box=np.array([columns / 4, rows / 4, columns / 2, rows / 2]))
+        one, other = (predictor.predict(view, prompt).mask for predictor in predictors)
+        scores.append(2 * (one & other).sum() / max(1, one.sum() + other.sum()))
+    assert np.mean(scores) >= 0.995
+
+
+def test_prepared_tensors_of_one_engine_are_not_those_of_another(network, converted):
+    assert engine_identity(network) == "torch float32" and engine_identity(converted) == "openvino float32"
 
 
 def test_an_encoder_that_runs_is_left_when_something_else_asks(converted):

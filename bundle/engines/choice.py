@@ -69,6 +69,11 @@ def engine_name(network: Any) -> str:
     return getattr(network, "engine", "torch")
 
 
+def engine_identity(network: Any) -> str:
+    """What prepared tensors depend on beside network and image: the engine, and the precision that it computes in."""
+    return f"{engine_name(network)} {getattr(network, 'precision', 'float32')}"
+
+
 def computes_in_bfloat16(device: torch.device) -> bool:
     """Whether a device is a CPU with instructions for bfloat16 (avx512_bf16 or AMX); on others it would be slower."""
     return device.type == "cpu" and (torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported())

@@ -40,7 +40,8 @@ class OpenVinoNetwork(PromptableNetwork):
     What lies between them, as the embedding of prompts, stays PyTorch's: it is a thousandth of the time and where
     networks differ. The first call for a network converts it, which takes as long as a few dozen images; the graphs are
     kept by what the network is (``GraphFiles``) and opened from there the next time. Each is compared with the network
-    when it is made. On CPUs with instructions for bfloat16, what the network may compute in it (``spec.bfloat16``) is.
+    when it is made, in float32. On CPUs with instructions for bfloat16 the encoder computes in it, whose embedding stands
+    that, and the decoder where the network says that its answers stay as good (``spec.bfloat16``).
 
     Args:
         network: in eval mode, on the CPU. Its weights must stay as they are.
@@ -58,14 +59,14 @@ class OpenVinoNetwork(PromptableNetwork):
         super().__init__()
         self.spec, self.network = network.spec, network
         has_bfloat16 = computes_in_bfloat16(torch.device("cpu"))
-        # An embedding stands the eight bits of bfloat16; the decoder's logits only where the network says so.
-        self.bfloat16 = {"encoder": has_bfloat16, "decoder": has_bfloat16 and network.spec.bfloat16}
-        files, conversion = GraphFiles(folder), _Conversion(network, self.bfloat16)
+        bfloat16 = {"encoder": has_bfloat16, "decoder": has_bfloat16 and network.spec.bfloat16}
+        self.precision = "bfloat16" if has_bfloat16 else "float32"  # of what ``prepare`` gives
+        files, conversion = GraphFiles(folder), _Conversion(network)
         self._graphs: dict[str, _Graph] = {}
         try:
             for part in ("encoder", "decoder")[not network.spec.keeps_prepared :]:
                 parts = files.get(_key(network, identity, part), getattr(conversion, part))
-                self._graphs[part] = _Graph(parts, bfloat16=self.bfloat16[part])
+                self._graphs[part] = _Graph(parts, bfloat16=bfloat16[part])
         except EngineError:
             raise
         except Exception as error:  # whatever a converter or a compiler of another project ends with
@@ -156,11 +157,10 @@ class _Conversion:
 
     Args:
         network: in eval mode, on the CPU.
-        bfloat16: which of the graphs will be run in it.
     """
 
-    def __init__(self, network: PromptableNetwork, bfloat16: Mapping[str, bool]) -> None:
-        self.network, self.bfloat16 = network, bfloat16
+    def __init__(self, network: PromptableNetwork) -> None:
+        self.network = network
 
     @cached_property
     def image(self) -> Tensor:
@@ -224,7 +224,7 @@ class _Conversion:
             port.get_tensor().set_names({name})
         model.validate_nodes_and_infer_types()
         parts = _serialised(model)
-        found = _Graph(parts, bfloat16=self.bfloat16[part])(**others)
+        found = _Graph(parts, bfloat16=False)(**others)
         for name, right in expected.items():
             deviation = float((found[name] - right).norm() / right.norm())
             if not deviation <= _LARGEST_DEVIATION:
