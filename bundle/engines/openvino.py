@@ -40,8 +40,8 @@ class OpenVinoNetwork(PromptableNetwork):
     What lies between them, as the embedding of prompts, stays PyTorch's: it is a thousandth of the time and where
     networks differ. The first call for a network converts it, which takes as long as a few dozen images; the graphs are
     kept by what the network is (``GraphFiles``) and opened from there the next time. Each is compared with the network
-    when it is made, in float32. On CPUs with instructions for bfloat16 the encoder computes in it, whose embedding stands
-    that, and the decoder where the network says that its answers stay as good (``spec.bfloat16``).
+    when it is made, in float32. On CPUs with instructions for bfloat16 the encoder computes in it, whose embedding
+    stands that, and the decoder where the network says that its answers stay as good (``spec.bfloat16``).
 
     Args:
         network: in eval mode, on the CPU. Its weights must stay as they are.

@@ -170,8 +170,8 @@ class SlicePredictor:
         return _Seen(prepared, placement, computed, time.perf_counter() - started if computed else 0.0)
 
     def _key(self, view: SliceView, placement: Placement) -> str:
-        about = f"{self.identity} {engine_identity(self.network)} {self.contract} {view.intensity} {placement} {view.picture.dtype}"
-        digest = hashlib.sha256(about.encode())
+        model = f"{self.identity} {engine_identity(self.network)} {self.contract}"
+        digest = hashlib.sha256(f"{model} {view.intensity} {placement} {view.picture.dtype}".encode())
         digest.update(np.ascontiguousarray(view.picture))
         return digest.hexdigest()
 
