@@ -42,11 +42,11 @@ from bundle.data.synthetic.phantom import make_phantom
 from bundle.data.volume import Volume, read_volume, write_label
 from bundle.engines.cache import PreparedCache
 from bundle.engines.choice import computes_in_bfloat16, is_installed
-from bundle.errors import explain_errors
+from bundle.errors import SessionError, explain_errors
 from bundle.families.export import as_segment_anything
 from bundle.families.family import build_network, load_family
 from bundle.families.summary import summarise
-from bundle.files import write_text
+from bundle.files import read_json, write_text
 from bundle.interactive.journal import Journal
 from bundle.interactive.precompute import precompute
 from bundle.interactive.segmenter import Segmenter
@@ -94,7 +94,7 @@ def keep(output: Path | None, section: str, rows: list[dict[str, Any]], *, key: 
         print(json.dumps(row, indent=1), flush=True)
     if output is None:
         return
-    result = json.loads(output.read_text()) if output.is_file() else {}
+    result = read_json(output) if output.is_file() else {}
     new = {json.dumps(row[key]) for row in rows}
     result[section] = [row for row in result.get(section, []) if json.dumps(row[key]) not in new] + rows
     write_text(output, json.dumps(result, indent=1) + "\n")
@@ -225,7 +225,7 @@ def time_history(
     again: list[InteractiveSession] = []
     seconds["restore"] = clock.of(lambda: again.append(session.for_user(Journal.of(folder, image))))
     if not (np.array_equal(session.labels, labels) and np.array_equal(again[0].labels, labels)):
-        raise RuntimeError("a restored session differs from the one that was worked on")
+        raise SessionError("a restored session differs from the one that was worked on")
     return seconds
 
 
