@@ -6,6 +6,7 @@ import pytest
 import torch
 from fakes import BrightRegionSam
 
+from bundle.commands import common
 from bundle.engines import choice
 from bundle.engines.choice import engine_name, on_engine
 from bundle.errors import EngineError
@@ -17,6 +18,10 @@ CPU = torch.device("cpu")
 def chosen(wish: str, *, network=None, device: torch.device = CPU):
     network = network or prompted_unet(image_size=64, widths=(8, 8), depths=(1, 1))
     return on_engine(network, wish, device=device, identity="")
+
+
+def test_the_command_line_offers_the_engines_that_there_are():
+    assert common.ENGINES == choice.ENGINES
 
 
 def test_torch_is_the_network_itself():
