@@ -113,8 +113,7 @@ def time_model(name: str, engine: str, *, device: str) -> dict[str, Any]:
         seconds = {"cold start": time.process_time()}  # since the interpreter began
         slow = summarise(family).gmacs > 30
         seconds |= time_clicks(session, truth, clock, rounds=3 if slow else 9, slices=1 if slow else 3)
-        if family.contract.zoom is None or network.spec.keeps_prepared:
-            seconds |= time_others(session, network, family.contract, image, clock, Path(folder))
+        seconds |= time_others(session, network, family.contract, image, clock, Path(folder))
         seconds |= time_history(session, image, truth, clock, Path(folder), slow=slow)
     gflop = 2 * summarise(family).gmacs
     return {

@@ -35,7 +35,7 @@ def test_each_thing_is_a_row_and_what_a_model_has_not_is_a_dash():
 def test_the_share_of_the_matrix_product_is_that_of_the_encoder():
     rows = ratio_table({"models": [UNET, SAM]}).rows
     assert rows[0] == ["default, torch", "1.05", "-", "-", "-", "bfloat16", "1"]
-    assert rows[1] == ["sam, torch", "1.25", "100", "0.50", "50%", "float32", "1"]
+    assert rows[1] == ["sam, torch", "1.25", "100.0", "0.50", "50%", "float32", "1"]
 
 
 def test_volumes_of_several_sizes():

@@ -33,14 +33,14 @@ def ratio_table(results: Mapping[str, Any]) -> Table:
             [
                 model["name"],
                 f"{seconds['warm click'] / seconds['its forward passes']:.2f}",
-                "-" if of_encoder is None else f"{of_encoder / seconds['warm click']:.0f}",
+                "-" if of_encoder is None else f"{of_encoder / seconds['warm click']:.1f}",
                 "-" if of_encoder is None else f"{1 / of_encoder:.2f}",
                 share,
                 "bfloat16" if "bfloat16" in peak else "float32",
                 f"{model['load']:.0f}",
             ]
         )
-    columns = ["", "warm click / its passes", "new slice / warm click", "slices a second"]
+    columns = ["", "warm click / its passes", "encoder / warm click", "slices a second"]
     return Table([*columns, "share of the matrix product", "type", "load"], rows, 1)
 
 
