@@ -48,6 +48,12 @@ def real_data() -> Path:
 
 
 @pytest.fixture(autouse=True)
+def _on_torch(monkeypatch):
+    """What is chosen for networks is PyTorch, whether OpenVINO is installed here or not; tests of it ask for it."""
+    monkeypatch.setattr("bundle.engines.choice._pays", lambda network, device: False)
+
+
+@pytest.fixture(autouse=True)
 def _same_process():
     """What libraries leave behind: MONAI's runner puts folders into the search path, GDCM sets the C locale."""
     path, region = list(sys.path), locale.setlocale(locale.LC_ALL)

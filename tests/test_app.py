@@ -193,6 +193,7 @@ def test_a_restarted_server_goes_on_where_it_was(ct, tmp_path):
     again, after = other({"image": str(ct), **LIVER})
     assert np.array_equal(read_label(again).array, read_label(file).array)
     assert after["encoded_slices"] == 0 and after["predicted_iou"] == before["predicted_iou"]
+    assert after["engine"] == "torch"
     _, params = kept(ct, folder)({"image": str(ct), "session": True})
     assert params["label_names"] == {"liver": 1} and params["session"]["undo"] == 1
     assert params["session"]["objects"][0]["interactions"][0]["kind"] == "box"

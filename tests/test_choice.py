@@ -5,13 +5,16 @@ from __future__ import annotations
 import pytest
 import torch
 from fakes import BrightRegionSam
+from test_export import vit
 
+from bundle.commands import common
 from bundle.engines import choice
 from bundle.engines.choice import engine_name, on_engine
 from bundle.errors import EngineError
 from bundle.families.builders import prompted_unet
 
 CPU = torch.device("cpu")
+PAYS = choice._pays  # before a test puts another one in its place
 
 
 def chosen(wish: str, *, network=None, device: torch.device = CPU):
@@ -19,13 +22,21 @@ def chosen(wish: str, *, network=None, device: torch.device = CPU):
     return on_engine(network, wish, device=device, identity="")
 
 
+def test_the_command_line_offers_the_engines_that_there_are():
+    assert common.ENGINES == choice.ENGINES
+
+
 def test_torch_is_the_network_itself():
     network = BrightRegionSam()
     assert chosen("torch", network=network) is network and engine_name(network) == "torch"
 
 
-def test_auto_leaves_a_network_without_an_encoder_to_torch():
-    assert engine_name(chosen("auto")) == "torch"
+def test_auto_takes_openvino_for_an_encoder_on_a_cpu_where_it_is_installed(monkeypatch):
+    encoder, unet = vit(), prompted_unet(image_size=64, widths=(8, 8), depths=(1, 1))
+    for installed in (True, False):
+        monkeypatch.setattr(choice, "is_installed", lambda installed=installed: installed)
+        assert PAYS(encoder, CPU) == installed
+        assert not PAYS(unet, CPU) and not PAYS(encoder, torch.device("cuda:0")) and not PAYS(BrightRegionSam(), CPU)
 
 
 def test_an_unknown_engine_is_refused_with_those_that_there_are():

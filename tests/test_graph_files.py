@@ -22,7 +22,7 @@ def test_a_graph_is_made_once_and_for_its_user_alone(tmp_path):
 
 
 @pytest.mark.parametrize(
-    "damage", [lambda old: b"", lambda old: old[:50], lambda old: old.replace(b"\x07", b"\x08", 1)]
+    "damage", [lambda old: b"", lambda old: old[:50], lambda old: old.replace(bytes(range(8)), bytes(8), 1)]
 )
 def test_a_damaged_graph_is_made_again(tmp_path, damage, caplog):
     files = GraphFiles(tmp_path)

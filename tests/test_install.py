@@ -27,8 +27,10 @@ def test_the_list_for_a_cpu_is_the_whole_list_without_cuda(full, repository):
     assert found == without and len(found) < len(full)
 
 
-def test_what_only_a_gpu_needs_is_not_in_the_other_lists(full, repository):
-    assert not set(pins(repository / "requirements-gpu.txt")) & set(full)
+@pytest.mark.parametrize("name", ["gpu", "openvino"])
+def test_what_only_some_need_is_not_in_the_other_lists(full, repository, name):
+    some = pins(repository / f"requirements-{name}.txt")
+    assert some and not set(some) & set(full)
 
 
 def test_everything_that_the_project_asks_for_is_pinned(full, repository):

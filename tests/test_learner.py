@@ -10,7 +10,6 @@ from app_room import a_label, a_volume
 from evaluation_room import write_weights
 
 from bundle.families.family import load_family
-
 from bundle.files import read_json
 from monailabel_app.datastore.study_folder import StudyFolder
 from monailabel_app.errors import RequestError

@@ -10,11 +10,11 @@ import torch
 from fakes import BrightRegionSam, bright_contract
 from hypothesis import given
 from hypothesis import strategies as st
+from test_export import vit
 
 from bundle.data.volume import Volume
 from bundle.engines.cache import PreparedCache
 from bundle.engines.interruption import Interrupted, interruptible, watch
-from bundle.families.builders import sam_tiny_vit
 from bundle.interactive.precompute import SHARE, precompute, slices_outward
 from bundle.interactive.slice_model import SlicePredictor, SlicePrompt
 from bundle.interactive.volume_slices import VolumeSlices
@@ -69,7 +69,7 @@ def test_a_network_without_an_encoder_prepares_nothing(monkeypatch):
 
 
 def test_an_encoder_is_left_between_two_layers_and_its_slice_begun_anew():
-    network = sam_tiny_vit(image_size=64, grid=4).eval()
+    network = vit().eval()
     predictor = SlicePredictor(network, bright_contract(64), store=PreparedCache())
     volume = VolumeSlices(slices(1).volume, predictor)
     asked, rounds = [], []
@@ -87,7 +87,7 @@ def leave() -> None:
 
 
 def test_another_thread_is_not_interrupted():
-    network = sam_tiny_vit(image_size=64, grid=4).eval()
+    network = vit().eval()
     watch(network)
     found = []
     with interruptible(leave), torch.inference_mode():

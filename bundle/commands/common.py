@@ -25,6 +25,9 @@ TUNINGS = tuple(
 )
 
 
+ENGINES = ("auto", "torch", "openvino")  # bundle.engines.choice's, which would import PyTorch
+
+
 def model_options(command: Decorated) -> Decorated:
     """`--family`, `--checkpoint` and `--device`."""
     for option in (
@@ -37,10 +40,10 @@ def model_options(command: Decorated) -> Decorated:
 
 
 def engine_option(default: str) -> Callable[[Decorated], Decorated]:
-    """`--engine`: `bundle.engines.choice.ENGINES`, which is not imported here because it takes PyTorch."""
+    """`--engine`."""
     return click.option(
         "--engine",
-        type=click.Choice(("auto", "torch", "openvino")),
+        type=click.Choice(ENGINES),
         default=default,
         show_default=True,
         help="What runs the network; auto is OpenVINO where it is installed and faster.",

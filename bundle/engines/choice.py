@@ -27,10 +27,9 @@ def on_engine(
 ) -> PromptableNetwork:
     """The network as an engine runs it: itself on PyTorch, else behind the same doors.
 
-    ``auto`` takes OpenVINO for networks with an image encoder (``spec.keeps_prepared``) on a CPU: their transformers took
-    half of PyTorch's time and less, measured side by side (docs/performance.md). For the shipped U-Net, all convolutions,
-    the two were within a few per cent, which is no reason to convert it. Nothing is timed here: a choice that depends on
-    how busy the machine is would make two runs answer differently in the last bit.
+    ``auto`` takes OpenVINO for networks with an image encoder (``spec.keeps_prepared``) on a CPU: a TinyViT took half
+    of PyTorch's time (docs/performance.md), the shipped U-Net, all convolutions, 0.99 of it, which is no reason to
+    convert it. Nothing is timed here: a choice that depends on how busy the machine is would make two runs differ.
 
     Args:
         network: in eval mode, on the device.
@@ -48,7 +47,7 @@ def on_engine(
     if wish == "torch" or (wish == "auto" and not _pays(network, device)):
         return network
     if not is_installed():
-        raise EngineError("engine openvino is not installed; run `pip install openvino`, or use engine torch")
+        raise EngineError("engine openvino is not installed; run `pip install --no-deps openvino`, or use engine torch")
     if device.type != "cpu" or not isinstance(network, PromptableNetwork):
         raise EngineError(
             f"engine openvino runs networks that take prompts on a CPU, got {type(network).__name__} on {device}; "
@@ -68,6 +67,11 @@ def on_engine(
 def engine_name(network: Any) -> str:
     """What runs a network that ``on_engine`` gave: "torch" or "openvino"."""
     return getattr(network, "engine", "torch")
+
+
+def engine_identity(network: Any) -> str:
+    """What prepared tensors depend on beside network and image: the engine, and the precision that it computes in."""
+    return f"{engine_name(network)} {getattr(network, 'precision', 'float32')}"
 
 
 def computes_in_bfloat16(device: torch.device) -> bool:

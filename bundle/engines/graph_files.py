@@ -25,8 +25,8 @@ class GraphFiles:
     A file is a zip without compression: it holds all parts of a graph under one name, and each with a checksum.
 
     Args:
-        folder: where they lie; by default ``engines`` in the user's cache (``MONAI_SAM_HOME``). It is made for this user
-            alone, because what lies in it is run.
+        folder: where they lie; by default ``engines`` in the user's cache (``MONAI_SAM_HOME``). It is made for this
+            user alone, because what lies in it is run.
     """
 
     def __init__(self, folder: str | Path | None = None) -> None:

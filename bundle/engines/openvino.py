@@ -1,4 +1,4 @@
-"""OpenVINO as the engine of a network: its encoder and its decoder as compiled graphs, behind the network's own doors."""
+"""OpenVINO as the engine of a network: its encoder and decoder as compiled graphs, behind the network's own doors."""
 
 from __future__ import annotations
 
@@ -14,7 +14,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import openvino
 import torch
 from torch import Tensor, nn
 
@@ -22,6 +21,7 @@ from bundle import __version__
 from bundle.engines.choice import computes_in_bfloat16
 from bundle.engines.graph_files import GraphFiles, Parts
 from bundle.engines.interruption import check_interruption, is_interruptible
+from bundle.engines.openvino_package import openvino
 from bundle.errors import EngineError
 from bundle.families.export import EncoderGraph
 from bundle.networks.interface import MaskPrediction, Prepared, PromptableNetwork
@@ -40,7 +40,8 @@ class OpenVinoNetwork(PromptableNetwork):
     What lies between them, as the embedding of prompts, stays PyTorch's: it is a thousandth of the time and where
     networks differ. The first call for a network converts it, which takes as long as a few dozen images; the graphs are
     kept by what the network is (``GraphFiles``) and opened from there the next time. Each is compared with the network
-    when it is made. On CPUs with instructions for bfloat16, what the network may compute in it (``spec.bfloat16``) is.
+    when it is made, in float32. On CPUs with instructions for bfloat16 the encoder computes in it, whose embedding
+    stands that, and the decoder where the network says that its answers stay as good (``spec.bfloat16``).
 
     Args:
         network: in eval mode, on the CPU. Its weights must stay as they are.
@@ -57,14 +58,14 @@ class OpenVinoNetwork(PromptableNetwork):
         super().__init__()
         self.spec, self.network = network.spec, network
         has_bfloat16 = computes_in_bfloat16(torch.device("cpu"))
-        # An embedding stands the eight bits of bfloat16; the decoder's logits only where the network says so.
-        self.bfloat16 = {"encoder": has_bfloat16, "decoder": has_bfloat16 and network.spec.bfloat16}
-        files, conversion = GraphFiles(folder), _Conversion(network, self.bfloat16)
+        bfloat16 = {"encoder": has_bfloat16, "decoder": has_bfloat16 and network.spec.bfloat16}
+        self.precision = "bfloat16" if has_bfloat16 else "float32"  # of what ``prepare`` gives
+        files, conversion = GraphFiles(folder), _Conversion(network)
         self._graphs: dict[str, _Graph] = {}
         try:
             for part in ("encoder", "decoder")[not network.spec.keeps_prepared :]:
                 parts = files.get(_key(network, identity, part), getattr(conversion, part))
-                self._graphs[part] = _Graph(parts, bfloat16=self.bfloat16[part])
+                self._graphs[part] = _Graph(parts, bfloat16=bfloat16[part])
         except EngineError:
             raise
         except Exception as error:  # whatever a converter or a compiler of another project ends with
@@ -157,11 +158,10 @@ class _Conversion:
 
     Args:
         network: in eval mode, on the CPU.
-        bfloat16: which of the graphs will be run in it.
     """
 
-    def __init__(self, network: PromptableNetwork, bfloat16: Mapping[str, bool]) -> None:
-        self.network, self.bfloat16 = network, bfloat16
+    def __init__(self, network: PromptableNetwork) -> None:
+        self.network = network
 
     @cached_property
     def image(self) -> Tensor:
@@ -171,17 +171,26 @@ class _Conversion:
     @cached_property
     def prepared(self) -> Prepared:
         """What the network itself makes of it."""
-        return self.network.prepare(self.image)
+        with torch.no_grad():
+            return self.network.prepare(self.image)
 
     def encoder(self) -> Parts:
         """Of ``prepare``, for one image."""
-        asked, names = {"images": self.image}, list(self.prepared.tensors)
-        return self._convert("encoder", EncoderGraph(self.network), asked, asked, names)
+        asked = {"images": self.image}
+        return self._convert("encoder", EncoderGraph(self.network), asked, asked, self.prepared.tensors)
 
+    @torch.no_grad()
     def decoder(self) -> Parts:
         """Of ``predict_masks``, for any number of objects and prompts."""
         asked, others = self._decoder_inputs(3, 5), self._decoder_inputs(2, 2)
-        return self._convert("decoder", _Decoder(self.network, list(asked)), asked, others, ["logits", "iou"])
+        expected = self.network.mask_decoder.predict_masks(**others)
+        return self._convert(
+            "decoder",
+            _Decoder(self.network, list(asked)),
+            asked,
+            others,
+            dict(zip(("logits", "iou"), expected, strict=True)),
+        )
 
     def _decoder_inputs(self, objects: int, tokens: int) -> dict[str, Tensor]:
         size, mask = self.network.spec.input_shape[-1], self.network.spec.mask_size
@@ -196,24 +205,28 @@ class _Conversion:
         return self.network.decoder_inputs(features, prompts.tokens(), prompts.masks)
 
     def _convert(
-        self, part: str, module: nn.Module, asked: dict[str, Tensor], others: dict[str, Tensor], outputs: Sequence[str]
+        self,
+        part: str,
+        module: nn.Module,
+        asked: Mapping[str, Tensor],
+        others: Mapping[str, Tensor],
+        expected: Mapping[str, Tensor],
     ) -> Parts:
-        """Trace a part with some inputs, and compare it on others, from which they may differ in every free axis."""
+        """Trace a part with some inputs, and compare what it gives for others, which differ in every free axis."""
         logger.info("Converting the %s of this network for OpenVINO, once; it takes a minute or two", part)
         with torch.no_grad(), warnings.catch_warnings():
             warnings.simplefilter("ignore")  # of shapes that become constants because they are constants
             traced = torch.jit.trace(module.eval(), tuple(asked.values()), check_trace=False)
             model = openvino.convert_model(traced, example_input=tuple(asked.values()))
-            expected = module(*others.values())
         for port, (name, one) in zip(model.inputs, asked.items(), strict=True):
             port.get_tensor().set_names({name})
             port.get_node().set_partial_shape(_free_axes(one, others[name]))
-        for port, name in zip(model.outputs, outputs, strict=True):
+        for port, name in zip(model.outputs, expected, strict=True):
             port.get_tensor().set_names({name})
         model.validate_nodes_and_infer_types()
         parts = _serialised(model)
-        found = _Graph(parts, bfloat16=self.bfloat16[part])(**others)
-        for name, right in zip(outputs, expected, strict=True):
+        found = _Graph(parts, bfloat16=False)(**others)
+        for name, right in expected.items():
             deviation = float((found[name] - right).norm() / right.norm())
             if not deviation <= _LARGEST_DEVIATION:
                 raise EngineError(f"OpenVINO's {name} deviates by {deviation:.3f} from this network's own")

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from bundle.engines.cache import PreparedCache, network_identity
-from bundle.engines.choice import computes_in_bfloat16, engine_name, on_engine
+from bundle.engines.choice import computes_in_bfloat16, engine_identity, engine_name, on_engine
 from bundle.engines.interruption import Interrupted, interruptible, watch
 from bundle.errors import FamilyError
 from bundle.networks.interface import Prepared, PromptableNetwork
@@ -192,8 +192,8 @@ class SlicePredictor:
         return _Seen(prepared, placement, computed, time.perf_counter() - started if computed else 0.0)
 
     def _key(self, view: SliceView, placement: Placement) -> str:
-        about = f"{self.identity} {self.engine} {self.contract} {view.intensity} {placement} {view.picture.dtype}"
-        digest = hashlib.sha256(about.encode())
+        model = f"{self.identity} {engine_identity(self.network)} {self.contract}"
+        digest = hashlib.sha256(f"{model} {view.intensity} {placement} {view.picture.dtype}".encode())
         digest.update(np.ascontiguousarray(view.picture))
         return digest.hexdigest()
 

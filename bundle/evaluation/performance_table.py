@@ -1,0 +1,69 @@
+"""The tables of what a user waits for (scripts/benchmark.py)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from bundle.evaluation.tables import Table
+
+
+def waiting_table(results: Mapping[str, Any]) -> Table:
+    """A row for each thing that is waited for, a column for each model on each engine: milliseconds.
+
+    Args:
+        results: ``models``, each with its name and the seconds of each thing.
+    """
+    models: Sequence[Mapping[str, Any]] = results["models"]
+    things = list(dict.fromkeys(thing for model in models for thing in model["seconds"]))
+    rows = [[thing, *(_milliseconds(model["seconds"].get(thing)) for model in models)] for thing in _in_order(things)]
+    rows.append(["memory of the process, MiB", *(str(model["memory_mib"]) for model in models)])
+    return Table(["ms", *(model["name"] for model in models)], rows, 1)
+
+
+def ratio_table(results: Mapping[str, Any]) -> Table:
+    """What the issue asks of each model: a click beside its forward passes, and the encoder beside a matrix product."""
+    rows = []
+    for model in results["models"]:
+        seconds, peak = model["seconds"], model["matmul_gflop_s"]
+        best = peak.get("bfloat16", peak["float32"])
+        of_encoder = seconds.get("precompute, a slice")
+        share = "-" if of_encoder is None else f"{model['gflop'] / of_encoder / best:.0%}"
+        rows.append(
+            [
+                model["name"],
+                f"{seconds['warm click'] / seconds['its forward passes']:.2f}",
+                "-" if of_encoder is None else f"{of_encoder / seconds['warm click']:.1f}",
+                "-" if of_encoder is None else f"{1 / of_encoder:.2f}",
+                share,
+                "bfloat16" if "bfloat16" in peak else "float32",
+                f"{model['load']:.0f}",
+            ]
+        )
+    columns = ["", "warm click / its passes", "encoder / warm click", "slices a second"]
+    return Table([*columns, "share of the matrix product", "type", "load"], rows, 1)
+
+
+def volume_table(results: Mapping[str, Any]) -> Table:
+    """A warm click of the shipped model in volumes of several sizes."""
+    rows = [
+        [
+            " x ".join(map(str, row["shape"])),
+            _milliseconds(row["warm click"]),
+            _milliseconds(row["its forward passes"]),
+            f"{row['warm click'] / row['its forward passes']:.2f}",
+        ]
+        for row in results["volumes"]
+    ]
+    return Table(["volume", "warm click, ms", "its forward passes, ms", "ratio"], rows, 1)
+
+
+def _in_order(things: Sequence[str]) -> list[str]:
+    """Ours first, the others' ways behind."""
+    return sorted(things, key=lambda thing: ":" in thing)
+
+
+def _milliseconds(seconds: float | None) -> str:
+    if seconds is None:
+        return "-"
+    return f"{1000 * seconds:,.1f}" if seconds < 0.1 else f"{1000 * seconds:,.0f}"
