@@ -18,7 +18,7 @@ from monailabel.interfaces.datastore import Datastore, DefaultLabelTag
 from bundle.data import guarded
 from bundle.data.grid import check_grid
 from bundle.data.volume import write_label, write_volume
-from monailabel_app.datastore.dicomweb import DicomWeb, Segmentation, Series, is_uid
+from monailabel_app.datastore.dicomweb import DicomWeb, Segmentation, Series, connect, is_uid
 from monailabel_app.datastore.label_versions import Version
 from monailabel_app.datastore.study_folder import StudyFolder
 from monailabel_app.errors import RequestError
@@ -30,6 +30,11 @@ _FINAL = DefaultLabelTag.FINAL.value
 _SERIES = ".series"  # in the cache: the series as they were fetched
 _SEG_SERIES = "SeriesInstanceUID"  # in what is known about a label: of its segmentation
 _ENDING = ".nii.gz"
+
+
+def store_at(address: str) -> DicomWebStore:
+    """The datastore of the server of an address; the server is not asked yet."""
+    return DicomWebStore(connect(address), cache_folder(address))
 
 
 def cache_folder(address: str) -> Path:
