@@ -9,8 +9,8 @@ requirements are not the server's:
 
 An advisory that does not concern the server stands in ``scripts/accepted_advisories.json`` with the reason, and until
 when that holds; after that day it counts again. The exit status is 0 where nothing is open, 1 where something is, and 2
-where the advisories could not be asked for, be it of one package: pip-audit itself then finds "no known vulnerabilities"
-(without a network, or behind a mirror that has none). The bill of materials is written all the same.
+where the advisories could not be asked for, be it of one package: without a network, or behind a mirror that has none,
+pip-audit itself finds "no known vulnerabilities". The bill of materials is written all the same.
 """
 
 from __future__ import annotations

@@ -12,18 +12,19 @@ import errno
 import io
 import os
 import signal
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 
-_CALLS = ("open", "write", "sendfile", "fsync", "chmod", "mkdir", "link", "replace", "rename", "unlink", "ftruncate")
+CALLS = ("open", "write", "sendfile", "fsync", "chmod", "mkdir", "link", "replace", "rename", "unlink", "ftruncate")
+TAKING_ROOM = ("open", "write", "sendfile", "fsync", "mkdir", "link", "replace", "rename")  # may say that there is none
 _WRITING = ("w", "a", "x", "+")
 
 
 @contextlib.contextmanager
-def fault_at(stage: int, fault: Callable[[], object]) -> Iterator[list[str]]:
+def fault_at(stage: int, fault: Callable[[], object], calls: Sequence[str] = CALLS) -> Iterator[list[str]]:
     """Count the calls to the file system while the block runs, from 1, and have the fault before the call ``stage``.
 
-    Half of what a call would write is written before the fault. Gives the names of the calls so far; a stage of 0 is
-    never reached.
+    Only ``calls`` count. Half of what a call would write is written before the fault. Gives the names of the calls so
+    far; a stage of 0 is never reached.
     """
     called: list[str] = []
     before: list[tuple[object, str, object]] = []
@@ -49,7 +50,7 @@ def fault_at(stage: int, fault: Callable[[], object]) -> Iterator[list[str]]:
         return real_open(file, mode, *args, **options)
 
     real_open = builtins.open
-    places = [(os, name, wrapped(name, getattr(os, name))) for name in _CALLS]
+    places = [(os, name, wrapped(name, getattr(os, name))) for name in calls]
     places += [(builtins, "open", opened), (io, "open", opened)]
     for module, name, call in places:
         before.append((module, name, getattr(module, name)))
