@@ -37,6 +37,7 @@ def main() -> int:
     args = parser.parse_args()
     if not args.schemathesis:
         parser.error("Schemathesis is not on PATH; see --help for how to install it")
+    program = str(Path(args.schemathesis).absolute())  # it runs in the temporary folder, where it keeps notes
     with tempfile.TemporaryDirectory(prefix="monai-sam-schema-") as folder:
         studies = Path(folder, "studies")
         image, _, _ = make_phantom(shape=(48, 40, 12), spacing=(8.0, 8.0, 15.0), seed=1)
@@ -44,12 +45,12 @@ def main() -> int:
         settings = {"MONAI_LABEL_SESSION_PATH": str(Path(folder, "sessions"))}
         log = args.report.with_suffix(".server.log")
         with running_server(studies, log=log, settings=settings, timeout=600) as url:
-            command = [args.schemathesis, "run", f"{url}/openapi.json", "--checks", "answers_in_a_sentence"]
+            command = [program, "run", f"{url}/openapi.json", "--checks", "answers_in_a_sentence"]
             command += ["--max-examples", str(args.examples), "--seed", str(args.seed), "--phases", "examples,fuzzing"]
             command += ["--request-timeout", "120", "--continue-on-failure", "--no-color"]
-            environment = {**os.environ, "SCHEMATHESIS_HOOKS": str(_HOOKS)}
+            environment = {**os.environ, "SCHEMATHESIS_HOOKS": str(_HOOKS.resolve())}
             with args.report.open("w", encoding="utf-8") as output:
-                status = subprocess.run(command, env=environment, stdout=output, stderr=output).returncode
+                status = subprocess.run(command, env=environment, cwd=folder, stdout=output, stderr=output).returncode
     sys.stdout.write(args.report.read_text(encoding="utf-8")[-4000:])
     return status
 
