@@ -6,6 +6,7 @@ import errno
 import hashlib
 import io
 import json
+import logging
 import os
 import re
 import tempfile
@@ -14,6 +15,8 @@ from pathlib import Path
 from typing import Any
 
 from bundle.errors import LimitError, MonaiSamError
+
+logger = logging.getLogger(__name__)
 
 JSON_DEPTH = 100  # brackets within brackets; a family file has six. Python's own recursion ends at about a thousand.
 _HALF_A_PAIR = re.compile(r"\\u[dD][89a-fA-F]")
@@ -133,7 +136,10 @@ def write_atomically(path: Path, write: Callable[[str], object], *, mode: int = 
     except BaseException:
         os.unlink(partial)
         raise
-    _flush(path.parent)
+    try:
+        _flush(path.parent)
+    except OSError as error:  # the file is complete and in its place: whoever calls must not believe that it is not
+        logger.warning("%s may not outlast a power cut: its folder could not be flushed (%s)", path, error)
     return path
 
 

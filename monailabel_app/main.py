@@ -15,8 +15,7 @@ from monailabel.interfaces.tasks.train import TrainTask
 
 import bundle
 from bundle.interactive.segmenter import Segmenter
-from monailabel_app.datastore.dicomweb import connect
-from monailabel_app.datastore.dicomweb_store import DicomWebStore, cache_folder
+from monailabel_app.datastore.dicomweb_store import store_at
 from monailabel_app.datastore.session_folder import SessionFolder
 from monailabel_app.datastore.study_folder import StudyFolder
 from monailabel_app.jobs import Job
@@ -128,8 +127,7 @@ class MonaiSam(MONAILabelApp):
         if self.studies.startswith(("http://", "https://")):
             if settings.MONAI_LABEL_DATASTORE:  # XNAT or DSA: MONAI Label's own
                 return super().init_datastore()
-            address = self.studies.strip().rstrip("/")
-            return DicomWebStore(connect(address), cache_folder(address))
+            return store_at(self.studies.strip().rstrip("/"))
         return StudyFolder(
             self.studies,
             patterns=settings.MONAI_LABEL_DATASTORE_FILE_EXT,

@@ -25,7 +25,7 @@ from pathlib import Path
 import numpy as np
 from tqdm import tqdm
 
-_SHAPE, _SPACING = (128, 112, 48), (3.0, 3.0, 4.0)  # 1.4 MB of int16
+_SHAPE, _SPACING = (96, 84, 32), (4.0, 4.0, 6.0)  # 0.5 MB of int16
 _FLAT = 0.1  # of an image, for each cycle
 
 

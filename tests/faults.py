@@ -12,18 +12,25 @@ import errno
 import io
 import os
 import signal
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 
-_CALLS = ("open", "write", "sendfile", "fsync", "chmod", "mkdir", "link", "replace", "rename", "unlink", "ftruncate")
+CALLS = ("open", "write", "sendfile", "fsync", "chmod", "mkdir", "link", "replace", "rename", "unlink", "ftruncate")
+TAKING_ROOM = ("open", "write", "sendfile", "fsync", "mkdir", "link", "replace", "rename")  # may say that there is none
 _WRITING = ("w", "a", "x", "+")
 
 
 @contextlib.contextmanager
-def fault_at(stage: int, fault: Callable[[], object]) -> Iterator[list[str]]:
+def fault_at(
+    stage: int,
+    fault: Callable[[], object],
+    calls: Sequence[str] = CALLS,
+    *,
+    is_over: Callable[[], bool] = lambda: False,
+) -> Iterator[list[str]]:
     """Count the calls to the file system while the block runs, from 1, and have the fault before the call ``stage``.
 
-    Half of what a call would write is written before the fault. Gives the names of the calls so far; a stage of 0 is
-    never reached.
+    Only ``calls`` count. Half of what a call would write is written before the fault. Gives the names of the calls so
+    far; a stage of 0 is never reached. Once ``is_over`` says so, every call has the fault at once.
     """
     called: list[str] = []
     before: list[tuple[object, str, object]] = []
@@ -34,6 +41,8 @@ def fault_at(stage: int, fault: Callable[[], object]) -> Iterator[list[str]]:
 
     def wrapped(name: str, call: Callable) -> Callable:
         def counted(*args, **options):
+            if is_over():
+                fault()
             if reached(name):
                 if name == "write":
                     call(args[0], args[1][: len(args[1]) // 2])
@@ -43,13 +52,15 @@ def fault_at(stage: int, fault: Callable[[], object]) -> Iterator[list[str]]:
         return counted
 
     def opened(file, mode="r", *args, **options):
+        if is_over():
+            fault()
         if any(letter in mode for letter in _WRITING) and reached(f"open {mode}"):
             real_open(file, mode, *args, **options).close()  # it is there, and empty
             fault()
         return real_open(file, mode, *args, **options)
 
     real_open = builtins.open
-    places = [(os, name, wrapped(name, getattr(os, name))) for name in _CALLS]
+    places = [(os, name, wrapped(name, getattr(os, name))) for name in calls]
     places += [(builtins, "open", opened), (io, "open", opened)]
     for module, name, call in places:
         before.append((module, name, getattr(module, name)))
@@ -69,6 +80,27 @@ def disk_full() -> None:
 def kill() -> None:
     """As kill -9 does."""
     os.kill(os.getpid(), signal.SIGKILL)
+
+
+class Killed(BaseException):
+    """The process is no more: whatever it would still do touches no file."""
+
+
+def ended_at(stage: int, work: Callable[[], object]) -> bool:
+    """Do the work in this process until a stage, from which on no call reaches the file system; whether it came so far.
+
+    What that leaves on the disk is what a kill leaves, without the cost of a process for each stage.
+    """
+    dead = False
+
+    def end() -> None:
+        nonlocal dead
+        dead = True
+        raise Killed
+
+    with fault_at(stage, end, is_over=lambda: dead), contextlib.suppress(Killed):
+        work()
+    return dead
 
 
 def killed_at(stage: int, work: Callable[[], object]) -> bool:

@@ -153,7 +153,7 @@ def test_a_full_disk_is_said(client, tmp_path, monkeypatch):
     def full(*_):
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("monailabel_app.datastore.indexed_folder.shutil.copyfile", full)
+    monkeypatch.setattr("monailabel_app.datastore.file_changes.shutil.copyfile", full)
     refused(put_label(client, a_label(tmp_path / "label.nii.gz")), 507, "disk is full")
     refused(put_image(client, a_volume(tmp_path / "new.nii.gz")), 507, "disk is full")
     assert client.get("/datastore/").json() == {"total": 1, "completed": 0, "label_tags": {}}

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import json
 import os
+import shutil
 import time
 
 import numpy as np
 import pytest
-from pacs_room import FakeClient, away, refusing, store_of, write_series
+from app_room import client_over
+from pacs_room import FakeClient, PacsApp, away, refusing, store_of, write_series
 from requests.exceptions import ReadTimeout
 
 from bundle.data.volume import read_label, read_volume, write_label
+from monailabel_app.datastore.dicomweb_store import cache_folder, store_at
 from monailabel_app.errors import RequestError
 
 FIRST, SECOND = "1.2.3.1", "1.2.3.2"
@@ -219,3 +223,23 @@ def test_the_data_set_is_fetched_as_pairs(store, label):
     path = store.get_dataset_archive(1)
     assert os.path.getsize(path) > 0
     os.unlink(path)
+
+
+def test_an_answer_can_be_had_as_dicom_seg_with_names(store, label, tmp_path, monkeypatch):
+    answer = tmp_path / "answer.nii.gz"
+    shutil.copyfile(label, answer)
+    monkeypatch.setattr(PacsApp, "info", lambda self: {"models": {"sam_3d": {}}})
+    monkeypatch.setattr(PacsApp, "infer", lambda self, request: {"file": str(answer), "params": {}})
+    with client_over(PacsApp(store, tmp_path / "sessions")) as client:
+        reply = client.post(f"/infer/sam_3d?image={FIRST}&output=dicom_seg", data={"params": json.dumps(INFO)})
+        refused = client.post(f"/infer/sam_3d?image={FIRST}&output=dicom_seg", data={"params": "{}"})
+    (tmp_path / "got.dcm").write_bytes(reply.content)
+    assert [segment.name for segment in read_label(tmp_path / "got.dcm").segments] == ["liver", "label 3", "aorta"]
+    assert not answer.exists() and refused.status_code == 400 and "label_info" in refused.json()["detail"]
+
+
+def test_what_was_fetched_lies_in_a_folder_of_its_server(monkeypatch, tmp_path):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    first, second = (cache_folder(f"http://{name}/dicom-web") for name in ("one", "two"))
+    assert first != second and first.is_relative_to(tmp_path)
+    store_at("http://127.0.0.1:9/dicom-web")  # asks nobody yet

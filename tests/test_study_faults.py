@@ -34,7 +34,7 @@ def half_a_copy(source, target) -> None:
 @pytest.mark.parametrize(
     ("place", "fault"),
     [
-        ("monailabel_app.datastore.indexed_folder.shutil.copyfile", half_a_copy),
+        ("monailabel_app.datastore.file_changes.shutil.copyfile", half_a_copy),
         ("bundle.files.os.fsync", full_disk),
         ("bundle.files.os.replace", full_disk),
     ],
@@ -114,7 +114,7 @@ def save_and_be_killed(folder: Path, label: Path, place: str) -> None:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("bundle.files.os.replace", rename)
         if place == "copy":
-            patch.setattr("monailabel_app.datastore.indexed_folder.shutil.copyfile", half)
+            patch.setattr("monailabel_app.datastore.file_changes.shutil.copyfile", half)
         store.save_label("ct", str(label), "final", {"by": "second"})
 
 

@@ -18,7 +18,7 @@ from monailabel.interfaces.datastore import Datastore, DefaultLabelTag
 from bundle.data import guarded
 from bundle.data.grid import check_grid
 from bundle.data.volume import write_label, write_volume
-from monailabel_app.datastore.dicomweb import DicomWeb, Segmentation, Series, is_uid
+from monailabel_app.datastore.dicomweb import DicomWeb, Segmentation, Series, connect, is_uid
 from monailabel_app.datastore.label_versions import Version
 from monailabel_app.datastore.study_folder import StudyFolder
 from monailabel_app.errors import RequestError
@@ -30,6 +30,11 @@ _FINAL = DefaultLabelTag.FINAL.value
 _SERIES = ".series"  # in the cache: the series as they were fetched
 _SEG_SERIES = "SeriesInstanceUID"  # in what is known about a label: of its segmentation
 _ENDING = ".nii.gz"
+
+
+def store_at(address: str) -> DicomWebStore:
+    """The datastore of the server of an address; the server is not asked yet."""
+    return DicomWebStore(connect(address), cache_folder(address))
 
 
 def cache_folder(address: str) -> Path:
@@ -61,7 +66,7 @@ class DicomWebStore(Datastore):
         self._series.mkdir(mode=0o700, exist_ok=True)
         for partial in self._series.glob(".*"):  # of a server that was killed while it fetched
             shutil.rmtree(partial, ignore_errors=True)
-        self._fetching = threading.Lock()
+        self._locks: dict[str, threading.Lock] = {}  # of each series that was asked for
 
     # ---- images -----------------------------------------------------------------------------------------------------
 
@@ -92,7 +97,7 @@ class DicomWebStore(Datastore):
             if series is None:
                 self._forget(image_id)
                 return ""
-            with self._fetching:
+            with self._alone(image_id):
                 if not folder.is_dir():
                     self._fetch(series, folder)
         os.utime(folder)  # its last use
@@ -103,7 +108,7 @@ class DicomWebStore(Datastore):
         folder = self.series_folder(image_id)
         if not folder:
             return ""
-        with self._fetching:
+        with self._alone(image_id):
             if image_id not in self._kept.list_images():
                 volume = guarded.read_volume(folder)
                 with tempfile.TemporaryDirectory(prefix="monai-sam-series-") as place:
@@ -152,9 +157,13 @@ class DicomWebStore(Datastore):
             shutil.rmtree(partial, ignore_errors=True)
             raise
 
+    def _alone(self, image_id: str) -> threading.Lock:
+        """Held while a series is fetched, converted or removed; others are not held up."""
+        return self._locks.setdefault(image_id, threading.Lock())
+
     def _forget(self, image_id: str) -> None:
         """Remove what can be fetched again; labels that lie here alone stay, with their image."""
-        with self._fetching:
+        with self._alone(image_id):
             shutil.rmtree(self._series / image_id, ignore_errors=True)
             if not set(self._kept.get_labels_by_image_id(image_id)) - {_FINAL} and self._kept.get_image_uri(image_id):
                 self._kept.remove_image(image_id)

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import logging
 import os
-import shutil
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -16,8 +15,8 @@ from monailabel.datastore.local import DataModel, ImageLabelModel, LocalDatastor
 from monailabel.interfaces.datastore import DefaultLabelTag
 
 from bundle.data.limits import LIMITS
-from bundle.files import write_atomically
-from monailabel_app.datastore.label_versions import PRIVATE, LabelVersions
+from monailabel_app.datastore.file_changes import FileChanges
+from monailabel_app.datastore.label_versions import LabelVersions
 from monailabel_app.datastore.study_files import find_images, find_labels, is_image, is_plain_name
 from monailabel_app.datastore.study_index import INDEX, entry, new_index, read_index, write_index
 from monailabel_app.errors import RequestError
@@ -98,15 +97,36 @@ class IndexedFolder:
             self.look_again()
             yield self._index.model_copy(deep=True)
 
-    def commit(self, index: LocalDatastoreModel, source: Path | None = None, target: Path | None = None) -> None:
-        """Let the changed index, and a copy of the file that it tells of, take their places together."""
+    def commit(
+        self,
+        index: LocalDatastoreModel,
+        source: Path | None = None,
+        target: Path | None = None,
+        *,
+        removed: Iterable[Path] = (),
+    ) -> None:
+        """Let the changed index and what it tells of take their places together; a failure leaves all as it was.
+
+        Args:
+            index: the new one.
+            source: a file of which a copy takes a place,
+            target: and that place.
+            removed: files that go.
+        """
+        changes = FileChanges()
 
         def place() -> None:
             if source is not None and target is not None:
-                target.parent.mkdir(parents=True, mode=0o700, exist_ok=True)
-                write_atomically(target, lambda partial: shutil.copyfile(source, partial), mode=PRIVATE)
+                changes.put(source, target)
+            for path in removed:
+                changes.remove(path)
 
-        write_index(self.root / INDEX, index, place)
+        try:
+            write_index(self.root / INDEX, index, place)
+        except BaseException:
+            changes.take_back()
+            raise
+        changes.keep()
         self._index = self._written = index
         self._file_seen, self._folder_seen = _stamp(self.root / INDEX), None
 
@@ -196,6 +216,7 @@ class IndexedFolder:
     def _tidy(self) -> None:
         """Make the folders of labels, and remove what a server that was killed left half written."""
         with self._others_kept_out(_PATIENCE):
+            self.versions.tidy()
             for folder in (self.root, *(self.labels / tag for tag in {*_TAGS, *self._tags()})):
                 if self._is_inside(folder):
                     folder.mkdir(parents=True, mode=0o700, exist_ok=True)

@@ -6,11 +6,9 @@ the label in ``labels/`` is the newest and has none.
 
 from __future__ import annotations
 
-import errno
 import filecmp
 import json
 import logging
-import os
 import re
 import shutil
 import time
@@ -20,14 +18,13 @@ from pathlib import Path
 from typing import Any
 
 from bundle.files import sha256_of, write_text
+from monailabel_app.datastore.file_changes import PRIVATE, link_or_copy
 from monailabel_app.errors import RequestError
 
 logger = logging.getLogger(__name__)
 
 VERSIONS = ".versions"
-PRIVATE = 0o600  # of a file that holds what belongs to a patient
 _NOTES = re.compile(r"(\d{6,})\.json")
-_NO_LINKS = (errno.EPERM, errno.ENOTSUP, errno.EXDEV, errno.EMLINK, errno.ENOSYS)
 
 
 @dataclass(frozen=True)
@@ -107,7 +104,7 @@ class LabelVersions:
         file = folder / f"{number:06d}{ending}"
         file.unlink(missing_ok=True)  # of a server that was killed before it wrote the notes
         try:
-            _link(label, file)
+            link_or_copy(label, file)
             notes = {"file": file.name, "replaced_at": time.time(), "sha256": sha256_of(file), "info": info}
             write_text(folder / f"{number:06d}.json", json.dumps(notes, indent=2), mode=PRIVATE)
         except BaseException:
@@ -117,6 +114,11 @@ class LabelVersions:
             logger.info("Removed version %d of the label %r of %r: %d are kept", old.number, image_id, tag, self._most)
             _remove(old)
         return number
+
+    def tidy(self) -> None:
+        """Remove what a server that was killed left half written."""
+        for partial in self._root.glob("*/*/.????????.part"):
+            partial.unlink(missing_ok=True)
 
     def forget(self, image_id: str, tag: str, number: int) -> None:
         """Take back what ``keep`` did: the label was not replaced after all."""
@@ -154,19 +156,6 @@ class LabelVersions:
             logger.warning("The notes %s of a label's version are damaged (%s)", notes, error)
             return None
         return version if file.is_file() else None
-
-
-def _link(label: Path, file: Path) -> None:
-    """Give a label a second name: its first is then replaced, never written to. Copy it where that cannot be."""
-    try:
-        if label.is_symlink():
-            raise OSError(errno.EPERM, "a link is followed, its target may change")
-        os.link(label, file)
-    except OSError as error:
-        if error.errno not in _NO_LINKS:
-            raise
-        shutil.copyfile(label, file)
-    os.chmod(file, PRIVATE)
 
 
 def _remove(version: Version) -> None:

@@ -126,11 +126,10 @@ class StudyFolder(Datastore):
                 self._folder.place(self._folder.labels / tag, f"{image_id}{label.ext}")
                 for tag, label in image.labels.items()
             ]
-            for path in (*files, self._folder.place(self._folder.root, f"{image_id}{image.image.ext}")):
-                path.unlink(missing_ok=True)
-            self._folder.versions.remove_all(image_id)
+            files.append(self._folder.place(self._folder.root, f"{image_id}{image.image.ext}"))
             del index.objects[image_id]
-            self._folder.commit(index)
+            self._folder.commit(index, removed=files)
+            self._folder.versions.remove_all(image_id)
 
     # ---- labels -----------------------------------------------------------------------------------------------------
 
@@ -191,14 +190,13 @@ class StudyFolder(Datastore):
             kept = None
             if before is not None and not _holds_same(source, old := target.with_name(f"{image_id}{before.ext}")):
                 kept = self._folder.versions.keep(old, before.ext, image_id, label_tag, before.info)
+            others = [] if before is None or before.ext == ending else [target.with_name(f"{image_id}{before.ext}")]
             try:
-                self._folder.commit(index, source, target)
+                self._folder.commit(index, source, target, removed=others)
             except BaseException:
                 if kept is not None:
                     self._folder.versions.forget(image_id, label_tag, kept)
                 raise
-            if before is not None and before.ext != ending:
-                target.with_name(f"{image_id}{before.ext}").unlink(missing_ok=True)
         return image_id
 
     def label_versions(self, label_id: str, label_tag: str) -> list[Version]:
@@ -229,10 +227,14 @@ class StudyFolder(Datastore):
             if label is None:
                 raise LabelNotFoundException(f"there is no label {label_id!r} of {label_tag!r}")
             path = self._folder.place(self._folder.labels / label_tag, f"{label_id}{label.ext}")
-            self._folder.versions.keep(path, label.ext, label_id, label_tag, label.info)
-            path.unlink(missing_ok=True)
+            kept = self._folder.versions.keep(path, label.ext, label_id, label_tag, label.info)
             del index.objects[label_id].labels[label_tag]
-            self._folder.commit(index)
+            try:
+                self._folder.commit(index, removed=[path])
+            except BaseException:
+                if kept is not None:
+                    self._folder.versions.forget(label_id, label_tag, kept)
+                raise
 
     # ---- the whole --------------------------------------------------------------------------------------------------
 

@@ -124,6 +124,34 @@ def requests() -> list[Case]:
     return [_one("request.json", json.dumps(content).encode(), name) for name, content in contents.items()]
 
 
+def packed_arrays() -> list[Case]:
+    """Arrays as nnInteractive's clients pack them: an image, a mask, doubles, one voxel."""
+    import numpy as np
+
+    from monailabel_app.nninteractive.packed_arrays import pack_array
+
+    image = np.arange(24, dtype=np.int16).reshape(1, 2, 3, 4)
+    arrays = {"image": image, "mask": image[0] > 5, "doubles": image[0] / 7, "voxel": np.ones((1, 1, 1), np.uint8)}
+    return [_one("array.nnia", pack_array(array), name) for name, array in arrays.items()]
+
+
+def sent_npy() -> list[Case]:
+    """Images and masks as SlicerNNInteractive sends them."""
+    import gzip
+
+    import numpy as np
+
+    def saved(array: np.ndarray) -> bytes:
+        stream = io.BytesIO()
+        np.save(stream, array)
+        return stream.getvalue()
+
+    image = np.arange(24, dtype=np.int16).reshape(2, 3, 4)
+    mask = gzip.compress(saved((image > 5).astype(np.uint8)), mtime=0)
+    fortran = saved(np.asfortranarray(image))
+    return [_one("a.npy", saved(image), "image"), _one("a.npy.gz", mask, "mask"), _one("a.npy", fortran, "fortran")]
+
+
 FAMILY_KEYS = (
     "name",
     "title",

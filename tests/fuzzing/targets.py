@@ -185,6 +185,22 @@ def open_datalist(path: str) -> object:
     return read_layout("msd", path)
 
 
+def open_packed(path: str) -> object:
+    """Unpack what nnInteractive's clients send. Bounded to 8 MB: a few bytes may rightly stand for many zeros."""
+    from bundle.data.limits import Limits
+    from monailabel_app.nninteractive.packed_arrays import unpack_array
+
+    return unpack_array(Path(path).read_bytes(), limits=Limits(voxels=2**20, data_bytes=2**23))
+
+
+def open_sent_npy(path: str) -> object:
+    """Read an image of SlicerNNInteractive before 1.0, and its gzip."""
+    from monailabel_app.nninteractive.plain_arrays import gunzip, read_npy
+
+    data = Path(path).read_bytes()
+    return read_npy(gunzip(data, 2**23) if data[:2] == b"\x1f\x8b" else data)
+
+
 # ---- the table ------------------------------------------------------------------------------------------------------
 
 
@@ -258,6 +274,14 @@ def _table() -> dict[str, Target]:
         ("safetensors", open_weights, seeds_other.safetensors, _none, {"": mutate_safetensors}),
         ("prompts", open_prompts, seeds_other.prompts, _none, {"": json_mutator(seeds_other.PROMPT_KEYS)}),
         ("request", open_request, seeds_other.requests, _none, {"": json_mutator(seeds_other.REQUEST_KEYS)}),
+        ("packed", open_packed, seeds_other.packed_arrays, _none, {}),
+        (
+            "sent-npy",
+            open_sent_npy,
+            seeds_other.sent_npy,
+            _none,
+            {".gz": inside_gzip(mutate_npy), "": mutate_npy},
+        ),
         ("family", open_family, seeds_other.families, _none, {"": json_mutator(seeds_other.FAMILY_KEYS)}),
         ("names", open_names, seeds_other.label_names, _none, {"": json_mutator(seeds_other.NAME_KEYS)}),
         (
@@ -301,6 +325,10 @@ def import_readers(names: list[str]) -> list[ModuleType]:
         modules.append("bundle.batch.cases")
     if open_datalist in doors:
         modules.append("bundle.data.datasets")
+    if open_packed in doors:
+        modules.append("monailabel_app.nninteractive.packed_arrays")
+    if open_sent_npy in doors:
+        modules.append("monailabel_app.nninteractive.plain_arrays")
     if open_request in doors:
         modules.append("monailabel_app.wire.requests")
     return [importlib.import_module(module) for module in modules]
