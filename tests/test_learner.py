@@ -10,7 +10,6 @@ from app_room import a_label, a_volume
 from evaluation_room import write_weights
 
 from bundle.families.family import load_family
-
 from bundle.files import read_json
 from monailabel_app.datastore.study_folder import StudyFolder
 from monailabel_app.errors import RequestError
@@ -314,6 +313,11 @@ def test_clients_are_shown_the_options_and_the_last_scores(room):
         info["config"]["tuning"][0] == "lora" and info["options"]["steps"]["high"] == 100_000 and info["version"] == 0
     )
     assert task.stats() == {}
-    room.do(room.learner.submit({}))
+    job = room.learner.submit({}).changed(state="RUNNING")
+    (job.folder / "training").mkdir()
+    (job.folder / "training" / "progress.json").write_text('{"share": 0.25}')
+    assert task.stats() == {"epoch": 25, "total_epochs": 100}
+    room.do(job)
     stats = task.stats()
-    assert (stats["best_metric"], stats["dsc"], stats["version"]) == (0.8, SCORES, 1)
+    assert (stats["best_metric"], stats["dsc"], stats["version"], stats["epoch"]) == (0.8, SCORES, 1, 100)
+    assert stats["total_time"].endswith(" s")

@@ -23,7 +23,7 @@ from bundle.interactive.segmenter import Segmenter
 from bundle.interactive.session_files import sessions_folder
 from monailabel_app.errors import RequestError
 from monailabel_app.learning.accepted import accepted_labels, count_accepted
-from monailabel_app.learning.jobs import ASKED, BACKGROUND, STOPPED, SUBMITTED, Job, Jobs, forget_material
+from monailabel_app.learning.jobs import ASKED, BACKGROUND, RUNNING, STOPPED, SUBMITTED, Job, Jobs, forget_material
 from monailabel_app.learning.material import split_patients
 from monailabel_app.learning.options import BACKGROUND as BACKGROUND_OPTIONS
 from monailabel_app.learning.options import read_options
@@ -241,6 +241,11 @@ class Learner:
         if not jobs:
             raise RequestError(f"no training {'runs' if only_running else 'was asked for yet'}", status=404)
         return [job.told() for job in jobs] if everything else jobs[0 if only_running else -1].told()
+
+    def share_done(self) -> float | None:
+        """How much of the training that runs is done, 0 to 1; None where none runs."""
+        running = [job for job in self.jobs.all() if job.state == RUNNING]
+        return (running[0].told()["training"] or {}).get("share", 0.0) if running else None
 
     def last_result(self) -> tuple[Job, dict[str, Any]] | None:
         """The last training that was judged, and what the gate said."""
