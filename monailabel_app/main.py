@@ -17,8 +17,9 @@ from bundle.interactive.segmenter import Segmenter
 from monailabel_app.datastore.session_folder import SessionFolder
 from monailabel_app.datastore.study_folder import StudyFolder
 from monailabel_app.datastore.study_index import repair_indexes
-from monailabel_app.learning.learner import Learner, LearningSettings
+from monailabel_app.learning.learner import Learner
 from monailabel_app.learning.options import TRAINER
+from monailabel_app.learning.settings import LearningSettings
 from monailabel_app.learning.task import FinetuneTask
 from monailabel_app.server.next_sample import RandomUnlabelled
 from monailabel_app.tasks.interactive import SamTask

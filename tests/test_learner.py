@@ -8,14 +8,15 @@ import shutil
 import pytest
 from app_room import a_label, a_volume
 from evaluation_room import write_weights
+from learning_room import write_small_family
 
-from bundle.families.family import load_family
 from bundle.files import read_json
 from monailabel_app.datastore.study_folder import StudyFolder
 from monailabel_app.errors import RequestError
 from monailabel_app.learning import learner as module
 from monailabel_app.learning.accepted import accepted_labels
-from monailabel_app.learning.learner import Learner, LearningSettings
+from monailabel_app.learning.learner import Learner
+from monailabel_app.learning.settings import LearningSettings
 from monailabel_app.learning.task import FinetuneTask
 
 SCORES = {"before": 0.7, "after": 0.8}
@@ -27,13 +28,9 @@ RESULT = {
 
 @pytest.fixture(scope="module")
 def weights(tmp_path_factory):
-    """A small U-Net as a family, and two networks of it."""
+    """A small family, and two networks of it."""
     folder = tmp_path_factory.mktemp("weights")
-    network = {"_target_": "bundle.families.builders.prompted_unet", "image_size": 64}
-    network |= {"widths": [8, 16, 16], "depths": [1, 1, 1]}
-    contract = {**load_family("default").contract_def, "size": 64}
-    family = folder / "tiny.json"
-    family.write_text(json.dumps({"name": "tiny", "title": "small", "network_def": network, "contract": contract}))
+    family = write_small_family(folder)
     names = enumerate(("base", "trained"))
     return {
         "family": family,
