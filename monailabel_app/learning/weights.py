@@ -18,8 +18,8 @@ def start_of(base: str | Path, family: Family, folder: Path) -> Path:
     """The base as a plain network: what LoRA it has is folded into its weights.
 
     Raises:
-        TrainingError: it has adapters, which cannot be folded, or its family has a tuning of its own, which the one that
-            is trained would replace.
+        TrainingError: it has adapters, which cannot be folded, or its family has a tuning of its own, which the one
+            that is trained would replace.
     """
     if family.network_def.get("tuning"):
         raise TrainingError(f"family {family.name} has adapters or LoRA of its own; tune it with monai-sam train")
