@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 from app_room import a_label, a_volume
@@ -114,7 +115,9 @@ def test_without_an_accepted_label_there_is_nothing_to_train_on(room):
 
 def test_a_training_that_was_asked_for_is_a_job_with_its_options_and_who_asked(room):
     room.accept("a")
-    job = room.open().submit({"tuning": "norms", "steps": "7"}, by="anna")
+    room.open()
+    with ThreadPoolExecutor(1) as pool:  # as a server does
+        job = pool.submit(room.learner.submit, {"tuning": "norms", "steps": "7"}, by="anna").result()
     assert (job.kind, job.by, job.labels, job.options["tuning"], job.options["steps"]) == (
         "asked",
         "anna",

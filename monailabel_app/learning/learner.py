@@ -69,7 +69,7 @@ class Learner:
             idle=self._idle,
             cores=self.cores,
         )
-        self._alone = FileLock(settings.folder / ".lock")
+        self._alone = FileLock(settings.folder / ".lock", thread_local=False)  # requests have threads of their own
         self._saved_at: float | None = time.monotonic()  # what was accepted while no server ran counts too
         self._segmenter = self._load_active()
 
