@@ -19,8 +19,9 @@ from monailabel_app.datastore.dicomweb_store import store_at
 from monailabel_app.datastore.session_folder import SessionFolder
 from monailabel_app.datastore.study_folder import StudyFolder
 from monailabel_app.jobs import Job
-from monailabel_app.learning.learner import Learner, LearningSettings
+from monailabel_app.learning.learner import Learner
 from monailabel_app.learning.options import TRAINER
+from monailabel_app.learning.settings import LearningSettings
 from monailabel_app.learning.task import FinetuneTask
 from monailabel_app.strategies.accepted import AcceptedLabels
 from monailabel_app.strategies.assignments import Assignments

@@ -68,7 +68,7 @@ COLUMNS = (
 
 
 def main(argv: Sequence[str] | None = None) -> None:
-    """Run what is missing, and print the table."""
+    """Run what is missing; the table is written after each part, and printed at the end."""
     options = arguments(argv)
     remember_settings(options.out, {name: getattr(options, name) for name in ("minutes", "objects")})
     items = msd(options.data / SETS["hippocampus"], datalist=DATALIST)
@@ -76,15 +76,13 @@ def main(argv: Sequence[str] | None = None) -> None:
         "hippocampus": read_slices(items[max(RUNS.values()) :][:: len(items) // PATIENTS][:PATIENTS]),
         "abdomen": read_slices(validation_items(options.data / SETS["abdomen"], options.objects)),
     }
-    networks = {"before": find_weights("default")}
-    for name, count in RUNS.items():
-        networks[name] = learn(name, items[:count], options) / "candidate.safetensors"
-    results = {}
-    for name, checkpoint in networks.items():
-        results[name] = evaluate(name, checkpoint, slices, options)
-    rows = [row for name, records in results.items() for row in rows_of(name, records)]
-    write_text(options.out / "table.md", page(rows, options))
-    print(page(rows, options))
+    rows = rows_of("before", evaluate("before", find_weights("default"), slices, options))
+    for number, (name, count) in enumerate(RUNS.items(), start=1):
+        candidate = learn(name, items[:count], options) / "candidate.safetensors"
+        rows += rows_of(name, evaluate(name, candidate, slices, options))
+        text = page(rows, options, list(RUNS)[:number])
+        write_text(options.out / "table.md", text)
+    print(text)
 
 
 def arguments(argv: Sequence[str] | None) -> argparse.Namespace:
@@ -212,10 +210,10 @@ def rows_of(name: str, records: Sequence[Mapping[str, Any]]) -> list[list[str]]:
     return rows
 
 
-def page(rows: Sequence[Sequence[str]], options: argparse.Namespace) -> str:
-    """The table, and what the gate said to each training."""
+def page(rows: Sequence[Sequence[str]], options: argparse.Namespace, done: Sequence[str]) -> str:
+    """The table, and what the gate said to each training that is done."""
     lines = [Table(COLUMNS, [list(row) for row in rows], 2).as_markdown().strip(), ""]
-    for name in RUNS:
+    for name in done:
         result = read_json(options.out / name.replace(" ", "_") / "result.json")
         said = "published" if result["accepted"] else f"refused: {'; '.join(result['reasons'])}"
         told = f"{result['steps']} steps, {result['seconds']:.0f} s of computing, {result['share']:.0%} of the change"

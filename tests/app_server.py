@@ -82,5 +82,7 @@ def shared_study() -> Study:
         "OMP_NUM_THREADS": "1",
         "TMPDIR": str(folder / "tmp"),
     }
-    url = stack.enter_context(running_server(studies, log=log, settings=settings))
+    url = stack.enter_context(
+        running_server(studies, log=log, settings=settings, conf={"learn_while_annotating": "off"})
+    )
     return Study(url, studies, ct, photo, image, truth, truth.array == labels[ORGAN], log, folder / "tmp")

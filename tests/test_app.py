@@ -22,6 +22,7 @@ from bundle.errors import SessionError
 from bundle.interactive import doubts
 from bundle.interactive.session import InteractiveSession
 from bundle.interactive.slice_model import SlicePredictor
+from bundle.prompts.interactions import Box, Point
 from monailabel_app.errors import RequestError, without_folders
 from monailabel_app.server.access import SettingsError
 from monailabel_app.server.app import create_app
@@ -69,6 +70,44 @@ def test_an_image_is_opened_once(ct):
     sessions = ImageSessions(opener := Opener())
     assert sessions.open(ct) is sessions.open(ct)
     assert opener.opened == 1
+
+
+class OtherOpener(Opener):
+    """A network that says the opposite, as after a training."""
+
+    def open(self, volume: Volume) -> InteractiveSession:
+        network = BrightRegionSam()
+        network.weight.data.fill_(2)
+        network._segment = lambda picture, prompts, row: -BrightRegionSam._segment(network, picture, prompts, row)
+        return InteractiveSession(volume, SlicePredictor(network, bright_contract(), store=PreparedCache()))
+
+
+@pytest.mark.parametrize("on_disk", [False, True])
+def test_open_sessions_go_on_with_another_network_and_keep_what_was_done(ct, tmp_path, on_disk):
+    keeper = Keeper(tmp_path / "kept") if on_disk else None
+    sessions = ImageSessions(Opener(), keeper=keeper)
+    session = sessions.open(ct).session("anna")
+    box = Box(((1, 1, 2), (4, 4, 2)))
+    session.add(box, "liver", dimension=2)
+    before = session.mask("liver").copy()
+    sessions.switch(OtherOpener())
+    image = sessions.open(ct)
+    assert image.session("anna") is session and image.session("bert").predictor is session.predictor
+    assert np.array_equal(session.mask("liver"), before) and session.undo_depth == 1  # until something is asked
+    session.add(Point((6, 5, 2)), "liver", dimension=2)
+    assert before[2, 2, 2] and not session.mask("liver")[2, 2, 2]  # the whole object is asked of the new network
+    session.undo()
+    assert np.array_equal(session.mask("liver"), before)
+    if on_disk:
+        again = ImageSessions(OtherOpener(), keeper=keeper).open(ct).session("anna")
+        assert np.array_equal(again.mask("liver"), before) and again.redo_depth == 1
+
+
+def test_a_network_of_another_image_cannot_answer(ct, tmp_path):
+    session = Opener().open(read_volume(ct))
+    other = write_volume(Volume(np.zeros((3, 3, 3), np.int16), AFFINE), tmp_path / "small.nii.gz")
+    with pytest.raises(SessionError, match=r"the image has \(8, 7, 6\) voxels, the other session's \(3, 3, 3\)"):
+        session.answer_with(Opener().open(read_volume(other)))
 
 
 def test_what_kind_of_values_an_image_holds_may_be_said_for_all_or_with_a_request(ct):

@@ -4,18 +4,20 @@ from __future__ import annotations
 
 import json
 import shutil
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 from app_room import a_label, a_volume
 from evaluation_room import write_weights
+from learning_room import write_small_family
 
-from bundle.families.family import load_family
 from bundle.files import read_json
 from monailabel_app.datastore.study_folder import StudyFolder
 from monailabel_app.errors import RequestError
 from monailabel_app.learning import learner as module
 from monailabel_app.learning.accepted import accepted_labels
-from monailabel_app.learning.learner import Learner, LearningSettings
+from monailabel_app.learning.learner import Learner
+from monailabel_app.learning.settings import LearningSettings
 from monailabel_app.learning.task import FinetuneTask
 
 SCORES = {"before": 0.7, "after": 0.8}
@@ -27,13 +29,9 @@ RESULT = {
 
 @pytest.fixture(scope="module")
 def weights(tmp_path_factory):
-    """A small U-Net as a family, and two networks of it."""
+    """A small family, and two networks of it."""
     folder = tmp_path_factory.mktemp("weights")
-    network = {"_target_": "bundle.families.builders.prompted_unet", "image_size": 64}
-    network |= {"widths": [8, 16, 16], "depths": [1, 1, 1]}
-    contract = {**load_family("default").contract_def, "size": 64}
-    family = folder / "tiny.json"
-    family.write_text(json.dumps({"name": "tiny", "title": "small", "network_def": network, "contract": contract}))
+    family = write_small_family(folder)
     names = enumerate(("base", "trained"))
     return {
         "family": family,
@@ -117,7 +115,9 @@ def test_without_an_accepted_label_there_is_nothing_to_train_on(room):
 
 def test_a_training_that_was_asked_for_is_a_job_with_its_options_and_who_asked(room):
     room.accept("a")
-    job = room.open().submit({"tuning": "norms", "steps": "7"}, by="anna")
+    room.open()
+    with ThreadPoolExecutor(1) as pool:  # as a server does
+        job = pool.submit(room.learner.submit, {"tuning": "norms", "steps": "7"}, by="anna").result()
     assert (job.kind, job.by, job.labels, job.options["tuning"], job.options["steps"]) == (
         "asked",
         "anna",
@@ -313,6 +313,11 @@ def test_clients_are_shown_the_options_and_the_last_scores(room):
         info["config"]["tuning"][0] == "lora" and info["options"]["steps"]["high"] == 100_000 and info["version"] == 0
     )
     assert task.stats() == {}
-    room.do(room.learner.submit({}))
+    job = room.learner.submit({}).changed(state="RUNNING")
+    (job.folder / "training").mkdir()
+    (job.folder / "training" / "progress.json").write_text('{"share": 0.25}')
+    assert task.stats() == {"epoch": 25, "total_epochs": 100}
+    room.do(job)
     stats = task.stats()
-    assert (stats["best_metric"], stats["dsc"], stats["version"]) == (0.8, SCORES, 1)
+    assert (stats["best_metric"], stats["dsc"], stats["version"], stats["epoch"]) == (0.8, SCORES, 1, 100)
+    assert stats["total_time"].endswith(" s")

@@ -96,5 +96,11 @@ def test_a_structure_that_nobody_labelled_there_has_no_score():
     assert [s.structure for s in measure(predictor(), slices(), {9: "absent"}, part="replay")] == []
 
 
+def test_without_a_held_out_object_nothing_is_published():
+    replay = [score for score in scores() if score.part == "replay"]
+    assert judge(replay, replay).reasons[0].startswith("no held-out label shows an object")
+    assert mean_of(replay, "dsc") == 0.0
+
+
 def test_scores_are_kept_as_json():
     assert scores_from_rows(score_rows(scores())) == scores()

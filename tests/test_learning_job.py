@@ -3,20 +3,24 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 
 import pytest
 import torch
-from evaluation_room import write_family, write_weights
+from evaluation_room import write_weights
+from learning_room import write_small_family
 
 from bundle.data.synthetic.phantom import make_phantom
 from bundle.data.volume import write_label, write_volume
-from bundle.families.checkpoints import open_checkpoint
+from bundle.errors import TrainingError
+from bundle.families.checkpoints import open_checkpoint, save_checkpoint
 from bundle.families.family import build_network, load_family
 from bundle.files import read_json
 from bundle.interactive.segmenter import Segmenter
 from monailabel_app.learning import gate, job
 from monailabel_app.learning.gate import Score
 from monailabel_app.learning.options import read_options
+from monailabel_app.learning.weights import start_of, with_share
 
 
 def accepted(folder, seed: int) -> dict:
@@ -31,7 +35,7 @@ def accepted(folder, seed: int) -> dict:
 def room(tmp_path_factory):
     """A folder with a request, and the files that it names."""
     folder = tmp_path_factory.mktemp("job")
-    base = str(write_weights(write_family(folder), folder / "base.safetensors", seed=0))
+    base = str(write_weights(write_small_family(folder), folder / "base.safetensors", seed=0))
     labels = [accepted(folder, seed) for seed in (1, 2)]
     request = {
         "options": read_options({"steps": 2, "tuning": "lora"}),
@@ -57,7 +61,7 @@ def done(room):
         pool = job.phantom_pool
         patch.setattr(job, "phantom_pool", lambda seeds, **o: pool(seeds, shape=(40, 36, 6), **o))
         layers = job.run_layers
-        small = {"replay_seeds": [1000]}
+        small = {"replay_pool": pool((1000,), contract=load_family(room / "tiny.json").contract, shape=(40, 36, 6))}
         patch.setattr(job, "run_layers", lambda names, values, **o: layers(names, values | small, **o))
         patch.setattr(torch, "set_num_threads", lambda count: None)
         return job.run(room)
@@ -96,7 +100,7 @@ def test_a_job_that_goes_on_does_nothing_twice(done, room, monkeypatch):
 def test_a_share_of_the_change_lies_between_the_two_networks(room, share):
     family = load_family(room / "tiny.json")
     first, second = (build_network(family, random=True, seed=seed).state_dict() for seed in (0, 1))
-    between = job.with_share(family, first, second, share).state_dict()
+    between = with_share(family, first, second, share).state_dict()
     for name, value in ((name, value) for name, value in between.items() if value.is_floating_point()):
         torch.testing.assert_close(value, torch.lerp(first[name].float(), second[name].float(), share))
 
@@ -106,15 +110,27 @@ def test_lora_of_the_base_is_folded_in_before_training_begins(room, tmp_path):
     options = {"tuning": [{"kind": "lora", "part": "encoder"}]}
     network = build_network(family, random=True, options=options)
     for name, value in network.named_parameters():
-        if ".linear_b_" in name:
+        if ".w_b." in name:
             torch.nn.init.normal_(value, std=0.1)
     metadata = {"family": "tiny", "contract": dict(family.contract_def), "network_options": options}
-    path = job.save_checkpoint(network, tmp_path / "lora.safetensors", metadata=metadata)
-    request = job.Request(**{**read_json(room / "request.json"), "base": str(path)})
-    plain = build_network(family, checkpoint=job.start_of(request, family, tmp_path))
+    path = save_checkpoint(network, tmp_path / "lora.safetensors", metadata=metadata)
+    plain = build_network(family, checkpoint=start_of(path, family, tmp_path))
     image = torch.randn(1, 3, 64, 64, generator=torch.Generator().manual_seed(0))
     with torch.no_grad():
         torch.testing.assert_close(plain(image), build_network(family, checkpoint=path)(image), rtol=0.02, atol=0.02)
+
+
+def test_what_the_tuning_would_replace_is_refused(room, tmp_path):
+    family = load_family(room / "tiny.json")
+    tuned = replace(family, network_def={**family.network_def, "tuning": [{"kind": "lora"}]})
+    with pytest.raises(TrainingError, match="family tiny has adapters or LoRA of its own"):
+        start_of(room / "base.safetensors", tuned, tmp_path)
+    options = {"tuning": [{"kind": "adapter", "part": "encoder"}]}
+    network = build_network(family, random=True, options=options)
+    metadata = {"family": "tiny", "contract": dict(family.contract_def), "network_options": options}
+    path = save_checkpoint(network, tmp_path / "adapters.safetensors", metadata=metadata)
+    with pytest.raises(TrainingError, match="has a tuning of kind adapter"):
+        start_of(path, family, tmp_path)
 
 
 def test_what_was_measured_is_not_measured_again(tmp_path):

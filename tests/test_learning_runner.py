@@ -157,6 +157,17 @@ def test_what_a_job_needs_may_be_missing(room, tmp_path):
     assert here.runner.run(here.jobs.add("asked", {})).error == "the label of 'a' is no label"
 
 
+def test_what_cannot_be_published_is_an_error_and_is_not_tried_forever(room):
+    here = room(ENDS)
+
+    def full(job):
+        raise OSError(28, "No space left on device")
+
+    here.runner._finish = full
+    job = here.runner.run(here.jobs.add("asked", {}))
+    assert (job.state, here.runner.waiting()) == ("ERROR", []) and "No space left" in job.error
+
+
 def test_a_damaged_record_is_passed_over(room, caplog):
     here = room(ENDS)
     (here.jobs.add("asked", {}).folder / "job.json").write_text("{")

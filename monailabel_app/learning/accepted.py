@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import pydicom
+from monailabel.datastore.local import LocalDatastore
 from monailabel.interfaces.datastore import Datastore
 from pydicom.errors import InvalidDicomError
 
@@ -63,7 +64,10 @@ def accepted_labels(store: Datastore) -> list[AcceptedLabel]:
 
 def count_accepted(store: Datastore) -> int:
     """How many images have an accepted label; cheap, for it is asked after each save."""
-    return len(store.get_labeled_images())
+    found = set(store.get_labeled_images())
+    if isinstance(store, LocalDatastore):  # for DICOMweb: what was saved here shows in its own list hours later
+        found |= set(LocalDatastore.get_labeled_images(store))
+    return len(found)
 
 
 def _patient(image_info: Mapping[str, Any], label_info: Mapping[str, Any], image: Path) -> str:

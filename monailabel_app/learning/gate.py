@@ -113,6 +113,8 @@ def judge(before: Sequence[Score], after: Sequence[Score]) -> Verdict:
             started with.
         after: of the trained network, on the same.
     """
+    if not any(score.part == HELD_OUT for score in before):
+        return Verdict(False, ("no held-out label shows an object of 20 pixels on a slice, so nothing can be judged",))
     reasons = []
     old, new = _by_structure(before), _by_structure(after)
     for (part, structure), values in old.items():
@@ -128,10 +130,10 @@ def judge(before: Sequence[Score], after: Sequence[Score]) -> Verdict:
     return Verdict(not reasons, tuple(reasons))
 
 
-def mean_of(scores: Sequence[Score], score: str, *, part: str = HELD_OUT) -> float:
-    """The mean DSC or NSD over structures and prompts of a part."""
-    values = [getattr(one, score) for one in scores if one.part == part]
-    return float(np.mean(values)) if values else float("nan")
+def mean_of(scores: Sequence[Score], score: str) -> float:
+    """The mean DSC or NSD over structures and prompts of the held-out labels; 0 where there are none."""
+    values = [getattr(one, score) for one in scores if one.part == HELD_OUT]
+    return float(np.mean(values)) if values else 0.0
 
 
 def score_rows(scores: Sequence[Score]) -> list[dict[str, Any]]:

@@ -29,13 +29,12 @@ from torch import nn
 from bundle.data.labelled_slice import LabelledSlice
 from bundle.data.labelled_slices import phantom_pool, read_pool
 from bundle.data.synthetic.phantom import PHANTOM_LABELS
-from bundle.errors import TrainingError, explain_errors
+from bundle.errors import explain_errors
 from bundle.families.checkpoints import open_checkpoint, save_checkpoint
 from bundle.families.family import Family, build_network, load_family
 from bundle.files import read_json, write_text
 from bundle.interactive.segmenter import Segmenter
 from bundle.layers import run_layers
-from bundle.networks.tuning.lora import lora_names, merge_lora
 from monailabel_app.learning.gate import (
     HELD_OUT,
     REPLAY,
@@ -48,6 +47,7 @@ from monailabel_app.learning.gate import (
     scores_from_rows,
 )
 from monailabel_app.learning.material import VALIDATION, write_material
+from monailabel_app.learning.weights import plain_weights, start_of, with_share
 
 logger = logging.getLogger(__name__)
 
@@ -208,7 +208,7 @@ def train(request: Request, family: Family, folder: Path, *, used: float) -> Pat
         ],
         {
             "family_name": request.family,
-            "start": str(start_of(request, family, folder)),
+            "start": str(start_of(request.base, family, folder)),
             "dataset_dir": str(folder / "data"),
             "output_dir": str(out),
             "run_name": "accepted",
@@ -223,48 +223,6 @@ def train(request: Request, family: Family, folder: Path, *, used: float) -> Pat
         wiring={"validation_pool": "@training_pool"},  # who judges is the gate; it has read the held-out labels
     )
     return done
-
-
-def start_of(request: Request, family: Family, folder: Path) -> Path:
-    """The base as a plain network: what LoRA it has is folded into its weights.
-
-    Raises:
-        TrainingError: it has adapters, which cannot be folded.
-    """
-    tunings = (open_checkpoint(request.base).metadata.get("network_options") or {}).get("tuning") or []
-    if not tunings:
-        return Path(request.base)
-    if kinds := sorted({tuning["kind"] for tuning in tunings} - {"lora"}):
-        raise TrainingError(
-            f"the server's checkpoint has a tuning of kind {kinds[0]}; start it with one without, or LoRA"
-        )
-    network = build_network(family, random=True)
-    network.load_state_dict(plain_weights(build_network(family, checkpoint=request.base)))
-    return save_checkpoint(network, folder / "start.safetensors", metadata={"family": family.name})
-
-
-def plain_weights(network: nn.Module) -> dict[str, torch.Tensor]:
-    """The weights with LoRA folded in, without LoRA's own."""
-    merge_lora(network)
-    own = set(lora_names(network))
-    return {name: value for name, value in network.state_dict().items() if name not in own}
-
-
-def with_share(
-    family: Family, base: Mapping[str, torch.Tensor], trained: Mapping[str, torch.Tensor], share: float
-) -> nn.Module:
-    """The network between the base (0) and the trained one (1).
-
-    Between the two lies mostly what is better than both: it keeps what the base knows and has most of what was learnt
-    (Wortsman et al. 2022, Robust fine-tuning of zero-shot models).
-    """
-    network = build_network(family, random=True)
-    network.load_state_dict({name: _between(base[name], trained[name], share) for name in base})
-    return network.eval()
-
-
-def _between(first: torch.Tensor, second: torch.Tensor, share: float) -> torch.Tensor:
-    return torch.lerp(first.float(), second.float(), share) if first.is_floating_point() else first
 
 
 def _items(folder: Path, entries: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:

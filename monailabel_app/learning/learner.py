@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import logging
 import os
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -20,14 +18,14 @@ from bundle.errors import MonaiSamError
 from bundle.families.family import find_weights
 from bundle.files import read_json, sha256_of, write_text
 from bundle.interactive.segmenter import Segmenter
-from bundle.interactive.session_files import sessions_folder
 from monailabel_app.errors import RequestError
 from monailabel_app.learning.accepted import accepted_labels, count_accepted
-from monailabel_app.learning.jobs import ASKED, BACKGROUND, STOPPED, SUBMITTED, Job, Jobs, forget_material
+from monailabel_app.learning.jobs import ASKED, BACKGROUND, RUNNING, STOPPED, SUBMITTED, Job, Jobs, forget_material
 from monailabel_app.learning.material import split_patients
 from monailabel_app.learning.options import BACKGROUND as BACKGROUND_OPTIONS
 from monailabel_app.learning.options import read_options
 from monailabel_app.learning.runner import Runner
+from monailabel_app.learning.settings import LearningSettings
 from monailabel_app.learning.versions import Version, Versions
 
 logger = logging.getLogger(__name__)
@@ -35,59 +33,6 @@ logger = logging.getLogger(__name__)
 SETTLED = 60.0  # seconds without another save: what was just submitted is often corrected at once
 _EVERY = 5  # labels between two trainings in the background, after that on the first
 _PRIVATE = 0o600
-
-
-@dataclass(frozen=True)
-class LearningSettings:
-    """How the server learns.
-
-    Attributes:
-        folder: of jobs and versions.
-        automatic: whether it trains by itself while people annotate.
-        family, checkpoint, device, engine: what it was started with, as ``Segmenter.from_family`` takes them.
-    """
-
-    folder: Path
-    automatic: bool = True
-    family: str = "default"
-    checkpoint: str | None = None
-    device: str | None = None
-    engine: str = "auto"
-
-    @classmethod
-    def of(cls, conf: Mapping[str, str], studies: str) -> LearningSettings | None:
-        """As the options of the app say (``learning``, ``learn_while_annotating``).
-
-        Returns:
-            None with ``learning`` "off", and where nothing can be written in the folder that nobody chose.
-
-        Raises:
-            RequestError: an option that cannot be used.
-        """
-        automatic, chosen = conf.get("learn_while_annotating") or "on", conf.get("learning")
-        if automatic not in ("on", "off"):
-            raise RequestError(f"learn_while_annotating must be on or off, got {automatic!r}")
-        if chosen == "off":
-            return None
-        name = hashlib.sha256(studies.encode()).hexdigest()[:16]
-        folder = Path(chosen).expanduser() if chosen else sessions_folder().with_name("learning") / name
-        if not folder.is_absolute():
-            raise RequestError(f'learning must be the full path of a folder, or "off", got {chosen!r}')
-        try:
-            folder.mkdir(parents=True, mode=0o700, exist_ok=True)
-        except OSError as error:
-            if chosen:
-                raise RequestError(f"nothing can be learnt in {folder} ({error.strerror}); choose another") from error
-            logger.warning("The server does not learn: nothing can be written in %s (%s)", folder, error.strerror)
-            return None
-        return cls(
-            folder,
-            automatic == "on",
-            conf.get("family", "default"),
-            conf.get("checkpoint"),
-            conf.get("device"),
-            conf.get("engine", "auto"),
-        )
 
 
 class Learner:
@@ -124,7 +69,7 @@ class Learner:
             idle=self._idle,
             cores=self.cores,
         )
-        self._alone = FileLock(settings.folder / ".lock")
+        self._alone = FileLock(settings.folder / ".lock", thread_local=False)  # requests have threads of their own
         self._saved_at: float | None = time.monotonic()  # what was accepted while no server ran counts too
         self._segmenter = self._load_active()
 
@@ -251,6 +196,11 @@ class Learner:
         if not jobs:
             raise RequestError(f"no training {'runs' if only_running else 'was asked for yet'}", status=404)
         return [job.told() for job in jobs] if everything else jobs[0 if only_running else -1].told()
+
+    def share_done(self) -> float | None:
+        """How much of the training that runs is done, 0 to 1; None where none runs."""
+        running = [job for job in self.jobs.all() if job.state == RUNNING]
+        return (running[0].told()["training"] or {}).get("share", 0.0) if running else None
 
     def last_result(self) -> tuple[Job, dict[str, Any]] | None:
         """The last training that was judged, and what the gate said."""

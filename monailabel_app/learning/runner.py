@@ -155,7 +155,11 @@ class Runner:
             error = next(reversed(log_tail(job.log)), f"its process ended with {code}")
             logger.warning("The training %s has failed: %s", job.id, error)
             return job.changed(state=ERROR, ended=time.time(), error=error, process=None)
-        return self._finish(job).changed(state=DONE, ended=time.time(), process=None)
+        try:
+            return self._finish(job).changed(state=DONE, ended=time.time(), process=None)
+        except (ValueError, OSError) as error:  # a full disk: what is served stays
+            logger.warning("What the training %s has made cannot be published: %s", job.id, error)
+            return job.changed(state=ERROR, ended=time.time(), error=str(error), process=None)
 
     def _run_process(self, job: Job) -> int:
         with job.log.open("ab") as log:

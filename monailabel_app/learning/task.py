@@ -29,21 +29,28 @@ class FinetuneTask(TrainTask):
         return option_table()
 
     def stats(self) -> dict[str, Any]:
-        """The last training that was judged; ``best_metric`` and the epochs are what Slicer draws."""
-        last = self._learner.last_result()
-        if last is None:
+        """The last training that was judged, and how far one is that runs.
+
+        Slicer draws ``best_metric``, and ``epoch`` of ``total_epochs`` where there is no ``total_time``.
+        """
+        last, stats = self._learner.last_result(), {}
+        if last is not None:
+            job, result = last
+            stats = {
+                "best_metric": result["dsc"]["after"],
+                "total_time": f"{(job.ended or 0) - (job.started or 0):.0f} s",
+                "version": job.version,
+                **{name: result[name] for name in ("dsc", "nsd", "held_out", "labels", "accepted", "reasons")},
+                "before": result["before"],
+                "after": result["after"],
+            }
+        share = self._learner.share_done()
+        if share is not None:
+            stats.pop("total_time", None)
+        elif not stats:
             return {}
-        job, result = last
-        return {
-            "best_metric": result["dsc"]["after"],
-            "epoch": result["steps"],
-            "total_epochs": result["steps"],
-            "total_time": f"{(job.ended or 0) - (job.started or 0):.0f} s",
-            "version": job.version,
-            **{name: result[name] for name in ("dsc", "nsd", "held_out", "labels", "accepted", "reasons")},
-            "before": result["before"],
-            "after": result["after"],
-        }
+        percent = 100 if share is None else round(100 * share)
+        return {**stats, "epoch": percent, "total_epochs": 100}
 
     def __call__(self, request: Mapping[str, Any], datastore: Datastore) -> dict[str, Any]:
         """MONAI Label's own way of training, in the process that calls: ask for a job, as ``POST /train/`` does."""

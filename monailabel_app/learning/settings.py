@@ -1,0 +1,67 @@
+"""How the server learns, as the options of the app say."""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from bundle.interactive.session_files import sessions_folder
+from monailabel_app.errors import RequestError
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class LearningSettings:
+    """How the server learns.
+
+    Attributes:
+        folder: of jobs and versions.
+        automatic: whether it trains by itself while people annotate.
+        family, checkpoint, device, engine: what it was started with, as ``Segmenter.from_family`` takes them.
+    """
+
+    folder: Path
+    automatic: bool = True
+    family: str = "default"
+    checkpoint: str | None = None
+    device: str | None = None
+    engine: str = "auto"
+
+    @classmethod
+    def of(cls, conf: Mapping[str, str], studies: str) -> LearningSettings | None:
+        """As the options of the app say (``learning``, ``learn_while_annotating``).
+
+        Returns:
+            None with ``learning`` "off", and where nothing can be written in the folder that nobody chose.
+
+        Raises:
+            RequestError: an option that cannot be used.
+        """
+        automatic, chosen = conf.get("learn_while_annotating") or "on", conf.get("learning")
+        if automatic not in ("on", "off"):
+            raise RequestError(f"learn_while_annotating must be on or off, got {automatic!r}")
+        if chosen == "off":
+            return None
+        name = hashlib.sha256(studies.encode()).hexdigest()[:16]
+        folder = Path(chosen).expanduser() if chosen else sessions_folder().with_name("learning") / name
+        if not folder.is_absolute():
+            raise RequestError(f'learning must be the full path of a folder, or "off", got {chosen!r}')
+        try:
+            folder.mkdir(parents=True, mode=0o700, exist_ok=True)
+        except OSError as error:
+            if chosen:
+                raise RequestError(f"nothing can be learnt in {folder} ({error.strerror}); choose another") from error
+            logger.warning("The server does not learn: nothing can be written in %s (%s)", folder, error.strerror)
+            return None
+        return cls(
+            folder,
+            automatic == "on",
+            conf.get("family", "default"),
+            conf.get("checkpoint"),
+            conf.get("device"),
+            conf.get("engine", "auto"),
+        )
