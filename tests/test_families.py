@@ -72,7 +72,7 @@ def test_medsam_trains_what_its_script_says():
 
 @pytest.mark.parametrize(
     ("name", "gmacs"),
-    [("sam_vit_b", 486.0), ("mobile_sam", 38.8), ("ft_sam", 34.5), ("default", 6.5), ("default_3d", 46.9)],
+    [("sam_vit_b", 486.0), ("mobile_sam", 38.8), ("ft_sam", 34.5), ("default", 6.5), ("default_3d", 43.2)],
 )
 def test_the_arithmetic_of_a_look_is_counted_with_its_attention(name, gmacs):
     assert summarise_family(load_family(name)).gmacs == pytest.approx(gmacs, abs=0.05)
