@@ -23,7 +23,7 @@ from monailabel_app.learning.learner import Learner
 from monailabel_app.learning.options import TRAINER
 from monailabel_app.learning.settings import LearningSettings
 from monailabel_app.learning.task import FinetuneTask
-from monailabel_app.strategies.accepted import AcceptedLabels
+from monailabel_app.strategies.places import AcceptedPlaces
 from monailabel_app.strategies.assignments import Assignments
 from monailabel_app.strategies.pool import Images
 from monailabel_app.strategies.scoring import METHOD, PredictionScores, Scorer
@@ -76,7 +76,7 @@ class MonaiSam(MONAILabelApp):
             self.learner = Learner(learning, self.datastore, served=self._serve)
             self._segmenter = self.learner.segmenter
         self.assignments = Assignments()
-        self.accepted = AcceptedLabels()
+        self.accepted = AcceptedPlaces()
         self.batch = Job("batch")
         self.scorer = Scorer(lambda: self._segmenter.predictor, self.accepted, modality=self._modality)
         # A list, not a mapping: OHIF appends to it.

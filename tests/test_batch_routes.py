@@ -14,7 +14,7 @@ from test_scoring import PATIENCE, ScoringApp, accept, an_image
 
 from bundle.data.volume import read_label
 from monailabel_app.jobs import Job
-from monailabel_app.strategies.accepted import AcceptedLabels
+from monailabel_app.strategies.places import AcceptedPlaces
 from monailabel_app.tasks.automatic import AutomaticTask
 from monailabel_app.tasks.interactive import SamTask
 from monailabel_app.tasks.open_images import ImageSessions
@@ -28,7 +28,7 @@ class BatchApp(ScoringApp):
         super().__init__(studies, sessions)
 
     def init_infers(self):
-        sessions, accepted = ImageSessions(BrightSegmenter()), AcceptedLabels()
+        sessions, accepted = ImageSessions(BrightSegmenter()), AcceptedPlaces()
         automatic = AutomaticTask(sessions, names=NAMES, accepted=accepted, datastore=self.datastore)
         return {"sam_3d": SamTask(sessions, dimension=3), "sam_auto": automatic}
 

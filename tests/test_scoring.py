@@ -15,7 +15,7 @@ from session_room import SHAPE, organs
 from bundle.data.volume import Volume, write_label, write_volume
 from bundle.engines.cache import PreparedCache
 from bundle.interactive.slice_model import SlicePredictor
-from monailabel_app.strategies.accepted import AcceptedLabels
+from monailabel_app.strategies.places import AcceptedPlaces
 from monailabel_app.strategies.pool import SCORES, Images
 from monailabel_app.strategies.scoring import METHOD, PredictionScores, Scorer
 from monailabel_app.strategies.strategies import all_strategies
@@ -42,7 +42,7 @@ class ScoringApp(QuietApp):
 
     def __init__(self, studies, sessions):
         self.predictor = a_predictor()
-        self.scorer = Scorer(lambda: self.predictor, AcceptedLabels())
+        self.scorer = Scorer(lambda: self.predictor, AcceptedPlaces())
         super().__init__(studies, sessions)
 
     def init_strategies(self):
@@ -159,7 +159,7 @@ def test_a_label_that_cannot_be_read_says_nothing_about_places(served, caplog):
     client, app = served
     accept(client, app)
     (app.datastore()._folder.root / "labels/final/organs.nii.gz").write_bytes(b"\x1f\x8b no label")
-    assert AcceptedLabels().places(app.datastore()) == {}
+    assert AcceptedPlaces().places(app.datastore()) == {}
     assert "says nothing about places" in caplog.text
 
 

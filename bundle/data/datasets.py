@@ -238,10 +238,11 @@ def monai_label(
 
 
 def sent_names(info: Any, label: Path | None, store: str | Path) -> dict[str, int]:
-    """Name -> value of a label of a MONAI Label datastore, see ``monai_label``.
+    """Name -> value of a label of a MONAI Label datastore, without the background (0); see ``monai_label``.
 
     Args:
-        info: what the datastore knows about the label; ``label_info`` is what the client sent.
+        info: what the datastore knows about the label; ``label_info`` is what the client sent, of which entries
+            without ``idx`` count from 1.
         label: its file; None where there is none.
         store: where ``info`` stands, for a message.
 
@@ -253,10 +254,11 @@ def sent_names(info: Any, label: Path | None, store: str | Path) -> dict[str, in
     what = f"label_info of {label.name} in {store}"
     sent = of_kind(info, Mapping, what, "in an object").get("label_info") or []
     names = {}
-    for entry in of_kind(sent, list, what, "a list"):
+    for place, entry in enumerate(of_kind(sent, list, what, "a list"), start=1):
         of_kind(entry, Mapping, what, 'a list of {"name", "idx"}')
-        if "name" in entry and "idx" in entry:
-            names[str(entry["name"])] = label_of(entry["idx"], f"idx in {what}")
+        value = label_of(entry.get("idx", place), f"idx in {what}")
+        if value and entry.get("name", "background") != "background":
+            names[str(entry["name"])] = value
     return segments_in(label) or names or names_in(label)
 
 

@@ -13,15 +13,14 @@ from pathlib import Path
 from typing import Any
 
 import pydicom
-from monailabel.datastore.local import LocalDatastore
-from monailabel.interfaces.datastore import Datastore
+from monailabel.interfaces.datastore import Datastore, DefaultLabelTag
 from pydicom.errors import InvalidDicomError
 
 from bundle.data.dataset_files import stem
 from bundle.data.datasets import sent_names
 
-FINAL = "final"
-_UNKNOWN = ("", "UNK", "None")  # MONAI Label's word for a field that a DICOM file lacks is UNK
+_FINAL = DefaultLabelTag.FINAL.value
+_UNKNOWN = ("", "UNK", "None")  # MONAI Label's clients say UNK of a field that a DICOM file lacks
 
 
 @dataclass(frozen=True)
@@ -55,7 +54,7 @@ def accepted_labels(store: Datastore) -> list[AcceptedLabel]:
     for pair in sorted(store.datalist(), key=lambda pair: pair["image"]):
         image, label = Path(pair["image"]), Path(pair["label"])
         image_id = stem(image)
-        info = store.get_label_info(image_id, FINAL) or {}
+        info = store.get_label_info(image_id, _FINAL) or {}
         names = sent_names(info, label, "the datastore")
         patient = _patient(store.get_image_info(image_id) or {}, info, image) or image_id
         found.append(AcceptedLabel(str(image), str(label), names, patient))
@@ -64,10 +63,7 @@ def accepted_labels(store: Datastore) -> list[AcceptedLabel]:
 
 def count_accepted(store: Datastore) -> int:
     """How many images have an accepted label; cheap, for it is asked after each save."""
-    found = set(store.get_labeled_images())
-    if isinstance(store, LocalDatastore):  # for DICOMweb: what was saved here shows in its own list hours later
-        found |= set(LocalDatastore.get_labeled_images(store))
-    return len(found)
+    return len(store.get_labeled_images())
 
 
 def _patient(image_info: Mapping[str, Any], label_info: Mapping[str, Any], image: Path) -> str:

@@ -12,6 +12,7 @@ from monailabel.interfaces.app import MONAILabelApp
 from monailabel.interfaces.exception import MONAILabelException
 from monailabel.interfaces.utils.app import app_instance
 
+from monailabel_app.datastore.dicomweb_store import DicomWebStore
 from monailabel_app.errors import RequestError
 from monailabel_app.server.uploads import check_names_in_address
 from monailabel_app.server.users import user_of
@@ -49,7 +50,8 @@ def next_sample(
     params = params or {}
     check_json(params, "the body")
     app = app_instance()
-    if strategy in READS_SCORES and isinstance(app, Scores):
+    # A DICOMweb server would have to send every series to be scored; it does where that is asked: POST /scoring/.
+    if strategy in READS_SCORES and isinstance(app, Scores) and not isinstance(app.datastore(), DicomWebStore):
         app.scorer.wake(http.app.state.queue, app.datastore())
     user = user_of(http, params)
     if not isinstance(app, Assigns):

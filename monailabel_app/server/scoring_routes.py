@@ -27,7 +27,7 @@ def start_scoring(http: Request) -> dict[str, Any]:
     """Bring the scores of all images up to date, behind the clicks."""
     app = app_instance()
     scorer = _scorer(app)
-    scorer.wake(http.app.state.queue, app.datastore(), asked=True)
+    scorer.wake(http.app.state.queue, app.datastore())
     return job_status(scorer.job)
 
 

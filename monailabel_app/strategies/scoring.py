@@ -6,7 +6,6 @@ import logging
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from monailabel.datastore.dicom import DICOMWebDatastore
 from monailabel.interfaces.datastore import Datastore
 from monailabel.interfaces.tasks.scoring import ScoringMethod
 
@@ -16,7 +15,7 @@ from bundle.active.scores import ImageScores, score_image
 from bundle.data.guarded import read_volume
 from bundle.interactive.slice_model import SlicePredictor
 from monailabel_app.jobs import Job
-from monailabel_app.strategies.accepted import AcceptedLabels
+from monailabel_app.strategies.places import AcceptedPlaces
 from monailabel_app.strategies.pool import SCORES, scores_of
 from monailabel_app.work import WorkQueue, checkpoint, turn
 
@@ -35,22 +34,18 @@ class Scorer:
     """
 
     def __init__(
-        self, predictor: Callable[[], SlicePredictor], accepted: AcceptedLabels, *, modality: str | None = None
+        self, predictor: Callable[[], SlicePredictor], accepted: AcceptedPlaces, *, modality: str | None = None
     ) -> None:
         self._predictor, self._accepted, self._modality = predictor, accepted, modality
         self.job = Job("scoring")
 
-    def wake(self, queue: WorkQueue, datastore: Datastore, *, asked: bool = False) -> None:
+    def wake(self, queue: WorkQueue, datastore: Datastore) -> None:
         """Bring the scores up to date in the background; returns at once.
 
         Args:
             queue: of the device; clicks go first.
-            datastore: whose images.
-            asked: whether somebody asked for scores themselves. Of a DICOMweb server, which would have to send every
-                series for it, images are scored only then.
+            datastore: whose images; each that has to be scored is fetched.
         """
-        if isinstance(datastore, DICOMWebDatastore) and not asked:
-            return
         self.job.start(queue, lambda: self.missing(datastore), lambda image: self.score(image, datastore))
 
     def missing(self, datastore: Datastore) -> list[str]:

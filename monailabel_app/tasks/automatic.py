@@ -19,7 +19,7 @@ from bundle.interactive.proposals import Proposal
 from bundle.interactive.session import InteractiveSession
 from bundle.interactive.volume_slices import VolumeSlices
 from monailabel_app.errors import RequestError
-from monailabel_app.strategies.accepted import AcceptedLabels
+from monailabel_app.strategies.places import AcceptedPlaces
 from monailabel_app.tasks.interactive import Answer, SamTask
 from monailabel_app.tasks.open_images import ImageSessions, OpenImage
 from monailabel_app.wire import fields as wire
@@ -45,7 +45,7 @@ class AutomaticTask(SamTask):
         sessions: ImageSessions,
         *,
         names: Sequence[str],
-        accepted: AcceptedLabels,
+        accepted: AcceptedPlaces,
         datastore: Callable[[], Datastore],
     ) -> None:
         """Args:
@@ -91,7 +91,7 @@ class ClassTask(AutomaticTask):
         sessions: ImageSessions,
         *,
         names: Sequence[str],
-        accepted: AcceptedLabels,
+        accepted: AcceptedPlaces,
         datastore: Callable[[], Datastore],
     ) -> None:
         """Args: as ``AutomaticTask``."""

@@ -8,7 +8,7 @@ from monailabel.interfaces.datastore import Datastore
 from monailabel.interfaces.tasks.infer_v2 import InferTask
 
 from monailabel_app.errors import RequestError
-from monailabel_app.strategies.accepted import AcceptedLabels
+from monailabel_app.strategies.places import AcceptedPlaces
 from monailabel_app.tasks.automatic import AutomaticTask, ClassTask, MultiTask
 from monailabel_app.tasks.interactive import SamTask
 from monailabel_app.tasks.open_images import ImageSessions
@@ -35,7 +35,7 @@ def offered_tasks(
     sessions: ImageSessions,
     *,
     names: Sequence[str],
-    accepted: AcceptedLabels,
+    accepted: AcceptedPlaces,
     datastore: Callable[[], Datastore],
 ) -> dict[str, InferTask]:
     """The tasks, which share their open images.

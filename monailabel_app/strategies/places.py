@@ -1,22 +1,21 @@
-"""What accepted labels say: which structures there are, and where."""
+"""Where structures lie, as accepted labels have them."""
 
 from __future__ import annotations
 
 import logging
 import threading
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 from monailabel.interfaces.datastore import Datastore, DefaultLabelTag
 from monailabel.interfaces.exception import MONAILabelException
 
 from bundle.active.places import Place, mean_places, places_of
+from bundle.data.datasets import sent_names
 from bundle.data.grid import check_grid
 from bundle.data.guarded import read_label, read_volume
-from bundle.data.labels import find_labels
 from bundle.errors import MonaiSamError
-from monailabel_app.errors import RequestError
-from monailabel_app.wire.json_values import LABEL_INFO
-from monailabel_app.wire.labels import segments_of
 
 logger = logging.getLogger(__name__)
 
@@ -24,8 +23,8 @@ MOST = 20  # labels that are read: where a structure lies is known by then
 _FINAL = DefaultLabelTag.FINAL.value
 
 
-class AcceptedLabels:
-    """The final labels of a datastore, each read once. Safe to use from many threads."""
+class AcceptedPlaces:
+    """Reads each final label of a datastore once, with the names that it is trained on by. Safe to use from many threads."""
 
     def __init__(self) -> None:
         self._known: dict[str, tuple[object, dict[str, Place]]] = {}
@@ -41,25 +40,17 @@ class AcceptedLabels:
             try:
                 label_id = datastore.get_label_by_image_id(image, _FINAL)
                 path = Path(datastore.get_label_uri(label_id, _FINAL))
-                stamp = path.stat().st_mtime_ns, path.stat().st_size
+                info = datastore.get_label_info(label_id, _FINAL)
+                stamp = path.stat().st_mtime_ns, path.stat().st_size, info
                 if image not in self._known or self._known[image][0] != stamp:
-                    self._known[image] = stamp, self._read(image, label_id, path, datastore)
-            except (MonaiSamError, MONAILabelException, OSError, IndexError) as error:  # IndexError: no such series
+                    self._known[image] = stamp, self._read(Path(datastore.get_image_uri(image)), path, info)
+            except (MonaiSamError, MONAILabelException, OSError) as error:
                 logger.warning("The label of the image %r says nothing about places: %s", image, error)
                 return {}
             return self._known[image][1]
 
-    def _read(self, image: str, label_id: str, path: Path, datastore: Datastore) -> dict[str, Place]:
-        volume = read_volume(datastore.get_image_uri(image))
-        labels = check_grid(volume, read_label(path)).array
-        names = segment_names(datastore, label_id)
-        return places_of(volume, labels, names or {value: f"label {value}" for value in find_labels(labels)})
-
-
-def segment_names(datastore: Datastore, label_id: str, tag: str = _FINAL) -> dict[int, str]:
-    """Value -> name of the segments of a label, as the client that saved it named them; empty if it did not."""
-    try:
-        entries = segments_of(datastore.get_label_info(label_id, tag).get(LABEL_INFO) or [])
-    except RequestError:
-        return {}
-    return {value: entry["name"] for value, entry in entries.items() if entry["name"] != "background"}
+    def _read(self, image: Path, label: Path, info: Mapping[str, Any]) -> dict[str, Place]:
+        volume = read_volume(image)
+        labels = check_grid(volume, read_label(label)).array
+        names = sent_names(info, label, "the datastore")
+        return places_of(volume, labels, {value: name for name, value in names.items()})
