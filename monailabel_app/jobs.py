@@ -9,12 +9,15 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
+from monailabel.interfaces.exception import MONAILabelException
+
 from bundle.errors import MonaiSamError
 from monailabel_app.errors import without_folders
 from monailabel_app.work import LEFT, WorkQueue
 
 logger = logging.getLogger(__name__)
 
+RUNNING, DONE, STOPPED, ERROR = "RUNNING", "DONE", "STOPPED", "ERROR"
 _MOST_FAILURES = 50  # whose sentences a status lists
 
 
@@ -26,7 +29,7 @@ class _Run:
     done: int = 0
     left: int = 0
     failed: dict[str, str] = field(default_factory=dict)
-    state: str = "RUNNING"
+    state: str = RUNNING
 
 
 class Job:
@@ -47,8 +50,8 @@ class Job:
 
     @property
     def is_running(self) -> bool:
-        """Whether it is at work."""
-        return self._thread is not None and self._thread.is_alive()
+        """Whether it is at work, and will look for more before it ends."""
+        return self._run is not None and self._run.state == RUNNING
 
     def start(self, queue: WorkQueue, remaining: Callable[[], Iterable[str]], do: Callable[[str], object]) -> bool:
         """Start it, or let the one that runs look for more when it has done its list.
@@ -112,11 +115,11 @@ class Job:
                     if self._stop.is_set():
                         break
                     self._do(run, queue, image, do)
-            run.state = "STOPPED" if self._stop.is_set() else "DONE"
+            if run.state == RUNNING:
+                run.state = STOPPED
         except BaseException:
-            run.state = "ERROR"
+            run.state = ERROR
             logger.exception("The job %s ended", self.what)
-        run.left = 0 if run.state == "DONE" else run.left
 
     def _next(self, run: _Run, remaining: Callable[[], Iterable[str]]) -> list[str]:
         while True:
@@ -124,18 +127,21 @@ class Job:
                 self._again = False
             images = [image for image in remaining() if image not in run.failed]
             with self._lock:
-                if images or not self._again:
-                    return images
+                if not images and self._again:
+                    continue
+                if not images:  # said with the lock held: whoever starts it from here on starts another run
+                    run.state, run.left = STOPPED if self._stop.is_set() else DONE, 0
+                return images
 
     def _do(self, run: _Run, queue: WorkQueue, image: str, do: Callable[[str], object]) -> None:
         try:
             with queue.in_background(queue.background(self.what)) as self._work:
                 do(image)
             run.done += 1
-        except (MonaiSamError, OSError, ValueError) as error:
+        except (MonaiSamError, MONAILabelException, OSError, ValueError) as error:
             if getattr(error, "status", None) == LEFT:
                 return  # it was stopped
-            run.failed[image] = without_folders(str(error))
+            run.failed[image] = without_folders(str(getattr(error, "msg", error)))
             logger.warning("%s of the image %r failed: %s", self.what.capitalize(), image, error)
         finally:
             self._work = None

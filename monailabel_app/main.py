@@ -23,8 +23,8 @@ from monailabel_app.learning.learner import Learner
 from monailabel_app.learning.options import TRAINER
 from monailabel_app.learning.settings import LearningSettings
 from monailabel_app.learning.task import FinetuneTask
-from monailabel_app.strategies.places import AcceptedPlaces
 from monailabel_app.strategies.assignments import Assignments
+from monailabel_app.strategies.places import AcceptedPlaces
 from monailabel_app.strategies.pool import Images
 from monailabel_app.strategies.scoring import METHOD, PredictionScores, Scorer
 from monailabel_app.strategies.strategies import all_strategies

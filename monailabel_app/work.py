@@ -120,6 +120,12 @@ def check_wanted() -> None:
         work.queue.check_wanted(work)
 
 
+def is_in_background() -> bool:
+    """Whether this thread does something that nobody waits for."""
+    work = _current.get()
+    return work is not None and work.in_background
+
+
 def current_queue() -> WorkQueue | None:
     """The queue of this thread's request; None where no server is."""
     work = _current.get()

@@ -42,6 +42,15 @@ def test_a_newer_click_replaces_what_was_begun():
     assert volume.predictor.network.encoded == 7
 
 
+def test_what_was_begun_for_a_network_that_is_not_served_any_more_ends():
+    volume, queue, ahead = slices(), WorkQueue(), Ahead()
+    with queue.admitted("anna", "sam_2d") as work, doing(work), turn("image"):
+        ahead.begin(volume, axis=2, index=0)
+        ahead.stop()
+    finish()
+    assert volume.predictor.network.encoded == 0
+
+
 def test_without_a_server_nothing_is_prepared():
     volume, ahead = slices(), Ahead()
     ahead.begin(volume, axis=2, index=0)

@@ -103,6 +103,32 @@ def test_open_sessions_go_on_with_another_network_and_keep_what_was_done(ct, tmp
         assert np.array_equal(again.mask("liver"), before) and again.redo_depth == 1
 
 
+def test_a_network_that_was_switched_while_another_one_opened_the_image_is_the_one_that_answers(ct):
+    last = OtherOpener()
+
+    class Slow(OtherOpener):
+        def open(self, volume: Volume) -> InteractiveSession:
+            opened = super().open(volume)
+            sessions.switch(last)
+            return opened
+
+    sessions = ImageSessions(Opener())
+    sessions.open(ct)
+    sessions.switch(Slow())
+    image = sessions.open(ct)
+    assert sessions.open(ct) is image and image._segmenter is last
+
+
+def test_what_runs_in_the_background_closes_no_image_that_somebody_works_on(ct):
+    sessions, queue = ImageSessions(Opener(), max_images=2), WorkQueue()
+    names = [another(ct, f"{number}.nii.gz") for number in range(5)]
+    users = [sessions.open(name) for name in names[:2]]
+    with queue.in_background(queue.background("batch")):
+        for name in names:
+            sessions.open(name)
+    assert [sessions.open(name) for name in names[:2]] == users
+
+
 def test_a_network_of_another_image_cannot_answer(ct, tmp_path):
     session = Opener().open(read_volume(ct))
     other = write_volume(Volume(np.zeros((3, 3, 3), np.int16), AFFINE), tmp_path / "small.nii.gz")

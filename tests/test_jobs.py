@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 
 import pytest
+from monailabel.interfaces.exception import ImageNotFoundException
 
 from bundle.errors import VolumeError
 from monailabel_app.jobs import Job
@@ -131,3 +132,43 @@ def test_the_background_takes_no_place_and_counts_as_no_request(queue):
     with queue.admitted("anna", "sam_2d"), queue.admitted("bert", "sam_2d"):
         leave.set()
     job.wait(PATIENCE)
+
+
+def test_whoever_starts_a_job_at_its_end_is_not_forgotten(queue, monkeypatch):
+    left, done, job = ["a"], [], Job("scoring")
+    real = job._next
+
+    def at_its_end(run, remaining):
+        images = real(run, remaining)
+        if not images and done == ["a"]:  # nothing was left, and the thread has not ended yet
+            left.append("b")
+            job.start(queue, lambda: list(left), do)
+        return images
+
+    def do(image):
+        done.append(image)
+        left.remove(image)
+
+    monkeypatch.setattr(job, "_next", at_its_end)
+    job.start(queue, lambda: list(left), do)
+    first = job._thread
+    first.join(PATIENCE)
+    job.wait(PATIENCE)
+    assert done == ["a", "b"] and job.status()["status"] == "DONE"
+
+
+def test_an_image_that_was_removed_meanwhile_fails_alone(queue):
+    left = ["gone", "there"]
+
+    def do(image):
+        left.remove(image)
+        if image == "gone":
+            raise ImageNotFoundException("there is no image 'gone'")
+
+    job = Job("scoring")
+    job.start(queue, lambda: list(left), do)
+    job.wait(PATIENCE)
+    status = job.status()
+    assert (status["status"], status["done"]) == ("DONE", 1) and status["failed"] == {
+        "gone": "there is no image 'gone'"
+    }

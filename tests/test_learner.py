@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import json
 import shutil
+import threading
+import time
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
@@ -19,7 +22,9 @@ from monailabel_app.learning.accepted import accepted_labels
 from monailabel_app.learning.learner import Learner
 from monailabel_app.learning.settings import LearningSettings
 from monailabel_app.learning.task import FinetuneTask
+from monailabel_app.learning.versions import Versions
 
+PATIENCE = 60.0  # seconds; only a broken test waits for them
 SCORES = {"before": 0.7, "after": 0.8}
 RESULT = {
     **{"accepted": True, "reasons": [], "share": 1.0, "before": [], "after": [], "dsc": SCORES, "nsd": SCORES},
@@ -83,6 +88,13 @@ def room(tmp_path, weights):
     here.close()
 
 
+def until(condition: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + PATIENCE
+    while not condition():
+        assert time.monotonic() < deadline, "it did not come to that"
+        time.sleep(0.01)
+
+
 def identity(learner: Learner) -> str:
     return learner.segmenter.predictor.identity
 
@@ -102,6 +114,12 @@ def test_the_patient_is_dicoms_where_it_is_known_and_else_the_image(room):
     room.store.update_image_info("a", {"PatientID": "P7"})
     room.accept("b", PatientID="UNK")
     assert [label.patient for label in accepted_labels(room.store)] == ["P7", "b", "c"]
+
+
+def test_the_background_is_no_structure_and_entries_without_a_number_count_from_1(room):
+    room.accept("a", label_info=[{"name": "background", "idx": 0}, {"name": "liver", "idx": 2}])
+    room.accept("b", label_info=[{"name": "spleen"}, {"name": "liver"}])
+    assert [label.names for label in accepted_labels(room.store)] == [{"liver": 2}, {"spleen": 1, "liver": 2}]
 
 
 # ---- asking ----------------------------------------------------------------------------------------------------------
@@ -164,9 +182,76 @@ def test_one_server_of_a_folder_trains(room, weights):
     room.open()
     other = Learner(room.settings, lambda: room.store)
     other.start(busy=lambda: False)
-    with pytest.raises(RequestError, match="another server trains these studies"):
-        other.submit({})
+    for refused in (lambda: other.submit({}), other.stop):
+        with pytest.raises(RequestError, match="another server trains these studies") as caught:
+            refused()
+        assert caught.value.status == 409
     other.close()
+
+
+def test_a_server_beside_the_one_that_trains_follows_it_and_trains_after_it(room, monkeypatch):
+    monkeypatch.setattr(module, "_FOLLOW", 0.01)
+    room.accept("a")
+    learner, trains = room.open(), threading.Event()
+    other = Learner(room.settings, lambda: room.store)
+    other._runner.start = trains.set
+    other.start(busy=lambda: False)
+    room.do(learner.submit({}))
+    until(lambda: other.version == 1)
+    assert not trains.is_set()
+    room.close()
+    assert trains.wait(PATIENCE) and other.submit({}).state == "SUBMITTED"
+    other.close()
+
+
+def test_a_training_that_goes_on_is_judged_against_what_is_served_now(room):
+    room.accept("a", "b")
+    learner = room.open()
+    job = learner.submit({})
+    learner._prepare(job)
+    learner.stop()
+    before = job.folder / "before.json"
+    before.write_text("[]")
+    first = read_json(job.folder / "request.json")
+    room.do(learner.submit({}))
+    learner._prepare(learner.submit({"resume": True}))
+    request = read_json(job.folder / "request.json")
+    assert request == {**first, "active": str(learner.versions.active().checkpoint)} and not before.is_file()
+
+
+def test_a_training_that_another_network_began_begins_anew(room, caplog):
+    room.accept("a")
+    job = room.open().submit({})
+    room.learner._prepare(job)
+    (job.folder / "before.json").write_text("[]")
+    (job.folder / "training").mkdir()
+    room.close()
+    room.accept("b")
+    changed = {**vars(room.settings), "checkpoint": str(room.weights["trained"])}
+    room.settings = LearningSettings(**changed)
+    room.open()._prepare(room.learner.jobs.get(job.id))
+    request = read_json(job.folder / "request.json")
+    assert request["base"] == str(room.weights["trained"]) and set(request["sides"]) == {"a", "b"}
+    assert not (job.folder / "before.json").exists() and not (job.folder / "training").exists()
+    assert "was begun with another network, and begins anew" in caplog.text
+
+
+def test_a_version_that_is_chosen_while_another_one_is_loaded_is_served_next(room, monkeypatch):
+    room.accept("a")
+    learner = room.open()
+    real, chosen = learner._load, []
+
+    def load(checkpoint, store):
+        if not chosen:  # another server goes back meanwhile
+            chosen.append(0)
+            Versions(learner.versions.folder, learner.base).activate(0)
+        return real(checkpoint, store)
+
+    first = identity(learner)
+    monkeypatch.setattr(learner, "_load", load)
+    room.do(learner.submit({}))
+    learner._idle()
+    assert (learner.version, identity(learner)) == (0, first)
 
 
 # ---- what comes of it ------------------------------------------------------------------------------------------------
@@ -175,11 +260,11 @@ def test_one_server_of_a_folder_trains(room, weights):
 def test_a_good_network_is_published_and_served(room, weights):
     room.accept("a")
     learner = room.open()
-    before = identity(learner)
+    before, store = identity(learner), learner.segmenter.predictor.store
     job = room.do(learner.submit({}))
     assert (job.version, learner.version) == (1, 1)
     assert identity(learner) != before and room.served == [learner.segmenter]
-    assert learner.segmenter.predictor.store is room.served[0].predictor.store
+    assert learner.segmenter.predictor.store is store
     assert not (job.folder / "data").exists() and not (job.folder / "request.json").exists()
 
 

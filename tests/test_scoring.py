@@ -10,6 +10,7 @@ from app_room import QuietApp, client_of
 from fakes import BrightRegionSam, bright_contract
 from monailabel.config import settings
 from monailabel.interfaces.utils.app import apps
+from pacs_room import FakeClient, store_of, write_series
 from session_room import SHAPE, organs
 
 from bundle.data.volume import Volume, write_label, write_volume
@@ -87,6 +88,18 @@ def test_the_first_next_sample_waits_for_no_score_and_the_later_ones_read_them(s
     assert scores(app, "organs")["model"] == app.predictor.identity
     later = client.post("/activelearning/uncertainty", json={"client_id": "anna"}).json()
     assert later["id"] == "organs" and "greatest doubt" in later["reason"] and later["slice"] is not None
+
+
+def test_a_dicomweb_server_sends_its_series_to_be_scored_only_where_that_is_asked(served, tmp_path, monkeypatch):
+    client, app = served
+    pacs = store_of(FakeClient(write_series(tmp_path / "ct", "1.2.4")), tmp_path / "cache")
+    monkeypatch.setattr(app, "datastore", lambda: pacs)
+    woken = []
+    app.scorer.wake = lambda queue, store: woken.append(store)
+    client.post("/activelearning/uncertainty", json={})
+    assert woken == []
+    client.post("/scoring/")
+    assert woken == [pacs]
 
 
 def test_a_strategy_without_scores_says_so(served, caplog):

@@ -46,6 +46,7 @@ from monailabel_app.learning.gate import (
     score_rows,
     scores_from_rows,
 )
+from monailabel_app.learning.jobs import BEFORE
 from monailabel_app.learning.material import VALIDATION, write_material
 from monailabel_app.learning.weights import plain_weights, start_of, with_share
 
@@ -109,7 +110,7 @@ def run(folder: Path) -> dict[str, Any]:
     held_out = read_pool(_items(folder / "data", data[VALIDATION]), contract=family.contract, max_side=_MAX_SIDE)
     replay = phantom_pool(REPLAY_SEEDS, contract=family.contract)
     report_stage(folder, "measuring the network that is served")
-    before = kept_scores(folder / "before.json", lambda: scores_before(request, held_out, replay, names))
+    before = kept_scores(folder / BEFORE, lambda: scores_before(request, held_out, replay, names))
     report_stage(folder, "training")
     trained = train(request, family, folder, used=time.process_time())
     base = plain_weights(build_network(family, checkpoint=request.base))

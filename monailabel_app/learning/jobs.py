@@ -24,6 +24,8 @@ SUBMITTED, RUNNING, DONE, ERROR, STOPPED = "SUBMITTED", "RUNNING", "DONE", "ERRO
 WAITING = (SUBMITTED, RUNNING)
 """States in which a job still has something to do; a server that starts goes on with them."""
 ASKED, BACKGROUND = "asked", "background"
+BEFORE = "before.json"
+"""In a job's folder: what the network that is served scores."""
 _RECORD = "job.json"
 _PRIVATE = 0o600
 _LINES = 20  # of a log that clients see: as many as MONAI Label's own
@@ -139,6 +141,14 @@ def forget_material(job: Job) -> None:
         shutil.rmtree(job.folder / part, ignore_errors=True)
     for part in ("request.json", "candidate.safetensors", "start.safetensors"):
         (job.folder / part).unlink(missing_ok=True)
+
+
+def forget_everything(job: Job) -> None:
+    """Remove all but the record and the log, so that the job begins anew."""
+    forget_material(job)
+    for path in job.folder.glob("*.json"):
+        if path.name != _RECORD:
+            path.unlink(missing_ok=True)
 
 
 def job_environment(cores: int) -> dict[str, str]:

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import json
 import logging
 import os
+import threading
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -16,10 +16,11 @@ from monailabel.interfaces.datastore import Datastore
 import bundle
 from bundle.errors import MonaiSamError
 from bundle.families.family import find_weights
-from bundle.files import read_json, sha256_of, write_text
+from bundle.files import read_json, sha256_of
 from bundle.interactive.segmenter import Segmenter
 from monailabel_app.errors import RequestError
 from monailabel_app.learning.accepted import accepted_labels, count_accepted
+from monailabel_app.learning.begun import write_request
 from monailabel_app.learning.jobs import ASKED, BACKGROUND, RUNNING, STOPPED, SUBMITTED, Job, Jobs, forget_material
 from monailabel_app.learning.material import split_patients
 from monailabel_app.learning.options import BACKGROUND as BACKGROUND_OPTIONS
@@ -30,9 +31,9 @@ from monailabel_app.learning.versions import Version, Versions
 
 logger = logging.getLogger(__name__)
 
+_FOLLOW = 1.0  # seconds between two looks at what another server has published
 SETTLED = 60.0  # seconds without another save: what was just submitted is often corrected at once
 _EVERY = 5  # labels between two trainings in the background, after that on the first
-_PRIVATE = 0o600
 
 
 class Learner:
@@ -70,6 +71,9 @@ class Learner:
             cores=self.cores,
         )
         self._alone = FileLock(settings.folder / ".lock", thread_local=False)  # requests have threads of their own
+        self._following = threading.Lock()  # held while another network is loaded
+        self._closing = threading.Event()
+        self._waiting: threading.Thread | None = None  # of a server beside the one that trains
         self._saved_at: float | None = time.monotonic()  # what was accepted while no server ran counts too
         self._segmenter = self._load_active()
 
@@ -83,7 +87,7 @@ class Learner:
     @property
     def version(self) -> int:
         """Its version."""
-        return self._version
+        return self._version.number
 
     def activate(self, number: int) -> Version:
         """Serve another version, as one from before.
@@ -97,7 +101,7 @@ class Learner:
 
     def _load_active(self, store: Any = None) -> Segmenter:
         """The network of the version that is to be served; that of the base where it cannot be loaded."""
-        version = self.versions.active()
+        version = self._seen = self.versions.active()  # looked at once: it may be another one when this is loaded
         try:
             segmenter = self._load(version.checkpoint if version.number else self.settings.checkpoint, store)
         except MonaiSamError as error:
@@ -105,8 +109,8 @@ class Learner:
                 raise
             logger.warning("Version %d cannot be served, version 0 is: %s", version.number, error)
             segmenter, version = self._load(self.settings.checkpoint, store), Version(0, self.base)
-        self._version, self._seen = version.number, self.versions.active()
-        logger.info("Version %d of the network is served", self._version)
+        self._version = version
+        logger.info("Version %d of the network is served", version.number)
         return segmenter
 
     def _load(self, checkpoint: str | Path | None, store: Any) -> Segmenter:
@@ -117,29 +121,31 @@ class Learner:
 
     def _follow(self) -> None:
         """Serve the version that the folder names, which another server may have changed."""
-        if self.versions.active() is not self._seen:
-            # What was prepared is kept by the network's own digest, so that one store serves them all.
-            self._segmenter = self._load_active(self._segmenter.predictor.store)
-            self._served(self._segmenter)
+        with self._following:  # else the one that is loaded first may be served last
+            if self.versions.active() is not self._seen:
+                # What was prepared is kept by the network's own digest, so that one store serves them all.
+                self._segmenter = self._load_active(self._segmenter.predictor.store)
+                self._served(self._segmenter)
 
     # ---- trainings --------------------------------------------------------------------------------------------------
 
     def start(self, busy: Callable[[], bool]) -> None:
-        """Begin to train, and go on with what an earlier server left undone.
+        """Begin to train, and go on with what an earlier server left undone; beside another server once that has ended.
 
         Args:
             busy: whether anybody waits for an answer now.
         """
         self._busy = busy
-        try:
-            self._alone.acquire(timeout=0)
-        except Timeout:
-            logger.warning("Another server trains in %s; this one only serves what comes of it", self.settings.folder)
-            return
-        self._runner.start()
+        if not self._begin_to_train():
+            logger.warning("Another server trains in %s; this one serves what comes of it", self.settings.folder)
+            self._waiting = threading.Thread(target=self._wait_to_train, name="following", daemon=True)
+            self._waiting.start()
 
     def close(self) -> None:
         """End what runs; the next server goes on with it."""
+        self._closing.set()
+        if self._waiting is not None:
+            self._waiting.join()
         if self._alone.is_locked:
             self._runner.close()
             self._alone.release()
@@ -161,8 +167,7 @@ class Learner:
                 training runs (429), or another server trains these studies (409).
         """
         options = read_options(request)
-        if not self._alone.is_locked:
-            raise RequestError("another server trains these studies; ask that one", status=409)
+        self._check_trains()
         if self._runner.waiting() and not enqueue:
             raise RequestError("a training runs already; wait for it, or stop it: DELETE /train/", status=429)
         if options["resume"]:
@@ -179,8 +184,9 @@ class Learner:
         """Stop what runs and what waits; ``resume`` goes on with it.
 
         Raises:
-            RequestError: nothing runs (404).
+            RequestError: nothing runs (404), or another server trains these studies (409).
         """
+        self._check_trains()
         job = self._runner.stop()
         if job is None:
             raise RequestError("no training runs", status=404)
@@ -209,6 +215,28 @@ class Learner:
                 return job, read_json(path)
         return None
 
+    def _begin_to_train(self) -> bool:
+        try:
+            self._alone.acquire(timeout=0)
+        except Timeout:
+            return False
+        self._runner.start()
+        return True
+
+    def _wait_to_train(self) -> None:
+        """Follow the server that trains, until it ends and this one can."""
+        while not self._closing.wait(_FOLLOW):
+            try:
+                self._follow()
+                if self._begin_to_train():
+                    return
+            except Exception:  # a defect of ours must not end the thread; the next look may do better
+                logger.exception("The server that trains cannot be followed")
+
+    def _check_trains(self) -> None:
+        if not self._alone.is_locked:
+            raise RequestError("another server trains these studies; ask that one", status=409)
+
     def _resumed(self) -> Job:
         stopped = [job for job in self.jobs.all() if job.state == STOPPED]
         if not stopped:
@@ -216,24 +244,23 @@ class Learner:
         return stopped[-1].changed(state=SUBMITTED, ended=None)
 
     def _prepare(self, job: Job) -> None:
-        """Write down what a job's process needs; one that goes on keeps what it began with."""
-        path = job.folder / "request.json"
-        if path.is_file():
-            return
-        accepted = [label.to_json() for label in accepted_labels(self._store())]
-        sides = split_patients([label["patient"] for label in accepted], self.settings.folder / "split.json")
-        content = {
+        """Write down what a job's process needs."""
+        asked = {
             "options": dict(job.options),
-            "accepted": accepted,
-            "sides": sides,
             "family": self.settings.family,
             "base": str(self.base),
-            "active": str(self.versions.active().checkpoint),
+            "active": str(self._version.checkpoint),
             "cores": self.cores,
             "device": self.settings.device,
             "replay": str(self.settings.folder / f"replay-{self._base_id}-{bundle.__version__}.json"),
         }
-        write_text(path, json.dumps(content), mode=_PRIVATE)
+        write_request(job, asked, self._labels)
+
+    def _labels(self) -> dict[str, Any]:
+        """The labels that are accepted now, and which side their patients are on."""
+        accepted = [label.to_json() for label in accepted_labels(self._store())]
+        sides = split_patients([label["patient"] for label in accepted], self.settings.folder / "split.json")
+        return {"accepted": accepted, "sides": sides}
 
     def _finish(self, job: Job) -> Job:
         """Publish what a job has made, if it was judged good enough; also after a server was killed at that."""

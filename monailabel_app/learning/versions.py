@@ -63,10 +63,10 @@ class Versions:
 
     def active(self) -> Version:
         """The version that is served: the one that was chosen last, or the newest before it that is undamaged."""
-        stamp = _stamp(self.folder / "active.json")
-        if self._looked is None or self._looked[0] != stamp:
-            self._looked = stamp, self._find(self._chosen())
-        return self._looked[1]
+        stamp, looked = _stamp(self.folder / "active.json"), self._looked  # which another thread may change meanwhile
+        if looked is None or looked[0] != stamp:
+            looked = self._looked = stamp, self._find(self._chosen())
+        return looked[1]
 
     def publish(self, candidate: Path, notes: Mapping[str, Any]) -> Version:
         """Make a checkpoint the newest version, and serve it."""

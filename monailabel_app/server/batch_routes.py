@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import uuid
 from enum import Enum
 from pathlib import Path
 from typing import Annotated, Any, Protocol, runtime_checkable
@@ -66,6 +67,8 @@ def start_batch(
     if not isinstance(most, int) or isinstance(most, bool) or most < 0:
         raise RequestError(f"max_batch_size must be a whole number from 0 (no limit), got {most!r:.80}")
     request = {name: value for name, value in params.items() if name not in _OURS} | {"model": model}
+    # In sessions of its own: what another batch found, with another network or other labels, is not found by this one.
+    request[wire.USER] = f"batch {uuid.uuid4().hex}"  # with a space, as no account's name has
     wanted = _wanted(app, images, tag)[: most or None]
     left = set(wanted)
 
@@ -100,7 +103,7 @@ def _segment(app: MONAILabelApp, image: str, tag: str, request: dict[str, Any]) 
     """Segment one image and save the label, where anything was found."""
     store = app.datastore()
     path = store.get_image_uri(image)
-    made = app.infer({**request, wire.IMAGE: str(path), wire.USER: "batch"})
+    made = app.infer({**request, wire.IMAGE: str(path)})
     file = Path(made["file"])
     try:
         names = made["params"][wire.LABEL_NAMES]

@@ -28,7 +28,7 @@ def info() -> dict[str, Any]:
 
 @router.get("/jobs/")
 def jobs(request: Request) -> list[dict[str, Any]]:
-    """The clicks that wait or are being computed, oldest first; whose they are says only a server with accounts."""
+    """What waits or is being computed, oldest first; whose clicks they are says only a server with accounts."""
     queue: WorkQueue = request.app.state.queue
     named = request.app.state.accounts is not None
     now = time.monotonic()

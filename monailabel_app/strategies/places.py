@@ -24,7 +24,7 @@ _FINAL = DefaultLabelTag.FINAL.value
 
 
 class AcceptedPlaces:
-    """Reads each final label of a datastore once, with the names that it is trained on by. Safe to use from many threads."""
+    """Reads each final label of a datastore once, by the names that it is trained on. Safe to use from many threads."""
 
     def __init__(self) -> None:
         self._known: dict[str, tuple[object, dict[str, Place]]] = {}

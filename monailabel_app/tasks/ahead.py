@@ -31,10 +31,19 @@ class Ahead:
             return
         work = queue.background("precompute")
         with self._lock:
-            if self._work is not None:
-                self._work.cancel()
+            self._cancel()
             self._work = work
         threading.Thread(target=_run, args=(work, slices, axis, index), name="precompute", daemon=True).start()
+
+    def stop(self) -> None:
+        """Prepare nothing more until the next click, as for a network that is not served any more."""
+        with self._lock:
+            self._cancel()
+
+    def _cancel(self) -> None:
+        if self._work is not None:
+            self._work.cancel()
+        self._work = None
 
 
 def _run(work: Work, slices: VolumeSlices, axis: int, index: int) -> None:

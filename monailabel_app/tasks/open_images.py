@@ -6,7 +6,7 @@ import logging
 import tempfile
 import threading
 from collections import OrderedDict
-from collections.abc import Hashable, Mapping
+from collections.abc import Callable, Hashable, Mapping
 from concurrent.futures import Future
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,6 +21,7 @@ from bundle.interactive.session import InteractiveSession
 from bundle.interactive.session_files import DAYS, private_folder, purge_sessions, sessions_folder
 from monailabel_app.errors import RequestError, without_folders
 from monailabel_app.tasks.ahead import Ahead
+from monailabel_app.work import is_in_background
 
 logger = logging.getLogger(__name__)
 
@@ -42,13 +43,19 @@ class OpenImage:
         self._sessions: OrderedDict[str, InteractiveSession] = OrderedDict()
         self._digest: str | None = None
         self._lock = threading.Lock()
+        self._switching = threading.Lock()
 
-    def answer_with(self, segmenter: Segmenter) -> None:
-        """Let another network answer from each session's next request on."""
-        if segmenter is not self._segmenter:
-            opened = segmenter.open(self.volume)  # reads the whole volume once
-            with self._lock:
-                self._segmenter, self._opened = segmenter, opened
+    def answer_with(self, served: Callable[[], Segmenter]) -> None:
+        """Let the network that is served answer from each session's next request on.
+
+        Args:
+            served: gives it. It is asked when nobody else switches, so that an earlier network is not the last to open.
+        """
+        with self._switching:
+            segmenter = served()
+            if segmenter is not self._segmenter:
+                self._opened = segmenter.open(self.volume)  # reads the whole volume once
+                self._segmenter = segmenter
 
     def session(self, user: str = "") -> InteractiveSession:
         """The session of a user, where it was left. The ones used longest ago are closed; on disk they are kept.
@@ -173,16 +180,20 @@ class ImageSessions:
             is_new = future is None
             if future is None:
                 future = self._images[key] = Future()
-            self._images.move_to_end(key)
+            if not is_in_background():
+                self._images.move_to_end(key)
+            elif is_new:  # the first to be closed, so that a batch closes no image that somebody works on
+                self._images.move_to_end(key, last=False)
         if is_new:
             self._read(path, key, future, modality, series)
         image = future.result()
-        image.answer_with(self._segmenter)
+        image.answer_with(lambda: self._segmenter)
         return image
 
     def switch(self, segmenter: Segmenter) -> None:
         """Let another network answer; sessions that are open go on with it at their next request."""
         self._segmenter = segmenter
+        self.ahead.stop()
 
     def __len__(self) -> int:
         return len(self._images)
