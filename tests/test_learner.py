@@ -357,6 +357,23 @@ def test_a_label_is_learnt_from_when_nothing_was_saved_for_a_while(room, monkeyp
     assert len(learner.jobs.all()) == 1
 
 
+def test_labels_that_cannot_be_counted_now_are_counted_a_minute_later(room, monkeypatch, caplog):
+    now, real = [1000.0], module.count_accepted
+    monkeypatch.setattr(module.time, "monotonic", lambda: now[0])
+    learner = room.open()
+    room.accept("a")
+
+    def away(store):
+        raise RequestError("the DICOMweb server gives no answer", status=502)
+
+    for count, jobs in ((away, 0), (real, 1)):
+        monkeypatch.setattr(module, "count_accepted", count)
+        now[0] += module.SETTLED + 1
+        learner._idle()
+        assert len(learner.jobs.all()) == jobs
+    assert "how many labels are accepted: the DICOMweb server gives no answer" in caplog.text
+
+
 def test_it_can_be_switched_off(room):
     off = LearningSettings(**{**vars(room.settings), "automatic": False})
     learner = Learner(off, lambda: room.store)

@@ -210,10 +210,8 @@ class Learner:
 
     def last_result(self) -> tuple[Job, dict[str, Any]] | None:
         """The last training that was judged, and what the gate said."""
-        for job in reversed(self.jobs.all()):
-            if (path := job.folder / "result.json").is_file():
-                return job, read_json(path)
-        return None
+        judged = [job for job in self.jobs.all() if (job.folder / "result.json").is_file()]
+        return (judged[-1], read_json(judged[-1].folder / "result.json")) if judged else None
 
     def _begin_to_train(self) -> bool:
         try:
@@ -281,7 +279,11 @@ class Learner:
         self._follow()
         if self.settings.automatic and self._saved_at is not None and time.monotonic() - self._saved_at > SETTLED:
             self._saved_at = None
-            self.learn_if_due()
+            try:
+                self.learn_if_due()
+            except (MonaiSamError, OSError) as error:  # a DICOMweb server that is away; the next look may do better
+                self._saved_at = time.monotonic()
+                logger.warning("It cannot be seen how many labels are accepted: %s", error)
 
     def learn_if_due(self) -> Job | None:
         """Ask for a training in the background after the first accepted label, the fifth, and each fifth from there."""
