@@ -16,6 +16,7 @@ from session_room import SHAPE, organs
 from bundle.data.volume import Volume, write_label, write_volume
 from bundle.engines.cache import PreparedCache
 from bundle.interactive.slice_model import SlicePredictor
+from monailabel_app.learning.accepted import accepted_labels
 from monailabel_app.strategies.places import AcceptedPlaces
 from monailabel_app.strategies.pool import SCORES, Images
 from monailabel_app.strategies.scoring import METHOD, PredictionScores, Scorer
@@ -174,6 +175,19 @@ def test_a_label_that_cannot_be_read_says_nothing_about_places(served, caplog):
     (app.datastore()._folder.root / "labels/final/organs.nii.gz").write_bytes(b"\x1f\x8b no label")
     assert AcceptedPlaces().places(app.datastore()) == {}
     assert "says nothing about places" in caplog.text
+
+
+@pytest.mark.parametrize(
+    "sent", [[], [{"name": "spleen"}], [{"name": "background", "idx": 0}, {"name": "liver", "idx": 1}]]
+)
+def test_structures_are_looked_for_by_the_names_that_are_trained_on(served, sent):
+    client, app = served
+    accept(client, app)
+    places = AcceptedPlaces()
+    assert set(places.places(app.datastore())) == {"left"}
+    app.datastore().update_label_info("organs", "final", {"label_info": sent})
+    (trained,) = accepted_labels(app.datastore())
+    assert set(places.places(app.datastore())) == set(trained.names) and len(trained.names) == 1
 
 
 def test_two_users_are_given_two_images_and_a_third_none(served):

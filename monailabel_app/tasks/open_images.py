@@ -129,8 +129,8 @@ class Keeper:
 class ImageSessions:
     """Open images by identity; the ones used longest ago are closed beyond a number or an amount of memory.
 
-    What the server opened of its own accord goes first. Safe to use from several threads: an image that two requests want
-    at once is read once, and a closed image stays usable for the request that holds it.
+    What the server opened of its own accord goes first. Safe to use from several threads: an image that two requests
+    want at once is read once, and a closed image stays usable for the request that holds it.
     """
 
     def __init__(
