@@ -394,6 +394,12 @@ def test_each_folder_of_studies_learns_for_itself(tmp_path):
     assert chosen.folder == tmp_path / "x" and not chosen.automatic
 
 
+def test_the_labels_of_a_pacs_are_not_learnt_from_unless_somebody_asks(tmp_path):
+    conf, address = {"learning": str(tmp_path)}, "http://127.0.0.1:8042/dicom-web"
+    assert not LearningSettings.of(conf, address).automatic
+    assert LearningSettings.of(conf | {"learn_while_annotating": "on"}, address).automatic
+
+
 @pytest.mark.parametrize(
     ("conf", "sentence"),
     [
