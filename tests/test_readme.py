@@ -111,7 +111,8 @@ def test_its_numbers_on_slices_are_those_of_the_result_file(prompt, organ):
 
 
 def test_its_numbers_of_other_modalities_and_the_worst_of_them_are_those_of_the_result_file():
-    found = result("sets")["models"]["version 8"]
+    found, before = (result("sets")["models"][name] for name in ("version 8", "version 7"))
+    assert all(pair(**before["macro"][prompt]) in TEXT for prompt in ("box", "point"))
     assert all(pair(**found["macro"][prompt]) in TEXT for prompt in ("box", "point", "corrected"))
     for prompt in ("box", "point"):
         worst = min((scores[prompt] for scores in found["sets"].values()), key=lambda scores: scores["dsc"])
