@@ -2,7 +2,7 @@
 
 Starts a server on a generated CT and lets Schemathesis (https://schemathesis.io) make requests from ``/openapi.json``,
 right ones and wrong ones. Each reply must be what ``scripts/schema_checks.py`` says: no 5xx but 503 with Retry-After,
-504 and 507, and a sentence for each refusal. A connection that breaks is a failure as well.
+502, 504 and 507, and a sentence for each refusal. A connection that breaks is a failure as well.
 
 Schemathesis stays in an environment of its own, since its requirements are not the server's:
 

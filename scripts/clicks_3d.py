@@ -1,6 +1,6 @@
 """Play five corrections in 3D: how good an object is at the start, and after each click.
 
-    python scripts/clicks_3d.py --name after               # plays what results do not yet hold, prints the table
+    python scripts/clicks_3d.py --name now                 # plays what results do not yet hold, prints the table
     python scripts/clicks_3d.py --print                    # the table alone
     python scripts/clicks_3d.py --phantom 0 --clicks 3     # the organs of a generated patient, without any data
 
@@ -159,11 +159,20 @@ def _options(argv: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--clicks", type=int, default=CLICKS, help="corrections (default: %(default)s)")
     parser.add_argument("--phantom", type=int, metavar="SEED", help="play the organs of a generated patient instead")
     parser.add_argument("--print", action="store_true", help="play nothing")
-    results = BUNDLE_ROOT / "docs" / "results" / "clicks_3d.json"
     parser.add_argument(
-        "--results", type=Path, default=results, help="JSON to add to; what it holds is not played again"
+        "--results",
+        type=Path,
+        help="JSON to add to; what it holds is not played again (default: docs/results/clicks_3d.json, of a generated "
+        "patient runs/clicks_3d_phantom_SEED.json)",
     )
-    return parser.parse_args(argv)
+    options = parser.parse_args(argv)
+    here = OBJECTS if options.phantom is None else PHANTOM_LABELS
+    if strangers := [name for name in options.objects or () if name not in here]:
+        parser.error(f"there is no {strangers[0]} here; there are {', '.join(here)}")
+    if options.results is None:  # organs of a patient and of a generated one have the same names: never in one file
+        phantom = BUNDLE_ROOT / "runs" / f"clicks_3d_phantom_{options.phantom}.json"
+        options.results = RESULTS if options.phantom is None else phantom
+    return options
 
 
 if __name__ == "__main__":

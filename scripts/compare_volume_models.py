@@ -1,7 +1,7 @@
 """Compare following, the network of volumes alone, the same outlined slice by slice, and the way that is chosen.
 
-    python scripts/compare_volume_models.py               # plays what the results do not yet hold, prints the tables
-    python scripts/compare_volume_models.py --print       # the tables alone
+    python scripts/compare_volume_models.py --print       # the tables, from docs/results/volume_models.json
+    python scripts/compare_volume_models.py --results runs/volume_models.json     # plays what that file does not hold
 
 Each object is started by a tight 2D box on its central slice, by a tight 3D box, and by a point in its middle; with
 --clicks also by the box and the five clicks of the CVPR 2025 challenge. Which of the ways is chosen follows from what
@@ -33,8 +33,8 @@ from bundle.errors import OptionError, explain_errors
 from bundle.evaluation.interaction import Prediction, run_protocol, score_mask
 from bundle.evaluation.protocols import PROTOCOLS, Box, Points, object_rng
 from bundle.evaluation.volume_table import challenge_volume_table, group_table, way_table
-from bundle.families.family import BUNDLE_ROOT, build_network, load_family
-from bundle.files import read_json, write_text
+from bundle.families.family import BUNDLE_ROOT, build_network, find_weights, load_family
+from bundle.files import read_json, sha256_of, write_text
 from bundle.interactive.cube_network import CubeNetwork
 from bundle.interactive.cube_predictor import CubePredictor
 from bundle.interactive.following import Follower
@@ -107,6 +107,12 @@ def main(argv: Sequence[str] | None = None) -> None:
 
 def play(results: list[dict[str, Any]], options: argparse.Namespace) -> None:
     """Add a result for every object and start that has none; the file is written after each."""
+    weights = weights_of(options)
+    if others := {result["weights"] for result in results} - {weights}:
+        raise OptionError(
+            f"{options.results} holds results of the weights {', '.join(sorted(others))}, now {weights}; give another "
+            "--results, or the same --checkpoint and --network"
+        )
     done = {(result["object"], result["start"]) for result in results}
     chosen = [one for one in targets(options.data) if not options.objects or one.name in options.objects]
     if unknown := set(options.objects or ()) - {one.name for one in chosen}:
@@ -120,16 +126,26 @@ def play(results: list[dict[str, Any]], options: argparse.Namespace) -> None:
         if opened is None or opened[0] != one.files:
             opened = one.files, *_read(options.data, one.files)
         _, volume, labels = opened
-        results += models.results(one, start, volume, labels == one.value)
+        results += [
+            {**result, "weights": weights} for result in models.results(one, start, volume, labels == one.value)
+        ]
         lines = ",\n".join(json.dumps(result) for result in results)
         write_text(options.results, f"[\n{lines}\n]\n")
+
+
+def weights_of(options: argparse.Namespace) -> str:
+    """The beginnings of the sha256 of both files of weights, by which results of one comparison are held together."""
+    files = (options.checkpoint or options.family, options.network or "default_3d")
+    return " ".join(sha256_of(find_weights(file))[:12] for file in files)
 
 
 class _Models:
     """The ways through a volume."""
 
     def __init__(self, options: argparse.Namespace) -> None:
-        self.predictor = Segmenter.from_family(options.family, device=options.device).predictor
+        self.predictor = Segmenter.from_family(
+            options.family, checkpoint=options.checkpoint, device=options.device
+        ).predictor
         family = load_family("default_3d")
         network = build_network(family, checkpoint=options.network)
         cubes = CubeNetwork(CubePredictor(network, family.contract, device=self.predictor.device))
@@ -204,6 +220,7 @@ def _options(argv: Sequence[str] | None) -> argparse.Namespace:
     data = Path(os.environ.get("MONAI_SAM_DATA", BUNDLE_ROOT.parent / "shared" / "data"))
     parser.add_argument("--data", type=Path, default=data, help="folder of the data sets")
     parser.add_argument("--family", default="default", help="of the model of slices")
+    parser.add_argument("--checkpoint", type=Path, help="weights of the model of slices; by default the family's own")
     parser.add_argument(
         "--network", type=Path, help="weights of the network of volumes; by default those of default_3d"
     )

@@ -1,6 +1,6 @@
 """Write weights of the network of volumes as the shipped file, with what they are, and say its size and sha256.
 
-    python scripts/ship_volume_model.py ../shared/weights/3d-first.safetensors      # the start of docs/model_card.md
+    python scripts/ship_volume_model.py 3d-first.safetensors                          # the start of docs/model_card.md
     python scripts/ship_volume_model.py runs/default_3d/best.safetensors            # what a training left
 
 The same weights give the same bytes. Size and sha256 belong into configs/families/default_3d.json.

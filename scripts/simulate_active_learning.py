@@ -36,7 +36,8 @@ from bundle.data.datasets import msd
 from bundle.data.grid import check_grid
 from bundle.data.volume import read_label, read_volume
 from bundle.errors import OptionError, explain_errors
-from bundle.files import read_json, write_atomically, write_text
+from bundle.families.family import find_weights
+from bundle.files import read_json, sha256_of, write_atomically, write_text
 from bundle.interactive.segmenter import Segmenter
 from bundle.interactive.slice_model import SliceView
 from bundle.interactive.volume_slices import VolumeSlices
@@ -79,6 +80,7 @@ def arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
     many.add_argument("--baseline", choices=sorted(RULES), default=BASELINE)
     many.add_argument("--seeds", type=int, default=5)
     many.add_argument("--patients", type=int, default=40, help="of the training part, whose slices are the pool")
+    many.add_argument("--checkpoint", type=Path, help="whose features are taken; by default the shipped weights")
     many.add_argument("--slices", type=int, default=6, help="of each patient, evenly through the volume")
     many.add_argument("--start", type=int, default=Plan.start, help="slices that are labelled at first")
     many.add_argument("--per-round", type=int, default=Plan.per_round)
@@ -99,9 +101,10 @@ def arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
 
 
 def play_curves(options: argparse.Namespace) -> int:
-    """Play what is not in rows.jsonl yet, then write the results."""
+    """Play what is not in rows.json yet, then write the results."""
     names = ("data", "patients", "slices", "start", "per_round", "rounds")
-    remember_settings(options.out, {name: str(getattr(options, name)) for name in names})
+    weights = sha256_of(options.checkpoint or find_weights("default"))[:16]
+    remember_settings(options.out, {**{name: str(getattr(options, name)) for name in names}, "weights": weights})
     stored = options.out / "rows.json"
     rows = read_rows(stored)
     plan = Plan(options.start, options.per_round, options.rounds)
@@ -130,7 +133,7 @@ def slices_of(options: argparse.Namespace) -> tuple[dict[str, SeenSlice], list[S
     training = [item for item in items if item["split"] == "training"][: options.patients]
     validation = [item for item in items if item["split"] == "validation"]
     structures = [name for name, value in sorted(items[0]["labels"].items(), key=lambda one: one[1]) if value]
-    predictor = Segmenter.from_family().predictor
+    predictor = Segmenter.from_family(checkpoint=options.checkpoint).predictor
     pool: dict[str, SeenSlice] = {}
     held_out: list[SeenSlice] = []
     for number, item in enumerate([*training, *validation], start=1):

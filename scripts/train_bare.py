@@ -1,7 +1,7 @@
 """Train a part of the shipped recipe where PyTorch, NumPy, OpenCV, SciPy and safetensors are all that is installed.
 
     split -b 15M runs/slices/sets.npz runs/slices/sets.npz.     # if files must be small: pieces that are read as one
-    python scripts/train_bare.py --part 4_more_sets --start models/default.safetensors --seconds 470 --out out \
+    python scripts/train_bare.py --part 4_more_sets --start version7.safetensors --seconds 470 --out out \
         --slices runs/slices/sets.npz.*
 
 The slices are gathered before, where the data is (scripts/train_default.py does it).

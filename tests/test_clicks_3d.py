@@ -59,6 +59,18 @@ def test_a_run_is_written_and_continued(clicks_3d, tmp_path, monkeypatch, capsys
     assert capsys.readouterr().out.count("| 3D box | cone") == 2
 
 
+def test_a_generated_patient_has_a_file_of_results_of_its_own(clicks_3d):
+    assert clicks_3d._options([]).results == clicks_3d.RESULTS
+    assert clicks_3d._options(["--phantom", "3"]).results.name == "clicks_3d_phantom_3.json"
+
+
+@pytest.mark.parametrize("words", [["--objects", "aorta"], ["--phantom", "0", "--objects", "brain tumour"]])
+def test_an_object_that_is_not_here_is_refused(clicks_3d, words, capsys):
+    with pytest.raises(SystemExit):
+        clicks_3d._options(words)
+    assert f"there is no {words[-1]} here" in capsys.readouterr().err
+
+
 def test_a_cell_has_every_name_and_a_perfect_object_keeps_its_score(clicks_3d):
     about = {"object": "liver", "start": "point"}
     results = [

@@ -55,6 +55,14 @@ def test_every_start_is_played_once_and_printed(script, tmp_path, capsys, monkey
     assert "mean of 1 groups" in capsys.readouterr().out
 
 
+def test_results_of_other_weights_are_not_gone_on_with(script, tmp_path, monkeypatch):
+    options = ["--results", str(tmp_path / "results.json"), "--starts", "2D box"]
+    script.main(options)
+    monkeypatch.setattr(script, "sha256_of", lambda file: "0" * 64)
+    with pytest.raises(script.OptionError, match="000000000000 000000000000; give another --results"):
+        script.main([*options, "3D box"])
+
+
 def test_clicks_are_played_with_every_model_that_answers_them(script, tmp_path):
     script.main(["--results", str(tmp_path / "results.json"), "--starts", "--clicks"])
     results = json.loads((tmp_path / "results.json").read_text())

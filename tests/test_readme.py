@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import json
 import re
 import shlex
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import click
 import numpy as np
@@ -15,6 +17,7 @@ import pytest
 from bundle.commands.main import cli
 from bundle.data.synthetic.phantom import make_phantom
 from bundle.data.volume import read_label, write_volume
+from bundle.evaluation.volume_table import group_table
 from bundle.prompts.prompts import read_prompts
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -89,3 +92,35 @@ def test_every_command_line_has_options_that_exist(command, tmp_path, monkeypatc
         return
     found = cli.get_command(click.Context(cli), name)
     found.make_context(name, words)
+
+
+def pair(dsc: float, nsd: float) -> str:
+    return f"{dsc:.3f} / {nsd:.3f}"
+
+
+def result(name: str) -> Any:
+    return json.loads((ROOT / "docs" / "results" / f"{name}.json").read_text("utf-8"))
+
+
+def test_its_numbers_of_other_modalities_and_the_worst_of_them_are_those_of_the_result_file():
+    found, before = (result("sets")["models"][name] for name in ("version 8", "version 7"))
+    assert all(pair(**before["macro"][prompt]) in TEXT for prompt in ("box", "point"))
+    assert all(pair(**found["macro"][prompt]) in TEXT for prompt in ("box", "point", "corrected"))
+    for prompt in ("box", "point"):
+        worst = min((scores[prompt] for scores in found["sets"].values()), key=lambda scores: scores["dsc"])
+        assert pair(**worst) in TEXT
+
+
+def test_its_numbers_through_a_volume_and_the_worst_object_are_those_of_the_result_file():
+    ways = result("volume_models")
+    *_, macro = group_table(ways).rows
+    assert macro[2] in TEXT and macro[5] in TEXT  # following, chosen
+    worst = min((one["ways"]["following"] for one in ways), key=lambda scores: scores["dsc"])
+    assert pair(worst["dsc"], worst["nsd"]) in TEXT
+
+
+@pytest.mark.parametrize("start", ["3D box", "2D box"])
+def test_its_numbers_of_clicks_in_3d_are_those_of_the_result_file(start):
+    played = [one["dsc"] for one in result("clicks_3d") if (one["name"], one["start"]) == ("after", start)]
+    first, last = np.mean(played, axis=0)[[0, -1]]
+    assert f"from {first:.3f} to {last:.3f}" in TEXT

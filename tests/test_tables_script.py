@@ -71,9 +71,9 @@ def test_the_arithmetic_of_the_shipped_model_is_what_the_documents_say():
 # How the documents call a protocol.
 ROWS = {
     "README.md": {
-        "shipped model, box": "box_jitter_20",
-        "version 7, box and up to 8 corrections": "clicks_from_box",
-        "version 7, one point and up to 8 corrections": "clicks_from_point",
+        "box": "box_jitter_20",
+        "one point": "points_1",
+        "box and up to 8 corrections (version 7)": "clicks_from_box",
     },
     "docs/model_card.md": {
         "box, sides 0..5 px of 256 outward": "box_jitter_20",

@@ -66,7 +66,7 @@ def lines(
 
     Raises:
         FamilyError: one that does not exist.
-        OptionError: an image without its label.
+        OptionError: an image without its label, or a label without the organ.
     """
     if (image is None) != (label is None):
         raise OptionError("--image and --label belong together: the box is drawn from the label")
@@ -114,7 +114,11 @@ def source_of(family: Family) -> str:
 
 
 def find_slice(image: Path | None, label: Path | None) -> RealSlice:
-    """The axial slice with most of the organ: of the given volume, of a FLARE-style CT, or of the phantom."""
+    """The axial slice with most of the organ: of the given volume, of a FLARE-style CT, or of the phantom.
+
+    Raises:
+        OptionError: the label map does not show the organ.
+    """
     folder = Path(os.environ.get("MONAI_SAM_DATA", BUNDLE_ROOT.parent / "shared" / "data")) / "flare22-style"
     if image is None and folder.is_dir():
         image, label = (next((folder / kind).glob("*.nii.gz")) for kind in ("images", "labels"))
@@ -126,6 +130,8 @@ def find_slice(image: Path | None, label: Path | None) -> RealSlice:
         labels = check_grid(volume, read_label(label)).array
     frame = SliceFrame.of_plane(volume.shape, volume.affine, "axial")
     organ = frame.stack(labels) == LIVER
+    if not organ.any():
+        raise OptionError(f"{label} has no voxel of value {LIVER}; give a label map in which the organ has that value")
     index = int(organ.sum(axis=(1, 2)).argmax())
     return RealSlice(volume, frame, index, organ[index], origin)
 
