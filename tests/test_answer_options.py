@@ -63,6 +63,15 @@ def test_prompts_outside_of_the_limits_are_refused_and_nothing_has_changed():
     assert state(session) == before
 
 
+@pytest.mark.parametrize("dimension", [2, 3])
+def test_an_object_whose_prompts_were_all_taken_back_may_have_other_options(dimension):
+    session = open_session()
+    session.add(point(LEFT), dimension=dimension)
+    session.remove(0, dimension=dimension)
+    session.set_options(AnswerOptions(holes_mm=2.0))
+    assert session.object("object").options == AnswerOptions(holes_mm=2.0) and not session.mask("object").any()
+
+
 def test_a_stateless_client_says_its_limits_each_time():
     session, prompts = open_session(), ObjectPrompts([point(LEFT)])
     session.set_prompts(prompts, options=AnswerOptions(limits=(4, 7)))

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import errno
 import threading
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
+import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from safetensors import SafetensorError
 from torch import nn
 
+from bundle.engines import cache
 from bundle.engines.cache import PreparedCache, network_identity
 from bundle.networks.interface import Prepared
 
@@ -165,3 +169,24 @@ def test_both_budgets_hold_whatever_is_asked_for(wanted):
             found, _ = store.get(f"{key}{cells}", lambda cells=cells: entry(cells, cells))
             assert value_of(found) == cells
             assert store.held_bytes <= memory and bytes_in(Path(folder)) <= disk
+
+
+@pytest.mark.parametrize("error", [OSError(errno.ENOSPC, "No space left on device"), SafetensorError("it is full")])
+def test_what_cannot_be_written_is_answered_and_kept_in_memory(tmp_path, monkeypatch, caplog, error):
+    def full(*_):
+        raise error
+
+    monkeypatch.setattr(cache, "save_file", full)
+    store = PreparedCache(folder=tmp_path)
+    assert value_of(store.get("a", lambda: entry(3))[0]) == 3 and "not kept on disk" in caplog.text
+    assert not store.get("a", lambda: entry(4))[1] and not bytes_in(tmp_path)
+
+
+def test_entries_that_another_user_wrote_are_read(tmp_path, monkeypatch):
+    def refuse(*_):
+        raise PermissionError(errno.EPERM, "Operation not permitted")
+
+    PreparedCache(folder=tmp_path).get("a", lambda: entry(5))
+    monkeypatch.setattr(cache.os, "utime", refuse)
+    found, computed = PreparedCache(folder=tmp_path).get("a", lambda: entry(6))
+    assert value_of(found) == 5 and not computed

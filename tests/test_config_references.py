@@ -27,7 +27,7 @@ MATERIAL = {
 # One layer serves training and evaluation, slices and volumes, prompts and no prompts; each reads its own part.
 OF_OTHER_EVALUATIONS = {
     *("training_items", "max_side", "min_pixels", "pixels_of", "pool", "preprocessing", "slices", "keep_empty"),
-    *("embedding_dir", "store"),
+    *("embedding_dir", "store", "engine"),
 }
 EVALUATIONS = [
     (),

@@ -6,7 +6,9 @@ import numpy as np
 import pytest
 from session_room import SHAPE, open_session, organs, volume
 
+from bundle.active import everything as module
 from bundle.active.everything import everything, everything_proposed, grid_points
+from bundle.interactive.slice_model import SliceMask
 from bundle.interactive.volume_slices import VolumeSlices
 
 
@@ -63,3 +65,16 @@ def test_proposals_share_no_voxel_and_go_into_a_session():
     assert set(np.unique(session.labels)) == {0, 1, 2}
     session.undo()
     assert not session.labels.any()
+
+
+def test_what_lies_within_a_surer_object_is_not_proposed(monkeypatch):
+    slices, frame = slices_of()
+    masks = np.zeros((3, frame.height, frame.width), bool)
+    masks[0, 2:14, 2:14] = masks[1, 4:6, 4:6] = masks[2, 15:17, 2:6] = True
+    found = [SliceMask(mask, iou=iou) for mask, iou in zip(masks, (0.95, 0.9, 0.8), strict=True)]
+    monkeypatch.setattr(module, "everything", lambda *_, **__: found)
+    proposals = everything_proposed(slices, frame, 5)
+    assert [(one.name, one.mask.sum(), one.predicted_iou) for one in proposals] == [
+        ("object 1", 144, 0.95),
+        ("object 2", 8, 0.8),
+    ]

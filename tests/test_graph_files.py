@@ -63,3 +63,11 @@ def test_a_folder_that_cannot_be_written_is_a_warning(tmp_path, caplog):
     (tmp_path / "file").write_text("no folder")
     assert GraphFiles(tmp_path / "file" / "graphs").get("a", lambda: PARTS) == PARTS
     assert "cannot be kept" in caplog.text
+
+
+def test_where_nothing_can_be_locked_a_graph_is_made_at_every_start(tmp_path, monkeypatch, caplog):
+    def refuse(*_, **__):
+        raise NotImplementedError("no locks here")
+
+    monkeypatch.setattr("bundle.engines.graph_files.FileLock.acquire", refuse)
+    assert GraphFiles(tmp_path).get("a", lambda: PARTS) == PARTS and "no locks here" in caplog.text

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+import torch
 from fakes import BrightCubes, BrightRegionSam, bright_contract
 from test_cube_network import AFFINE, ALIKE, BESIDE, ORGAN, SHAPE, STARTS, overlap
 
@@ -16,6 +17,7 @@ from bundle.interactive.cube_predictor import CubePredictor
 from bundle.interactive.guided_following import GuidedFollowing
 from bundle.interactive.slice_following import SliceFollowing
 from bundle.interactive.slice_model import SlicePredictor
+from bundle.networks.interface import MaskPrediction
 from bundle.prompts.interactions import Mask, Point
 from bundle.prompts.prompts import ObjectPrompts
 
@@ -106,3 +108,19 @@ def test_the_slice_of_the_prompt_is_asked_first():
 def test_another_network_is_another_model():
     following, guided = models()
     assert following.identity != guided.identity == models()[1].identity
+
+
+def test_no_slice_beyond_the_limits_is_asked():
+    _, guided = models()
+    told = []
+    asked(guided, STARTS["flat box"], limits=(14, 16), progress=told.append)
+    assert set(told) == {14, 15, 16}
+
+
+@pytest.mark.parametrize("start", ["point", "scribble", "lasso"])
+def test_where_the_network_of_volumes_finds_nothing_the_object_is_followed(start, monkeypatch):
+    following, guided = models()
+    nothing = MaskPrediction(torch.full((1, 1, 32, 32, 32), -8.0), torch.full((1, 1), 0.7))
+    monkeypatch.setattr(guided.cubes.predictor.network, "predict", lambda prepared, maps: nothing)
+    found, followed = (asked(model, STARTS[start]).segmentation.mask for model in (guided, following))
+    assert np.array_equal(found, followed) and overlap(found, ORGAN) > ALIKE

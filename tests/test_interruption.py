@@ -11,9 +11,13 @@ from torch import Tensor, nn
 
 from bundle.engines.cache import PreparedCache
 from bundle.engines.interruption import interruptible, watch
+from bundle.interactive.cube_network import CubeNetwork
+from bundle.interactive.cube_predictor import CubePredictor
 from bundle.interactive.session import InteractiveSession
 from bundle.interactive.slice_model import SlicePredictor
 from bundle.networks.interface import Prepared
+from bundle.networks.prompted_unet_3d import PromptedUNet3D
+from bundle.prompts.prompts import ObjectPrompts
 
 from fakes import BrightRegionSam, bright_contract  # isort: skip
 
@@ -88,3 +92,10 @@ def test_a_network_is_watched_once_and_its_copies_and_weights_stay_what_they_are
 def test_an_engine_that_is_no_module_is_left_alone():
     watch(object())
     assert open_session().add(point(LEFT)).predicted
+
+
+def test_a_network_of_volumes_is_left_in_the_middle_of_a_pass_too():
+    network = CubeNetwork(CubePredictor(PromptedUNet3D(8, widths=(8, 8), depths=(1, 1)), bright_contract(8)))
+    prompts = ObjectPrompts([point(LEFT)])
+    with pytest.raises(Left), interruptible(leaving(2)):
+        network.predict(network.start(volume()), prompts, None)

@@ -290,6 +290,7 @@ def test_a_compaction_that_fails_leaves_the_session_as_it_was(folder, monkeypatc
     monkeypatch.setattr(os, "replace", full)
     again = opened(folder)
     assert of(folder).path.read_bytes() == before and "stays as long as it is" in caplog.text
+    assert list(folder.iterdir()) == [of(folder).path]  # nothing half written is left on a full disk
     monkeypatch.undo()
     again.new_object("more")
     assert state(opened(folder)) == state(again) and session.undo() is not None

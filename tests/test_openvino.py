@@ -183,3 +183,10 @@ def test_a_network_without_an_encoder_is_one_graph(small, small_folder):
         expected, found = small.predict(prepared, prompts), ours.predict(prepared, prompts)
     torch.testing.assert_close(found.logits, expected.logits, atol=1e-3, rtol=1e-3)
     assert len(list(small_folder.glob("*.zip"))) == 1
+
+
+def test_images_look_to_it_as_they_look_to_the_network(network, converted, small, small_folder):
+    images = torch.randn(2, 3, 64, 64, generator=torch.Generator().manual_seed(0))
+    with torch.inference_mode():
+        for one, other in ((network, converted), (small, opened(small, small_folder))):
+            torch.testing.assert_close(other.describe(images), one.describe(images), atol=1e-4, rtol=1e-4)

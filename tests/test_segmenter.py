@@ -6,6 +6,7 @@ import numpy as np
 from fakes import BrightCubes, BrightRegionSam
 
 from bundle.data.volume import Volume
+from bundle.evaluation.study import VolumeStudy
 from bundle.families.family import load_family
 from bundle.interactive import segmenter
 from bundle.interactive.guided_following import GuidedFollowing
@@ -34,3 +35,17 @@ def test_a_network_of_volumes_is_built_once_and_only_for_volumes(monkeypatch):
     for _ in range(2):
         model.open(Volume(np.zeros((8, 8, 8), np.uint8), np.eye(4), "windowed"))
     assert built == ["default_3d"] and type(model.volume_model) is GuidedFollowing
+
+
+def test_with_a_network_of_volumes_it_is_another_model_though_its_slices_are_answered_alike(monkeypatch):
+    monkeypatch.setattr(segmenter, "build_network", lambda family: BrightCubes())
+    alone, both, again = (opened(name) for name in ("default", "default-with_3d", "default-with_3d"))
+    assert alone.predictor.identity == both.predictor.identity == alone.identity
+    assert alone.identity != both.identity == again.identity
+
+
+def test_a_study_of_volumes_goes_on_with_the_same_network_of_volumes_alone(monkeypatch, tmp_path):
+    monkeypatch.setattr(segmenter, "build_network", lambda family: BrightCubes())
+    model = opened("default-with_3d")
+    study = VolumeStudy(model, [], organs={1: "liver"}, protocols=["box"], folder=tmp_path)
+    assert study.settings.model == model.identity

@@ -9,8 +9,10 @@ import pytest
 import torch
 from fakes import BrightRegionSam, bright_contract
 
+from bundle.data.volume import Volume
 from bundle.engines.cache import PreparedCache
 from bundle.families.family import build_network, load_family
+from bundle.interactive.prompted_volume import PromptedVolume
 from bundle.interactive.slice_model import SlicePredictor, SlicePrompt, SliceView
 from bundle.prompts.batch import PromptBatch, mask_prompt
 from bundle.transforms.contract import View
@@ -174,3 +176,11 @@ def test_the_shipped_network_answers_in_bfloat16_where_the_cpu_computes_in_it(mo
 
 def test_other_networks_answer_in_float32(predictor):
     assert not predictor.bfloat16
+
+
+def test_what_computes_in_another_precision_is_another_model(predictor):
+    image = Volume(PICTURE[..., None], np.eye(4), "CT", None)
+    exact = PromptedVolume(image, predictor).identity
+    assert PromptedVolume(image, predictor).identity == exact
+    predictor.bfloat16 = True
+    assert PromptedVolume(image, predictor).identity != exact

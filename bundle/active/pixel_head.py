@@ -68,10 +68,10 @@ def see(view: SliceView, labels: np.ndarray, predictor: SlicePredictor, *, patie
     if not isinstance(predictor.network, PromptedUNet):
         raise TypeError(f"expected a predictor of a PromptedUNet, got {type(predictor.network).__name__}")
     placement = predictor.contract.placement(*labels.shape, view.pixel_spacing)
-    image = predictor.contract.to_input(view.picture, view.intensity, placement)[None]
+    image = predictor.contract.to_input(view.picture, view.intensity, placement)[None].to(predictor.device)
     with torch.inference_mode(), torch.autocast(predictor.device.type, torch.bfloat16, enabled=predictor.bfloat16):
         levels = predictor.network.mask_decoder.encode(image, prompt_maps(None, None, like=image))[:_LEVELS]
-    maps = torch.cat([F.interpolate(level.float(), (GRID, GRID), mode="bilinear") for level in levels], dim=1)[0]
+    maps = torch.cat([F.interpolate(level.float(), (GRID, GRID), mode="bilinear") for level in levels], dim=1)[0].cpu()
     draw = np.random.default_rng(0).normal(size=(len(maps), _CHANNELS)) / np.sqrt(len(maps))
     mixed = maps.flatten(1).T @ torch.from_numpy(draw).float()  # (GRID * GRID, _CHANNELS)
     mixed = (mixed - mixed.mean()) / mixed.std().clamp_min(1e-6)

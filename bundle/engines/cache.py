@@ -9,7 +9,7 @@ import threading
 import zlib
 from collections import OrderedDict
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import numpy as np
@@ -152,20 +152,25 @@ class PreparedCache:
             return None
         try:
             tensors = load(path.read_bytes())
-            os.utime(path)  # recently used
         except FileNotFoundError:  # also where another server has just dropped it
             return None
-        except SafetensorError as error:
-            logger.warning("%s is damaged (%s); it is computed again", path.name, error)
+        except (SafetensorError, OSError) as error:
+            logger.warning("%s cannot be read (%s); it is computed again", path.name, error)
             return None
+        with suppress(OSError):  # of another user who shares the folder, or just dropped
+            os.utime(path)  # recently used
         return Prepared(tensors)
 
     def _write(self, key: str, prepared: Prepared) -> None:
         path = self._path(key)
         if path is None:
             return
-        write_atomically(path, lambda partial: save_file(dict(prepared.map(Tensor.contiguous).tensors), partial))
-        size = path.stat().st_size
+        try:
+            write_atomically(path, lambda partial: save_file(dict(prepared.map(Tensor.contiguous).tensors), partial))
+            size = path.stat().st_size
+        except (OSError, SafetensorError) as error:  # a full disk: what was asked for is there all the same
+            logger.warning("%s is not kept on disk (%s)", path.name, error)
+            return
         with self._lock:
             self._written += size
             due = self._written > SLACK * self.disk_bytes

@@ -52,8 +52,9 @@ class GraphFiles:
                     parts = make()
                     write_atomically(path, lambda partial: _write(partial, parts), mode=0o600)
                 return parts
-        except OSError as error:
-            logger.warning("the converted network cannot be kept in %s (%s)", self.folder, error.strerror or error)
+        except (OSError, NotImplementedError) as error:  # the second of a file system without locks
+            reason = getattr(error, "strerror", None) or error
+            logger.warning("the converted network cannot be kept in %s (%s)", self.folder, reason)
             return make() if parts is None else parts
 
 

@@ -84,6 +84,10 @@ class OpenVinoNetwork(PromptableNetwork):
         self.check_images(images)
         return Prepared.cat([Prepared(self._graphs["encoder"](images=image[None])) for image in images])
 
+    def describe(self, images: Tensor) -> Tensor:
+        """As the network's: of what the encoder gives, or as it does itself where it has no encoder to run."""
+        return super().describe(images) if "encoder" in self._graphs else self.network.describe(images)
+
     def decoder_inputs(
         self, features: Mapping[str, Tensor], tokens: tuple[Tensor, Tensor] | None, masks: Tensor | None
     ) -> dict[str, Tensor]:
@@ -132,14 +136,14 @@ class _Graph:
             self._request.infer(given, share_inputs=True)
             return
         self._request.start_async(given, share_inputs=True)
-        while not self._request.wait_for(_POLL_MS):
-            try:
+        try:
+            while not self._request.wait_for(_POLL_MS):
                 check_interruption()
-            except BaseException:
-                self._request.cancel()
-                with suppress(RuntimeError):  # which is how it says that it was cancelled
-                    self._request.wait()
-                raise
+        except BaseException:  # also Ctrl-C: while it runs it reads ``given``, which goes with this call
+            self._request.cancel()
+            with suppress(RuntimeError):  # which is how it says that it was cancelled
+                self._request.wait()
+            raise
 
 
 class _Decoder(nn.Module):

@@ -47,6 +47,7 @@ class Study(ABC):
         model: see the studies.
         cases: by key.
         data: identity of the cases.
+        identity: of what answers; by default that of the model.
         organs: label -> name; other labels are left out.
         protocols: names of `protocols.PROTOCOLS`, or `automatic` alone.
         folder: of the run; an interrupted one goes on.
@@ -73,6 +74,7 @@ class Study(ABC):
         cases: Cases,
         *,
         data: str,
+        identity: str | None = None,
         organs: Mapping[int, str],
         protocols: Sequence[str],
         folder: str | Path,
@@ -89,7 +91,7 @@ class Study(ABC):
         _check_protocols(model, protocols)
         self.model, self.cases, self.axis = model, cases, axis
         self.protocols = {given: protocol_named(given, axis=axis) for given in protocols if given != AUTOMATIC}
-        identity = getattr(model, "identity", "")
+        identity = getattr(model, "identity", "") if identity is None else identity
         self.settings = EvaluationSettings(
             tuple(protocols), seed, tolerance, pixels_of, model=identity, data=data, replayed=replay is not None
         )
@@ -209,7 +211,8 @@ class VolumeStudy(Study):
     """A study of whole volumes: prompted as a user of a session prompts, scored in 3D, distances in millimetres.
 
     Args:
-        model: a predictor; a `Segmenter`; or an `AutomaticModel`, whose only protocol is `automatic`.
+        model: a predictor, which follows objects; a `Segmenter`, which opens volumes as users do, with its network of
+            volumes; or an `AutomaticModel`, whose only protocol is `automatic`.
         items: of a dataset layout, with image, label and patient; those without a label are left out, and one volume at
             a time is in memory.
         axis: array axis along which the model travels, and across which slices are cut.
@@ -224,13 +227,13 @@ class VolumeStudy(Study):
         axis: int = 2,
         **about: Any,
     ) -> None:
-        self._open_image = partial(InteractiveSession, predictor=model)
+        self._open_image, identity = partial(InteractiveSession, predictor=model), getattr(model, "identity", "")
         if isinstance(model, Segmenter):
             self._open_image, model = model.open, model.predictor
         labelled = [item for item in items if item.get("label")]
         cases = volume_cases(labelled, contract=model.contract, axis=axis)
         data = volumes_identity(labelled, cases, axis)
-        super().__init__(model, cases, data=data, pixels_of=None, axis=axis, **about)
+        super().__init__(model, cases, data=data, identity=identity, pixels_of=None, axis=axis, **about)
 
     def segment(self, case: VolumeCase) -> np.ndarray:
         """The label map (I, J, K) of a model without prompts."""

@@ -15,6 +15,7 @@ from bundle.interactive.cube_answers import CubesAnswer, beyond, from_slice_on, 
 from bundle.interactive.cube_predictor import CubeAnswer, CubePredictor, VolumeView
 from bundle.interactive.segmentation import Segmentation, Timer
 from bundle.interactive.slice_model import SliceMask
+from bundle.interactive.sliced import started_first
 from bundle.interactive.volume_model import Progress, VolumePrediction
 from bundle.prompts.cube_maps import area_axis, flat_axis
 from bundle.prompts.interactions import Box, Interaction, Lasso, Mask
@@ -73,7 +74,7 @@ class CubeNetwork:
     @property
     def identity(self) -> str:
         """As ``VolumeModel``."""
-        return f"{type(self).__name__} {self.predictor.identity} {self.predictor.contract}"
+        return f"{type(self).__name__} {self.predictor.computation} {self.predictor.contract}"
 
     def start(self, volume: Volume) -> VolumeView:
         """See ``VolumeModel``."""
@@ -225,12 +226,6 @@ class CubeNetwork:
         part = tuple(slice(int(first), int(first) + size) for first, size in zip(low, voxels.shape, strict=True))
         logits = np.where(voxels, _CERTAIN, -_CERTAIN).astype(np.float16)
         return CubesAnswer(logits, part, (self._first_cube(view, whole, axis),), 1.0, False, 0)
-
-
-def started_first(interactions: Sequence[Interaction]) -> list[Interaction]:
-    """The first interaction on the object, and the others in their order."""
-    first = next(place for place, one in enumerate(interactions) if one.positive)
-    return [interactions[first], *interactions[:first], *interactions[first + 1 :]]
 
 
 def is_whole(interaction: Interaction) -> bool:

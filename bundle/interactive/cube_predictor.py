@@ -12,7 +12,8 @@ from torch import Tensor
 
 from bundle.data.volume import Volume
 from bundle.engines.cache import network_identity
-from bundle.interactive.slice_model import computes_in_bfloat16
+from bundle.engines.choice import computes_in_bfloat16
+from bundle.engines.interruption import watch
 from bundle.networks.prompted_unet_3d import PromptedUNet3D, answer_so_far
 from bundle.prompts.cube_maps import SO_FAR, draw_on_cube
 from bundle.prompts.interactions import Interaction
@@ -75,6 +76,7 @@ class CubePredictor:
     def __init__(self, network: PromptedUNet3D, contract: Contract, *, device: torch.device | str = "cpu") -> None:
         self.device = torch.device(device)
         self.network, self.contract = network.to(self.device).eval(), contract
+        watch(self.network)
         self.identity = network_identity(network)
         self.bfloat16 = network.spec.bfloat16 and computes_in_bfloat16(self.device)
         if self.bfloat16:
@@ -84,6 +86,11 @@ class CubePredictor:
     def cells(self) -> int:
         """S, along a side of its cubes."""
         return self.network.spec.mask_size
+
+    @property
+    def computation(self) -> str:
+        """What its answers depend on beside contract and prompts: weights and precision."""
+        return f"{self.identity} {'bfloat16' if self.bfloat16 else 'float32'}"
 
     def view(self, volume: Volume) -> VolumeView:
         """A volume with the contract's views of it."""

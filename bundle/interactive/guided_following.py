@@ -82,8 +82,11 @@ class GuidedFollowing(SliceFollowing):
         followed = follower.begin()
         if is_whole(start.interaction):
             return followed
-        found, evidence = self.candidates(followed, start, state, frame, ask, progress, time.perf_counter() - begun)
-        return _as_followed(followed, found[chosen(evidence)], follower.limits)
+        seconds = time.perf_counter() - begun
+        found, evidence = self.candidates(
+            followed, start, state, frame, ask, limits=follower.limits, progress=progress, seconds=seconds
+        )
+        return _as_followed(followed, found[chosen(evidence)])
 
     def candidates(
         self,
@@ -92,6 +95,8 @@ class GuidedFollowing(SliceFollowing):
         state: SlicesAndCubes,
         frame: SliceFrame,
         ask: Ask,
+        *,
+        limits: tuple[int, int] | None = None,
         progress: Progress | None = None,
         seconds: float = 0.0,
     ) -> tuple[dict[str, Candidate], Evidence]:
@@ -103,16 +108,18 @@ class GuidedFollowing(SliceFollowing):
             state: of the volume.
             frame: of the slices that it was followed along.
             ask: answers a prompt on a slice.
+            limits: first and last slice that the object may lie on, as of following; None for all.
             progress: of the slices.
             seconds: that following took.
         """
         begun = time.perf_counter()
         rough = self.cubes.begin(state.cubes, start.interaction, axis=frame.slice_axis, progress=progress)
         stack = frame.stack(rough.mask(state.volume.shape))
-        shown = np.flatnonzero(stack.any(axis=(1, 2)))
+        first, last = limits or (0, frame.depth - 1)
+        shown = first + np.flatnonzero(stack[first : last + 1].any(axis=(1, 2)))
         slices = {int(index): SliceMask(np.ascontiguousarray(stack[index]), iou=rough.iou) for index in shown}
         looked = time.perf_counter() - begun
-        outlined = refined(slices, ask)
+        outlined = refined(slices, ask, propagated=self.rule.propagated)
         taken = looked, time.perf_counter() - begun
         found = {
             FOLLOWING: Candidate(followed.answers, seconds),
@@ -132,16 +139,16 @@ def _honoured(answers: Mapping[int, SliceMask], start: SlicedInteraction, frame:
     if start.thick and start.kind == "box":
         limit = limit_of([start])
         return {index: within(answer, limit) for index, answer in answers.items() if index in start.slices}
-    found, nothing = dict(answers), SliceMask(np.zeros((frame.height, frame.width), dtype=bool))
+    # Where the network shows nothing it is sure of nothing, whatever was drawn there.
+    found, nothing = dict(answers), SliceMask(np.zeros((frame.height, frame.width), dtype=bool), iou=0.0)
     for index, seen in start.slices.items():
         prompt = SlicePrompt(interactions=seen)
         found[index] = prompt.given(frame.height, frame.width) or prompt.honoured(answers.get(index, nothing))
     return found
 
 
-def _as_followed(followed: Followed, found: Candidate, limits: tuple[int, int]) -> Followed:
+def _as_followed(followed: Followed, found: Candidate) -> Followed:
     """The object with other answers, as if it had been followed; its origin keeps an answer."""
-    first, last = limits
-    answers = {index: one for index, one in found.answers.items() if first <= index <= last and one.mask.any()}
+    answers = {index: one for index, one in found.answers.items() if one.mask.any()}
     answers.setdefault(followed.origin, followed.answers[followed.origin])
     return replace(followed, answers=answers)

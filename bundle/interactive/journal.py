@@ -138,9 +138,7 @@ class Journal:
             file = os.open(beside, os.O_RDWR | os.O_CREAT | os.O_TRUNC | OPEN_FLAGS, 0o600)
             if not locked(file):
                 raise BlockingIOError(errno.EAGAIN, "another process writes it")
-            _write(file, data, 0)
-            os.fsync(file)
-            os.replace(beside, self.path)
+            _put(file, data, beside, self.path)
         except OSError as error:
             if file is not None:
                 os.close(file)
@@ -256,6 +254,18 @@ def _write(file: int, data: bytes, at: int) -> None:
     os.lseek(file, at, os.SEEK_SET)
     while data:
         data = data[os.write(file, data) :]
+
+
+def _put(file: int, data: bytes, beside: Path, path: Path) -> None:
+    """Fill an open file and give it another's place; where that fails nothing of it stays, as on a full disk."""
+    try:
+        _write(file, data, 0)
+        os.fsync(file)
+        os.replace(beside, path)
+    except OSError:
+        with contextlib.suppress(OSError):
+            os.unlink(beside)
+        raise
 
 
 def _identity(status: os.stat_result) -> tuple[int, int]:

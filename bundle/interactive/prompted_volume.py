@@ -66,9 +66,10 @@ class PromptedVolume:
         rule: PropagationRule | None = None,
     ) -> None:
         self.volume, self.predictor = volume, predictor
-        self._slices = VolumeSlices(volume, predictor)
         self._volume_model = volume_model or SliceFollowing(predictor, rule=rule)
-        self._state = self._slices if volume_model is None else volume_model.start(volume)
+        self._state = self._volume_model.start(volume)
+        shared = isinstance(self._state, VolumeSlices) and self._state.predictor is predictor
+        self._slices = self._state if shared else VolumeSlices(volume, predictor)
 
     @property
     def slices(self) -> VolumeSlices:
@@ -77,9 +78,9 @@ class PromptedVolume:
 
     @functools.cached_property
     def identity(self) -> str:
-        """Tells this model from one that may answer otherwise."""
+        """Tells this model from one that may answer otherwise, also for what computes it and how exactly."""
         model = self.predictor
-        about = f"{bundle.__version__} {model.identity} {model.contract} {self._volume_model.identity}"
+        about = f"{bundle.__version__} {model.computation} {model.contract} {self._volume_model.identity}"
         return hashlib.sha256(about.encode()).hexdigest()[:16]
 
     def frame(self, axis: int) -> SliceFrame:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from functools import cached_property
 from pathlib import Path
 
@@ -74,6 +75,16 @@ class Segmenter:
         """
         family = load_family(name)
         return cls(family, build_network(family, checkpoint=checkpoint), store=store, device=device, engine=engine)
+
+    @property
+    def identity(self) -> str:
+        """Tells what answers through a volume from what may answer otherwise.
+
+        Raises:
+            FamilyError, CheckpointError: as ``volume_model``.
+        """
+        about = "" if self.volume_model is None else self.volume_model.identity
+        return self.predictor.identity + (about and f" {hashlib.sha256(about.encode()).hexdigest()[:16]}")
 
     @cached_property
     def volume_model(self) -> VolumeModel | None:

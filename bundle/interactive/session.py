@@ -65,7 +65,8 @@ class InteractiveSession(ModelSession):
             dimension: 3 answers through the volume, 2 on the slices that the interactions lie on.
             axis: stored axis that slices are stacked along.
             predict: whether the model is asked now; see ``predict``.
-            progress: called with the index of every slice that is asked; what it raises stops the step.
+            progress: called with the index of every slice that is asked through the volume; what it raises stops the
+                step.
 
         Raises:
             PromptError: an interaction that does not fit the image, or nothing on the object.
@@ -164,7 +165,8 @@ class InteractiveSession(ModelSession):
             if options == one.options:
                 return self._commit(draft)
             draft.add(happened.SetOptions(key, options))
-            return self._finish(draft, key, list(one.shown), progress)
+            shown = [scope for scope in one.shown if one.can_ask(one.of_scope(scope, self.volume.shape))]
+            return self._finish(draft, key, shown, progress)
 
     def fill_between(self, object: str = "object", *, axis: int = 2) -> Update:
         """Fill the slices between confirmed ones from their shape; see ``fill.fill_between``.
@@ -222,7 +224,7 @@ class InteractiveSession(ModelSession):
             axis: stored axis that slices are stacked along.
             reset: whether the object starts anew.
             options: how answers are bounded and cleaned from now on; None as before.
-            progress: called with the index of every slice that is asked; what it raises stops the step.
+            progress: as of ``add``.
 
         Raises:
             PromptError: prompts that cannot be used.

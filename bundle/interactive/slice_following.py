@@ -14,7 +14,7 @@ from bundle.interactive.following import Followed, Follower
 from bundle.interactive.propagation import Ask, PropagationRule
 from bundle.interactive.segmentation import Timer
 from bundle.interactive.slice_model import SliceMask, SlicePredictor, SlicePrompt
-from bundle.interactive.sliced import SlicedInteraction
+from bundle.interactive.sliced import SlicedInteraction, started_first
 from bundle.interactive.volume_model import Progress, VolumePrediction
 from bundle.interactive.volume_slices import VolumeSlices
 from bundle.prompts.crossings import crossings_of_area
@@ -67,7 +67,7 @@ class SliceFollowing:
     @property
     def identity(self) -> str:
         """As ``VolumeModel``."""
-        return f"{type(self).__name__} {self.predictor.identity} {self.predictor.contract} {self.rule}"
+        return f"{type(self).__name__} {self.predictor.computation} {self.predictor.contract} {self.rule}"
 
     def start(self, volume: Volume) -> VolumeSlices:
         """The slices of the volume; see ``VolumeModel``."""
@@ -96,7 +96,7 @@ class SliceFollowing:
 
         earlier = () if before is None else before.states[-1].given
         sliced = [_sliced(one, state, frame, timer, earlier) for one in prompts.interactions]
-        given = _started_first(_limited(sliced, limits, prompts.name))
+        given = started_first(_limited(sliced, limits, prompts.name))
         picture = partial(frame.extract, state.volume.array)
         follower = Follower(ask, given[0], depth=frame.depth, rule=self.rule, picture=picture, limits=limits)
         begin = partial(self._begin, follower, given[0], state, frame, ask, progress)
@@ -131,12 +131,6 @@ def _followed(
     for interaction in given[len(states) :]:
         states.append(follower.correct(states[-1], interaction))
     return tuple(states)
-
-
-def _started_first(given: Sequence[SlicedInteraction]) -> list[SlicedInteraction]:
-    """The first interaction on the object, and the others in their order."""
-    first = next(position for position, one in enumerate(given) if one.positive)
-    return [given[first], *given[:first], *given[first + 1 :]]
 
 
 def _limited(

@@ -12,6 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from bundle import __version__
 from bundle.engines.cache import PreparedCache, network_identity
 from bundle.engines.choice import computes_in_bfloat16, engine_identity, engine_name, on_engine
 from bundle.engines.interruption import Interrupted, interruptible, watch
@@ -95,6 +96,11 @@ class SlicePredictor:
     def engine(self) -> str:
         """What runs the network: "torch" or "openvino"."""
         return engine_name(self.network)
+
+    @property
+    def computation(self) -> str:
+        """What its answers depend on beside contract and prompts: weights, engine and precision."""
+        return f"{self.identity} {engine_identity(self.network)}{', answers in bfloat16' if self.bfloat16 else ''}"
 
     def predict(self, view: SliceView, prompt: SlicePrompt) -> SliceMask:
         """What the network says to the prompts of one object on a slice, even where it overlooks one of them.
@@ -192,7 +198,7 @@ class SlicePredictor:
         return _Seen(prepared, placement, computed, time.perf_counter() - started if computed else 0.0)
 
     def _key(self, view: SliceView, placement: Placement) -> str:
-        model = f"{self.identity} {engine_identity(self.network)} {self.contract}"
+        model = f"{__version__} {self.identity} {engine_identity(self.network)} {self.contract}"
         digest = hashlib.sha256(f"{model} {view.intensity} {placement} {view.picture.dtype}".encode())
         digest.update(np.ascontiguousarray(view.picture))
         return digest.hexdigest()

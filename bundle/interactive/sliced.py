@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import TypeVar
 
 import numpy as np
 
@@ -77,6 +78,15 @@ class SlicedInteraction:
     def same(self, other: SlicedInteraction) -> bool:
         """Whether both say the same, on the same slices."""
         return self.slices.keys() == other.slices.keys() and self.interaction.same(other.interaction)
+
+
+Given = TypeVar("Given", Interaction, SlicedInteraction)
+
+
+def started_first(given: Sequence[Given]) -> list[Given]:
+    """The first interaction on the object, which starts it, and the others in their order."""
+    first = next(place for place, one in enumerate(given) if one.positive)
+    return [given[first], *given[:first], *given[first + 1 :]]
 
 
 def on_slice(interactions: Iterable[SlicedInteraction], index: int) -> list[SliceInteraction]:

@@ -15,7 +15,7 @@ from torch.nn import functional as F
 
 from bundle.errors import FamilyError
 from bundle.networks.interface import MaskPrediction, ModelSpec, Prepared
-from bundle.prompts.cube_maps import CUBE_MAPS
+from bundle.prompts.cube_maps import BOX, CUBE_MAPS
 
 WIDTHS = (32, 64, 96, 128, 192)  # of the levels, from half of the cube's side to a 32nd
 DEPTHS = (1, 2, 2, 2, 1)  # residual blocks of the levels on the way down
@@ -102,7 +102,7 @@ class PromptedUNet3D(nn.Module):
             (B, 1, S, S, S) logits.
         """
         maps = image.new_zeros(len(image), CUBE_MAPS, *image.shape[2:])
-        maps[:, 3] = 1
+        maps[:, BOX] = 1
         return self.predict(self.prepare(image), maps).logits
 
 

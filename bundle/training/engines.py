@@ -19,8 +19,8 @@ from torch.utils.data import Dataset
 
 from bundle import _moved
 from bundle.data.labelled_slice import LabelledSlice
+from bundle.engines.choice import computes_in_bfloat16
 from bundle.errors import NonFiniteLossError, TrainingError
-from bundle.interactive.slice_model import computes_in_bfloat16
 from bundle.prompts.batch import PromptBatch
 from bundle.prompts.label_boxes import SliceBoxd
 from bundle.training.distributed import average_gradients, average_numbers, gather
