@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from bundle.errors import PromptError
-from bundle.prompts.interactions import Box, Interaction, Lasso, Mask, Point, Scribble
+from bundle.prompts.interactions import KINDS, Interaction, Mask, Point
 from bundle.prompts.positions import as_rows
 
 
@@ -28,11 +28,11 @@ def interaction_from_json(entry: Any, what: str, *, most_voxels: int = 2**31) ->
     if not isinstance(entry, Mapping):
         raise PromptError(f"{what} must be a JSON object, got {entry!r:.80}")
     kind, positive = entry.get("kind"), entry.get("positive", True)
-    if not isinstance(kind, str) or kind not in _FIELDS:
-        raise PromptError(f'{what} needs a "kind", one of {", ".join(_FIELDS)}, got {kind!r:.80}')
+    if not isinstance(kind, str) or kind not in KINDS:
+        raise PromptError(f'{what} needs a "kind", one of {", ".join(KINDS)}, got {kind!r:.80}')
     if not isinstance(positive, bool):
         raise PromptError(f'"positive" of {what} must be true or false, got {positive!r:.80}')
-    made, fields = _FIELDS[kind]
+    made, fields = KINDS[kind], KINDS[kind].json_keys
     optional = {"corner"} if made is Mask else set()
     if unknown := sorted(map(str, set(entry) - {"kind", "positive", *fields, *optional})):
         raise PromptError(f"{what} has an unknown key {unknown[0]!r:.80}; a {kind} has {', '.join(fields)}")
@@ -43,15 +43,6 @@ def interaction_from_json(entry: Any, what: str, *, most_voxels: int = 2**31) ->
         return Mask(voxels, positive=positive, corner=_corner(entry.get("corner"), what))
     values = as_rows(entry[fields[0]], f'"{fields[0]}" of {what}', 3)
     return made(values[0] if made is Point else values, positive=positive)
-
-
-_FIELDS: dict[str, tuple[type[Interaction], tuple[str, ...]]] = {
-    "point": (Point, ("voxel",)),
-    "box": (Box, ("corners",)),
-    "scribble": (Scribble, ("path",)),
-    "lasso": (Lasso, ("outline",)),
-    "mask": (Mask, ("shape", "bits")),
-}
 
 
 def _unpacked(shape: Any, bits: Any, what: str, most_voxels: int) -> np.ndarray:

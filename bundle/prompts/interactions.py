@@ -31,10 +31,13 @@ class Interaction(ABC):
     """One thing that a user does.
 
     Attributes:
+        kind: its name in JSON.
+        json_keys: what its JSON must say beside kind and positive.
         positive: whether it lies on the object; otherwise it says what the object is not.
     """
 
     kind: ClassVar[str]
+    json_keys: ClassVar[tuple[str, ...]]
     positive: bool = field(default=True, kw_only=True)
 
     @abstractmethod
@@ -76,6 +79,7 @@ class Point(Interaction):
     """A click; ``voxel`` is (3,) float."""
 
     kind: ClassVar[str] = "point"
+    json_keys: ClassVar[tuple[str, ...]] = ("voxel",)
     voxel: np.ndarray
 
     def validated(self, shape: Sequence[int], *, affine: np.ndarray | None = None, name: str = "object") -> Point:
@@ -106,6 +110,7 @@ class Box(Interaction):
     """
 
     kind: ClassVar[str] = "box"
+    json_keys: ClassVar[tuple[str, ...]] = ("corners",)
     corners: np.ndarray
 
     def validated(self, shape: Sequence[int], *, affine: np.ndarray | None = None, name: str = "object") -> Box:
@@ -126,6 +131,7 @@ class Scribble(Interaction):
     """A stroke; ``path`` is (N, 3) float, the positions that it passes through in their order."""
 
     kind: ClassVar[str] = "scribble"
+    json_keys: ClassVar[tuple[str, ...]] = ("path",)
     path: np.ndarray
 
     def validated(self, shape: Sequence[int], *, affine: np.ndarray | None = None, name: str = "object") -> Scribble:
@@ -152,6 +158,7 @@ class Lasso(Interaction):
     """
 
     kind: ClassVar[str] = "lasso"
+    json_keys: ClassVar[tuple[str, ...]] = ("outline",)
     outline: np.ndarray
 
     @property
@@ -211,6 +218,7 @@ class Mask(Interaction):
     """
 
     kind: ClassVar[str] = "mask"
+    json_keys: ClassVar[tuple[str, ...]] = ("shape", "bits")
     voxels: np.ndarray
     corner: tuple[int, int, int] | None = field(default=None, kw_only=True)
 
@@ -260,3 +268,7 @@ class Mask(Interaction):
 
 
 __getattr__ = renamed(__name__)
+
+
+KINDS: dict[str, type[Interaction]] = {one.kind: one for one in (Point, Box, Scribble, Lasso, Mask)}
+"""The kinds of interaction by their names in JSON."""
