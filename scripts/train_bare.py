@@ -27,6 +27,10 @@ from typing import Any
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
+import bundle  # noqa: E402, F401, chooses how threads wait, before PyTorch is loaded
+
+# isort: split
+
 import torch  # noqa: E402
 from safetensors.torch import load_file, save  # noqa: E402
 from torch import nn  # noqa: E402

@@ -208,7 +208,6 @@ def test_a_file_name_cannot_lead_out_of_its_folder(study):
     [
         ("PUT", "/model/sam_2d"),
         ("POST", "/train/sam_2d"),
-        ("POST", "/batch/infer/sam_2d"),
         ("POST", "/proxy/dicom/stow/studies"),
         ("GET", "/proxy/dicom/qido/studies"),
         ("GET", "/logs/"),
