@@ -25,6 +25,8 @@ from datetime import date
 from pathlib import Path
 from typing import Any
 
+from bundle.errors import OptionError
+
 ROOT = Path(__file__).resolve().parent.parent
 ACCEPTED = Path(__file__).with_name("accepted_advisories.json")
 _NEEDED = ("id", "package", "reason", "until")
@@ -73,12 +75,12 @@ def read_accepted(path: Path, today: date) -> dict[str, Mapping[str, str]]:
     """The advisories that need nothing done today, by their id.
 
     Raises:
-        ValueError: an entry without id, package, reason or the day until which it holds.
+        OptionError: an entry without id, package, reason or the day until which it holds.
     """
     entries: Sequence[Mapping[str, str]] = json.loads(path.read_text(encoding="utf-8"))
     for entry in entries:
         if missing := [name for name in _NEEDED if not entry.get(name)]:
-            raise ValueError(f"{path.name}: {entry.get('id')!r} must say {', '.join(missing)}")
+            raise OptionError(f"{path.name}: {entry.get('id')!r} must say {', '.join(missing)}")
     return {entry["id"]: entry for entry in entries if date.fromisoformat(entry["until"]) >= today}
 
 

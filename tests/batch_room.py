@@ -13,7 +13,7 @@ from bundle.data.volume import Volume
 
 SHAPE = (40, 36, 24)
 AFFINE = np.diag([1.0, 1.0, 2.0, 1.0])
-FAMILY = SimpleNamespace(name="bright", contract=bright_contract())
+FAMILY = SimpleNamespace(name="bright", contract=bright_contract(), volume=None)
 
 
 def two_bars():

@@ -37,7 +37,7 @@ def cone() -> np.ndarray:
 class OneObject:
     """In place of a loaded model: every image is opened with a network that finds what is bright."""
 
-    family = SimpleNamespace(contract=bright_contract())
+    family = SimpleNamespace(contract=bright_contract(), volume=None)
 
     def open(self, volume: Volume) -> InteractiveSession:
         return InteractiveSession(volume, SlicePredictor(BrightRegionSam(), bright_contract(), store=PreparedCache()))

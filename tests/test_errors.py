@@ -59,6 +59,7 @@ def test_every_error_of_ours_stands_in_the_tree_that_is_drawn():
 # Where a plain ValueError may be raised: tensors and lists of a wrong shape are a mistake of the code that calls.
 PROGRAMMING = {
     "bundle/networks/interface.py": 2,
+    "bundle/networks/prompted_unet_3d.py": 1,
     "bundle/prompts/batch.py": 2,
     "bundle/data/sampling.py": 1,
     "bundle/data/labelled_slices.py": 1,

@@ -9,6 +9,7 @@ from fakes import BrightRegionSam, bright_contract
 
 from bundle.active.pixel_head import GRID, PixelLearner, load_slices, save_slices, see
 from bundle.engines.cache import PreparedCache
+from bundle.errors import FamilyError
 from bundle.interactive.slice_model import SlicePredictor, SliceView
 from bundle.networks.prompted_unet import PromptedUNet
 
@@ -67,5 +68,5 @@ def test_what_was_seen_comes_back_from_its_file(predictor, tmp_path):
 
 def test_another_network_than_the_u_net_is_refused():
     predictor = SlicePredictor(BrightRegionSam(), bright_contract(64), store=PreparedCache())
-    with pytest.raises(TypeError, match="PromptedUNet"):
+    with pytest.raises(FamilyError, match="PromptedUNet"):
         see(SliceView(np.zeros((8, 8)), None), np.zeros((8, 8), np.uint8), predictor, patient="p")

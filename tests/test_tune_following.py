@@ -37,7 +37,7 @@ def test_a_run_is_written_and_continued(tune, tmp_path, monkeypatch, capsys):
     write_volume(Volume(truth.astype(np.float32) * 100, affine, "CT"), tmp_path / "image.nii.gz")
     write_label(truth.astype(np.uint8), Volume(truth, affine), tmp_path / "label.nii.gz")
     predictor = SlicePredictor(BrightRegionSam(), bright_contract(), store=PreparedCache())
-    model = SimpleNamespace(family=SimpleNamespace(contract=bright_contract()), predictor=predictor)
+    model = SimpleNamespace(family=SimpleNamespace(contract=bright_contract(), volume=None), predictor=predictor)
     monkeypatch.setattr(tune.Segmenter, "from_family", lambda *_, **__: model)
     monkeypatch.setattr(tune, "VALUES", {"swells": (1.0,)})
     case = ["--case", str(tmp_path / "image.nii.gz"), str(tmp_path / "label.nii.gz")]

@@ -17,6 +17,7 @@ from torch.nn import functional as F
 
 from bundle.active.asking import Committee
 from bundle.active.scores import ImageScores, summarised
+from bundle.errors import FamilyError
 from bundle.interactive.slice_model import SlicePredictor, SliceView
 from bundle.networks.prompted_unet import PromptedUNet, prompt_maps
 from bundle.transforms.placement import Placement
@@ -63,10 +64,10 @@ def see(view: SliceView, labels: np.ndarray, predictor: SlicePredictor, *, patie
         patient: who it shows.
 
     Raises:
-        TypeError: the predictor is of another network.
+        FamilyError: the predictor is of another network.
     """
     if not isinstance(predictor.network, PromptedUNet):
-        raise TypeError(f"expected a predictor of a PromptedUNet, got {type(predictor.network).__name__}")
+        raise FamilyError(f"expected a predictor of a PromptedUNet, got {type(predictor.network).__name__}")
     placement = predictor.contract.placement(*labels.shape, view.pixel_spacing)
     image = predictor.contract.to_input(view.picture, view.intensity, placement)[None].to(predictor.device)
     with torch.inference_mode(), torch.autocast(predictor.device.type, torch.bfloat16, enabled=predictor.bfloat16):
