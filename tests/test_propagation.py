@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from bundle.families.family import list_families, load_family
-from bundle.interactive.propagation import PropagationRule, Shade, propagate
+from bundle.interactive.propagation import IntensityProfile, PropagationRule, propagate
 from bundle.interactive.slice_model import SliceMask, SlicePrompt
 from bundle.networks.interface import PROPAGATED
 
@@ -116,11 +116,11 @@ def test_between_two_seeds_no_shade_ends_the_object():
 
 def test_a_shade_is_the_median_and_tissue_is_never_quite_even():
     picture = np.where(disc(8).mask, 50.0, 0.0)
-    shade = Shade.of(picture, disc(8).mask)
-    assert shade == Shade(50.0, 0.5)
-    assert shade.differs(Shade(53.0, 0.5), 4) and not shade.differs(Shade(51.0, 0.5), 4)
-    assert Shade.of(picture, np.zeros((32, 32), bool)) is None and not shade.differs(None, 4)
-    assert Shade.of(np.stack([picture] * 3, axis=2), disc(8).mask) == shade
+    shade = IntensityProfile.of(picture, disc(8).mask)
+    assert shade == IntensityProfile(50.0, 0.5)
+    assert shade.differs(IntensityProfile(53.0, 0.5), 4) and not shade.differs(IntensityProfile(51.0, 0.5), 4)
+    assert IntensityProfile.of(picture, np.zeros((32, 32), bool)) is None and not shade.differs(None, 4)
+    assert IntensityProfile.of(np.stack([picture] * 3, axis=2), disc(8).mask) == shade
 
 
 @pytest.mark.parametrize(

@@ -100,14 +100,14 @@ class PropagationRule:
 
 
 @dataclass(frozen=True)
-class Shade:
+class IntensityProfile:
     """The intensities inside an object: median, and robust standard deviation."""
 
     middle: float
     spread: float
 
     @classmethod
-    def of(cls, picture: np.ndarray, mask: np.ndarray) -> Shade | None:
+    def of(cls, picture: np.ndarray, mask: np.ndarray) -> IntensityProfile | None:
         """Of what a mask covers; None of an empty one. Colours are averaged to grey."""
         if not mask.any():
             return None
@@ -118,7 +118,7 @@ class Shade:
         spread = _MAD_TO_DEVIATION * float(np.median(np.abs(values - middle)))
         return cls(middle, max(spread, _FLAT * float(high - low)))
 
-    def differs(self, other: Shade | None, spreads: float) -> bool:
+    def differs(self, other: IntensityProfile | None, spreads: float) -> bool:
         """Whether another median lies more than so many standard deviations away."""
         return other is not None and abs(other.middle - self.middle) > spreads * self.spread
 
@@ -193,7 +193,7 @@ def _walk(
     stop: bool,
 ) -> None:
     previous = answers[start]
-    seed = Shade.of(picture(start), previous.mask) if picture is not None and stop else None
+    seed = IntensityProfile.of(picture(start), previous.mask) if picture is not None and stop else None
     biggest = int(previous.mask.sum())
     for index in indices:
         prompt = rule.next_prompt(previous, limit, largest)
@@ -202,7 +202,7 @@ def _walk(
         current = within(ask(index, prompt), limit)
         if stop and rule.ended(previous, current, biggest):
             return
-        if seed is not None and seed.differs(Shade.of(picture(index), current.mask), rule.shade):
+        if seed is not None and seed.differs(IntensityProfile.of(picture(index), current.mask), rule.shade):
             return
         answers[index] = current
         biggest = max(biggest, int(current.mask.sum()))
