@@ -388,16 +388,15 @@ def test_it_can_be_switched_off(room):
 
 def test_each_folder_of_studies_learns_for_itself(tmp_path):
     first, second = (LearningSettings.of({}, name) for name in ("/studies/a", "/studies/b"))
-    assert first.folder != second.folder and first.automatic
+    assert first.folder != second.folder and not first.automatic
     assert LearningSettings.of({"learning": "off"}, "/studies/a") is None
     chosen = LearningSettings.of({"learning": str(tmp_path / "x"), "learn_while_annotating": "off"}, "/studies/a")
     assert chosen.folder == tmp_path / "x" and not chosen.automatic
 
 
-def test_the_labels_of_a_pacs_are_not_learnt_from_unless_somebody_asks(tmp_path):
-    conf, address = {"learning": str(tmp_path)}, "http://127.0.0.1:8042/dicom-web"
-    assert not LearningSettings.of(conf, address).automatic
-    assert LearningSettings.of(conf | {"learn_while_annotating": "on"}, address).automatic
+def test_it_trains_by_itself_where_that_is_switched_on(tmp_path):
+    conf = {"learning": str(tmp_path), "learn_while_annotating": "on"}
+    assert LearningSettings.of(conf, "/studies/a").automatic
 
 
 @pytest.mark.parametrize(

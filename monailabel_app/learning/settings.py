@@ -35,17 +35,13 @@ class LearningSettings:
     def of(cls, conf: Mapping[str, str], studies: str) -> LearningSettings | None:
         """As the options of the app say (``learning``, ``learn_while_annotating``).
 
-        Before a DICOMweb server nothing is learnt by itself unless ``learn_while_annotating`` is "on".
-
         Returns:
             None with ``learning`` "off", and where nothing can be written in the folder that nobody chose.
 
         Raises:
             RequestError: an option that cannot be used.
         """
-        # A PACS holds segmentations of others, also of other vendors' models, and fetching them all takes long.
-        usual = "off" if studies.startswith(("http://", "https://")) else "on"
-        automatic, chosen = conf.get("learn_while_annotating") or usual, conf.get("learning")
+        automatic, chosen = conf.get("learn_while_annotating") or "off", conf.get("learning")
         if automatic not in ("on", "off"):
             raise RequestError(f"learn_while_annotating must be on or off, got {automatic!r}")
         if chosen == "off":
