@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import re
 
 import pytest
@@ -9,6 +10,16 @@ from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
 CUDA = re.compile(r"^(nvidia-|cuda-)")
+# What the standard library got after Python 3.10, the oldest one that the project promises, by module.
+NEWER = {
+    "typing": {"LiteralString", "Never", "NotRequired", "Required", "Self", "Unpack", "assert_never", "override"},
+    "enum": {"StrEnum", "ReprEnum"},
+    "datetime": {"UTC"},
+    "contextlib": {"chdir"},
+    "hashlib": {"file_digest"},
+    "itertools": {"batched"},
+    "tomllib": {"load", "loads"},
+}
 
 
 def pins(path):
@@ -19,6 +30,16 @@ def pins(path):
 @pytest.fixture(scope="module")
 def full(repository):
     return pins(repository / "requirements.txt")
+
+
+@pytest.mark.parametrize("room", ["bundle", "monailabel_app", "scripts"])
+def test_no_name_is_newer_than_the_oldest_python(repository, room):
+    for path in sorted((repository / room).rglob("*.py")):
+        for node in ast.walk(ast.parse(path.read_text("utf-8"))):
+            if isinstance(node, ast.ImportFrom) and node.module in NEWER:
+                assert not {alias.name for alias in node.names} & NEWER[node.module], path
+            elif isinstance(node, ast.Import):
+                assert "tomllib" not in {alias.name for alias in node.names}, path
 
 
 def test_the_list_for_a_cpu_is_the_whole_list_without_cuda(full, repository):

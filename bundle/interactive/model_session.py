@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, Self
+from typing import Any, TypeVar
 
 import numpy as np
 
@@ -24,6 +24,8 @@ from bundle.interactive.volume_model import Progress, VolumeModel
 from bundle.interactive.volume_slices import VolumeSlices
 from bundle.prompts.prompts import ObjectPrompts
 from bundle.transforms.frames import SliceFrame
+
+Session = TypeVar("Session", bound="ModelSession")  # typing.Self is of Python 3.11
 
 
 class ModelSession(RecordedSession):
@@ -51,7 +53,7 @@ class ModelSession(RecordedSession):
     ) -> None:
         self._begin(PromptedVolume(volume, predictor, volume_model=volume_model, rule=rule), journal)
 
-    def for_user(self, journal: Journal | None = None) -> Self:
+    def for_user(self: Session, journal: Journal | None = None) -> Session:
         """A session of another user on the same image and model; it shares what was prepared of them, nothing else."""
         other = type(self).__new__(type(self))
         other._begin(self._image, journal)
