@@ -4,17 +4,17 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 from torch.utils.data import Dataset
 
-from bundle.errors import TrainingError
 from bundle.training.batched.augmentation import AugmentationRates, BatchRandom
 from bundle.training.batched.cube_augmentation import field, paint, recolour, show, simulate_scanner, smooth, wide
 from bundle.training.batched.cubes import SIDE, CubeTensors
+from bundle.training.batched.whole_batch import WholeBatch
 
 _SAMPLES = 0  # random numbers of samples; those of prompts have another number
 _CT_VIEWS = ((-500.0, 1000.0), (-160.0, 240.0), (-1024.0, 300.0))  # of the contract of default_3d
@@ -28,7 +28,7 @@ _CURVE = 32  # points of a drawn tube
 
 
 @dataclass
-class CubeBatch:
+class CubeBatch(WholeBatch):
     """Cubes with one object each; a ``Batch``.
 
     Attributes:
@@ -44,21 +44,6 @@ class CubeBatch:
     usable: Tensor
     draws: Tensor
     step: int = 0
-
-    def to(self, device: torch.device | str) -> CubeBatch:
-        """The batch on another device; the draw number stays where it can be read without waiting."""
-        moved = {f.name: getattr(self, f.name).to(device) for f in fields(self) if f.name not in ("draws", "step")}
-        return replace(self, **moved)
-
-    def split(self, parts: int) -> list[CubeBatch]:
-        """The batch in pieces.
-
-        Raises:
-            TrainingError: for more than one.
-        """
-        if parts != 1:
-            raise TrainingError(f"batched training does not divide a batch, got {parts}; take a smaller batch_size")
-        return [self]
 
 
 class CubeSamples(Dataset):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -26,6 +26,7 @@ from bundle.training.batched.augmentation import (
 from bundle.training.batched.colors import jitter_colors
 from bundle.training.batched.geometry import corners, pixel_centres, quarter_turned, sign, turned
 from bundle.training.batched.slices import SliceTensors
+from bundle.training.batched.whole_batch import WholeBatch
 from bundle.transforms.contract import Contract
 
 _SAMPLES = 0  # random numbers of samples; those of prompts have another number
@@ -35,7 +36,7 @@ _WHOLE_SCALE, _WINDOW_SCALE = (0.8, 1.2), (1.5, 3.0)  # side that is side_shown,
 
 
 @dataclass
-class ObjectBatch:
+class ObjectBatch(WholeBatch):
     """Images with one object each; a ``Batch``.
 
     Attributes:
@@ -55,23 +56,6 @@ class ObjectBatch:
     box_error: Tensor
     draws: Tensor
     step: int = 0
-
-    def to(self, device: torch.device | str) -> ObjectBatch:
-        """The batch on another device; the draw number stays where it can be read without waiting."""
-        moved = {f.name: getattr(self, f.name).to(device) for f in fields(self) if f.name not in ("draws", "step")}
-        return replace(self, **moved)
-
-    def split(self, parts: int) -> list[ObjectBatch]:
-        """The batch in pieces.
-
-        Raises:
-            TrainingError: for more than one: a batch that is too large is better drawn smaller.
-        """
-        if parts != 1:
-            raise TrainingError(
-                f"batched training does not divide a batch, got accumulation {parts}; take 1 and a smaller batch_size"
-            )
-        return [self]
 
 
 @dataclass(frozen=True)
