@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import json
 import logging
 import shlex
@@ -102,6 +103,18 @@ def refuse_other_settings(
     if differing:
         parts = [f"{name} {_short(found.get(name))}, now {_short(wanted.get(name))}" for name in differing]
         raise RunStateError(f"{folder} holds results with {'; '.join(parts)}; {advice}")
+
+
+def named_checkpoint(text: str) -> tuple[str, str]:
+    """The name and the file of ``name=checkpoint``, as the type of an option of argparse.
+
+    Raises:
+        argparse.ArgumentTypeError: it is no such text.
+    """
+    name, separator, path = text.partition("=")
+    if not (name and separator and path):
+        raise argparse.ArgumentTypeError(f"expected name=checkpoint, got {text!r}")
+    return name, path
 
 
 def _file_of(layer: str) -> Path:

@@ -24,6 +24,7 @@ from bundle.evaluation.study import SliceStudy
 from bundle.evaluation.tables import Table
 from bundle.families.family import BUNDLE_ROOT, build_network, load_family
 from bundle.interactive.slice_model import SlicePredictor
+from bundle.layers import named_checkpoint
 
 # name, image, label map, value: what nobody drew for the training, of patients of whom at most grey regions were shown.
 STRUCTURES = (
@@ -80,20 +81,13 @@ def _options(argv: Iterable[str] | None) -> argparse.Namespace:
     parser.add_argument(
         "--models",
         nargs="+",
-        type=_named_checkpoint,
+        type=named_checkpoint,
         default=[("shipped", None)],
         help="name=checkpoint of each model; without it the family's own",
     )
     parser.add_argument("--out", type=Path, required=True, help="folder of the run; it can be continued")
     parser.add_argument("--seed", type=int, default=0, help="of the prompts")
     return parser.parse_args(argv)
-
-
-def _named_checkpoint(text: str) -> tuple[str, str]:
-    name, separator, path = text.partition("=")
-    if not (name and separator and path):
-        raise argparse.ArgumentTypeError(f"expected name=checkpoint, got {text!r}")
-    return name, path
 
 
 if __name__ == "__main__":

@@ -31,6 +31,7 @@ from bundle.evaluation.study import SliceStudy
 from bundle.families.family import BUNDLE_ROOT, build_network, load_family
 from bundle.files import write_text
 from bundle.interactive.slice_model import SlicePredictor
+from bundle.layers import named_checkpoint
 from bundle.transforms.dictionary import IntensityViewsd
 
 COLLECTIONS = ("ct-mr", "other")
@@ -132,7 +133,9 @@ def _options(argv: Sequence[str] | None) -> argparse.Namespace:
     data = Path(os.environ.get("MONAI_SAM_DATA", BUNDLE_ROOT.parent / "shared" / "data"))
     parser.add_argument("--data", type=Path, default=data, help="folder of the data sets")
     parser.add_argument("--family", default="default")
-    parser.add_argument("--models", nargs="+", type=_named, default=[("shipped", None)], help="name=checkpoint of each")
+    parser.add_argument(
+        "--models", nargs="+", type=named_checkpoint, default=[("shipped", None)], help="name=checkpoint of each"
+    )
     parser.add_argument("--pictures", type=int, default=8, help="of each set at most")
     parser.add_argument("--objects", type=int, default=1, help="of each picture at most")
     parser.add_argument("--all", action="store_true", help="all pictures and objects: hours on a CPU")
@@ -140,13 +143,6 @@ def _options(argv: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--results", type=Path, default=BUNDLE_ROOT / "docs" / "results" / "sets.json")
     parser.add_argument("--seed", type=int, default=0, help="of the objects and the prompts")
     return parser.parse_args(argv)
-
-
-def _named(text: str) -> tuple[str, str]:
-    name, separator, path = text.partition("=")
-    if not (name and separator and path):
-        raise argparse.ArgumentTypeError(f"expected name=checkpoint, got {text!r}")
-    return name, path
 
 
 if __name__ == "__main__":
