@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 from monailabel.interfaces.datastore import Datastore
@@ -38,7 +38,16 @@ class AutomaticTask(SamTask):
 
     What it finds are objects of the user's session, in one step that undo takes back, and that clicks refine; what the
     user has worked on stays as it is.
+
+    Attributes:
+        kind: what clients know such a model as.
+        about: what they show of it.
+        options: what they show beside the options of every model; of a list the first is meant.
     """
+
+    kind: str = InferType.SEGMENTATION
+    about: str = "Segments the structures of accepted labels by itself, or everything on one slice"
+    options: ClassVar[dict[str, list[str]]] = {FIND: [KNOWN, EVERYTHING]}
 
     def __init__(
         self,
@@ -55,10 +64,10 @@ class AutomaticTask(SamTask):
         datastore: whose labels.
         """
         super().__init__(sessions, dimension=3, names=names)
-        self.type = InferType.SEGMENTATION
+        self.type = self.kind
         self.labels = {name: value for value, name in enumerate(names, start=1)}
-        self.description = "Segments the structures of accepted labels by itself, or everything on one slice"
-        self._config = {FIND: [KNOWN, EVERYTHING], **self._config}
+        self.description = self.about
+        self._config = {**self.options, **self._config}
         self._accepted, self._datastore = accepted, datastore
 
     def _prompted(self, request: Mapping[str, Any], image: OpenImage) -> Callable[[InteractiveSession], Answer]:
@@ -86,19 +95,9 @@ class AutomaticTask(SamTask):
 class ClassTask(AutomaticTask):
     """Segments the structures that a client names by number (vista3d's class prompts), or that it points at."""
 
-    def __init__(
-        self,
-        sessions: ImageSessions,
-        *,
-        names: Sequence[str],
-        accepted: AcceptedPlaces,
-        datastore: Callable[[], Datastore],
-    ) -> None:
-        """Args: as ``AutomaticTask``."""
-        super().__init__(sessions, names=names, accepted=accepted, datastore=datastore)
-        self.type = "vista3d"
-        self.description = "Segments the structures that are chosen, or pointed at"
-        self._config.pop(FIND)
+    kind = "vista3d"
+    about = "Segments the structures that are chosen, or pointed at"
+    options: ClassVar[dict[str, list[str]]] = {}
 
     def _prompted(self, request: Mapping[str, Any], image: OpenImage) -> Callable[[InteractiveSession], Answer]:
         wanted = self._wanted(request)
