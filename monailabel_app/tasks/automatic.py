@@ -17,7 +17,6 @@ from bundle.active.places import Place
 from bundle.data.labels import count_labels
 from bundle.interactive.proposals import Proposal
 from bundle.interactive.session import InteractiveSession
-from bundle.interactive.volume_slices import VolumeSlices
 from monailabel_app.errors import RequestError
 from monailabel_app.strategies.places import AcceptedPlaces
 from monailabel_app.tasks.interactive import Answer, SamTask
@@ -146,8 +145,7 @@ def _known(session: InteractiveSession, places: Mapping[str, Place]) -> list[Pro
 
 
 def _everything(session: InteractiveSession, index: int) -> list[Proposal]:
-    slices = VolumeSlices(session.volume, session.predictor)
-    return everything_proposed(slices, session.frame(SLICE_AXIS), index, progress=checkpoint)
+    return everything_proposed(session.slices, session.frame(SLICE_AXIS), index, progress=checkpoint)
 
 
 def _proposed(
