@@ -45,6 +45,9 @@ class BrightRegionSam(nn.Module):
         self.encoded = 0
         self.masks_seen: list[bool] = []
 
+    def describe(self, images: Tensor) -> Tensor:
+        return self.prepare(images).averaged()
+
     def prepare(self, images: Tensor) -> Prepared:
         self.encoded += len(images)
         return Prepared({"picture": images[:, 0]})

@@ -157,9 +157,8 @@ class SlicePredictor:
         """What a slice looks like to the network, to compare it with others: (C,) float32."""
         placement = self.contract.placement(*view.picture.shape[:2], view.pixel_spacing)
         image = self.contract.to_input(view.picture, view.intensity, placement)[None].to(self.device)
-        describe = getattr(self.network, "describe", None)  # an engine of exported graphs may have the two doors alone
         with torch.inference_mode(), torch.autocast(self.device.type, torch.bfloat16, enabled=self.bfloat16):
-            features = self.network.prepare(image).averaged() if describe is None else describe(image)
+            features = self.network.describe(image)
         return features[0].float().cpu().numpy()
 
     def _translated(self, prompt: SlicePrompt, height: int, width: int) -> SlicePrompt:
