@@ -5,6 +5,8 @@ Images are (B, C, S, S, S) float32 in 0..1; each sample draws for itself whether
 
 from __future__ import annotations
 
+from functools import cache
+
 import torch
 from torch import Tensor
 from torch.nn import functional as F
@@ -35,15 +37,28 @@ def texture(random: BatchRandom, size: int) -> Tensor:
 
 def smooth(images: Tensor, sigma: Tensor) -> Tensor:
     """Gaussian smoothing by a sigma in cells for each sample; 0 leaves it as it is."""
-    distance = torch.arange(-_REACH, _REACH + 1, device=images.device)
-    weights = torch.exp(-(distance**2) / (2 * sigma.clamp(min=1e-3)[:, None] ** 2))
-    weights = weights / weights.sum(dim=1, keepdim=True)
+    weights = _smoothing(sigma, images.shape[-1])
     for axis in (2, 3, 4):
-        padding = [0] * 6
-        padding[2 * (4 - axis)] = padding[2 * (4 - axis) + 1] = _REACH
-        padded, size = F.pad(images, padding, mode="replicate"), images.shape[axis]
-        images = sum(padded.narrow(axis, k, size) * wide(weights[:, k]) for k in range(2 * _REACH + 1))
+        images = along(images, weights, axis)
     return images
+
+
+def along(images: Tensor, weights: Tensor, axis: int) -> Tensor:
+    """Each sample's (S, S) matrix of (B, S, S) applied to one axis of (B, C, S, S, S): one matrix product a sample."""
+    moved = images.movedim(axis, 1)
+    return torch.bmm(weights, moved.flatten(2)).view(moved.shape).movedim(1, axis)
+
+
+def _smoothing(sigma: Tensor, size: int) -> Tensor:
+    """(B, S, S) matrices that smooth by a sigma in cells; the last cell goes on beyond the faces."""
+    places = torch.arange(-_REACH, size + _REACH, device=sigma.device)
+    away = places - torch.arange(size, device=sigma.device)[:, None]  # (S, S + 2 reach)
+    weights = torch.exp(-(away**2) / (2 * sigma.clamp(min=1e-3).view(-1, 1, 1) ** 2)) * (away.abs() <= _REACH)
+    weights = weights / weights.sum(dim=2, keepdim=True)
+    inner = weights[:, :, _REACH : _REACH + size].clone()
+    inner[:, :, 0] += weights[:, :, :_REACH].sum(dim=2)
+    inner[:, :, -1] += weights[:, :, _REACH + size :].sum(dim=2)
+    return inner
 
 
 def show(values: Tensor, views: Tensor, rates: AugmentationRates, random: BatchRandom) -> Tensor:
@@ -117,11 +132,17 @@ def _thick_slices(images: Tensor, random: BatchRandom) -> Tensor:
     """A third of the samples as slices of several cells along their first axis, interpolated or in steps."""
     thick = random.bernoulli(0.35)
     which = random.uniform(0, len(_THICK)).long().clamp(max=len(_THICK) - 1)
-    for number, cells in enumerate(_THICK):
-        averaged = F.avg_pool3d(images, (cells, 1, 1), ceil_mode=True)
-        size = images.shape[2:]
-        even = F.interpolate(averaged, size, mode="trilinear", align_corners=False)
-        steps = F.interpolate(averaged, size, mode="nearest")
-        even = torch.where(wide(random.bernoulli(0.7)), even, steps)
-        images = torch.where(wide(thick & (which == number)), even, images)
-    return images
+    which = 1 + 2 * which + random.bernoulli(0.7)
+    weights = _thickening(images.shape[-1]).to(images.device)
+    return along(images, weights[torch.where(thick, which, 0)], 2)
+
+
+@cache
+def _thickening(size: int) -> Tensor:
+    """(1 + 2 len(_THICK), S, S) matrices: nothing, then slices of each thickness in steps, and interpolated."""
+    cells = torch.eye(size)[None]  # (1, S, S): what becomes of each cell, in columns of the transposed matrix
+    found = [cells]
+    for thickness in _THICK:
+        averaged = F.avg_pool1d(cells, thickness, ceil_mode=True)
+        found += [F.interpolate(averaged, size, mode=mode) for mode in ("nearest", "linear")]
+    return torch.cat(found).mT.contiguous()

@@ -13,6 +13,7 @@ from torch.utils.data import Dataset
 
 from bundle.training.batched.augmentation import AugmentationRates, BatchRandom
 from bundle.training.batched.cube_augmentation import field, paint, recolour, show, simulate_scanner, smooth, wide
+from bundle.training.batched.cube_user import shrunk
 from bundle.training.batched.cubes import SIDE, CubeTensors
 from bundle.training.batched.whole_batch import WholeBatch
 
@@ -20,6 +21,8 @@ _SAMPLES = 0  # random numbers of samples; those of prompts have another number
 _CT_VIEWS = ((-500.0, 1000.0), (-160.0, 240.0), (-1024.0, 300.0))  # of the contract of default_3d
 _OTHER_VIEWS = ((-1000.0, 1000.0),) * 3  # between these their percentiles are packed
 _SIDES = (1.25, 3.2)  # of a cube, in longest sides of the object
+_PART_SIDES = (1.5, 1.25)  # of a cube that shows a part: from so many thicknesses to so many longest sides
+_PART_OFF = 0.2  # of its side, how far a cell of the object lies from its middle
 _LEAST_SIDE, _LARGEST_SIDE = 12.0, 150.0  # cells of the packed volume
 _USABLE = 64  # cells: of less of an object nothing is learned
 _CELLS = 10  # of a drawn tiling, and its blobs, rim and object beside them
@@ -58,6 +61,8 @@ class CubeSamples(Dataset):
         shares: of labelled objects, grey regions and phantoms among those that are not drawn.
         groups: share of each group among the labelled ones.
         shape_share: share of the batch that is drawn shapes.
+        part_share: share of the others that show a part of an object as it is seen around one of its slices: of a long
+            one what the next cubes along it show, of a compact one nearly the whole.
         rates: fields of ``AugmentationRates`` that differ from its own values.
     """
 
@@ -72,11 +77,12 @@ class CubeSamples(Dataset):
         shares: Sequence[float] = (0.55, 0.25, 0.2),
         groups: Mapping[str, float] | None = None,
         shape_share: float = 0.375,
+        part_share: float = 0.0,
         rates: Mapping[str, float] | None = None,
     ) -> None:
         self.device = torch.device(device)
         self.tensors, self.size, self.batch_size, self.seed = tensors.to(self.device), size, batch_size, seed
-        self.shapes = round(batch_size * shape_share)
+        self.shapes, self.part_share = round(batch_size * shape_share), part_share
         self.rates = replace(AugmentationRates(random_window=0.25), **(rates or {}))
         self._weights = tensors.weights(shares, dict(groups or {})).cumsum(0).to(self.device)
         places = (torch.arange(size, device=self.device) + 0.5) / size - 0.5
@@ -105,10 +111,7 @@ class CubeSamples(Dataset):
         tensors, count = self.tensors, random.count
         drawn = torch.searchsorted(self._weights, random.uniform(0, 1).double()).clamp(max=len(tensors) - 1)
         objects = tensors.objects[drawn]
-        low, high = objects[:, 3:6].float(), objects[:, 6:9].float()
-        longest = (high - low + 1).amax(dim=1)
-        side = (longest * random.log_uniform(*_SIDES)).clamp(_LEAST_SIDE, _LARGEST_SIDE)
-        centre = (low + high) / 2 + random.uniform(-0.25, 0.25, 3) * (side - longest).clamp(min=0)[:, None]
+        centre, side = self._windows(drawn, random)
         turned = rotations(random, largest=0.35) * random.log_uniform(0.85, 1.18, 1, 3)
         places = torch.einsum("nij,jdhw->nidhw", turned, self._grid) * wide(side)
         bend = torch.where(random.bernoulli(0.4), random.uniform(0, 0.03), 0.0)
@@ -126,6 +129,24 @@ class CubeSamples(Dataset):
         images = show(torch.cat(values), views, self.rates, random)
         return recolour(images, torch.cat(labels), self.rates, random), torch.cat(masks)
 
+    def _windows(self, drawn: Tensor, random: BatchRandom) -> tuple[Tensor, Tensor]:
+        """Middle (B, 3) and side (B,) in cells of the cubes around the drawn objects."""
+        objects = self.tensors.objects[drawn]
+        low, high = objects[:, 3:6].float(), objects[:, 6:9].float()
+        longest = (high - low + 1).amax(dim=1)
+        side = longest * random.log_uniform(*_SIDES)
+        centre = (low + high) / 2 + random.uniform(-0.25, 0.25, 3) * (side - longest).clamp(min=0)[:, None]
+        part = random.bernoulli(self.part_share)
+        least = _PART_SIDES[0] * (self.tensors.sizes[drawn] / longest).sqrt()  # of a tube 1.5 times its thickness
+        most = torch.maximum(_PART_SIDES[1] * longest, least)
+        part_side = least * (most / least) ** random.uniform(0, 1)
+        count = self.tensors.cells.shape[1]
+        some = (random.uniform(0, 1) * count).long().clamp(max=count - 1)
+        cell = self.tensors.cells[drawn, some].float()
+        cell = cell + random.uniform(-_PART_OFF, _PART_OFF, 3) * part_side[:, None]
+        side = torch.where(part, part_side, side).clamp(_LEAST_SIDE, _LARGEST_SIDE)
+        return torch.where(part[:, None], cell, centre), side
+
     def _shapes(self, random: BatchRandom) -> tuple[Tensor, Tensor]:
         """A blob or a tube among cells of random shades, some with a rim; as ``_real`` gives them."""
         if not random.count:
@@ -136,7 +157,7 @@ class CubeSamples(Dataset):
         labels = cells.argmax(dim=1, keepdim=True) + 1
         masks = torch.where(wide(random.bernoulli(0.7)), self._blob(random), self._tube(random))
         labels = torch.where(field(random, 1, 6, self.size) > 1.1, _BLOBS, labels)
-        around = F.max_pool3d(masks.float(), 5, 1, 2) > 0
+        around = ~shrunk(shrunk(~masks[:, 0]))[:, None]
         labels = torch.where(around & ~masks & wide(random.bernoulli(0.25)), _RIM, labels)
         few = wide(random.bernoulli(0.5))
         labels = torch.where(few, (labels - 1) // 4 + 1, labels)

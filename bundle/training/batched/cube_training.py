@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors.torch import load_file
 
 from bundle.errors import TrainingError
 from bundle.families.checkpoints import save_checkpoint
@@ -88,9 +89,14 @@ class CubeRecipe:
             raise TrainingError(f"{path.name} has {unknown[0]!r}; known are {', '.join(f.name for f in fields(cls))}")
         return cls(**values)
 
-    def rate(self, step: int) -> float:
-        """The learning rate of a step, from 0."""
-        share = step / self.steps
+    def rate(self, step: int, share: float | None = None) -> float:
+        """The learning rate of a step, from 0.
+
+        Args:
+            step: which.
+            share: of the training that is over; by default that of the steps.
+        """
+        share = step / self.steps if share is None else share
         falling = 1.0 if share < self.flat else 0.5 * (1 + math.cos(math.pi * (share - self.flat) / (1 - self.flat)))
         return self.learning_rate * min(1.0, (step + 1) / self.warmup) * falling + 1e-6
 
@@ -104,6 +110,9 @@ class CubeTraining:
         out: folder of its state, log and weights; a state that lies there is gone on from.
         device: where it runs.
         start: weights to begin with, a state dict; None for random ones.
+        seconds: what the whole training may take on a machine that is lent, in all its calls: the rate falls with them
+            and no step begins later. Only without it a training that goes on is the same bit for bit.
+        compiled: compile the network, which pays on a GPU.
 
     Raises:
         TrainingError: the state that lies there is of another recipe.
@@ -117,16 +126,21 @@ class CubeTraining:
         *,
         device: torch.device | str = "cpu",
         start: Mapping[str, torch.Tensor] | None = None,
+        seconds: float = math.inf,
+        compiled: bool = False,
     ) -> None:
         self.recipe, self.out, self.device = recipe, Path(out), torch.device(device)
         options = {"size": recipe.size, "batch_size": recipe.batch_size, "seed": recipe.seed, **recipe.samples}
         self.samples = CubeSamples(tensors, device=self.device, **options)
         self.objective = CubeObjective(
-            correction_share=recipe.correction_share, between=recipe.between, seed=recipe.seed
+            correction_share=recipe.correction_share, between=recipe.between, seed=recipe.seed, compiled=compiled
         )
         torch.manual_seed(recipe.seed)
         self.network, self.average = (
-            PromptedUNet3D(recipe.size, widths=recipe.widths, depths=recipe.depths).to(self.device) for _ in range(2)
+            PromptedUNet3D(recipe.size, widths=recipe.widths, depths=recipe.depths).to(
+                self.device, memory_format=torch.channels_last_3d
+            )
+            for _ in range(2)
         )
         if start is not None:
             self.network.load_state_dict(start)
@@ -134,37 +148,43 @@ class CubeTraining:
         self.optimizer = BatchedMuon(
             self.network.parameters(), lr=recipe.learning_rate, weight_decay=recipe.weight_decay
         )
-        self.step = 0
+        self.step, self.seconds, self.elapsed = 0, seconds, 0.0
         if (self.out / STATE).is_file():
             self._resume()
 
-    def run(self, *, steps: int | None = None, seconds: float = math.inf) -> None:
-        """Train until the recipe is done, for so many steps, or for so long; then the state is saved.
+    @property
+    def over(self) -> float:
+        """Share of the training that is over, by its steps or by its time, whichever is more."""
+        return max(self.step / self.recipe.steps, self.elapsed / self.seconds)
+
+    def run(self, *, steps: int | None = None) -> None:
+        """Train until the steps or the time are over, or for so many steps; then the state is saved.
 
         Args:
             steps: of this call, at most.
-            seconds: after which no further step begins.
         """
-        began = saved = time.monotonic()
+        began, before, saved = time.monotonic(), self.elapsed, time.monotonic()
         last = self.recipe.steps if steps is None else min(self.recipe.steps, self.step + steps)
-        while self.step < last and time.monotonic() - began < seconds:
-            loss, mask = self._step()
+        while self.step < last and self.over < 1:
+            rate = self.recipe.rate(self.step, self.over)
+            loss, mask = self._step(rate)
+            self.elapsed = before + time.monotonic() - began
             if self.step <= 2 or self.step % 50 == 0 or self.step == last:
-                took = time.monotonic() - began
-                rate = self.recipe.rate(self.step - 1)
-                _log.info("step %d of %d, %.0f s: loss %.4f, rate %.5f", self.step, self.recipe.steps, took, loss, rate)
-            self._note(loss, mask)
+                told = self.step, self.recipe.steps, self.elapsed, loss, mask, rate
+                _log.info("step %d of %d, %.0f s: loss %.4f, mask %.4f, rate %.5f", *told)
+            self._note(loss, mask, rate)
             if time.monotonic() - saved > _SAVE_SECONDS:
                 self.save()
                 saved = time.monotonic()
         self.save()
-        if self.step == self.recipe.steps:
+        if self.over >= 1:
             self.save_weights()
 
     def save(self) -> None:
         """Write the state; the one from before stays until it is complete."""
         state = {
             "step": self.step,
+            "elapsed": self.elapsed,
             "recipe": json.dumps(asdict(self.recipe)),
             "network": self.network.state_dict(),
             "average": self.average.state_dict(),
@@ -183,10 +203,10 @@ class CubeTraining:
         }
         return save_checkpoint(self.average, self.out / WEIGHTS, metadata=metadata)
 
-    def _step(self) -> tuple[float, float]:
+    def _step(self, rate: float) -> tuple[float, float]:
         """One step; its loss and that of the mask alone."""
         for group in self.optimizer.param_groups:
-            group["lr"] = self.recipe.rate(self.step)
+            group["lr"] = rate
         batch = self.samples[self.step]
         with torch.autocast(self.device.type, torch.bfloat16, enabled=self.device.type == "cuda"):
             (terms,) = self.objective(self.network, batch)
@@ -200,9 +220,10 @@ class CubeTraining:
         self.step += 1
         return float(terms.total.detach()), float(terms.mask)
 
-    def _note(self, loss: float, mask: float) -> None:
+    def _note(self, loss: float, mask: float, rate: float) -> None:
         with (self.out / LOG).open("a", encoding="utf-8") if self.out.is_dir() else self._first_log() as file:
-            file.write(json.dumps({"step": self.step, "loss": round(loss, 5), "mask": round(mask, 5)}) + "\n")
+            row = {"step": self.step, "loss": round(loss, 5), "mask": round(mask, 5), "rate": round(rate, 7)}
+            file.write(json.dumps(row) + "\n")
 
     def _first_log(self) -> Any:
         self.out.mkdir(parents=True, exist_ok=True)
@@ -215,7 +236,7 @@ class CubeTraining:
         self.network.load_state_dict(state["network"])
         self.average.load_state_dict(state["average"])
         self.optimizer.load_state_dict(state["optimizer"])
-        self.step = state["step"]
+        self.step, self.elapsed = state["step"], state["elapsed"]
         if (log := self.out / LOG).is_file():  # steps after the state that was saved are made again
             kept = [line for line in log.read_text("utf-8").splitlines(True) if line.endswith("\n")]
             write_text(log, "".join(kept[: self.step]))
@@ -228,17 +249,29 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("--cubes", type=Path, required=True, help="folder of packed volumes (scripts/pack_cubes.py)")
     parser.add_argument("--out", type=Path, required=True, help="folder of state, log and weights; gone on from")
     parser.add_argument("--recipe", type=Path, default=RECIPE)
-    parser.add_argument("--seconds", type=float, default=math.inf, help="no step begins later")
+    parser.add_argument("--start", type=Path, help="weights of the family default_3d to begin with")
+    parser.add_argument(
+        "--seconds", type=float, default=math.inf, help="of the whole training; the rate falls with them"
+    )
     parser.add_argument("--steps", type=int, help="make no more of them in this call")
     parser.add_argument("--batch_size", type=int, help="instead of the recipe's")
     parser.add_argument("--size", type=int, help="cells along a side, instead of the recipe's")
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
+    parser.add_argument("--compiled", action="store_true", help="compile the network")
     options = parser.parse_args(argv)
     logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
     torch.backends.cudnn.benchmark = True
     recipe = CubeRecipe.read(options.recipe, batch_size=options.batch_size, size=options.size)
-    training = CubeTraining(recipe, read_cubes(options.cubes), options.out, device=options.device)
-    training.run(steps=options.steps, seconds=options.seconds)
+    training = CubeTraining(
+        recipe,
+        read_cubes(options.cubes),
+        options.out,
+        device=options.device,
+        start=load_file(options.start) if options.start else None,
+        seconds=options.seconds,
+        compiled=options.compiled,
+    )
+    training.run(steps=options.steps)
 
 
 if __name__ == "__main__":

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import torch
 from torch import Tensor
-from torch.nn import functional as F
 
 from bundle.networks.prompted_unet_3d import answer_so_far
 from bundle.prompts.cube_maps import BALL, BOX, CUBE_MAPS, FLAT_BOX, OFF, ON, SLICE_MASK, SO_FAR
@@ -84,14 +83,33 @@ def deepest_cells(masks: Tensor, random: BatchRandom, *, slack: float = 0.6) -> 
         slack: the depth of a cell counts down to this share less, at random.
     """
     size = masks.shape[-1]
-    depth, left = torch.zeros_like(masks, dtype=torch.float32)[:, None], masks[:, None].float()
-    for _ in range(DEEPEST):
-        depth += left
-        left = -F.max_pool3d(-left, 3, 1, 1)
     noise = random.uniform(0, 1, *masks.shape[1:])
-    scores = torch.where(masks, depth[:, 0] * (1 - slack * noise) + 0.01 * random.uniform(0, 1, *masks.shape[1:]), -1.0)
+    scores = torch.where(masks, depths(masks) * (1 - slack * noise) + 0.01 * noise, -1.0)
     place = scores.flatten(1).argmax(dim=1)
     return torch.stack([place // size**2, place // size % size, place % size], dim=1)
+
+
+def depths(masks: Tensor) -> Tensor:
+    """(B, S, S, S) uint8: how many erosions by 3 x 3 x 3 cells each cell survives, at most ``DEEPEST``; 0 outside.
+
+    A face of the cube is no edge of the object: it may go on beyond.
+    """
+    depth, left = torch.zeros_like(masks, dtype=torch.uint8), masks
+    for _ in range(DEEPEST):
+        depth += left
+        left = shrunk(left)
+    return depth
+
+
+def shrunk(masks: Tensor) -> Tensor:
+    """(B, S, S, S) bool eroded by 3 x 3 x 3 cells, axis by axis, in a tenth of the time of a pooling."""
+    for axis in (1, 2, 3):
+        last = masks.shape[axis] - 1
+        less = masks.clone()
+        less.narrow(axis, 1, last).logical_and_(masks.narrow(axis, 0, last))
+        less.narrow(axis, 0, last).logical_and_(masks.narrow(axis, 1, last))
+        masks = less
+    return masks
 
 
 def balls(centres: Tensor, size: int) -> Tensor:

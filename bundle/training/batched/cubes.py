@@ -23,6 +23,7 @@ SIDE = 128  # cells along a side of a packed volume
 PIECE_BYTES = 16 * 2**20  # of a file at most
 LABELS, REGIONS, PHANTOM = range(3)  # what an object comes from
 _LEAST_CELLS = 60  # of an object
+_SOME_CELLS = 16  # of an object, around which a part of it is shown
 _STEP = 8  # HU: finer differences are noise, and cost half of the file
 _RANGE = (-1024, 1500)  # HU
 _REGION_CELLS = (120, 60_000)
@@ -68,6 +69,7 @@ class CubeTensors:
         objects: (M, 9) int64: volume, map of regions or -1 for the labels, value, lowest and highest cell.
         origin: (M,) int64, one of ``LABELS``, ``REGIONS``, ``PHANTOM``.
         sizes: (M,) int64, cells.
+        cells: (M, 16, 3) int64, some cells of each object.
         names, groups: of the V volumes.
     """
 
@@ -79,6 +81,7 @@ class CubeTensors:
     objects: Tensor
     origin: Tensor
     sizes: Tensor
+    cells: Tensor
     names: tuple[str, ...]
     groups: tuple[str, ...]
 
@@ -153,7 +156,7 @@ def read_cubes(folder: str | Path) -> CubeTensors:
     """
     folder = Path(folder)
     pieces = read_json(folder / "index.json")["pieces"]
-    images, labels, regions, objects, origins, sizes = [], [], [], [], [], []
+    images, labels, regions, objects, origins, sizes, cells = [], [], [], [], [], [], []
     for number, piece in enumerate(pieces):
         path = folder / Path(piece["file"]).name
         if not path.is_file() or sha256_of(path) != piece["sha256"]:
@@ -163,10 +166,11 @@ def read_cubes(folder: str | Path) -> CubeTensors:
         maps = [(-1, PHANTOM if piece["phantom"] else LABELS, arrays["labels"])]
         maps += [(len(regions) + k, REGIONS, one) for k, one in enumerate(arrays["regions"])]
         for place, origin, one in maps:
-            for row, size in _objects(one):
+            for row, inside in _objects(one):
                 objects.append([number, place, *row])
                 origins.append(origin)
-                sizes.append(size)
+                sizes.append(len(inside))
+                cells.append(inside[np.random.default_rng(len(cells)).integers(len(inside), size=_SOME_CELLS)])
         images.append(torch.from_numpy(arrays["image"]))
         labels.append(torch.from_numpy(arrays["labels"]))
         regions += [torch.from_numpy(one) for one in arrays["regions"]]
@@ -179,17 +183,19 @@ def read_cubes(folder: str | Path) -> CubeTensors:
         objects=torch.tensor(objects, dtype=torch.int64).view(-1, 9),
         origin=torch.tensor(origins, dtype=torch.int64),
         sizes=torch.tensor(sizes, dtype=torch.int64),
+        cells=torch.from_numpy(np.array(cells, np.int64).reshape(-1, _SOME_CELLS, 3)),
         names=tuple(piece["name"] for piece in pieces),
         groups=tuple(piece["group"] for piece in pieces),
     )
 
 
-def _objects(labels: np.ndarray) -> Iterable[tuple[list[int], int]]:
-    """Value, lowest and highest cell of each object that is large enough, and its cells."""
-    sizes = np.bincount(labels.ravel())
+def _objects(labels: np.ndarray) -> Iterable[tuple[list[int], np.ndarray]]:
+    """Value, lowest and highest cell of each object that is large enough, and its cells (K, 3)."""
     for value, box in enumerate(ndimage.find_objects(labels.astype(np.int32)), start=1):
-        if box is not None and sizes[value] >= _LEAST_CELLS:
-            yield [value, *(part.start for part in box), *(part.stop - 1 for part in box)], int(sizes[value])
+        if box is not None:
+            inside = np.argwhere(labels[box] == value) + [part.start for part in box]
+            if len(inside) >= _LEAST_CELLS:
+                yield [value, *(part.start for part in box), *(part.stop - 1 for part in box)], inside
 
 
 def _resampled(volume: SourceVolume) -> tuple[np.ndarray, np.ndarray, np.ndarray, float]:
