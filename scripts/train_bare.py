@@ -48,7 +48,7 @@ RECIPE = ROOT / "configs" / "recipes" / "shipped"
 FAMILY = ROOT / "configs" / "families" / "default.json"
 PIECE = 15 * 2**20  # bytes; some ways to a lent machine take no file of 16 MiB
 SAVE_SECONDS, LOG_STEPS = 60.0, 50
-_OBJECTIVE, _SAMPLES = "objective#", ("batch_size", "quarter_share")
+_OBJECTIVE, _RATES, _SAMPLES = "objective#", "augmentation_rates#", ("batch_size", "quarter_share")
 
 
 def main(argv: Sequence[str] | None = None) -> None:
@@ -90,7 +90,8 @@ def read_recipe(parts: Sequence[str]) -> dict[str, Any]:
     for name in ("batched", *parts):
         content = json.loads((RECIPE / f"{name}.json").read_text(encoding="utf-8"))
         values |= {k: v for k, v in content.items() if not (isinstance(v, str) and v[:1] in ("$", "@"))}
-    return values
+    inner = {k.removeprefix(_RATES): v for k, v in values.items() if k.startswith(_RATES)}
+    return values | {"augmentation_rates": values["augmentation_rates"] | inner}
 
 
 def joined(pieces: Sequence[Path]) -> Path | io.BytesIO:

@@ -2,6 +2,7 @@
 
     python scripts/validate_sets.py --out runs/sets --models v7=version7.safetensors v8=models/default.safetensors
     python scripts/validate_sets.py --out runs/sets --all ...      # every object, not one of eight pictures of each set
+    python scripts/validate_sets.py --out runs/sets --sets "us-*" --models without=without_ultrasound.safetensors
     python scripts/tables.py                                       # the tables, from --results (docs/results/sets.json)
 
 Boxes have each side 0..5 pixels of 256 outward, NSD is at 2 pixels of 256, and a correction is a click in the middle of
@@ -12,6 +13,7 @@ is found through MONAI_SAM_DATA.
 from __future__ import annotations
 
 import argparse
+import fnmatch
 import json
 import os
 from collections.abc import Mapping, Sequence
@@ -24,7 +26,7 @@ import numpy as np
 from bundle.data.labelled_sets import read_sets
 from bundle.data.labelled_slice import LabelledSlice
 from bundle.engines.cache import PreparedCache
-from bundle.errors import explain_errors
+from bundle.errors import OptionError, explain_errors
 from bundle.evaluation.calibration import calibrate
 from bundle.evaluation.records import Records, last_steps
 from bundle.evaluation.study import SliceStudy
@@ -47,7 +49,8 @@ def main(argv: Sequence[str] | None = None) -> None:
     options = _options(argv)
     family = load_family(options.family)
     limits = (10**9, 10**9) if options.all else (options.pictures, options.objects)
-    pool, names = validation_pool(options.data, IntensityViewsd("image", family.contract), *limits, seed=options.seed)
+    preprocessing = IntensityViewsd("image", family.contract)
+    pool, names = validation_pool(options.data, preprocessing, *limits, seed=options.seed, sets=options.sets)
     models = {}
     for name, path in options.models:
         predictor = SlicePredictor(build_network(family, checkpoint=path), family.contract, store=PreparedCache())
@@ -63,12 +66,13 @@ def main(argv: Sequence[str] | None = None) -> None:
         )
         models[name] = scores_of(study.evaluate())
     content = {"objects": "all" if options.all else list(limits), "models": models}
+    content |= {"patterns": options.sets} if options.sets else {}
     write_text(options.results, json.dumps(content, indent=1) + "\n")
     print(f"written to {options.results}")
 
 
 def validation_pool(
-    data: Path, preprocessing: Any, pictures: int, objects: int, *, seed: int
+    data: Path, preprocessing: Any, pictures: int, objects: int, *, seed: int, sets: Sequence[str] = ()
 ) -> tuple[list[LabelledSlice], dict[int, str]]:
     """Validation pictures with the objects that are asked for, each labelled by the number of its set.
 
@@ -78,18 +82,27 @@ def validation_pool(
         pictures: of each set at most.
         objects: of each picture at most.
         seed: of the draw of both.
+        sets: shell patterns of the sets that are asked; by default all. An object is drawn alike whatever they are.
 
     Returns:
         A slice for each object, and number of a set -> its name.
+
+    Raises:
+        OptionError: no set fits a pattern.
     """
-    sets = read_sets(
+    found = read_sets(
         [data / name for name in COLLECTIONS], preprocessing=preprocessing, split="validation", volumes=0, max_side=512
     )
-    pool, names = [], dict(enumerate(sets, start=1))
+    for pattern in sets:
+        if not fnmatch.filter(found, pattern):
+            raise OptionError(f"no set fits {pattern!r}; sets are {', '.join(found)}")
+    pool, names = [], dict(enumerate(found, start=1))
     for number, name in names.items():
+        if sets and not any(fnmatch.fnmatchcase(name, pattern) for pattern in sets):
+            continue
         rng = np.random.default_rng((seed, number))
-        chosen = rng.permutation(len(sets[name]))[:pictures]
-        for part in (sets[name][i] for i in sorted(chosen)):
+        chosen = rng.permutation(len(found[name]))[:pictures]
+        for part in (found[name][i] for i in sorted(chosen)):
             smallest = MIN_PIXELS * (max(part.labels.shape) / 256) ** 2
             large = [i for i in part.ids if np.count_nonzero(part.labels == i) >= smallest]
             for value in rng.permutation(large)[:objects]:
@@ -138,6 +151,7 @@ def _options(argv: Sequence[str] | None) -> argparse.Namespace:
     )
     parser.add_argument("--pictures", type=int, default=8, help="of each set at most")
     parser.add_argument("--objects", type=int, default=1, help="of each picture at most")
+    parser.add_argument("--sets", nargs="+", default=(), metavar="PATTERN", help="those alone, such as us-*")
     parser.add_argument("--all", action="store_true", help="all pictures and objects: hours on a CPU")
     parser.add_argument("--out", type=Path, required=True, help="folder of the run")
     parser.add_argument("--results", type=Path, default=BUNDLE_ROOT / "docs" / "results" / "sets.json")

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import json
+from dataclasses import fields, replace
+
 import numpy as np
 import pytest
 import torch
@@ -19,6 +22,7 @@ from bundle.training.batched.augmentation import (
     smooth,
 )
 from bundle.training.batched.colors import jitter_colors
+from bundle.training.batched.cube_training import CubeRecipe
 from bundle.training.batched.geometry import corners
 from bundle.transforms.contract import View
 
@@ -186,3 +190,20 @@ def test_the_hue_turns_by_a_tenth_of_a_turn_at_most_and_keeps_the_mean():
     assert turned.max() <= 36.01 and turned.max() > 20
     brightness = varied.mean(dim=(1, 2, 3)) / red.mean(dim=(1, 2, 3))
     assert brightness.min() > 0.59 and brightness.max() < 1.41
+
+
+def test_the_recipes_say_every_number_of_the_augmentation(repository):
+    """What a recipe does not say, such as colours in cubes, changes nothing in it."""
+    slices = json.loads((repository / "configs/recipes/shipped/batched.json").read_text("utf-8"))["augmentation_rates"]
+    names = {one.name for one in fields(AugmentationRates)}
+    assert set(slices) == names - {"stretch_range"}
+    for recipe in ("train", "continue"):
+        cubes = CubeRecipe.read(repository / "configs" / "recipes" / "volumes" / f"{recipe}.json").samples["rates"]
+        assert set(cubes) == names - {"hounsfield", "metal", "color", "grey", "shear_range"}
+
+
+def test_the_ranges_are_those_that_are_drawn():
+    """A range of one value changes by it alone: here every picture is turned into its square."""
+    rates = replace(NOTHING, gamma=1.0, gamma_range=(2.0, 2.0))
+    images = torch.rand(2, 3, 8, 8)
+    assert torch.allclose(simulate_scanner(images, rates, BatchRandom.from_key("cpu", 2, 0)), images**2, atol=1e-4)

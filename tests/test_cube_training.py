@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -9,6 +11,8 @@ import torch
 from bundle.errors import TrainingError
 from bundle.families.checkpoints import open_checkpoint
 from bundle.training.batched import cubes
+from bundle.training.batched.augmentation import BatchRandom
+from bundle.training.batched.cube_samples import CubeSamples
 from bundle.training.batched.cube_training import CubeRecipe, CubeTraining
 from bundle.training.batched.cubes import SourceVolume, pack, read_cubes
 
@@ -100,6 +104,26 @@ def test_a_state_of_another_recipe_is_refused(small, tmp_path):
     CubeTraining(TINY, small, tmp_path).run(steps=1)
     with pytest.raises(TrainingError, match="another recipe"):
         CubeTraining(CubeRecipe(steps=4, batch_size=2, size=16, widths=(8, 16), depths=(1, 1)), small, tmp_path)
+
+
+def test_a_part_of_a_long_object_is_shown_around_one_of_its_cells(small):
+    """The cubes of parts are smaller than the bar, which is 24 mm long and 6 mm thick, and hold a cell of it."""
+    tensors = replace(small, objects=small.objects[1:2], origin=small.origin[1:2], sizes=small.sizes[1:2])
+    tensors = replace(tensors, cells=small.cells[1:2])
+    samples = CubeSamples(tensors, size=16, batch_size=64, shape_share=0.0, shares=(1.0, 0.0, 0.0), part_share=1.0)
+    drawn = torch.zeros(64, dtype=torch.int64)
+    centre, side = samples._windows(drawn, BatchRandom.from_key("cpu", 64, 0))
+    low, high = tensors.objects[0, 3:6], tensors.objects[0, 6:9]
+    assert side.min() < (high - low + 1).max() and side.max() <= 1.25 * (high - low + 1).max() + 1e-3
+    near = (tensors.cells[0][None].float() - centre[:, None]).abs().amax(dim=2).amin(dim=1)
+    assert (near <= side / 2).all() and (samples[0].masks.flatten(1).any(dim=1)).all()
+
+
+def test_time_that_is_given_ends_a_training_and_its_rate(small, tmp_path):
+    training = CubeTraining(replace(TINY, steps=10**6), small, tmp_path, seconds=1e-3)
+    training.run()
+    assert training.step == 1 and training.over >= 1 and (tmp_path / "best.safetensors").is_file()
+    assert TINY.rate(0, 1.0) < 1e-5 < TINY.rate(2, 0.0)
 
 
 def test_the_recipe_of_the_repository_is_one(repository, tmp_path):

@@ -5,11 +5,12 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
+from torch.nn import functional as F
 
 from bundle.prompts.cube_maps import BOX, FLAT_BOX, OFF, ON, SLICE_MASK, SO_FAR, draw_on_cube
 from bundle.prompts.interactions import Point
 from bundle.training.batched.augmentation import BatchRandom
-from bundle.training.batched.cube_user import balls, bounds, corrected, deepest_cells, first_maps
+from bundle.training.batched.cube_user import DEEPEST, balls, bounds, corrected, deepest_cells, depths, first_maps
 from bundle.transforms.cube import Cube
 
 SIZE = 16
@@ -80,3 +81,12 @@ def test_a_correction_clicks_in_the_deepest_error_and_shows_the_answer(missed):
 def test_a_deep_cell_lies_in_its_mask():
     cells = deepest_cells(masks(), BatchRandom.from_key("cpu", MANY, 1))
     assert masks()[(torch.arange(MANY), *cells.unbind(dim=1))].all()
+
+
+def test_a_cell_is_as_deep_as_a_pooling_erodes_it():
+    found = torch.rand(3, SIZE, SIZE, SIZE, generator=torch.Generator().manual_seed(0)) > 0.02
+    depth, left = torch.zeros(3, 1, SIZE, SIZE, SIZE), found[:, None].float()
+    for _ in range(DEEPEST):
+        depth += left
+        left = -F.max_pool3d(-left, 3, 1, 1)
+    assert torch.equal(depths(found), depth[:, 0].byte()) and depth.max() < DEEPEST

@@ -7,7 +7,7 @@ Images are (B, C, S, S) float32 in 0..1; each sample draws for itself whether an
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -28,16 +28,26 @@ _EDGE_SIGMA = 0.7  # pixels; no scanner draws a structure with a hard edge
 
 @dataclass(frozen=True)
 class AugmentationRates:
-    """Which share of the samples is changed how.
+    """Which share of the samples is changed how, and how much; of slices and of cubes of volumes.
+
+    Where the numbers come from stands in configs/recipes/shipped/README.md.
 
     Attributes:
         hounsfield: windowed CT images that are taken back to approximate HU and through the CT contract.
         random_window: one window between random quantiles in all views, inverted in half of them.
         random_intensity: grey values and labelled structures get random shades (``randomize_intensity``).
         gamma, blur, bias, noise, metal: contrast, low resolution, smooth shading, grain, streaks around a bright spot.
-        window_jitter: not a share: the ends of every view move by up to this part of its width.
         color, grey: of the colour pictures, those whose colours vary, and those that are shown in grey
             (``colors.jitter_colors``).
+        rotation, bend: samples that are turned, and that are bent.
+        window_jitter: the ends of every view move by up to this part of its width.
+        gamma_range: lowest and highest exponent.
+        blur_range: lowest and highest sigma in pixels or cells.
+        bias_range, noise_range: strongest shading (of the logarithm) and grain, of 1.
+        rotation_range: largest angle in rad.
+        stretch_range: lowest and highest factor of each side of a cube; slices are sheared instead.
+        shear_range: largest shift of a row per row.
+        bend_range: standard deviation of the shift, as a share of the side that is shown.
     """
 
     hounsfield: float = 0.6
@@ -51,6 +61,16 @@ class AugmentationRates:
     window_jitter: float = 0.15
     color: float = 0.8
     grey: float = 0.2
+    rotation: float = 0.8
+    bend: float = 0.4
+    gamma_range: Sequence[float] = (0.7, 1.5)
+    blur_range: Sequence[float] = (0.4, 2.0)
+    bias_range: float = 0.35
+    noise_range: float = 0.06
+    rotation_range: float = 0.4
+    stretch_range: Sequence[float] = (1.0, 1.0)
+    shear_range: float = 0.1
+    bend_range: float = 0.025
 
 
 class BatchRandom:
@@ -221,17 +241,17 @@ def simulate_scanner(
         blur: ``smooth``, or a compiled one.
     """
     size = images.shape[-1]
-    gamma = torch.where(random.bernoulli(rates.gamma), random.log_uniform(0.7, 1.5), 1.0)
+    gamma = torch.where(random.bernoulli(rates.gamma), random.log_uniform(*rates.gamma_range), 1.0)
     images = images.clamp(min=1e-4) ** wide(gamma)
-    shading = torch.where(random.bernoulli(rates.bias), random.uniform(0, 0.35), 0.0)
+    shading = torch.where(random.bernoulli(rates.bias), random.uniform(0, rates.bias_range), 0.0)
     images = images * (wide(shading) * random.field(1, 2, size)).exp()
     images = images + wide(random.bernoulli(rates.metal)) * _streaks(size, random)
-    sigma = torch.where(random.bernoulli(rates.blur), random.log_uniform(0.4, 2.0), 0.0)
+    sigma = torch.where(random.bernoulli(rates.blur), random.log_uniform(*rates.blur_range), 0.0)
     images = (blur or smooth)(images, sigma)
     noise = torch.where(
         random.bernoulli(0.5)[:, None, None, None], random.normal(1, size, size), random.field(1, size // 2, size)
     )
-    strength = torch.where(random.bernoulli(rates.noise), random.uniform(0, 0.06), 0.0)
+    strength = torch.where(random.bernoulli(rates.noise), random.uniform(0, rates.noise_range), 0.0)
     return (images + wide(strength) * noise).clamp(0, 1)
 
 

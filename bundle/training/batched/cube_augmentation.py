@@ -115,16 +115,16 @@ def paint(grey: Tensor, labels: Tensor, share: Tensor | float, random: BatchRand
 def simulate_scanner(images: Tensor, rates: AugmentationRates, random: BatchRandom) -> Tensor:
     """As other scanners would give it: contrast, shading, low resolution, thick slices and grain."""
     size = images.shape[-1]
-    gamma = torch.where(random.bernoulli(rates.gamma), random.log_uniform(0.7, 1.5), 1.0)
+    gamma = torch.where(random.bernoulli(rates.gamma), random.log_uniform(*rates.gamma_range), 1.0)
     images = images.clamp(min=1e-4) ** wide(gamma)
-    shading = torch.where(random.bernoulli(rates.bias), random.uniform(0, 0.35), 0.0)
+    shading = torch.where(random.bernoulli(rates.bias), random.uniform(0, rates.bias_range), 0.0)
     images = images * (wide(shading) * field(random, 1, 2, size)).exp()
-    images = smooth(images, torch.where(random.bernoulli(rates.blur), random.log_uniform(0.4, 1.6), 0.0))
+    images = smooth(images, torch.where(random.bernoulli(rates.blur), random.log_uniform(*rates.blur_range), 0.0))
     images = _thick_slices(images, random)
     grain = torch.where(
         wide(random.bernoulli(0.5)), random.normal(1, size, size, size), field(random, 1, size // 2, size)
     )
-    strength = torch.where(random.bernoulli(rates.noise), random.uniform(0, 0.07), 0.0)
+    strength = torch.where(random.bernoulli(rates.noise), random.uniform(0, rates.noise_range), 0.0)
     return (images + wide(strength) * grain).clamp(0, 1)
 
 

@@ -28,6 +28,16 @@ _USABLE = 64  # cells: of less of an object nothing is learned
 _CELLS = 10  # of a drawn tiling, and its blobs, rim and object beside them
 _BLOBS, _RIM, _OBJECT = _CELLS + 2, _CELLS + 3, _CELLS + 4
 _CURVE = 32  # points of a drawn tube
+# Of cubes; what slices know besides (HU guessed, colour, metal, shear) changes nothing here.
+_RATES = AugmentationRates(
+    random_window=0.25,
+    rotation=0.7,
+    blur_range=(0.4, 1.6),
+    noise_range=0.07,
+    rotation_range=0.35,
+    stretch_range=(0.85, 1.18),
+    bend_range=0.03,
+)
 
 
 @dataclass
@@ -63,7 +73,7 @@ class CubeSamples(Dataset):
         shape_share: share of the batch that is drawn shapes.
         part_share: share of the others that show a part of an object as it is seen around one of its slices: of a long
             one what the next cubes along it show, of a compact one nearly the whole.
-        rates: fields of ``AugmentationRates`` that differ from its own values.
+        rates: fields of ``AugmentationRates`` that differ from those for cubes.
     """
 
     def __init__(
@@ -83,7 +93,7 @@ class CubeSamples(Dataset):
         self.device = torch.device(device)
         self.tensors, self.size, self.batch_size, self.seed = tensors.to(self.device), size, batch_size, seed
         self.shapes, self.part_share = round(batch_size * shape_share), part_share
-        self.rates = replace(AugmentationRates(random_window=0.25), **(rates or {}))
+        self.rates = replace(_RATES, **(rates or {}))
         self._weights = tensors.weights(shares, dict(groups or {})).cumsum(0).to(self.device)
         places = (torch.arange(size, device=self.device) + 0.5) / size - 0.5
         self._grid = torch.stack(torch.meshgrid(places, places, places, indexing="ij"))  # (3, S, S, S) in -0.5..0.5
@@ -112,9 +122,11 @@ class CubeSamples(Dataset):
         drawn = torch.searchsorted(self._weights, random.uniform(0, 1).double()).clamp(max=len(tensors) - 1)
         objects = tensors.objects[drawn]
         centre, side = self._windows(drawn, random)
-        turned = rotations(random, largest=0.35) * random.log_uniform(0.85, 1.18, 1, 3)
+        rates = self.rates
+        turned = rotations(random, largest=rates.rotation_range, share=rates.rotation)
+        turned = turned * random.log_uniform(*rates.stretch_range, 1, 3)
         places = torch.einsum("nij,jdhw->nidhw", turned, self._grid) * wide(side)
-        bend = torch.where(random.bernoulli(0.4), random.uniform(0, 0.03), 0.0)
+        bend = torch.where(random.bernoulli(rates.bend), random.uniform(0, rates.bend_range), 0.0)
         places = places + field(random, 3, 4, self.size) * wide(bend * side) + centre.view(count, 3, 1, 1, 1)
         grid = ((2 * places + 1) / SIDE - 1).permute(0, 2, 3, 4, 1).flip(-1)
         values, masks, labels = [], [], []
@@ -189,9 +201,9 @@ class CubeSamples(Dataset):
         return away + 0.008 * field(random, 1, 5, self.size) < wide(random.log_uniform(0.025, 0.09))
 
 
-def rotations(random: BatchRandom, *, largest: float) -> Tensor:
-    """(B, 3, 3): a turn about each axis by up to ``largest`` radians in 70 % of the samples, after swaps and flips."""
-    angles = random.uniform(-largest, largest, 3) * random.bernoulli(0.7)[:, None]
+def rotations(random: BatchRandom, *, largest: float, share: float = 0.7) -> Tensor:
+    """(B, 3, 3): swaps and flips, and in a share of the samples turns about the axes by up to ``largest`` radians."""
+    angles = random.uniform(-largest, largest, 3) * random.bernoulli(share)[:, None]
     cos, sin = angles.cos(), angles.sin()
     turn = torch.eye(3, device=angles.device).expand(random.count, 3, 3)
     for axis, (first, second) in enumerate(((1, 2), (2, 0), (0, 1))):

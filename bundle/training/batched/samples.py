@@ -175,7 +175,8 @@ class BatchedSamples(Dataset):
         box = self.tensors.object_box[objects]
         middle = (box[:, :2] + box[:, 2:] + 1) / 2 * pixel
         half = (box[:, 2:] - box[:, :2] + 1) / 2 * pixel
-        turn = torch.where(random.bernoulli(0.8), random.uniform(-0.4, 0.4), 0.0)
+        most = self.rates.rotation_range
+        turn = torch.where(random.bernoulli(self.rates.rotation), random.uniform(-most, most), 0.0)
         reach = turned(half, turn)
         side = 2 * reach.amax(dim=1)
         box_error = random.uniform(0, self.jitter) / _HAND_PRECISION_SIDE * longest
@@ -202,10 +203,11 @@ class BatchedSamples(Dataset):
         """(B, S, S) x and y of the square's pixels in the slice: bent, mirrored, sheared, turned, around a centre."""
         size = self.contract.size
         x, y = ((part - 0.5) * side_shown.view(-1, 1, 1) for part in pixel_centres(size, self.device))
-        bend = torch.where(random.bernoulli(0.4), random.uniform(0, 0.025), 0.0) * side_shown
+        rates = self.rates
+        bend = torch.where(random.bernoulli(rates.bend), random.uniform(0, rates.bend_range), 0.0) * side_shown
         bends = random.field(2, 5, size) * bend.view(-1, 1, 1, 1)
         x, y = (x + bends[:, 0]) * sign(random, 0.5), (y + bends[:, 1]) * sign(random, 0.3)
-        x = x + random.uniform(-0.1, 0.1, 1, 1) * y
+        x = x + random.uniform(-rates.shear_range, rates.shear_range, 1, 1) * y
         cos, sin = turn.cos().view(-1, 1, 1), turn.sin().view(-1, 1, 1)
         right, down = (centre[:, axis].view(-1, 1, 1) for axis in (0, 1))
         return cos * x - sin * y + right, sin * x + cos * y + down
