@@ -3,7 +3,6 @@
     python scripts/train_default.py
     python scripts/train_default.py --zero_shot     # the models that leave one organ out, from the same 1_pretrain
     python scripts/train_default.py --left_out      # those that leave one modality out, from the same 3_finetune
-    python scripts/train_default.py --next          # what comes after the shipped model, from it
 
 The data is found through MONAI_SAM_DATA. Its slices are gathered in two files first, once, in minutes. The steps
 take a quarter of an hour on an H200; on two cores of a CPU they would take two days. scripts/train_bare.py
@@ -26,7 +25,7 @@ LEFT_OUT = {f"without_{name}": "4_more_sets" for name in ("ultrasound", "endosco
 WITH_SETS = ("4_more_sets", "5_color_and_scenes", *LEFT_OUT)
 SLICES = ROOT / "runs" / "slices"
 FIRST = ("1_pretrain",)
-SHIPPED = (*FIRST, "2_train", "3_finetune", "4_more_sets")
+SHIPPED = (*FIRST, "2_train", "3_finetune", "4_more_sets", "5_color_and_scenes")
 ZERO_SHOT = (*FIRST, "without_liver", "without_pancreas")
 
 
@@ -36,7 +35,6 @@ def main() -> None:
     what = parser.add_mutually_exclusive_group()
     what.add_argument("--zero_shot", action="store_true", help="train the two leave-one-organ-out models instead")
     what.add_argument("--left_out", action="store_true", help="train the leave-one-modality-out models instead")
-    what.add_argument("--next", action="store_true", help="train the next part instead")
     for name in parts_of(parser.parse_args()):
         files = layers_of(name)
         slices = SLICES / ("sets.npz" if SETS in files else "slices.npz")
@@ -51,7 +49,7 @@ def parts_of(arguments: argparse.Namespace) -> tuple[str, ...]:
         return ZERO_SHOT
     if arguments.left_out:
         return (*SHIPPED[:3], *LEFT_OUT)
-    return (*SHIPPED, "5_color_and_scenes") if arguments.next else SHIPPED
+    return SHIPPED
 
 
 def layers_of(name: str) -> list[str]:
