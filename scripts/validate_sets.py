@@ -16,7 +16,7 @@ import argparse
 import fnmatch
 import json
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -31,7 +31,7 @@ from bundle.evaluation.calibration import calibrate
 from bundle.evaluation.records import Records, last_steps
 from bundle.evaluation.study import SliceStudy
 from bundle.families.family import BUNDLE_ROOT, build_network, load_family
-from bundle.files import write_text
+from bundle.files import read_json, write_text
 from bundle.interactive.slice_model import SlicePredictor
 from bundle.layers import named_checkpoint
 from bundle.transforms.dictionary import IntensityViewsd
@@ -65,6 +65,8 @@ def main(argv: Sequence[str] | None = None) -> None:
             pixels_of=256,
         )
         models[name] = scores_of(study.evaluate())
+    beside = read_json(options.beside)["models"] if options.beside else {}
+    models = {name: restricted(scores, names.values()) for name, scores in beside.items()} | models
     content = {"objects": "all" if options.all else list(limits), "models": models}
     content |= {"patterns": options.sets} if options.sets else {}
     write_text(options.results, json.dumps(content, indent=1) + "\n")
@@ -96,10 +98,9 @@ def validation_pool(
     for pattern in sets:
         if not fnmatch.filter(found, pattern):
             raise OptionError(f"no set fits {pattern!r}; sets are {', '.join(found)}")
-    pool, names = [], dict(enumerate(found, start=1))
+    wanted = [name for name in found if not sets or any(fnmatch.fnmatchcase(name, pattern) for pattern in sets)]
+    pool, names = [], {number: name for number, name in enumerate(found, start=1) if name in wanted}
     for number, name in names.items():
-        if sets and not any(fnmatch.fnmatchcase(name, pattern) for pattern in sets):
-            continue
         rng = np.random.default_rng((seed, number))
         chosen = rng.permutation(len(found[name]))[:pictures]
         for part in (found[name][i] for i in sorted(chosen)):
@@ -118,12 +119,21 @@ def scores_of(records: Records) -> dict[str, Any]:
         here = [record for record in records if record["organ"] == name]
         sets[name] = {"objects": len({record["key"] for record in here})}
         sets[name] |= {row: _means(here, protocol, step) for row, protocol, step in STEPS}
-    macro = {
+    expected = {row: _expected(records, protocol, step) for row, protocol, step in STEPS}
+    return {"sets": sets, "macro": _macro(sets), "expected": expected}
+
+
+def restricted(scores: Mapping[str, Any], names: Iterable[str]) -> dict[str, Any]:
+    """Of the scores of a model those of some sets, which the same objects were drawn from."""
+    sets = {name: scores["sets"][name] for name in sorted(names)}
+    return {"sets": sets, "macro": _macro(sets), "expected": None}
+
+
+def _macro(sets: Mapping[str, Any]) -> dict[str, dict[str, float]]:
+    return {
         row: {score: float(np.mean([scored[row][score] for scored in sets.values()])) for score in ("dsc", "nsd")}
         for row, _, _ in STEPS
     }
-    expected = {row: _expected(records, protocol, step) for row, protocol, step in STEPS}
-    return {"sets": sets, "macro": macro, "expected": expected}
 
 
 def _at(records: Records, protocol: str, step: int) -> Records:
@@ -151,6 +161,7 @@ def _options(argv: Sequence[str] | None) -> argparse.Namespace:
     )
     parser.add_argument("--pictures", type=int, default=8, help="of each set at most")
     parser.add_argument("--objects", type=int, default=1, help="of each picture at most")
+    parser.add_argument("--beside", type=Path, help="results whose models are shown beside, of the same objects")
     parser.add_argument("--sets", nargs="+", default=(), metavar="PATTERN", help="those alone, such as us-*")
     parser.add_argument("--all", action="store_true", help="all pictures and objects: hours on a CPU")
     parser.add_argument("--out", type=Path, required=True, help="folder of the run")

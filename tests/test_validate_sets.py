@@ -8,6 +8,8 @@ import numpy as np
 import pytest
 from test_labelled_sets import VIEWS, make_set
 
+from bundle.errors import OptionError
+
 
 @pytest.fixture(scope="module")
 def script(repository):
@@ -24,6 +26,23 @@ def test_objects_of_the_validation_part_are_drawn_and_carry_the_number_of_their_
     again, _ = script["validation_pool"](tmp_path, VIEWS, 8, 2, seed=0)
     assert [part.key for part in again] == [part.key for part in pool]
     assert len({part.key for part in pool}) == len(pool)
+
+
+def test_sets_that_are_asked_alone_have_the_objects_that_they_have_among_all(script, tmp_path):
+    make_set(tmp_path / "ct-mr" / "organs", instances=None, side=64)
+    make_set(tmp_path / "other" / "pieces", side=64)
+    every, _ = script["validation_pool"](tmp_path, VIEWS, 8, 2, seed=0)
+    pool, names = script["validation_pool"](tmp_path, VIEWS, 8, 2, seed=0, sets=["pie*"])
+    assert names == {2: "pieces"} and [part.key for part in pool] == [part.key for part in every if part.ids == (2,)]
+    with pytest.raises(OptionError, match="us-.*organs, pieces"):
+        script["validation_pool"](tmp_path, VIEWS, 8, 2, seed=0, sets=["us-*"])
+
+
+def test_a_model_beside_is_counted_on_the_same_sets(script):
+    records = [record(organ, "x", "box_jitter_20", 0, score) for organ, score in (("a", 0.4), ("b", 0.8))]
+    records += [record(organ, "x", "clicks_from_point_3", step, 0.5) for organ in "ab" for step in (0, 3)]
+    scores = script["restricted"](script["scores_of"](records), ["b"])
+    assert list(scores["sets"]) == ["b"] and scores["macro"]["box"]["dsc"] == pytest.approx(0.8)
 
 
 def record(organ: str, key: str, protocol: str, step: int, score: float) -> dict:

@@ -24,12 +24,13 @@ def set_table(result: Mapping[str, Any]) -> Table:
 
 
 def expected_table(result: Mapping[str, Any]) -> Table:
-    """The IoU that each model expects and reaches after each prompt, over all objects."""
+    """The IoU that each model expects and reaches after each prompt, over all objects; models whose is not known lack."""
     columns = ["model", "prompt", "expected", "reached", "off by", "rank correlation"]
     rows = []
     for name, model in result["models"].items():
         for key, prompt in PROMPTS.items():
-            found = model["expected"][key]
+            if not (found := (model["expected"] or {}).get(key)):
+                continue
             values = [found[score] for score in ("predicted", "reached", "mae", "rank_correlation")]
             rows.append([name, prompt, *("-" if value is None else f"{value:.3f}" for value in values)])
     return Table(columns, rows, 2)
