@@ -34,7 +34,7 @@ def test_sets_that_are_asked_alone_have_the_objects_that_they_have_among_all(scr
     every, _ = script["validation_pool"](tmp_path, VIEWS, 8, 2, seed=0)
     pool, names = script["validation_pool"](tmp_path, VIEWS, 8, 2, seed=0, sets=["pie*"])
     assert names == {2: "pieces"} and [part.key for part in pool] == [part.key for part in every if part.ids == (2,)]
-    with pytest.raises(OptionError, match="us-.*organs, pieces"):
+    with pytest.raises(OptionError, match="sets are organs, pieces"):
         script["validation_pool"](tmp_path, VIEWS, 8, 2, seed=0, sets=["us-*"])
 
 

@@ -24,7 +24,7 @@ def set_table(result: Mapping[str, Any]) -> Table:
 
 
 def expected_table(result: Mapping[str, Any]) -> Table:
-    """The IoU that each model expects and reaches after each prompt, over all objects; models whose is not known lack."""
+    """The IoU that each model expects and reaches after each prompt, over all objects, where that is known."""
     columns = ["model", "prompt", "expected", "reached", "off by", "rank correlation"]
     rows = []
     for name, model in result["models"].items():
