@@ -21,7 +21,7 @@ from bundle.evaluation.clicks import challenge_table, click_table
 from bundle.evaluation.client_table import client_table
 from bundle.evaluation.performance_table import ratio_table, volume_table, waiting_table
 from bundle.evaluation.set_tables import expected_table, set_table
-from bundle.evaluation.tables import Table, summary_table
+from bundle.evaluation.tables import Table, calibration_table, summary_table
 from bundle.evaluation.volume_table import challenge_volume_table, group_table, way_table
 from bundle.files import read_json, write_text
 
@@ -79,6 +79,11 @@ def challenge(result: Mapping[str, Any]) -> Table:
     return _of_one_model(challenge_table(result["challenge"]))
 
 
+def calibration(result: Mapping[str, Any]) -> Table:
+    """The IoU that is expected after each prompt against the one that is reached."""
+    return _of_one_model(calibration_table(result["calibration"]))
+
+
 def gains(result: Mapping[str, Any]) -> Table:
     """What each strategy of a simulated active learning gains over the baseline, and where it ends."""
     rows = [
@@ -101,6 +106,7 @@ TABLES: Mapping[str, Callable[[Mapping[str, Any]], Table]] = {
     "scores": scores,
     "clicks": clicks,
     "challenge": challenge,
+    "calibration": calibration,
     "dialect": client_table,
     "sets": set_table,
     "expected": expected_table,

@@ -24,8 +24,9 @@ def candidate(*sizes: int, iou: float = 0.5) -> Candidate:
     [
         ((0.8, 0.6, 0.8), 1.0, FOLLOWING),
         ((0.8, 0.99, 0.805), 1.0, FOLLOWING),
-        ((0.7, 0.6, 0.8), 1.0, REFINED),
-        ((0.7, 0.1, 0.8), 0.3, NETWORK),
+        ((0.7, 0.6, 0.8), 1.2, REFINED),
+        ((0.7, 0.5, 0.8), 0.9, NETWORK),
+        ((0.7, 0.4, 0.8), 0.9, FOLLOWING),
         ((0.8, 0.6, 0.7), 0.3, FOLLOWING),
     ],
 )

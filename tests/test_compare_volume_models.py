@@ -77,7 +77,7 @@ def test_an_unknown_object_is_named(script, tmp_path):
 
 def result(name: str, group: str, sure: tuple[float, float, float], *dsc: float) -> dict:
     ways = {way: {"dsc": one, "nsd": one, "seconds": 1.0} for way, one in zip(WAYS, dsc, strict=True)}
-    evidence = {"agreement": 0.5, "sure": list(sure), "detail": 1.0, "outgrown": False}
+    evidence = {"agreement": 0.5, "sure": list(sure), "detail": 1.2, "outgrown": False}
     return {"object": name, "group": group, "start": "2D box", "ways": ways, "evidence": evidence}
 
 

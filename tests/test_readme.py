@@ -103,9 +103,12 @@ def result(name: str) -> Any:
 
 
 def test_its_numbers_of_other_modalities_and_the_worst_of_them_are_those_of_the_result_file():
-    found, before = (result("sets")["models"][name] for name in ("version 8", "version 7"))
+    found, before = (result("sets")["models"][name] for name in ("version 9", "version 7"))
     assert all(pair(**before["macro"][prompt]) in TEXT for prompt in ("box", "point"))
     assert all(pair(**found["macro"][prompt]) in TEXT for prompt in ("box", "point", "corrected"))
+    for name in ("ultrasound", "endoscopy", "microscopy"):
+        unseen = result(f"without_{name}")["models"][f"without {name}"]["macro"]
+        assert all(pair(**unseen[prompt]) in TEXT for prompt in ("box", "point"))
     for prompt in ("box", "point"):
         worst = min((scores[prompt] for scores in found["sets"].values()), key=lambda scores: scores["dsc"])
         assert pair(**worst) in TEXT

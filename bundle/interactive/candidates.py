@@ -11,9 +11,10 @@ from bundle.interactive.slice_model import SliceMask
 
 FOLLOWING, NETWORK, REFINED = "following", "3D", "3D refined"
 WAYS = (FOLLOWING, NETWORK, REFINED)
-# Both were chosen on the objects that docs/results.md names under "Three ways through a volume".
+# All were chosen on the objects that docs/results.md names under "Three ways through a volume".
 _SURER = 0.01  # of the mean predicted IoU: less is no difference
-_DETAIL = 0.5  # pixels
+_KNOWN = 0.45  # IoU that the network of volumes expects of an answer at least
+_DETAIL = 1.0  # pixels
 
 
 @dataclass(frozen=True, eq=False)
@@ -70,10 +71,11 @@ def chosen(evidence: Evidence) -> str:
 
     The model of slices is the judge: it knows the outlines best, and it is asked on every slice of both. Where it is
     surer of what the network of volumes found than of what it followed itself, following went astray: it leaked into a
-    neighbour of the same shade, or lost the object. Then the outlines are those of the model of slices, unless the
-    network of volumes saw the object in more detail than its pixels have.
+    neighbour of the same shade, or lost the object. That holds where the network of volumes believes in its answer, which
+    it does not where it found another structure with clear outlines. The outlines are its own where it saw the object in
+    as much detail as its pixels have; otherwise those of the model of slices.
     """
-    followed, _, outlined = evidence.sure
-    if outlined <= followed + _SURER:
+    followed, network, outlined = evidence.sure
+    if outlined <= followed + _SURER or network < _KNOWN:
         return FOLLOWING
     return REFINED if evidence.detail > _DETAIL else NETWORK
