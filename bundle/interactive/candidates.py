@@ -71,9 +71,9 @@ def chosen(evidence: Evidence) -> str:
 
     The model of slices is the judge: it knows the outlines best, and it is asked on every slice of both. Where it is
     surer of what the network of volumes found than of what it followed itself, following went astray: it leaked into a
-    neighbour of the same shade, or lost the object. That holds where the network of volumes believes in its answer, which
-    it does not where it found another structure with clear outlines. The outlines are its own where it saw the object in
-    as much detail as its pixels have; otherwise those of the model of slices.
+    neighbour of the same shade, or lost the object. That holds where the network of volumes believes in its answer,
+    which it does not where it found another structure with clear outlines. The outlines are its own where it saw the
+    object in as much detail as its pixels have; otherwise those of the model of slices.
     """
     followed, network, outlined = evidence.sure
     if outlined <= followed + _SURER or network < _KNOWN:
