@@ -7,8 +7,9 @@
 The slices are gathered before, where the data is (scripts/train_default.py does it).
 The files of the recipe say what is drawn and learned; of an overlay (without_ultrasound) give --part twice, the lower
 one first. Every minute the moving average is written into --out, in pieces of at most 15 MiB, of which `cat last.0* >
-last.safetensors` makes the checkpoint, with `log.csv` beside it. The rate falls with the time that is given, so that a
-part that is lent for 90 s ends as one of ten minutes does.
+last.safetensors` makes the checkpoint, with `log.csv` beside it, and the whole state, from which the same command goes
+on, bit for bit where --steps and not the time says how long it is. The rate falls with the time that is given, so that
+a part that is lent for 90 s ends as one of ten minutes does.
 """
 
 from __future__ import annotations
@@ -47,7 +48,7 @@ from bundle.transforms.contract import Contract  # noqa: E402
 RECIPE = ROOT / "configs" / "recipes" / "shipped"
 FAMILY = ROOT / "configs" / "families" / "default.json"
 PIECE = 15 * 2**20  # bytes; some ways to a lent machine take no file of 16 MiB
-SAVE_SECONDS, LOG_STEPS = 60.0, 50
+SAVE_SECONDS, LOG_STEPS, STATE = 60.0, 50, "state.json"
 _OBJECTIVE, _RATES, _SAMPLES = "objective#", "augmentation_rates#", ("batch_size", "quarter_share")
 
 
@@ -114,28 +115,74 @@ def train(
     options: argparse.Namespace,
     metadata: Mapping[str, Any],
 ) -> None:
-    """Train until the time or the steps are over, whichever comes first."""
+    """Train until the time or the steps are over, whichever comes first; go on from the state that lies in the folder.
+
+    Raises:
+        SystemExit: that state is of another recipe.
+    """
     options.out.mkdir(parents=True, exist_ok=True)
     average, optimizer = copy.deepcopy(network), BatchedMuon(network.parameters(), lr=1.0, weight_decay=0.05)
+    parts = {"network": network, "average": average, "optimizer": optimizer}
+    known = json.dumps({**recipe, "part": options.part}, sort_keys=True)
+    first, before, losses = resume(options.out, parts, known)
     begin = saved = time.monotonic()
-    losses: list[torch.Tensor] = []
-    with (options.out / "log.csv").open("w", encoding="utf-8") as log:
-        for step in range(options.steps):
-            seconds = time.monotonic() - begin
+
+    def save(steps: int, seconds: float) -> None:
+        state = {name: part.state_dict() for name, part in parts.items()}
+        recent = [loss.item() for loss in losses[-LOG_STEPS:]]
+        save_state(options.out, {**state, "steps": steps, "seconds": seconds, "losses": recent, "recipe": known})
+        save_pieces(average, options.out, "last", {**metadata, "epoch": 0, "steps": steps})
+
+    step, seconds = first, before
+    with (options.out / "log.csv").open("a", encoding="utf-8") as log:
+        while step < min(options.steps, first + options.leave_after):
+            seconds = before + time.monotonic() - begin
             share = max(step / options.steps, seconds / options.seconds)
             if share >= 1:
                 break
             for group in optimizer.param_groups:
                 group["lr"] = rate(recipe, step, share)
             losses.append(_step(network, samples[step], objective, optimizer, step))
-            _follow(average, network, min(recipe["average_decay"], (step + 1) / (step + 10)))
-            if (step + 1) % LOG_STEPS == 0 or step < 3:
+            step += 1
+            _follow(average, network, min(recipe["average_decay"], step / (step + 9)))
+            if step % LOG_STEPS == 0 or step <= 3:
                 mean = torch.stack(losses[-LOG_STEPS:]).mean().item()
-                print(f"{step + 1},{seconds:.0f},{mean:.4f},{rate(recipe, step, share):.5f}", file=log, flush=True)
+                print(f"{step},{seconds:.0f},{mean:.4f},{rate(recipe, step - 1, share):.5f}", file=log, flush=True)
             if time.monotonic() - saved > SAVE_SECONDS:
                 saved = time.monotonic()
-                save_pieces(average, options.out, "last", {**metadata, "epoch": 0, "steps": step + 1})
-    save_pieces(average, options.out, "last", {**metadata, "epoch": 0, "steps": len(losses)})
+                save(step, seconds)
+    save(step, seconds)
+
+
+def resume(folder: Path, parts: Mapping[str, Any], recipe: str) -> tuple[int, float, list[torch.Tensor]]:
+    """Load the parts from the state in a folder; its steps, seconds and latest losses, 0 where there is none."""
+    log, index = folder / "log.csv", folder / STATE
+    if not index.is_file():
+        log.unlink(missing_ok=True)
+        return 0, 0.0, []
+    device = next(parts["network"].parameters()).device
+    pieces = b"".join((folder / name).read_bytes() for name in json.loads(index.read_text(encoding="utf-8")))
+    state = torch.load(io.BytesIO(pieces), map_location=device, weights_only=True)
+    if state["recipe"] != recipe:
+        raise SystemExit(f"{folder} holds the state of another recipe; give another --out, or the same --part")
+    for name, part in parts.items():
+        part.load_state_dict(state[name])
+    rows = [row for row in log.read_text(encoding="utf-8").splitlines(keepends=True) if row.endswith("\n")]
+    log.write_text("".join(row for row in rows if int(row.split(",")[0]) <= state["steps"]), encoding="utf-8")
+    return state["steps"], state["seconds"], [torch.tensor(loss, device=device) for loss in state["losses"]]
+
+
+def save_state(folder: Path, state: Mapping[str, Any]) -> None:
+    """Write all that a training needs to go on; the one before stays until this one is whole."""
+    stream, index = io.BytesIO(), folder / STATE
+    torch.save(dict(state), stream)
+    names = [piece.name for piece in write_pieces(stream.getbuffer(), folder, f"state_{state['steps']}")]
+    partial = index.with_suffix(".part")
+    partial.write_text(json.dumps(names), encoding="utf-8")
+    partial.replace(index)
+    for piece in folder.glob("state_*.*"):
+        if piece.name not in names:
+            piece.unlink()
 
 
 def _step(
@@ -157,11 +204,15 @@ def _follow(average: nn.Module, network: nn.Module, decay: float) -> None:
 
 
 def save_pieces(network: nn.Module, folder: Path, name: str, metadata: Mapping[str, Any]) -> list[Path]:
-    """Write a checkpoint as ``<name>.00``, ``<name>.01`` ...; a piece appears under its name only when it is whole."""
+    """Write a checkpoint in pieces."""
     heavy = {key for key, parameter in network.named_parameters() if parameter.ndim >= 2}
     state = {key: value.detach().cpu().contiguous() for key, value in network.state_dict().items()}
     state = {key: value.half() if key in heavy else value for key, value in state.items()}
-    data = save(state, metadata={"monai_sam": json.dumps(dict(metadata))})
+    return write_pieces(save(state, metadata={"monai_sam": json.dumps(dict(metadata))}), folder, name)
+
+
+def write_pieces(data: bytes | memoryview, folder: Path, name: str) -> list[Path]:
+    """Write ``<name>.00``, ``<name>.01`` ...; a piece appears under its name only when it is whole."""
     pieces = []
     for number, start in enumerate(range(0, len(data), PIECE)):
         piece = folder / f"{name}.{number:02d}"
@@ -179,6 +230,7 @@ def _options(argv: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--out", type=Path, required=True, help="folder of the checkpoint and the log")
     parser.add_argument("--seconds", type=float, default=470.0, help="how long it trains")
     parser.add_argument("--steps", type=int, default=10**6, help="how many steps at most")
+    parser.add_argument("--leave_after", type=int, default=10**6, help="steps of this call; the same command goes on")
     parser.add_argument("--batch_size", type=int, help="instead of the recipe's")
     parser.add_argument("--device", help="by default the first GPU, or the CPU")
     return parser.parse_args(argv)

@@ -154,6 +154,18 @@ def test_a_lent_machine_trains_a_part_and_leaves_pieces_that_make_a_checkpoint(r
     trained = open_checkpoint(tmp_path / "last.safetensors")
     assert trained.metadata["steps"] == 2 and set(trained.metadata["training_data"]) == {"labelled"}
     assert any(not torch.equal(value.float(), network.state_dict()[name]) for name, value in trained.state_dict.items())
+    arguments = [*arguments[:-1], str(tmp_path / "again"), "--steps", "2", "--batch_size", "4", "--device", "cpu"]
+    for _ in range(2):
+        bare["main"]([*arguments, "--leave_after", "1"])
+    again = [piece.read_bytes() for piece in sorted((tmp_path / "again").glob("last.*"))]
+    assert again == [piece.read_bytes() for piece in found]
+    steps = [
+        [row.split(",")[0] for row in (folder / "log.csv").read_text().split()]
+        for folder in (pieces, tmp_path / "again")
+    ]
+    assert steps == [["1", "2"]] * 2
+    with pytest.raises(SystemExit, match="another recipe"):
+        bare["main"](["--part", "5_color_and_scenes", *arguments[2:]])
 
 
 def test_the_rate_of_a_lent_machine_warms_up_stays_and_falls_with_the_time(repository):
