@@ -132,10 +132,10 @@ def test_a_family_answers_a_box_on_a_real_slice(liver, monkeypatch, name):
     assert np.isfinite(answer.iou)
 
 
-def test_a_variant_names_the_network_of_volumes_that_helps_it():
-    with_3d = load_family("default-with_3d")
-    assert (with_3d.volume, load_family("default").volume) == ("default_3d", None)
-    assert with_3d.checkpoint_path == load_family("default").checkpoint_path
+def test_a_family_names_the_network_of_volumes_that_helps_it_and_a_variant_does_without():
+    followed = load_family("default-without_3d")
+    assert (followed.volume, load_family("default").volume) == (None, "default_3d")
+    assert followed.checkpoint_path == load_family("default").checkpoint_path
 
 
 def test_a_network_of_volumes_is_not_asked_about_slices():

@@ -18,7 +18,7 @@ def opened(name: str) -> Segmenter:
 
 
 def test_a_family_that_names_no_network_of_volumes_is_followed():
-    assert opened("default").volume_model is None
+    assert opened("default-without_3d").volume_model is None
 
 
 def test_a_network_of_volumes_is_built_once_and_only_for_volumes(monkeypatch):
@@ -29,7 +29,7 @@ def test_a_network_of_volumes_is_built_once_and_only_for_volumes(monkeypatch):
         return BrightCubes()
 
     monkeypatch.setattr(segmenter, "build_network", build)
-    model = opened("default-with_3d")
+    model = opened("default")
     model.open(Volume(np.zeros((8, 8, 1), np.uint8), np.eye(4), "windowed"))
     assert built == []
     for _ in range(2):
@@ -39,13 +39,13 @@ def test_a_network_of_volumes_is_built_once_and_only_for_volumes(monkeypatch):
 
 def test_with_a_network_of_volumes_it_is_another_model_though_its_slices_are_answered_alike(monkeypatch):
     monkeypatch.setattr(segmenter, "build_network", lambda family: BrightCubes())
-    alone, both, again = (opened(name) for name in ("default", "default-with_3d", "default-with_3d"))
+    alone, both, again = (opened(name) for name in ("default-without_3d", "default", "default"))
     assert alone.predictor.identity == both.predictor.identity == alone.identity
     assert alone.identity != both.identity == again.identity
 
 
 def test_a_study_of_volumes_goes_on_with_the_same_network_of_volumes_alone(monkeypatch, tmp_path):
     monkeypatch.setattr(segmenter, "build_network", lambda family: BrightCubes())
-    model = opened("default-with_3d")
+    model = opened("default")
     study = VolumeStudy(model, [], organs={1: "liver"}, protocols=["box"], folder=tmp_path)
     assert study.settings.model == model.identity
