@@ -43,6 +43,20 @@ def test_every_link_leads_somewhere(page):
         assert target.startswith("http") or (page.parent / target).exists(), target
 
 
+OF_PATIENTS = {"cases.png", "tuning.png"}
+GENERATED = {"active_learning.png", "curve.png", "demo.png", "performance.png"}  # plots and phantoms
+
+
+def test_a_picture_that_shows_a_patient_has_source_and_licence_beside_it():
+    assert {path.name for path in (ROOT / "docs/images").iterdir()} == OF_PATIENTS | GENERATED
+    for page in PAGES:
+        for name, below in re.findall(
+            r"!\[[^]]*\]\(\S*?images/(\S+)\)\n\n(.*?)\n\n", page.read_text("utf-8"), re.DOTALL
+        ):
+            assert name in GENERATED or ("CC BY" in below and "data_license.txt" in below), (page.name, name)
+    assert all(f"docs/images/{name}" in (ROOT / "docs/data_license.txt").read_text("utf-8") for name in OF_PATIENTS)
+
+
 def test_every_script_that_is_named_exists():
     for script in re.findall(r"python (scripts/\w+\.py)", TEXT):
         assert (ROOT / script).exists(), script
