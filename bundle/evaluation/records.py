@@ -85,7 +85,8 @@ def read_records(folder: Path) -> Records:
     Raises:
         EvaluationError: there is no run in the folder.
     """
-    _settings_in(folder)
+    if not (folder / _FOLDER).is_dir():
+        raise EvaluationError(f"expected a run in {folder}, got none there; evaluate into it first")
     done = sorted((image for image in _reports(folder) if "records" in image), key=lambda image: image["position"])
     return [record for image in done for record in image["records"]]
 
@@ -193,7 +194,7 @@ class RunFolder:
 
     def __init__(self, folder: Path, settings: Any) -> None:
         self.folder = folder
-        folder.mkdir(parents=True, exist_ok=True)
+        (folder / _FOLDER).mkdir(parents=True, exist_ok=True)
         path, wanted = folder / "settings.json", json.loads(json.dumps(asdict(settings)))
         if path.is_file():
             refuse_other_settings(folder, read_json(path), wanted, advice="choose another folder")
