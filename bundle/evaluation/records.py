@@ -210,11 +210,15 @@ class RunFolder:
         left = {key: (n, key, image) for n, (key, image) in enumerate(images) if key not in done}
         reports = {key: _report_path(self.folder, key) for key in left}
         with tqdm(total=len(left), desc=f"evaluating {self.folder.name}", unit="image") as bar:
+            self._bar = bar
             for key, is_mine in shared_out(reports):
-                bar.set_postfix_str(key, refresh=False)
                 if is_mine:
                     yield left[key]
                 bar.update()
+
+    def show(self, what: str) -> None:
+        """Say beside the bar what is being done with the image."""
+        self._bar.set_postfix_str(what, refresh=False)
 
     def open_case(self, position: int, key: str, read: Callable[[], Case]) -> Case | None:
         """A case, or None where it cannot be read: the run goes on, and `read_failures` names it."""

@@ -87,6 +87,7 @@ def evaluate(user: User, cases: Cases, *, folder: Path, settings: EvaluationSett
             continue
         records: Records = []
         for played in user(key, case):
+            run.show(f"{played.organ}, {played.protocol}")
             last = played.interactions[-1].answer.mask
             place = case.place(played.truth if played.truth.any() else last)
             about = {"key": key, "case": case.patient, "organ": played.organ, "protocol": played.protocol}
