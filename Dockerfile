@@ -2,7 +2,7 @@
 #
 #   docker build -t monai-sam .
 #   docker run --rm --read-only --tmpfs /tmp -v "$PWD:/data" -u "$(id -u):$(id -g)" monai-sam segment /data/ct.nii.gz --box ... -o /data/out
-#   docker run --rm --read-only --tmpfs /tmp --network host -v "$PWD/studies:/data" monai-sam serve /data
+#   docker run --rm --read-only --tmpfs /tmp -v "$PWD/studies:/data" -u "$(id -u):$(id -g)" --network host monai-sam serve /data
 #
 # For a machine without a GPU, an image that is 4 GB smaller; INDEX is PyTorch's index for CPUs, see its page of installation:
 #   docker build -t monai-sam:cpu --build-arg REQUIREMENTS=requirements-cpu.txt --build-arg PIP_EXTRA_INDEX_URL=INDEX .
@@ -22,8 +22,9 @@ COPY bundle bundle
 COPY monailabel_app monailabel_app
 RUN pip install --no-cache-dir --no-deps --no-build-isolation . && useradd --create-home --uid 1000 sam
 
-# Nothing is written outside of /tmp and the folders that are mounted, so that the root may be read-only.
-ENV HOME=/tmp MPLCONFIGDIR=/tmp/matplotlib MONAI_SAM_HOME=/tmp/monai-sam MONAI_LABEL_SESSION_PATH=/tmp/sessions \
+# Nothing is written outside of /tmp and the folders that are mounted, so that the root may be read-only. USER, because
+# MONAI asks for the name of a user whom -u has given no name.
+ENV HOME=/tmp USER=sam MPLCONFIGDIR=/tmp/matplotlib MONAI_SAM_HOME=/tmp/monai-sam MONAI_LABEL_SESSION_PATH=/tmp/sessions \
     OMP_WAIT_POLICY=PASSIVE PYTHONDONTWRITEBYTECODE=1
 USER 1000
 WORKDIR /data

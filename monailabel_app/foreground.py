@@ -63,9 +63,11 @@ def run_in_foreground(
 
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, stop)
-    while process.poll() is None and not _answers(address):
+    listens = False
+    while not listens and process.poll() is None:
         time.sleep(_POLL_SECONDS)
-    if process.poll() is None:
+        listens = _answers(address)
+    if listens:
         print(banner, flush=True)
     else:
         print("error: the server did not start; the reason stands above", file=sys.stderr)

@@ -32,7 +32,8 @@ NAME = "monai_sam"
 WEIGHTS = "models/default.safetensors"
 VOLUME_WEIGHTS = "models/default_3d.safetensors"
 # Whole files, and folders with the endings that are taken from them.
-FILES = ("LICENSE", "NOTICE", "README.md", "CHANGELOG.md", "requirements.txt")
+# The README beside them tells of make and scripts, which stay in the repository; the bundle's own is docs/README.md.
+FILES = ("LICENSE", "NOTICE", "CHANGELOG.md", "requirements.txt")
 FOLDERS = {"configs": (".json", ".conf", ".md"), "bundle": (".py", ".html"), "docs": (".md", ".txt", ".json", ".png")}
 NEEDED = ("LICENSE", "configs/metadata.json", "configs/inference.json", "docs/README.md", "docs/data_license.txt")
 ZIP_EPOCH = (1980, 1, 1, 0, 0, 0)  # the earliest time that a zip can hold

@@ -30,6 +30,8 @@ ROOT = Path(__file__).resolve().parent.parent
 # What the wheel is made of; a copy, because setuptools leaves build folders beside what it builds.
 SOURCES = ("bundle", "monailabel_app", "configs", "models", "docs", "pyproject.toml", "setup.py", "README.md")
 LICENCES = ("LICENSE", "NOTICE")
+# Packages of one start of pip: it takes longer than most downloads, and what has been fetched is kept when it ends.
+_AT_ONCE = 10
 INSTALL = """\
 #!/bin/sh
 # Installs monai-sam from the files beside this script; no network is asked: ./install.sh [FOLDER=monai-sam]
@@ -70,9 +72,11 @@ def make_offline(output: Path, *, requirements: Path, root: Path = ROOT) -> Path
     wheels = output / "wheels"
     wheels.mkdir(parents=True, exist_ok=True)
     wanted = _requirements(requirements)
-    for requirement in tqdm(wanted, desc="packages", unit="package"):
-        if not _is_there(requirement, wheels):
-            _pip_wheel(wheels, requirement)
+    missing = [requirement for requirement in wanted if not _is_there(requirement, wheels)]
+    with tqdm(total=len(wanted), initial=len(wanted) - len(missing), desc="packages", unit="package") as progress:
+        for start in range(0, len(missing), _AT_ONCE):
+            _fetch(wheels, missing[start : start + _AT_ONCE])
+            progress.update(len(missing[start : start + _AT_ONCE]))
     for outdated in wheels.glob("monai_sam-*.whl"):
         outdated.unlink()
     with tempfile.TemporaryDirectory() as folder:
@@ -101,14 +105,25 @@ def _is_there(requirement: str, wheels: Path) -> bool:
     )
 
 
-def _pip_wheel(wheels: Path, what: str) -> None:
+def _fetch(wheels: Path, requirements: Sequence[str]) -> None:
+    """Fetch or build wheels; where one of several cannot be had, one by one, to name it and keep the others."""
+    try:
+        _pip_wheel(wheels, *requirements)
+    except OfflineError:
+        if len(requirements) == 1:
+            raise
+        for requirement in requirements:
+            _pip_wheel(wheels, requirement)
+
+
+def _pip_wheel(wheels: Path, *what: str) -> None:
     words = ("wheel", "--no-deps", "--no-build-isolation", "--progress-bar", "off", "--quiet")
     done = subprocess.run(
-        [sys.executable, "-m", "pip", *words, "--wheel-dir", str(wheels), what], capture_output=True, text=True
+        [sys.executable, "-m", "pip", *words, "--wheel-dir", str(wheels), *what], capture_output=True, text=True
     )
     if done.returncode:
         why = next((line for line in reversed(done.stderr.splitlines()) if line.startswith("ERROR")), done.stderr)
-        raise OfflineError(f"cannot get {what}: {why.strip()}")
+        raise OfflineError(f"cannot get {', '.join(what)}: {why.strip()}")
 
 
 def _copy(root: Path, folder: Path) -> Path:

@@ -24,9 +24,11 @@ from bundle.interactive.session import InteractiveSession
 from bundle.interactive.slice_model import SlicePredictor
 from bundle.prompts.interactions import Box, Point
 from monailabel_app.errors import RequestError, without_folders
+from monailabel_app.main import MonaiSam
 from monailabel_app.server.access import SettingsError
 from monailabel_app.server.app import create_app
 from monailabel_app.server.launch import APP, free_port, server_command, server_environment
+from monailabel_app.server.start import make_app_folder
 from monailabel_app.server.uploads import check_name
 from monailabel_app.tasks import open_images
 from monailabel_app.tasks.interactive import SamTask
@@ -427,6 +429,12 @@ def test_a_picture_has_no_plane(tmp_path):
 def test_monai_label_finds_the_app():
     found = get_class_of_subclass_from_file("main", str(APP / "main.py"), "MONAILabelApp")
     assert found.__name__ == "MonaiSam"
+
+
+def test_monai_label_finds_the_app_in_a_folder_that_it_may_write_to(tmp_path):
+    folder = make_app_folder(tmp_path)
+    assert get_class_of_subclass_from_file("main", str(folder / "main.py"), "MONAILabelApp") is MonaiSam
+    assert "--app" not in server_command("/studies", port=8001)
 
 
 def test_files_in_the_options_get_their_full_path(ct, monkeypatch):

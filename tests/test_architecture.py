@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
-# Which rooms of `bundle` a room may import from, beside itself; errors.py and files.py are open to all.
+# Which rooms of `bundle` a room may import from, beside itself; errors.py, files.py and claims.py are open to all.
 BELOW = {
     "transforms": set(),
     "prompts": {"transforms"},

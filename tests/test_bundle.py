@@ -111,6 +111,13 @@ def test_the_zip_has_what_the_zoo_looks_for(unzipped):
     assert [name for name in (*needed, *practice, *ours) if not (unzipped / name).is_file()] == []
 
 
+def test_what_the_page_of_the_zip_names_is_in_the_zip(unzipped):
+    text = (unzipped / "docs" / "README.md").read_text("utf-8")
+    assert not (unzipped / "README.md").exists() and not re.search(r"^make |`make ", text, re.M)
+    files = re.findall(r"(?:BUNDLE/|[`'(])((?:configs|models|docs)/[\w./-]+\w)[`')\s]", text)
+    assert files and [name for name in files if not (unzipped / name).exists()] == []
+
+
 def test_the_zip_has_no_leftovers_and_no_other_weights(unzipped):
     names = {path.relative_to(unzipped).as_posix() for path in unzipped.rglob("*") if path.is_file()}
     assert not {name for name in names if "__pycache__" in name or name.startswith(("runs", "tests", "."))}

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from bundle.batch.case_files import CaseFiles
 from bundle.batch.cases import OwnCases
 from bundle.batch.claims import Claims, digest_of
-from bundle.batch.workers import first_of, worker_number
+from bundle.claims import in_turn, shared_out, worker_number
 from bundle.errors import CaseError, RunStateError
 
 
@@ -130,18 +130,40 @@ def test_a_worker_that_is_killed_gives_its_case_back(cases, tmp_path):
         assert is_mine is True
 
 
+def test_what_others_hold_comes_last_and_is_done_by_them_or_taken_over_from_the_dead(tmp_path):
+    reports = {name: tmp_path / f"{name}.json" for name in "abc"}
+    first, second = (shared_out(reports, worker=0) for _ in range(2))
+    assert [next(first), next(second)] == [("a", True), ("b", True)]
+    reports["a"].write_text("{}")
+    assert next(first) == ("c", True)
+    second.close()  # dies with "b" undone, as a killed worker's lock is released
+    reports["c"].write_text("{}")
+    assert list(first) == [("b", True)]
+    assert [is_mine for _, is_mine in shared_out(reports, worker=1)] == [True] * 3  # who begins now makes its own list
+
+
+def test_what_another_worker_has_done_since_is_not_done_again(tmp_path):
+    reports = {name: tmp_path / f"{name}.json" for name in "ab"}
+    pieces = shared_out(reports, worker=0)
+    assert next(pieces) == ("a", True)
+    reports["b"].write_text('{"error": "damaged"}')
+    assert list(pieces) == [("b", False)]
+
+
 def test_several_workers_without_resume_would_repeat_each_other_and_are_refused(cases, tmp_path):
     with pytest.raises(CaseError, match="add --resume True"):
         Claims(tmp_path, worker=3).pending(cases)
 
 
 @given(count=st.integers(1, 200), worker=st.integers(0, 1000))
-def test_a_worker_begins_somewhere_in_the_list(count, worker):
-    assert 0 <= first_of(count, worker) < count and first_of(count, None) == 0
+def test_a_worker_does_the_whole_list_beginning_somewhere_in_it(count, worker):
+    pieces = list(range(count))
+    turn = in_turn(pieces, worker)
+    assert sorted(turn) == pieces and (turn[0] + 1) % count == turn[1 % count] and in_turn(pieces, None) == pieces
 
 
 def test_few_workers_begin_far_from_each_other():
-    begins = sorted(first_of(100, worker) for worker in range(4))
+    begins = sorted(in_turn(range(100), worker)[0] for worker in range(4))
     assert min(later - earlier for earlier, later in pairwise(begins)) > 10
 
 

@@ -8,7 +8,7 @@ import re
 import pytest
 from dicom_files import change, numbered, write_slice, write_stack
 
-from bundle.data.formats.dicom import holds_dicom
+from bundle.data.headers.dicom import holds_dicom
 from bundle.data.volume import read_label, read_volume
 from bundle.errors import SeriesError, VolumeError
 

@@ -9,6 +9,8 @@ import pytest
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
+from bundle.commands.main import cli
+
 CUDA = re.compile(r"^(nvidia-|cuda-)")
 # What the standard library got after Python 3.10, the oldest one that the project promises, by module.
 NEWER = {
@@ -77,6 +79,27 @@ def test_the_image_copies_what_exists_and_runs_without_rights(repository):
     assert "USER 1000" in lines and not any("sudo" in line for line in lines)
     kept = {line[1:] for line in (repository / ".dockerignore").read_text("utf-8").splitlines() if line.startswith("!")}
     assert {*copied} <= {*kept} | {"bundle", "configs", "monailabel_app"}
+
+
+def test_the_image_has_all_that_the_wheel_is_made_of(repository):
+    lines = (repository / "Dockerfile").read_text("utf-8").splitlines()
+    copied = {word.partition("/")[0] for line in lines if line.startswith("COPY") for word in line.split()[1:-1]}
+    listed = re.search(r"^FILES = (\(.*\))$", (repository / "setup.py").read_text("utf-8"), re.M)[1]
+    packages = re.search(r"^include = (\[.*\])$", (repository / "pyproject.toml").read_text("utf-8"), re.M)[1]
+    parts = [*ast.literal_eval(listed), *ast.literal_eval(packages), "pyproject.toml", "setup.py", "README.md"]
+    assert {part.partition("/")[0].rstrip("*") for part in parts} <= copied
+
+
+def test_the_image_names_only_lists_commands_options_and_variables_that_there_are(repository):
+    text = (repository / "Dockerfile").read_text("utf-8")
+    assert all((repository / name).is_file() for name in re.findall(r"requirements[\w-]*\.txt", text))
+    typed = dict(re.findall(r"monai-sam (segment|serve) (/data.*)", text))
+    for name, words in typed.items():
+        options = {option for parameter in cli.get_command(None, name).params for option in parameter.opts}
+        assert {word for word in words.split() if word.startswith("-")} <= options, name
+    rooms = [path for room in ("bundle", "monailabel_app") for path in (repository / room).rglob("*.py")]
+    code = "".join(path.read_text("utf-8") for path in rooms)
+    assert len(typed) == 2 and all(name in code for name in re.findall(r"(MONAI_\w+)=", text))
 
 
 def test_the_citation_is_of_this_version(repository):

@@ -8,6 +8,7 @@ import shutil
 import subprocess
 import sys
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -162,6 +163,28 @@ def test_two_processes_write_what_one_writes(tmp_path, dataset):
         prepare(flare22(dataset)[:2], tmp_path / str(workers), preparation(), workers=workers)
     one, two = ((tmp_path / str(workers) / "datalist.json").read_text() for workers in (1, 2))
     assert one == two
+
+
+def test_two_programs_share_the_items_of_a_folder_and_end_with_one_list(tmp_path, dataset, monkeypatch):
+    items, indexed, other, index = flare22(dataset), [], [], module.index_slices
+    broken = tmp_path / "broken.nii.gz"
+    broken.write_bytes(b"not a volume")
+    items[2] = {**items[2], "image": str(broken)}
+
+    def counted(label, **options):
+        indexed.append(label.source)
+        if not other:  # the second program comes and does all that is free, while this one holds its first item
+            other.append(ThreadPoolExecutor(1).submit(prepare, items, tmp_path / "both", preparation()))
+            while len(list((tmp_path / "both" / "records").glob("*.json"))) < 2:
+                time.sleep(0.01)
+        return index(label, **options)
+
+    monkeypatch.setattr(module, "index_slices", counted)
+    report = prepare(items, tmp_path / "both", preparation())
+    assert report == other[0].result() == prepare(items, tmp_path / "alone", preparation())
+    assert list(report["failed"]) == ["FLARE22_Tr_0002"] and len(indexed) == 4
+    both, alone = ((tmp_path / name / "datalist.json").read_text() for name in ("both", "alone"))
+    assert both == alone
 
 
 @pytest.mark.slow

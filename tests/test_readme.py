@@ -43,6 +43,19 @@ def test_every_link_leads_somewhere(page):
         assert target.startswith("http") or (page.parent / target).exists(), target
 
 
+PLOTS = {"active_learning.png", "curve.png", "performance.png"}
+SHOWN = re.compile(r"!\[([^]]*)\]\(\S*?images/(\S+)\)(?:\n\n(.*?))?(?=\n\n|\Z)", re.DOTALL)
+
+
+def test_a_picture_is_a_plot_or_generated_or_has_source_and_licence_beside_it():
+    shown = [found for page in PAGES for found in SHOWN.findall(page.read_text("utf-8"))]
+    assert {name for _, name, _ in shown} == {path.name for path in (ROOT / "docs/images").iterdir()}
+    credits = (ROOT / "docs/data_license.txt").read_text("utf-8")
+    for title, name, below in shown:
+        of_people = "CC BY" in below and "data_license.txt" in below and f"docs/images/{name}" in credits
+        assert name in PLOTS or "generated" in title or of_people, name
+
+
 def test_every_script_that_is_named_exists():
     for script in re.findall(r"python (scripts/\w+\.py)", TEXT):
         assert (ROOT / script).exists(), script

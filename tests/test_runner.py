@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import time
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from functools import partial
 from types import SimpleNamespace
@@ -16,6 +18,7 @@ from bundle.data.labelled_slices import LabelledSlice
 from bundle.data.synthetic.phantom import make_phantom
 from bundle.data.volume import Volume
 from bundle.engines.cache import PreparedCache
+from bundle.errors import RunStateError
 from bundle.evaluation.baselines import ellipse
 from bundle.evaluation.cases import VolumeCase, slice_cases
 from bundle.evaluation.interaction import Prediction
@@ -88,17 +91,36 @@ def test_an_interrupted_run_goes_on_where_it_stopped(tmp_path):
 
     with pytest.raises(KeyboardInterrupt):
         play(tmp_path, counting)
-    with (tmp_path / "progress-0.jsonl").open("a") as file:
-        file.write('{"key": "p-2-0000#3", "rec')  # what a kill in the middle of a line leaves
+    assert len(list((tmp_path / "records").glob("*.json"))) == 2
     rest = []
     records = play(tmp_path, lambda case: rest.append(case) or open_baseline(ellipse)(case))
     assert len(rest) == 1
     assert [r["dsc"] for r in records] == [r["dsc"] for r in play(tmp_path / "at once")]
 
 
+def test_two_workers_share_the_images_and_both_get_the_records_of_all(tmp_path):
+    opened, other = [], []
+
+    def open_case(case):
+        opened.append(case.item)
+        return open_baseline(ellipse)(case)
+
+    def first_opens(case):
+        if not other:  # the second worker comes and does all that is free, while this one holds its first image
+            pool = ThreadPoolExecutor(1)
+            other.append(pool.submit(play, tmp_path / "both", open_case))
+            while len(list((tmp_path / "both" / "records").glob("*.json"))) < 2:
+                time.sleep(0.01)
+        return open_case(case)
+
+    records = play(tmp_path / "both", first_opens)
+    assert records == other[0].result() and len(opened) == 3
+    assert [r["dsc"] for r in records] == [r["dsc"] for r in play(tmp_path / "alone")]
+
+
 def test_a_folder_of_a_run_with_other_settings_is_not_continued(tmp_path):
     play(tmp_path)
-    with pytest.raises(EvaluationError, match="another folder"):
+    with pytest.raises(RunStateError, match="holds results with seed 0, now 1; choose another folder"):
         play(tmp_path, seed=1)
 
 

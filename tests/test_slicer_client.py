@@ -23,6 +23,15 @@ def user(study, tmp_path) -> SlicerUser:
     return user
 
 
+@pytest.mark.parametrize("name", ["brain1.nrrd", "brain1.nii.gz", "brain1.MHA", "brain1"])
+def test_an_image_is_stored_under_its_name_without_the_ending(tmp_path, monkeypatch, name):
+    user, calls = SlicerUser("http://127.0.0.1:9", tmp_path), []
+    monkeypatch.setattr(user, "_call", lambda *args, **options: calls.append(args) or {"session_id": "1"})
+    user.open_volume(tmp_path / name)
+    user.submit(tmp_path / name, tmp_path / "label.nii.gz", [])
+    assert calls[1] == ("upload_image", str(tmp_path / name), "brain1")
+
+
 def test_a_box_on_a_slice_answers_on_that_slice_alone(study, user):
     answer = user.click("sam_2d", ORGAN, roi=study.roi(), slice_index=study.index)
     assert answer.mask.shape == study.image.shape

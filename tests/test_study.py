@@ -14,6 +14,7 @@ from bundle.data.labelled_slices import resized
 from bundle.data.synthetic.phantom import make_phantom
 from bundle.data.volume import Volume, read_label, write_label, write_volume
 from bundle.engines.cache import PreparedCache
+from bundle.errors import RunStateError
 from bundle.evaluation.baselines import ellipse, otsu
 from bundle.evaluation.metrics import MetricError
 from bundle.evaluation.models import open_baseline
@@ -69,7 +70,7 @@ def test_a_run_never_goes_on_with_other_weights_or_other_slices(tmp_path):
     options = {"organs": ORGANS, "protocols": ["box"], "folder": tmp_path}
     SliceStudy(predictor(), slices(1), **options).evaluate()
     for model, items in ((predictor(seed=1), slices(1)), (predictor(), slices(2))):
-        with pytest.raises(EvaluationError, match="choose another folder"):
+        with pytest.raises(RunStateError, match="choose another folder"):
             SliceStudy(model, items, **options).evaluate()
 
 

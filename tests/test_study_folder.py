@@ -17,6 +17,7 @@ from study_room import first as first
 from study_room import folder as folder
 from study_room import second as second
 
+from monailabel_app.datastore.image_notes import notes_file
 from monailabel_app.datastore.study_folder import StudyFolder
 from monailabel_app.errors import RequestError
 
@@ -180,6 +181,37 @@ def test_a_read_only_folder_is_served_and_not_changed(folder, first):
     assert store.list_images() == ["ct"] and names(folder) == ["ct.nii.gz"]
     with pytest.raises(RequestError, match="read only"):
         store.save_label("ct", str(first), "final", {})
+
+
+def test_what_the_server_notes_of_a_read_only_folder_outlasts_it_and_lies_elsewhere(folder):
+    StudyFolder(folder, read_only=True).note_image("ct", {"scores": {"model": "a"}})
+    store = StudyFolder(folder, read_only=True)
+    store.note_image("ct", {"strategy": {"first": {"ts": 1}}})
+    info = store.get_image_info("ct")
+    assert (info["scores"], info["strategy"], info["name"]) == ({"model": "a"}, {"first": {"ts": 1}}, "ct.nii.gz")
+    assert names(folder) == ["ct.nii.gz"] and "scores" not in StudyFolder(folder).get_image_info("ct")
+    with pytest.raises(ImageNotFoundException):
+        store.note_image("nobody", {})
+    with pytest.raises(RequestError, match="read only"):
+        store.update_image_info("ct", {"reader": "a client"})
+
+
+@pytest.mark.parametrize("content", ["", "[]", '{"ct": 5}', '{"ct": {"scores": '])
+def test_notes_that_are_damaged_begin_anew(folder, content):
+    path = notes_file(folder)
+    store = StudyFolder(folder, read_only=True)
+    store.note_image("ct", {"scores": 1})
+    path.write_text(content)
+    assert "scores" not in StudyFolder(folder, read_only=True).get_image_info("ct")
+    store.note_image("ct", {"scores": 2})
+    assert StudyFolder(folder, read_only=True).get_image_info("ct")["scores"] == 2
+
+
+def test_notes_that_cannot_be_written_are_kept_until_the_server_ends(folder, monkeypatch, caplog):
+    monkeypatch.setenv("XDG_STATE_HOME", os.devnull)
+    store = StudyFolder(folder, read_only=True)
+    store.note_image("ct", {"scores": 1})
+    assert store.get_image_info("ct")["scores"] == 1 and "end with the server" in caplog.text
 
 
 def test_what_does_not_exist_is_not_found(folder, first):

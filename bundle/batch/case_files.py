@@ -9,7 +9,7 @@ from pathlib import Path
 
 from bundle.batch.prompt_table import is_table, names_in
 from bundle.data.formats.choice import ending_of
-from bundle.data.formats.dicom import holds_dicom
+from bundle.data.headers.dicom import holds_dicom
 from bundle.data.image_files import images_or_series
 from bundle.data.volume import ENDINGS
 from bundle.errors import CaseError

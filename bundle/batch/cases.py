@@ -14,8 +14,8 @@ from torch.utils.data import IterableDataset
 from bundle.batch.case_files import CaseFiles
 from bundle.batch.claims import Claims
 from bundle.batch.prompt_table import is_table, prompts_of
-from bundle.data.formats.dicom import is_dicom
 from bundle.data.grid import check_grid
+from bundle.data.headers.dicom import is_dicom
 from bundle.data.volume import Volume, read_label, read_volume
 from bundle.errors import CaseError, MonaiSamError, SeriesError
 from bundle.files import read_json_object

@@ -1,8 +1,7 @@
-"""Who does which case, and which are done: several workers share a folder of results, and none repeats another's work.
+"""Which cases are done, and which of several workers does which of the others (`bundle.claims`).
 
-A worker claims a case by a lock on a file that the system takes back when the worker dies, however it dies. A case is
-done when its JSON is there, which is written last and says from which files, by content, and with which settings it was
-made.
+A case is done when its JSON is there, which is written last and says from which files, by content, and with which
+settings it was made.
 """
 
 from __future__ import annotations
@@ -14,18 +13,15 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from filelock import FileLock, Timeout
-
 from bundle.batch.case_files import CaseFiles
 from bundle.batch.prompt_table import is_table, rows_of
-from bundle.batch.workers import first_of, worker_number
+from bundle.claims import in_turn, state_of, taken, worker_number
 from bundle.errors import CaseError
 from bundle.files import read_json, sha256_of
 from bundle.layers import refuse_other_settings
 
 INPUTS = "inputs"
 """Name in the JSON of a case for the digest of its files."""
-_FOLDER = ".claims"
 
 
 class Claims:
@@ -48,7 +44,7 @@ class Claims:
     ) -> None:
         self.folder, self.settings, self.resume = Path(str(folder)), dict(settings or {}), resume
         self.worker = worker_number() if worker is None else worker
-        self._seen: dict[str, bytes | None] = {}
+        self._before: dict[str, str] = {}
 
     def pending(self, cases: Sequence[CaseFiles]) -> list[CaseFiles]:
         """The cases that are left to do, in the order in which this worker tries them.
@@ -60,28 +56,17 @@ class Claims:
         if self.worker is not None and not self.resume:
             raise CaseError("several workers share the cases of a folder only if results are kept; add --resume True")
         left = [case for case in cases if not (self.resume and self._is_done(case))]
-        self._seen = {case.name: self._report(case) for case in left}
-        begin = first_of(len(left), self.worker)
-        return left[begin:] + left[:begin]
+        self._before = {case.name: state_of(self._report(case)) for case in left}
+        return in_turn(left, self.worker)
 
     @contextmanager
     def taken(self, case: CaseFiles) -> Iterator[bool]:
         """Hold a case while it is worked on; False where another worker holds it or has done it meanwhile."""
-        locks = self.folder / _FOLDER
-        locks.mkdir(parents=True, exist_ok=True)
-        lock = FileLock(locks / f"{case.name}.lock")
-        try:
-            lock.acquire(timeout=0)
-        except Timeout:
-            yield False
-            return
-        try:
-            yield self._report(case) == self._seen.get(case.name)
-        finally:
-            lock.release()
+        with taken(self._report(case), self._before.get(case.name, "")) as is_mine:
+            yield bool(is_mine)
 
     def _is_done(self, case: CaseFiles) -> bool:
-        path = self.folder / f"{case.name}.json"
+        path = self._report(case)
         try:
             report = read_json(path)
         except (OSError, ValueError):  # none, or of a run that was killed by a version that wrote in place
@@ -92,11 +77,8 @@ class Claims:
         refuse_other_settings(path, noted, _as_noted(self.settings), advice="choose another --output_dir")
         return report.get(INPUTS) == digest_of(case)
 
-    def _report(self, case: CaseFiles) -> bytes | None:
-        try:
-            return (self.folder / f"{case.name}.json").read_bytes()
-        except FileNotFoundError:
-            return None
+    def _report(self, case: CaseFiles) -> Path:
+        return self.folder / f"{case.name}.json"
 
 
 def digest_of(case: CaseFiles) -> str:

@@ -29,7 +29,8 @@ def evaluate(data: str, layout: str, output: str, items: str, volumes: bool, **o
     \b
     monai-sam evaluate DATA --layout folders -o out          # DATA/images and DATA/labels, files of the same names
 
-    A run that was stopped goes on with the same command; torchrun shares the images out to several processes.
+    A run that was stopped goes on with the same command. Several workers may share a folder of results: start the
+    command with torchrun, as a SLURM array, or as a Kubernetes indexed job.
     """
     layers = ["evaluate", f"datasets/{layout}"]
     if volumes:

@@ -39,7 +39,8 @@ FILTERS = {"min_voxels": 1000, "min_pixels": 100, "min_share": 0.00153}
 def prepare(data: Path, output: str, **chosen: Any) -> None:
     """Turn the labelled images in DATA into slices: pictures, label maps, boxes, a patient-wise split and a report.
 
-    A filter of 0 is off. A run that was stopped goes on with the same command.
+    A filter of 0 is off. A run that was stopped goes on with the same command. Several machines may prepare one dataset
+    into one folder: start the command with torchrun, as a SLURM array, or as a Kubernetes indexed job.
     """
     from bundle.data import prepare as preparing
     from bundle.data.datasets import read_layout

@@ -17,7 +17,8 @@ import numpy as np
 
 from bundle.data.audit_facts import Facts, facts_of
 from bundle.data.datasets import SPLITS, Item
-from bundle.data.prepare import item_keys, run_jobs, write_json
+from bundle.data.prepare import item_keys, write_json
+from bundle.data.processes import run_jobs
 from bundle.data.splits import split_items
 from bundle.errors import PrepareError
 

@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from bundle.data.formats.choice import ending_of
-from bundle.data.formats.dicom import holds_dicom
+from bundle.data.headers.dicom import holds_dicom
 from bundle.data.volume import ENDINGS
 
 _NO_IMAGES = ("thumbs.db", "ehthumbs.db", "desktop.ini", "dicomdir")

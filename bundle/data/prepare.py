@@ -9,24 +9,21 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import re
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import ProcessPoolExecutor, as_completed
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
-from multiprocessing import get_context, parent_process
 from pathlib import Path
-from threading import Thread
-from typing import Any, TypeVar
+from typing import Any
 
 import numpy as np
-from tqdm import tqdm
 
+from bundle.claims import in_turn, state_of, taken, worker_number
 from bundle.data.dataset_files import read_image
 from bundle.data.datasets import Item
 from bundle.data.grid import check_grid
 from bundle.data.labels import find_labels
+from bundle.data.processes import run_jobs
 from bundle.data.slice_files import STORAGES, ChosenSlices, Record
 from bundle.data.slices import Dropped, SliceFilters, index_slices, summarise
 from bundle.data.splits import k_folds, split_items
@@ -39,8 +36,6 @@ from bundle.transforms.contract import Contract
 # are brought onto their images, and CT is told by its air.
 _FORMAT = 3
 _LARGEST_VALUE = 2**16 - 1
-
-Result = TypeVar("Result")
 
 
 @dataclass(frozen=True)
@@ -76,6 +71,9 @@ def prepare(
 ) -> dict[str, Any]:
     """Prepare every item, split them by patient and write data list and report; finished items are not done again.
 
+    Several programs may prepare one dataset into one folder, each with its own processes: an item is done by one of
+    them (`bundle.claims`), and each ends when all are done, with the same data list and report.
+
     Args:
         items: of a dataset layout.
         output: folder to write to.
@@ -103,7 +101,7 @@ def prepare(
         lists |= {f"fold_{n}": fold for n, fold in enumerate(k_folds(items, k=folds, seed=seed))}
     keys = item_keys(items)
     jobs = [(item, key, output, preparation, numbering) for item, key in zip(items, keys, strict=True)]
-    records = dict(run_jobs(prepare_item, jobs, workers, desc="preparing"))
+    records = _records_of(jobs, workers)
     common = {"labels": _list_labels(numbering), "seed": seed, "preparation": asdict(preparation)}
     for name, parts in lists.items():
         entries = {split: _entries(part, items, keys, records) for split, part in parts.items()}
@@ -124,25 +122,61 @@ def unified_labels(items: Sequence[Item]) -> dict[str, int]:
     return {name: value for value, name in enumerate(sorted(names), start=1)}
 
 
+def _records_of(jobs: Sequence[tuple], workers: int) -> dict[str, Record]:
+    """The record of every item: first of those that nobody is at, then of those that other programs were at."""
+    free = [(*job, state_of(_record_path(job[2], job[1]))) for job in jobs]
+    found = dict(run_jobs(prepare_item, in_turn(free, worker_number()), workers, desc="preparing"))
+    if held := [(*job, True) for job in free if found[job[1]] is None]:
+        found |= dict(run_jobs(prepare_item, held, workers, desc="waiting for others"))
+    return {key: found[key] for _, key, *_ in jobs}
+
+
 def prepare_item(
-    item: Item, key: str, output: Path, preparation: Preparation, numbering: Mapping[str, int]
-) -> tuple[str, Record]:
+    item: Item,
+    key: str,
+    output: Path,
+    preparation: Preparation,
+    numbering: Mapping[str, int],
+    before: str = "",
+    wait: bool = False,
+) -> tuple[str, Record | None]:
     """Prepare one item, or read its record where that is up to date.
+
+    Args:
+        item: of a dataset layout.
+        key: of its files, see `item_keys`.
+        output: folder to write to.
+        preparation: what to make of it.
+        numbering: name -> value of all labels.
+        before: state of its record when this program began, see `bundle.claims.taken`.
+        wait: for a program that is at it.
 
     Returns:
         The key, and ``{"fingerprint", "entries", "dropped", "lost", "slices", "error"}``; the record is written last,
-        so an interrupted item is done again.
+        so an interrupted item is done again. None where another program is at it.
     """
-    path = output / "records" / f"{key}.json"
+    path = _record_path(output, key)
     fingerprint = _fingerprint(item, preparation, numbering)
-    if path.is_file() and (record := read_json(path))["fingerprint"] == fingerprint:
+    if (record := _record_at(path, fingerprint)) and not record["error"]:
         return key, record
-    record = {"fingerprint": fingerprint, "entries": [], "dropped": [], "lost": [], "slices": 0, "error": None}
+    with taken(path, before, wait=wait) as is_mine:
+        if is_mine is None:
+            return key, None
+        if is_mine or not (record := _record_at(path, fingerprint)):
+            record = {"fingerprint": fingerprint, **_prepared(item, key, output, preparation, numbering)}
+            write_json(path, record)
+    return key, record
+
+
+def _prepared(
+    item: Item, key: str, output: Path, preparation: Preparation, numbering: Mapping[str, int]
+) -> dict[str, Any]:
+    record = {"entries": [], "dropped": [], "lost": [], "slices": 0, "error": None}
     try:
         image = read_image(item)
         label = _renumbered(check_grid(image, read_label(item["label"])), item, numbering)
     except (VolumeError, OSError, MemoryError) as error:  # one bad file of thousands must not stop the rest
-        return key, {**record, "error": str(error) or type(error).__name__}  # it is in the report
+        return {**record, "error": str(error) or type(error).__name__}  # it is in the report, and tried again
     entries, dropped = index_slices(label, planes=preparation.planes, filters=preparation.filters)
     intensity = preparation.contract.intensity(image.array, image.modality)
     chosen = ChosenSlices(key, image, intensity, _labelled(item, numbering), entries)
@@ -150,9 +184,17 @@ def prepare_item(
     record["entries"] = [{**entry, "patient": item["patient"], "source": key} for entry in stored]
     kept = {value for entry in entries for value in entry.boxes}
     record["lost"] = sorted(set(np.unique(label.array).tolist()) - kept - {0})
-    record |= {"dropped": [asdict(part) for part in dropped], "slices": len(entries)}
-    write_json(path, record)
-    return key, record
+    return record | {"dropped": [asdict(part) for part in dropped], "slices": len(entries)}
+
+
+def _record_path(output: Path, key: str) -> Path:
+    return output / "records" / f"{key}.json"
+
+
+def _record_at(path: Path, fingerprint: str) -> Record | None:
+    """The record of an item, if there is one and it is of the same files and settings."""
+    record = read_json(path) if path.is_file() else None
+    return record if record is not None and record["fingerprint"] == fingerprint else None
 
 
 # --- writing ---------------------------------------------------------------------------------------------------------
@@ -170,38 +212,6 @@ def _list_labels(numbering: Mapping[str, int]) -> dict[str, str]:
 def write_json(path: Path, content: Mapping[str, Any]) -> None:
     """Write a JSON file, which appears when it is complete."""
     write_text(path, json.dumps(content, indent=1))
-
-
-# --- running ---------------------------------------------------------------------------------------------------------
-
-
-def run_jobs(function: Callable[..., Result], jobs: Sequence[tuple], workers: int, *, desc: str) -> Iterator[Result]:
-    """The results of a function over the arguments of many jobs, as they are done, with a bar.
-
-    Args:
-        function: of a module, not a closure: with several workers it goes to other processes.
-        jobs: arguments of each call.
-        workers: processes.
-        desc: of the bar.
-    """
-    progress = {"total": len(jobs), "desc": desc, "unit": "image"}
-    if workers <= 1:
-        yield from tqdm((function(*job) for job in jobs), **progress)
-        return
-    # Fresh processes: a forked one may inherit a lock that a torch thread holds.
-    with ProcessPoolExecutor(workers, mp_context=get_context("spawn"), initializer=_end_with_parent) as pool:
-        futures = [pool.submit(function, *job) for job in jobs]
-        yield from (future.result() for future in tqdm(as_completed(futures), **progress))
-
-
-def _end_with_parent() -> None:
-    """Let this worker end when its parent is killed; it would wait for work for ever."""
-
-    def watch() -> None:
-        parent_process().join()
-        os._exit(1)
-
-    Thread(target=watch, daemon=True).start()
 
 
 def item_keys(items: Sequence[Item]) -> list[str]:

@@ -21,7 +21,8 @@ from typing import Any, BinaryIO
 
 import numpy as np
 
-import bundle.data.volume  # noqa: F401 - imported once for all children
+import bundle.data.volume  # noqa: F401 - imported once for all children, as the formats are
+from bundle.data import formats
 from bundle.data.headers.claims import damaged
 from bundle.errors import SeriesError, VolumeError
 
@@ -46,6 +47,7 @@ def main() -> None:
 def _fork_for_each(door: socket.socket) -> None:
     signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # the kernel clears ended children away
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the server, which then closes the door
+    formats.import_all()
     gc.freeze()  # a collection in a child would copy every page that holds an object of ours
     while True:
         message, handles, *_ = socket.recv_fds(door, 2**18, 2)

@@ -8,13 +8,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-import nibabel as nib
 import numpy as np
 
-from bundle.data.formats import dicom
 from bundle.data.formats.choice import ENDINGS, ending_of, reader_of, segments_of, writer_of
-from bundle.data.formats.stored import Segment, Stored
+from bundle.data.formats.stored import Segment, Stored, voxel_sizes
 from bundle.data.headers import check_header, damage_reported
+from bundle.data.headers.dicom import is_dicom
 from bundle.data.modality import MODALITIES, guess_modality
 from bundle.data.palette import color_of
 from bundle.data.values import compact, gaps_filled, smallest_unsigned, whole_numbers
@@ -79,7 +78,7 @@ class Volume:
     @property
     def spacing(self) -> np.ndarray:
         """(3,) float, distance in mm between voxels along (i, j, k)."""
-        return nib.affines.voxel_sizes(self.affine)
+        return voxel_sizes(self.affine)
 
     @property
     def is_color(self) -> bool:
@@ -94,7 +93,7 @@ def _checked_affine(affine: np.ndarray) -> np.ndarray:
         raise VolumeError(f"the affine must be a (4, 4) matrix of finite numbers, got {str(affine)[:200]}") from error
     if affine.shape != (4, 4) or not np.isfinite(affine).all():
         raise VolumeError(f"the affine must be a (4, 4) matrix of finite numbers, got {affine.tolist()}")
-    spacing = nib.affines.voxel_sizes(affine)
+    spacing = voxel_sizes(affine)
     # The volume of a voxel whose edges were scaled to 1 mm: 1 if orthogonal, 0 if flat.
     if (spacing < 1e-6).any() or abs(np.linalg.det(affine[:3, :3] / spacing)) < 1e-3:
         raise VolumeError(f"the affine is singular, the voxels have no extent along some axis: {affine.tolist()}")
@@ -258,7 +257,7 @@ def _volume_of(path: Path, stored: Stored) -> Volume:
 
 def _read(path: Path, *, is_label: bool, series: str | None) -> Stored:
     _check_exists(path)
-    if series is not None and not path.is_dir() and not dicom.is_dicom(path):
+    if series is not None and not path.is_dir() and not is_dicom(path):
         raise VolumeError(f"series chooses among DICOM series, {path} is none; leave it out")
     with damage_reported(path):
         check_header(path)

@@ -1,35 +1,36 @@
 """What an evaluation writes down and where: records of interactions in the folder of a run.
 
-A run is a folder: `settings.json`; `progress-<rank>.jsonl` of each process, one line for each finished image;
-`failed-<rank>.json`, the cases that could not be read; `masks/<protocol>/`, the last answer for each object as a PNG,
-of a volume the slice that its records name; and at the end `records.csv`. A record is one interaction with one
-object, with the fields of `RECORD_FIELDS`, its `prompt` and, in a volume, the `slice` that is shown. The encoder ran
-`encoded` times for it, each of `encode_seconds`, which are not in `seconds`. A distance to an
-empty mask, and an IoU that the model does not give, are None.
+A run is a folder: `settings.json`; `records/`, a JSON for each image with its records, or with the `error` of one that
+could not be read; `masks/<protocol>/`, the last answer for each object as a PNG, of a volume the slice that its records
+name; and at the end `records.csv`. A record is one interaction with one object, with the fields of `RECORD_FIELDS`, its
+`prompt` and, in a volume, the `slice` that is shown. The encoder ran `encoded` times for it, each of `encode_seconds`,
+which are not in `seconds`. A distance to an empty mask, and an IoU that the model does not give, are None.
 """
 
 from __future__ import annotations
 
 import csv
+import hashlib
 import json
 import math
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict
-from itertools import islice
 from pathlib import Path
 from typing import Any, TypeVar
 
 import cv2
 import numpy as np
-from torch.distributed import barrier, get_rank, get_world_size, is_initialized
+from tqdm import tqdm
 
+from bundle.claims import shared_out
 from bundle.errors import EvaluationError, MonaiSamError
 from bundle.evaluation.interaction import Interaction
 from bundle.evaluation.protocols import PromptProtocol, ReplayProtocol
 from bundle.evaluation.statistics import Record, group_by
 from bundle.evaluation.stored_prompts import prompt_from_json, prompt_to_json
 from bundle.files import read_json, write_atomically, write_text
+from bundle.layers import refuse_other_settings
 
 SCORES = ("dsc", "nsd", "hd95", "iou")
 RECORD_FIELDS = (
@@ -46,8 +47,7 @@ RECORD_FIELDS = (
     "encoded",
     "seconds",
 )
-PROGRESS = "progress-{}.jsonl"
-FAILED = "failed-{}.json"
+_FOLDER = "records"
 Records = list[dict[str, Any]]
 Case = TypeVar("Case")
 
@@ -85,11 +85,10 @@ def read_records(folder: Path) -> Records:
     Raises:
         EvaluationError: there is no run in the folder.
     """
-    paths = sorted(folder.glob(PROGRESS.format("*")))
-    if not paths:
+    if not (folder / _FOLDER).is_dir():
         raise EvaluationError(f"expected a run in {folder}, got none there; evaluate into it first")
-    finished = [json.loads(line) for path in paths for line in _whole_lines(path)]
-    return [record for image in sorted(finished, key=lambda image: image["position"]) for record in image["records"]]
+    done = sorted((image for image in _reports(folder) if "records" in image), key=lambda image: image["position"])
+    return [record for image in done for record in image["records"]]
 
 
 def check_comparable(folder: Path, settings: Any) -> None:
@@ -183,49 +182,50 @@ class StoredPrompts:
 
 
 class RunFolder:
-    """Where a run keeps what is done. Under `torchrun`, every process has its own progress file and share of images.
+    """Where a run keeps what is done; several workers may share it (`bundle.claims`).
 
     Args:
         folder: made where it is missing.
         settings: a dataclass of plain values, kept in the folder.
 
     Raises:
-        EvaluationError: the folder holds a run with other settings.
+        RunStateError: the folder holds a run with other settings, naming them.
     """
 
     def __init__(self, folder: Path, settings: Any) -> None:
-        self._rank, self._world = (get_rank(), get_world_size()) if is_initialized() else (0, 1)
-        self.folder, self._progress = folder, folder / PROGRESS.format(self._rank)
-        folder.mkdir(parents=True, exist_ok=True)
-        self._failed: dict[str, str] = {}
-        self._check_settings(settings)
-        if self._rank == 0:
-            for path in folder.glob(FAILED.format("*")):  # this run tries those cases again
-                path.unlink()
-        own = _whole_lines(self._progress) if self._progress.is_file() else []
-        write_text(self._progress, "".join(own))  # without a line that a kill cut off
-        lines = [line for path in folder.glob(PROGRESS.format("*")) for line in _whole_lines(path)]
-        self._done = {json.loads(line)["key"] for line in lines}
-        self._wait()  # until every process knows what is done: the shares depend on it
+        self.folder = folder
+        (folder / _FOLDER).mkdir(parents=True, exist_ok=True)
+        path, wanted = folder / "settings.json", json.loads(json.dumps(asdict(settings)))
+        if path.is_file():
+            refuse_other_settings(folder, read_json(path), wanted, advice="choose another folder")
+        write_text(path, json.dumps(wanted, indent=1))
 
     def remaining(self, images: Iterable[tuple[str, Any]]) -> Iterator[tuple[int, str, Any]]:
-        """Of `(key, image)`, those that are not done and fall to this process: position, key and image."""
-        open_images = ((n, key, image) for n, (key, image) in enumerate(images) if key not in self._done)
-        return islice(open_images, self._rank, None, self._world)
+        """Of `(key, image)`, those that are not done and fall to this worker, with a bar: position, key and image.
 
-    def _check_settings(self, settings: Any) -> None:
-        path, wanted = self.folder / "settings.json", json.loads(json.dumps(asdict(settings)))
-        if path.is_file() and (found := read_json(path)) != wanted:
-            raise EvaluationError(f"{self.folder} holds a run with {found}, got {wanted}; choose another folder")
-        if self._rank == 0:
-            write_text(path, json.dumps(wanted, indent=1))
+        An image is held until the next one is asked for. Those that could not be read are tried again. At the end all
+        are done, by this worker or by others.
+        """
+        done = {image["key"] for image in _reports(self.folder) if "records" in image}
+        left = {key: (n, key, image) for n, (key, image) in enumerate(images) if key not in done}
+        reports = {key: _report_path(self.folder, key) for key in left}
+        with tqdm(total=len(left), desc=f"evaluating {self.folder.name}", unit="image") as bar:
+            self._bar = bar
+            for key, is_mine in shared_out(reports):
+                if is_mine:
+                    yield left[key]
+                bar.update()
 
-    def open_case(self, key: str, read: Callable[[], Case]) -> Case | None:
+    def show(self, what: str) -> None:
+        """Say beside the bar what is being done with the image."""
+        self._bar.set_postfix_str(what, refresh=False)
+
+    def open_case(self, position: int, key: str, read: Callable[[], Case]) -> Case | None:
         """A case, or None where it cannot be read: the run goes on, and `read_failures` names it."""
         try:
             return read()
         except (MonaiSamError, OSError, MemoryError) as error:
-            self._failed[key] = str(error) or type(error).__name__
+            self._write(position, key, {"error": str(error) or type(error).__name__})
             return None
 
     def write_mask(self, key: str, organ: str, protocol: str, mask: np.ndarray) -> None:
@@ -237,30 +237,33 @@ class RunFolder:
 
     def finish(self, position: int, key: str, records: Records) -> None:
         """An image is done."""
-        with self._progress.open("a", encoding="utf-8") as file:
-            file.write(json.dumps({"position": position, "key": key, "records": records}) + "\n")
+        self._write(position, key, {"records": records})
 
     def close(self) -> Records:
-        """All images of this process are done: waits for the others, writes the table and returns all records."""
-        if self._failed:
-            write_text(self.folder / FAILED.format(self._rank), json.dumps(self._failed, indent=1))
-        self._wait()
+        """All images are done: writes the table and returns the records of all workers."""
         records = read_records(self.folder)
-        if self._rank == 0:
-            write_csv(self.folder / "records.csv", records, RECORD_FIELDS)
+        write_csv(self.folder / "records.csv", records, RECORD_FIELDS)
         return records
 
-    def _wait(self) -> None:
-        if self._world > 1:
-            barrier()
+    def _write(self, position: int, key: str, outcome: Mapping[str, Any]) -> None:
+        write_text(_report_path(self.folder, key), json.dumps({"position": position, "key": key, **outcome}))
 
 
 def read_failures(folder: Path) -> dict[str, str]:
-    """Key -> why, of the cases that the last run in a folder could not read, of all processes."""
-    found: dict[str, str] = {}
-    for path in sorted(folder.glob(FAILED.format("*"))):
-        found |= read_json(path)
-    return found
+    """Key -> why, of the cases that the last run in a folder could not read, in the order of the cases."""
+    failed = sorted((image for image in _reports(folder) if "error" in image), key=lambda image: image["position"])
+    return {image["key"]: image["error"] for image in failed}
+
+
+def _reports(folder: Path) -> Iterator[dict[str, Any]]:
+    """What lies in the folder of a run about each image that was done or could not be read."""
+    return map(read_json, (folder / _FOLDER).glob("*.json"))
+
+
+def _report_path(folder: Path, key: str) -> Path:
+    """The file of an image: its key as far as a file may be called so, and a hash of it all."""
+    digest = hashlib.sha256(key.encode()).hexdigest()[:12]
+    return folder / _FOLDER / f"{re.sub(r'[^A-Za-z0-9.#-]', '_', key)[:80]}-{digest}.json"
 
 
 def write_csv(path: Path, rows: Iterable[Mapping[str, Any]], fields: Sequence[str]) -> None:
@@ -283,7 +286,3 @@ def read_csv(path: Path) -> list[dict[str, str]]:
 
 def _mask_path(folder: Path, key: str, organ: str, protocol: str) -> Path:
     return folder / "masks" / protocol / (re.sub(r"[^\w.#-]", "_", f"{key}-{organ}") + ".png")
-
-
-def _whole_lines(path: Path) -> list[str]:
-    return [line for line in path.read_text(encoding="utf-8").splitlines(keepends=True) if line.endswith("\n")]

@@ -1,6 +1,6 @@
 """The one loop of an evaluation: slices and volumes, with prompts and without, going on after an interruption.
 
-Under `torchrun` the images are shared out among the processes, and every process returns all records.
+Several workers that share a folder, as `torchrun` starts them, share the images out, and each returns all records.
 """
 
 from __future__ import annotations
@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import Protocol
 
 import numpy as np
-from tqdm import tqdm
 
 from bundle.evaluation.cases import Case, Cases
 from bundle.evaluation.interaction import Interaction, Predict, Prediction, run_protocol
@@ -80,16 +79,15 @@ def evaluate(user: User, cases: Cases, *, folder: Path, settings: EvaluationSett
         One record for each interaction, in the order of the cases; also in `records.csv`.
 
     Raises:
-        EvaluationError: the folder holds a run with other settings.
+        RunStateError: the folder holds a run with other settings.
     """
     run = RunFolder(folder, settings)
-    bar = tqdm(list(run.remaining(cases.items())), desc=f"evaluating {folder.name}", unit="image")
-    for position, key, open_case in bar:
-        if (case := run.open_case(key, open_case)) is None:
+    for position, key, open_case in run.remaining(cases.items()):
+        if (case := run.open_case(position, key, open_case)) is None:
             continue
         records: Records = []
         for played in user(key, case):
-            bar.set_postfix_str(f"{played.organ}, {played.protocol}", refresh=False)
+            run.show(f"{played.organ}, {played.protocol}")
             last = played.interactions[-1].answer.mask
             place = case.place(played.truth if played.truth.any() else last)
             about = {"key": key, "case": case.patient, "organ": played.organ, "protocol": played.protocol}

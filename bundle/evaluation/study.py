@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import numpy as np
-from torch.distributed import get_rank, is_initialized
 
+from bundle.claims import state_of, taken
 from bundle.data.labelled_slices import LabelledSlice
 from bundle.errors import EvaluationError, ProtocolError
 from bundle.evaluation.cases import (
@@ -98,6 +98,7 @@ class Study(ABC):
         self.replay = None if replay is None else prompts_to_replay(Path(replay), self.settings)
         self.organs, self.folder, self.name = dict(organs), Path(folder), name
         self.before = {other: Path(path) for other, path in (before or {}).items()}
+        self._page = state_of(self.folder / "report.html")
         for path in self.before.values():
             check_comparable(path, self.settings)
         for organ in self.organs.values():
@@ -114,16 +115,18 @@ class Study(ABC):
         Raises:
             EvaluationError: at the end, naming the cases that could not be read; the report is about the others.
         """
-        failures = read_failures(self.folder)
-        if (not is_initialized() or get_rank() == 0) and (records or not failures):
-            self._write(records, failures)
+        failures, page = read_failures(self.folder), self.folder / "report.html"
+        if records or not failures:
+            with taken(page, self._page, wait=True) as is_mine:  # the first of several workers writes it for all
+                if is_mine:
+                    self._write(records, failures)
         if failures:
             reasons = "".join(f"\n  {key}: {reason}" for key, reason in failures.items())
             raise EvaluationError(
                 f"{len(failures)} cases could not be read and are not in the report (with mended files it is a run of "
                 f"other data, which needs another folder):{reasons}"
             )
-        return self.folder / "report.html"
+        return page
 
     def evaluate(self) -> Records:
         """One record for each interaction with each object."""

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from itertools import pairwise
 
 import numpy as np
-from scipy.ndimage import distance_transform_edt
+import scipy  # its modules are imported when they are used
 
 _log = logging.getLogger(__name__)
 
@@ -51,7 +51,7 @@ def _signed_distance(mask: np.ndarray, pixel_spacing: tuple[float, float]) -> np
     What lies beyond the slice is not the object.
     """
     padded = np.pad(mask != 0, 1)
-    inside = distance_transform_edt(padded, sampling=pixel_spacing)
-    outside = distance_transform_edt(~padded, sampling=pixel_spacing)
+    inside = scipy.ndimage.distance_transform_edt(padded, sampling=pixel_spacing)
+    outside = scipy.ndimage.distance_transform_edt(~padded, sampling=pixel_spacing)
     half = min(pixel_spacing) / 2
     return np.where(padded, half - inside, outside - half)[1:-1, 1:-1]

@@ -6,8 +6,7 @@ from itertools import pairwise
 from typing import Any
 
 import numpy as np
-from scipy.spatial import ConvexHull, QhullError
-from scipy.spatial.distance import pdist, squareform
+import scipy  # its modules are imported when they are used
 
 from bundle.data.volume import Volume
 from bundle.interactive.regions import Region
@@ -64,7 +63,7 @@ def _diameters(region: Region, affine: np.ndarray, axis: int) -> tuple[int, floa
         if not picture.any():
             continue
         edge = _hull(_face_midpoints(picture) @ np.stack([along, across]))
-        distances = squareform(pdist(edge))
+        distances = scipy.spatial.distance.squareform(scipy.spatial.distance.pdist(edge))
         one, other = np.unravel_index(distances.argmax(), distances.shape)
         if distances[one, other] > best[1]:
             best = number, float(distances[one, other]), edge, edge[other] - edge[one]
@@ -91,8 +90,8 @@ def _face_midpoints(picture: np.ndarray) -> np.ndarray:
 def _hull(points: np.ndarray) -> np.ndarray:
     """(H, 2) corners of the convex hull in their order around it."""
     try:
-        return points[ConvexHull(points).vertices]
-    except QhullError:  # all on one line
+        return points[scipy.spatial.ConvexHull(points).vertices]
+    except scipy.spatial.QhullError:  # all on one line
         return points
 
 

@@ -7,7 +7,7 @@ import math
 from collections.abc import Sequence
 
 import numpy as np
-from scipy import ndimage
+import scipy  # its modules are imported when they are used
 
 _log = logging.getLogger(__name__)
 
@@ -28,7 +28,7 @@ def remove_islands(
     """
     if diameter <= 0 or not mask.any():
         return mask
-    pieces, _ = ndimage.label(mask, ndimage.generate_binary_structure(3, 3))
+    pieces, _ = scipy.ndimage.label(mask, scipy.ndimage.generate_binary_structure(3, 3))
     sizes = np.bincount(pieces.ravel())
     sizes[0] = 0
     stays = sizes * _voxel_size(mask.shape, spacing) >= _ball(mask.shape, diameter)
@@ -48,7 +48,7 @@ def fill_holes(mask: np.ndarray, spacing: Sequence[float], diameter: float) -> n
         return mask
     flat = [size == 1 for size in mask.shape]
     padded = np.pad(mask, [(0, 0) if thin else (1, 1) for thin in flat])
-    holes, _ = ndimage.label(~padded)
+    holes, _ = scipy.ndimage.label(~padded)
     sizes = np.bincount(holes.ravel())
     small = sizes * _voxel_size(mask.shape, spacing) <= _ball(mask.shape, diameter)
     small[0] = False
@@ -71,7 +71,7 @@ def smooth(mask: np.ndarray, spacing: Sequence[float], deviation: float) -> np.n
     if deviation <= 0 or not mask.any():
         return mask
     sigma = [0.0 if size == 1 else deviation / step for size, step in zip(mask.shape, spacing, strict=True)]
-    smoothed = ndimage.gaussian_filter(mask.astype(np.float32), sigma, mode="nearest") >= 0.5
+    smoothed = scipy.ndimage.gaussian_filter(mask.astype(np.float32), sigma, mode="nearest") >= 0.5
     if not smoothed.any():
         _log.warning("smoothing by %g mm would leave nothing of the object, which is therefore not smoothed", deviation)
         return mask

@@ -13,7 +13,7 @@ from typing import NamedTuple
 
 import cv2
 import numpy as np
-from scipy import ndimage
+import scipy  # its modules are imported when they are used
 
 from bundle.errors import EmptyMaskError
 
@@ -229,7 +229,7 @@ def object_depth(mask: np.ndarray) -> np.ndarray:
     if mask.ndim == 2:  # OpenCV is some ten times as fast as SciPy, but has no 3D
         depth = cv2.distanceTransform(padded.view(np.uint8), cv2.DIST_L2, cv2.DIST_MASK_PRECISE)
     else:
-        depth = ndimage.distance_transform_edt(padded)
+        depth = scipy.ndimage.distance_transform_edt(padded)
     return depth[(slice(1, -1),) * mask.ndim]
 
 
@@ -238,7 +238,7 @@ def _components(mask: np.ndarray) -> tuple[np.ndarray, int]:
     if mask.ndim == 2:
         count, components = cv2.connectedComponents(mask.astype(np.uint8), connectivity=8)
         return components, count - 1
-    return ndimage.label(mask, structure=np.ones((3,) * mask.ndim))
+    return scipy.ndimage.label(mask, structure=np.ones((3,) * mask.ndim))
 
 
 def largest_component(mask: np.ndarray) -> np.ndarray:

@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 import cv2
 import numpy as np
-from scipy import ndimage
+import scipy  # its modules are imported when they are used
 from skimage.graph import MCP_Geometric
 from skimage.morphology import skeletonize
 
@@ -71,7 +71,7 @@ def scribble_across(mask: np.ndarray, rng: np.random.Generator | None = None, *,
         x, y = np.rint(ray).astype(int).T
         inside = (x >= 0) & (y >= 0) & (x < piece.shape[1]) & (y < piece.shape[0])
         inside[inside] = piece[y[inside], x[inside]]
-        run, _ = ndimage.label(inside)
+        run, _ = scipy.ndimage.label(inside)
         chords.append(ray[run == run[len(ray) // 2]])
     chord = min(chords, key=len)
     line = along(chord[[0, -1]], np.linspace((1 - share) / 2, (1 + share) / 2, _CORNERS))
@@ -118,7 +118,7 @@ def lasso_around(
     room = int(np.ceil(3 * grow)) + 1
     padded = np.pad(piece, room)
     outside = cv2.distanceTransform((~padded).astype(np.uint8), cv2.DIST_L2, cv2.DIST_MASK_PRECISE)
-    soft = ndimage.gaussian_filter((outside <= grow).astype(np.float32), grow / 2)
+    soft = scipy.ndimage.gaussian_filter((outside <= grow).astype(np.float32), grow / 2)
     contours, _ = cv2.findContours((soft > 0.5).astype(np.uint8), cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_NONE)
     outline = max(contours, key=cv2.contourArea)[:, 0, :].astype(float) - room
     corners = along(np.concatenate([outline, outline[:1]]), np.linspace(0, 1, _CORNERS, endpoint=False))
@@ -189,7 +189,7 @@ def _longest_line(skeleton: np.ndarray) -> np.ndarray:
 
 def _trembling(line: np.ndarray, piece: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     """The line with smooth noise, nowhere so much that it leaves the piece."""
-    noise = ndimage.gaussian_filter1d(rng.normal(size=line.shape), 3.0, axis=0, mode="nearest")
+    noise = scipy.ndimage.gaussian_filter1d(rng.normal(size=line.shape), 3.0, axis=0, mode="nearest")
     noise /= max(1e-6, float(np.abs(noise).max()))
     x, y = np.rint(line).astype(int).T
     depth = object_depth(piece)[y.clip(0, piece.shape[0] - 1), x.clip(0, piece.shape[1] - 1)]

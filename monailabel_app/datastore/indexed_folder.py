@@ -39,6 +39,7 @@ class IndexedFolder:
         labels: the folder of the tags.
         versions: the labels from before.
         unclear: ids that several files have -> their names; none of them is listed.
+        read_only: whether every change is refused.
     """
 
     def __init__(self, root: Path, *, patterns: Sequence[str], read_only: bool) -> None:
@@ -53,14 +54,14 @@ class IndexedFolder:
         self.versions = LabelVersions(root, most=LIMITS.label_versions)
         self.unclear: dict[str, list[str]] = {}
         self._patterns = patterns
-        self._read_only = read_only or not os.access(root, os.W_OK)
+        self.read_only = read_only or not os.access(root, os.W_OK)
         self._lock = threading.RLock()
         self._between_servers = FileLock(root / ".lock")
         self._index = new_index()  # of the folder as it was seen last
         self._written: LocalDatastoreModel | None = None  # what the file holds; None if it has to be written
         self._file_seen: object = None
         self._folder_seen: object = None
-        if self._read_only:
+        if self.read_only:
             logger.warning("The folder of studies %s is read only: labels cannot be saved", root)
         else:
             self._tidy()
@@ -72,7 +73,7 @@ class IndexedFolder:
             stamps = self._stamps()
             if stamps == self._folder_seen:
                 return self._index
-            if self._look() and not self._read_only:
+            if self._look() and not self.read_only:
                 self._write_found()
             newest = max(stamp[0] for stamp in stamps.values() if stamp)
             self._folder_seen = stamps if time.time_ns() - newest > _SETTLED * 1e9 else None
@@ -91,7 +92,7 @@ class IndexedFolder:
         Raises:
             RequestError: the folder is read only (403), or another server holds its lock (503).
         """
-        if self._read_only:
+        if self.read_only:
             raise RequestError("this server's folder of studies is read only; nothing was changed", status=403)
         with self._lock, self._others_kept_out(_PATIENCE):
             self.look_again()

@@ -16,6 +16,7 @@ from monailabel.datastore.local import ImageLabelModel, LocalDatastoreModel
 from monailabel.interfaces.datastore import Datastore, DefaultLabelTag
 from monailabel.interfaces.exception import ImageNotFoundException, LabelNotFoundException
 
+from monailabel_app.datastore.image_notes import ImageNotes, notes_file
 from monailabel_app.datastore.indexed_folder import IndexedFolder
 from monailabel_app.datastore.label_versions import Version
 from monailabel_app.datastore.study_files import LABEL_ENDINGS, split_name
@@ -42,6 +43,7 @@ class StudyFolder(Datastore):
         read_only: refuse every change. A folder that cannot be written to is so anyway.
         """
         self._folder = IndexedFolder(Path(folder), patterns=tuple(patterns), read_only=read_only)
+        self._notes = ImageNotes(notes_file(self._folder.root)) if self._folder.read_only else None
 
     # ---- images -----------------------------------------------------------------------------------------------------
 
@@ -77,7 +79,23 @@ class StudyFolder(Datastore):
     def get_image_info(self, image_id: str) -> dict[str, Any]:
         """What is known about an image, with its path; empty if there is no such image."""
         image = self._folder.current().objects.get(image_id)
-        return {**copy.deepcopy(image.image.info), "path": self.get_image_uri(image_id)} if image else {}
+        if image is None:
+            return {}
+        noted = {} if self._notes is None else self._notes.of(image_id)
+        return {**copy.deepcopy({**image.image.info, **noted}), "path": self.get_image_uri(image_id)}
+
+    def note_image(self, image_id: str, info: dict[str, Any]) -> None:
+        """Keep what the server itself notes of an image: in the index, of a read-only folder beside its own state.
+
+        Raises:
+            ImageNotFoundException: there is no such image.
+            RequestError: information that cannot be kept.
+        """
+        if self._notes is None:
+            return self.update_image_info(image_id, info)
+        index = self._folder.current()
+        _merged({**_image_of(index, image_id).image.info, **self._notes.of(image_id)}, info)
+        self._notes.add(image_id, info, known=index.objects)
 
     def update_image_info(self, image_id: str, info: dict[str, Any]) -> None:
         """Add to what is known about an image.

@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 
 from bundle.data.volume import read_label
+from monailabel_app.datastore.study_files import split_name
 
 _CLIENT = Path("monailabel", "plugins", "slicer", "MONAILabel", "MONAILabelLib", "client.py")
 
@@ -73,7 +74,7 @@ class SlicerUser:
 
     def open_volume(self, image: Path) -> None:
         """Upload a volume as a session: what Slicer does before the first click on a volume of its own."""
-        self._image_id = image.name.removesuffix(".gz").removesuffix(".nii")
+        self._image_id, _ = split_name(image.name)
         self._session = self._call("create_session", str(image))["session_id"]
 
     def click(

@@ -54,7 +54,7 @@ def server_command(
         host: address to listen on; any but this machine's own asks for accounts and TLS (``reach.check_reach``).
         tls: files of a certificate and its key.
     """
-    command = [sys.executable, "-m", START, "start_server", "--app", str(APP), "--studies", studies]
+    command = [sys.executable, "-m", START, "start_server", "--studies", studies]
     command += ["--host", host, "--port", str(port), "--uvicorn_app", SERVER]
     if tls is not None:
         certificate, key = (str(Path(file).resolve()) for file in tls)

@@ -17,6 +17,7 @@ from monailabel_app.errors import RequestError
 from monailabel_app.server.uploads import check_names_in_address
 from monailabel_app.server.users import user_of
 from monailabel_app.strategies.assignments import USER, Assignments, notes_of
+from monailabel_app.strategies.pool import note_image
 from monailabel_app.strategies.scoring import Scorer
 from monailabel_app.strategies.strategies import READS_SCORES
 from monailabel_app.wire import fields as wire
@@ -79,7 +80,7 @@ def _chosen(app: MONAILabelApp, strategy: str, params: Mapping[str, Any], user: 
     note = {"ts": int(time.time()), "client_id": None if client is None else str(client)[:_LONGEST_CLIENT], USER: user}
     info[STRATEGY] = {**notes_of(info), strategy: note}
     try:
-        app.datastore().update_image_info(sample["id"], {STRATEGY: info[STRATEGY]})
+        note_image(app.datastore(), sample["id"], {STRATEGY: info[STRATEGY]})
     except (RequestError, MONAILabelException, OSError) as error:  # after a restart it can be given to a second person
         logger.warning("It was not noted that the image %r was given out: %s", sample["id"], error)
     return {**sample, **info}

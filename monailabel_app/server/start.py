@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import logging
 import signal
 import sys
 from collections.abc import Sequence
+from pathlib import Path
 from types import FrameType
 
 from monailabel.main import Main
@@ -21,10 +23,20 @@ def main() -> None:
     # uvicorn stops in peace and then raises the signal again, which would end the process before it has cleaned up.
     signal.signal(signal.SIGTERM, _leave)
     check_arguments(sys.argv[1:])
+    logging.getLogger("monailabel.main").setLevel(logging.WARNING)  # a line for each of its twenty options
     with own_temporary_folder() as folder:
+        if "--app" not in sys.argv:
+            sys.argv += ["--app", str(make_app_folder(folder))]
         if "--log_config" not in sys.argv:  # MONAI Label's own writes into the folder of the program
             sys.argv += ["--log_config", str(write_log_config(folder))]
         Main().run()
+
+
+def make_app_folder(folder: Path) -> Path:
+    """Make what MONAI Label takes for the folder of the app: it makes folders in there, and ours may be read-only."""
+    (folder / "app").mkdir()
+    (folder / "app" / "main.py").write_text("from monailabel_app.main import MonaiSam\n", encoding="utf-8")
+    return folder / "app"
 
 
 def check_arguments(arguments: Sequence[str]) -> None:

@@ -6,7 +6,7 @@ import time
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, Protocol, runtime_checkable
 
 from monailabel.interfaces.datastore import Datastore
 
@@ -75,6 +75,24 @@ _Group = tuple[str, tuple[str, ...]]
 
 def _group_of(scores: ImageScores) -> _Group:
     return scores.model, tuple(sorted(set(scores.structures) - {ANYTHING}))
+
+
+@runtime_checkable
+class TakesNotes(Protocol):
+    """A datastore that keeps what the server notes also where nobody may change its images."""
+
+    def note_image(self, image_id: str, info: dict[str, Any]) -> None:
+        """Add to what is noted of an image."""
+
+
+def note_image(datastore: Datastore, image: str, info: dict[str, Any]) -> None:
+    """Let a datastore keep what the server itself says of an image.
+
+    Raises:
+        RequestError: it cannot.
+    """
+    keep = datastore.note_image if isinstance(datastore, TakesNotes) else datastore.update_image_info
+    keep(image, info)
 
 
 def scores_of(info: dict[str, Any]) -> ImageScores | None:

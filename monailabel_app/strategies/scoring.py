@@ -16,7 +16,7 @@ from bundle.data.guarded import read_volume
 from bundle.interactive.slice_model import SlicePredictor
 from monailabel_app.jobs import Job
 from monailabel_app.strategies.places import AcceptedPlaces
-from monailabel_app.strategies.pool import SCORES, scores_of
+from monailabel_app.strategies.pool import SCORES, note_image, scores_of
 from monailabel_app.work import WorkQueue, checkpoint, turn
 
 logger = logging.getLogger(__name__)
@@ -65,7 +65,7 @@ class Scorer:
         volume = read_volume(datastore.get_image_uri(image), modality=self._modality)
         with turn(("scoring", image)):
             scores = score_image(volume, predictor, places, progress=checkpoint)
-        datastore.update_image_info(image, {SCORES: scores.to_json()})
+        note_image(datastore, image, {SCORES: scores.to_json()})
         return scores
 
 

@@ -6,8 +6,9 @@ from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
-from bundle.data.formats import dicom, dicom_seg_writer, itk, medsam, nifti, nrrd, picture, seg_nrrd
+from bundle.data import formats
 from bundle.data.formats.stored import Segment, Stored
+from bundle.data.headers.dicom import is_dicom
 from bundle.errors import VolumeError
 
 PICTURES = (".png", ".jpg", ".jpeg", ".tif", ".tiff")
@@ -27,35 +28,35 @@ def reader_of(path: Path, *, is_label: bool, series: str | None) -> Callable[[Pa
     """
     ending, key = ending_of(path), "gts" if is_label else "imgs"
     if path.is_dir() and path.suffix == ".zarr":
-        return partial(medsam.read_zarr, key=key)
+        return partial(formats.medsam.read_zarr, key=key)
     if path.is_dir():
-        return partial(dicom.read_dicom, series=series, is_label=is_label)
+        return partial(formats.dicom.read_dicom, series=series, is_label=is_label)
     if ending in (".nii.gz", ".nii"):
-        return nifti.read_nifti
+        return formats.nifti.read_nifti
     if _is_segmentation(path):
-        return partial(seg_nrrd.read_segmentation, is_label=is_label)
+        return partial(formats.seg_nrrd.read_segmentation, is_label=is_label)
     if ending in (".nrrd", ".seg.nrrd", ".nhdr"):
-        return nrrd.read_nrrd
+        return formats.nrrd.read_nrrd
     if ending in (".mha", ".mhd"):
-        return itk.read_itk
+        return formats.itk.read_itk
     if ending in (".npz", ".npy"):
-        return partial(medsam.read_medsam, key=key)
+        return partial(formats.medsam.read_medsam, key=key)
     if ending in PICTURES:
-        return partial(picture.read_picture, is_label=is_label)
-    if ending == ".dcm" or dicom.is_dicom(path):
-        return partial(dicom.read_dicom, series=series, is_label=is_label)
+        return partial(formats.picture.read_picture, is_label=is_label)
+    if ending == ".dcm" or is_dicom(path):
+        return partial(formats.dicom.read_dicom, series=series, is_label=is_label)
     raise VolumeError(f"cannot tell the format of {path}; expected one of {', '.join(ENDINGS)} or a DICOM folder")
 
 
 def segments_of(path: Path) -> tuple[Segment, ...]:
     """The segments that a file names; none in other formats than 3D Slicer's segmentations and DICOM SEG."""
     if _is_segmentation(path):
-        return seg_nrrd.read_segments(path)
-    return dicom.segments_of(path) if path.is_file() and dicom.is_dicom(path) else ()
+        return formats.seg_nrrd.read_segments(path)
+    return formats.dicom.segments_of(path) if path.is_file() and is_dicom(path) else ()
 
 
 def _is_segmentation(path: Path) -> bool:
-    return ending_of(path) in (".nrrd", ".seg.nrrd") and path.is_file() and seg_nrrd.has_segments(path)
+    return ending_of(path) in (".nrrd", ".seg.nrrd") and path.is_file() and formats.seg_nrrd.has_segments(path)
 
 
 def writer_of(path: Path, *, key: str) -> Callable[..., None]:
@@ -70,13 +71,13 @@ def writer_of(path: Path, *, key: str) -> Callable[..., None]:
     """
     ending = ending_of(path)
     if ending in (".nii.gz", ".nii"):
-        return nifti.write_nifti
+        return formats.nifti.write_nifti
     if ending in (".nrrd", ".mha", ".mhd"):
-        return itk.write_itk
+        return formats.itk.write_itk
     if ending == ".npz":
-        return partial(medsam.write_medsam, key=key)
+        return partial(formats.medsam.write_medsam, key=key)
     if ending == ".png":
-        return picture.write_picture
+        return formats.picture.write_picture
     if ending == ".dcm" and key == "gts":
-        return dicom_seg_writer.write_segmentation
+        return formats.dicom_seg_writer.write_segmentation
     raise VolumeError(f"cannot write {path.name}; expected .nii, .nii.gz, .nrrd, .mha, .mhd, .npz or .png")

@@ -19,6 +19,7 @@ from bundle.data.formats.dicom_parts import Parts, split_parts
 from bundle.data.formats.dicom_pixels import read_frames
 from bundle.data.formats.dicom_seg import is_segmentation, read_segmentation, read_segments
 from bundle.data.formats.stored import LPS_TO_RAS, Segment, Stored
+from bundle.data.headers.dicom import dicom_files, is_dicom
 from bundle.errors import SeriesError, VolumeError
 
 logger = logging.getLogger(__name__)
@@ -38,8 +39,6 @@ _NO_IMAGES = {
     "AU": "sound",
     "ECG": "a waveform",
 }
-# Names that lie in folders of DICOM and are none of its slices.
-_OTHER_ENDINGS = (".jpg", ".jpeg", ".png", ".gif", ".bmp", ".txt", ".xml", ".json", ".html", ".inf", ".exe", ".zip")
 
 
 def read_dicom(path: Path, *, series: str | None, is_label: bool = False) -> Stored:
@@ -79,27 +78,6 @@ def _modality_of(frames: Sequence[Frame]) -> str | None:
 
 
 # ---- which files ----------------------------------------------------------------------------------------------------
-
-
-def is_dicom(path: Path) -> bool:
-    """Whether a file is DICOM by its first bytes: the letters DICM, or in files before 1993 a tag of group 8."""
-    with path.open("rb") as file:
-        start = file.read(132)
-    return start[128:] == b"DICM" or (
-        start[:2] == b"\x08\x00" and start[2:4] in (b"\x00\x00", b"\x05\x00", b"\x08\x00")
-    )
-
-
-def holds_dicom(folder: Path) -> bool:
-    """Whether DICOM files lie in a folder; one is enough; previews and an index (DICOMDIR) are not looked at."""
-    return any(is_dicom(path) for path in _candidates(folder))
-
-
-def _candidates(folder: Path) -> Iterator[Path]:
-    for path in sorted(folder.iterdir()):
-        name = path.name.lower()
-        if path.is_file() and not name.startswith((".", "dicomdir")) and not name.endswith(_OTHER_ENDINGS):
-            yield path
 
 
 def read_header(path: Path) -> FileDataset:
@@ -150,7 +128,7 @@ def _part_texts(found: Parts) -> Iterator[str]:
 
 def _of_series(path: Path, uid: str) -> list[FileDataset]:
     """The headers of the images of one series."""
-    files = [path] if path.is_file() else [file for file in _candidates(path) if is_dicom(file)]
+    files = [path] if path.is_file() else dicom_files(path)
     headers = [read_header(file) for file in files]
     images = [header for header in headers if _is_image(header)]
     if not images:

@@ -11,9 +11,10 @@ import numpy as np
 from pydicom.dataset import Dataset
 from pydicom.uid import generate_uid
 
-from bundle.data.formats.dicom import holds_dicom, is_dicom, series_frames
+from bundle.data.formats.dicom import series_frames
 from bundle.data.formats.dicom_geometry import Frame, arrange
 from bundle.data.formats.stored import LPS_TO_RAS, Segment, Stored
+from bundle.data.headers.dicom import holds_dicom, is_dicom
 from bundle.errors import VolumeError
 
 logger = logging.getLogger(__name__)

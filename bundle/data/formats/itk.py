@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import nibabel as nib
 import numpy as np
 import SimpleITK as sitk
 
-from bundle.data.formats.stored import LPS_TO_RAS, Stored, in_mm
+from bundle.data.formats.stored import LPS_TO_RAS, Stored, in_mm, voxel_sizes
 from bundle.data.headers.lengths import mm_of
 from bundle.data.headers.metaimage import unit_of_metaimage
 from bundle.data.headers.nrrd import read_header
@@ -55,7 +54,7 @@ def write_itk(stored: Stored, path: Path, *, source: Path | None, compress: bool
     order = (2, 1, 0, 3)[: stored.array.ndim]
     image = sitk.GetImageFromArray(stored.array.transpose(order), isVector=stored.array.ndim == 4)
     affine = np.diag([*[1 / mm_of(unit)] * 3, 1.0]) @ LPS_TO_RAS @ stored.affine
-    spacing = nib.affines.voxel_sizes(affine)
+    spacing = voxel_sizes(affine)
     image.SetSpacing(spacing.tolist())
     image.SetDirection((affine[:3, :3] / spacing).ravel().tolist())
     image.SetOrigin(affine[:3, 3].tolist())

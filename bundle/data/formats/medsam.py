@@ -5,10 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from pathlib import Path
 
-import nibabel as nib
 import numpy as np
 
-from bundle.data.formats.stored import LPS_TO_RAS, Stored, checked_spacing, picture_modality
+from bundle.data.formats.stored import LPS_TO_RAS, Stored, checked_spacing, picture_modality, voxel_sizes
 from bundle.errors import VolumeError
 
 
@@ -49,7 +48,7 @@ def write_medsam(stored: Stored, path: Path, *, source: Path | None, compress: b
     """Write a MedSAM archive, with an ``affine`` entry beside its ``spacing`` so that nothing is lost."""
     entries = {
         key: stored.array.transpose((2, 1, 0, 3)[: stored.array.ndim]),
-        "spacing": nib.affines.voxel_sizes(stored.affine),
+        "spacing": voxel_sizes(stored.affine),
         "affine": stored.affine,
     }
     (np.savez_compressed if compress else np.savez)(path, **entries)

@@ -17,7 +17,7 @@ import numpy as np
 import SimpleITK as sitk
 
 from bundle.data.formats.itk import affine_of
-from bundle.data.formats.stored import Stored, distance_apart
+from bundle.data.formats.stored import Stored, distance_apart, voxel_sizes
 from bundle.errors import VolumeError
 
 logger = logging.getLogger(__name__)
@@ -98,7 +98,7 @@ def _affine_by_itk(path: Path) -> np.ndarray | None:
 
 def _is_same_place(one: np.ndarray, other: np.ndarray, shape: tuple[int, ...]) -> bool:
     shape = (*shape[:3], 1, 1)[:3]
-    return distance_apart(one, other, shape) <= _SAME_PLACE * nib.affines.voxel_sizes(other).min()
+    return distance_apart(one, other, shape) <= _SAME_PLACE * voxel_sizes(other).min()
 
 
 def write_nifti(stored: Stored, path: Path, *, source: Path | None, compress: bool) -> None:

@@ -11,12 +11,11 @@ import logging
 from pathlib import Path
 
 import cv2
-import nibabel as nib
 import numpy as np
 from PIL import Image, ImageOps, ImageSequence
 from PIL.PngImagePlugin import PngInfo
 
-from bundle.data.formats.stored import LPS_TO_RAS, Stored, checked_spacing, picture_modality
+from bundle.data.formats.stored import LPS_TO_RAS, Stored, checked_spacing, picture_modality, voxel_sizes
 from bundle.data.formats.tiff import ORIENTATION, examine_tiff, read_tiff
 from bundle.data.headers.pictures import FORMATS
 from bundle.errors import VolumeError
@@ -112,6 +111,6 @@ def write_picture(stored: Stored, path: Path, *, source: Path | None, compress: 
     if array.dtype not in (np.uint8, np.uint16) or (array.ndim == 4 and array.dtype != np.uint8):
         raise VolumeError(f"a PNG holds 8 or 16 bits without sign, got {array.dtype}; write .nii.gz or .nrrd instead")
     texts = PngInfo()
-    texts.add_text(_PNG_SPACING, json.dumps(nib.affines.voxel_sizes(stored.affine).tolist()))
+    texts.add_text(_PNG_SPACING, json.dumps(voxel_sizes(stored.affine).tolist()))
     picture = Image.fromarray(np.ascontiguousarray(array[:, :, 0].swapaxes(0, 1)))
     picture.save(path, compress_level=1 if compress else 0, pnginfo=texts)

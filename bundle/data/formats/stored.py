@@ -93,6 +93,11 @@ def checked_spacing(spacing: object, path: Path) -> np.ndarray:
     return values
 
 
+def voxel_sizes(affine: np.ndarray) -> np.ndarray:
+    """(3,) the distance in mm between voxels along (i, j, k): the lengths of the first three columns of (4, 4)."""
+    return np.sqrt(np.sum(affine[:3, :3] ** 2, axis=0))
+
+
 def distance_apart(one: np.ndarray, other: np.ndarray, shape: tuple[int, ...]) -> float:
     """The largest distance in mm between the corners of a volume placed by two affines."""
     corners = np.array([[*corner, 1.0] for corner in np.ndindex(2, 2, 2)])

@@ -15,20 +15,16 @@ from bundle.data.headers.archives import check_npy, check_npz, check_zarr
 from bundle.data.headers.claims import damage_reported, refusal
 from bundle.data.headers.dicom import check_dicom_file, check_dicom_folder
 from bundle.data.headers.metaimage import check_metaimage
-from bundle.data.headers.nifti import check_nifti
 from bundle.data.headers.nrrd import check_nrrd
-from bundle.data.headers.pictures import check_picture
 from bundle.data.limits import LIMITS, Limits
 
 __all__ = ["check_header", "damage_reported"]
 
 _CHECKS: dict[tuple[str, ...], Callable[[Path, Limits], None]] = {
-    (".nii.gz", ".nii"): check_nifti,
     (".nrrd", ".nhdr"): check_nrrd,
     (".mha", ".mhd"): check_metaimage,
     (".npz",): check_npz,
     (".npy",): check_npy,
-    (".png", ".jpg", ".jpeg", ".tif", ".tiff"): check_picture,
 }
 
 
@@ -52,6 +48,17 @@ def _check(path: Path, limits: Limits) -> None:
         return check_zarr(path, limits) if path.suffix == ".zarr" else check_dicom_folder(path, limits)
     if not path.is_file():
         raise refusal(path, "it is a device or a pipe; name a file or folder")
-    name = path.name.lower()
-    check = next((check for endings, check in _CHECKS.items() if name.endswith(endings)), check_dicom_file)
-    check(path, limits)
+    _check_of(path.name.lower())(path, limits)
+
+
+def _check_of(name: str) -> Callable[[Path, Limits], None]:
+    """The check for a file of that name; those that need a library are imported when they are needed."""
+    if name.endswith((".nii.gz", ".nii")):
+        from bundle.data.headers.nifti import check_nifti
+
+        return check_nifti
+    if name.endswith((".png", ".jpg", ".jpeg", ".tif", ".tiff")):
+        from bundle.data.headers.pictures import check_picture
+
+        return check_picture
+    return next((check for endings, check in _CHECKS.items() if name.endswith(endings)), check_dicom_file)

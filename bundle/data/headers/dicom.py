@@ -1,4 +1,4 @@
-"""DICOM files: the preamble and the length of the file meta information (PS3.10, chapter 7), no more.
+"""DICOM files: which are such, and the preamble and the length of the file meta information (PS3.10, chapter 7).
 
 What lies behind them is for the reader; a hostile one is held by the process it is read in (``bundle.data.guarded``).
 """
@@ -6,6 +6,7 @@ What lies behind them is for the reader; a hostile one is held by the process it
 from __future__ import annotations
 
 import struct
+from collections.abc import Iterator
 from pathlib import Path
 
 from bundle.data.headers.claims import damaged, too_large
@@ -15,6 +16,34 @@ _PREAMBLE = 128
 _GROUP_LENGTH = struct.pack("<HH2sH", 0x0002, 0x0000, b"UL", 4)  # (0002,0000), explicit little endian
 # A file meta information holds a dozen short elements and at most a private one.
 _LONGEST_META = 2**16
+# Names that lie in folders of DICOM and are none of its slices.
+_OTHER_ENDINGS = (".jpg", ".jpeg", ".png", ".gif", ".bmp", ".txt", ".xml", ".json", ".html", ".inf", ".exe", ".zip")
+
+
+def is_dicom(path: Path) -> bool:
+    """Whether a file is DICOM by its first bytes: the letters DICM, or in files before 1993 a tag of group 8."""
+    with path.open("rb") as file:
+        start = file.read(132)
+    return start[128:] == b"DICM" or (
+        start[:2] == b"\x08\x00" and start[2:4] in (b"\x00\x00", b"\x05\x00", b"\x08\x00")
+    )
+
+
+def holds_dicom(folder: Path) -> bool:
+    """Whether DICOM files lie in a folder; one is enough; previews and an index (DICOMDIR) are not looked at."""
+    return any(is_dicom(path) for path in _candidates(folder))
+
+
+def dicom_files(folder: Path) -> list[Path]:
+    """The DICOM files that lie in a folder itself, by name."""
+    return [path for path in _candidates(folder) if is_dicom(path)]
+
+
+def _candidates(folder: Path) -> Iterator[Path]:
+    for path in sorted(folder.iterdir()):
+        name = path.name.lower()
+        if path.is_file() and not name.startswith((".", "dicomdir")) and not name.endswith(_OTHER_ENDINGS):
+            yield path
 
 
 def check_dicom_file(path: Path, limits: Limits) -> None:
