@@ -2,10 +2,10 @@
 
     python napari_client.py URL FOLDER
 
-The folder holds image.npy, (Z, Y, X), and steps.json: the spacing in mm along these axes, and what is done, one after the
-other, ``{"tool": "box", "from": [z, y, x], "to": [z, y, x]}``, ``{"tool": "point", "at": [z, y, x], "positive": false}``
-or ``{"tool": "undo"}``. Afterwards it also holds masks.npy, (steps, Z, Y, X) uint8, the label layer after each of them, and
-window.png.
+The folder holds image.npy, (Z, Y, X), and steps.json: the spacing in mm along these axes, and what is done, one after
+the other, ``{"tool": "box", "from": [z, y, x], "to": [z, y, x]}``, ``{"tool": "point", "at": [z, y, x], "positive":
+false}`` or ``{"tool": "undo"}``. Afterwards it also holds masks.npy, (steps, Z, Y, X) uint8, the label layer after each
+of them, and window.png.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from qtpy.QtCore import QPoint, QSettings, Qt
 from qtpy.QtTest import QTest
 from qtpy.QtWidgets import QApplication
 
-PATIENCE = 120.0  # seconds; only a broken client waits for them
+PATIENCE = 240.0  # seconds; only a broken client waits for them
 POINT, BOX = 0, 1  # the widget's buttons
 
 
@@ -38,6 +38,8 @@ def main(url: str, folder: Path) -> None:
     viewer.add_image(image, name="image", scale=plan["spacing"], contrast_limits=(low, high))
     widget = nnInteractiveWidget(viewer)
     viewer.window.add_dock_widget(widget, name="nnInteractive", area="right")
+    QTest.qWait(200)
+    viewer.reset_view()  # the dock took of the canvas
     widget.server_url_edit.setText(url)
     widget.init_button.click()  # connects, and sends the image
     until(lambda: widget._session_locked and widget._upload_dialog is None and widget.interaction_button.index == POINT)

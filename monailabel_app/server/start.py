@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from types import FrameType
 
 from monailabel.main import Main
+from uvicorn.config import HTTP_PROTOCOLS
 
 from bundle.errors import explain_errors
 from monailabel_app.server.logs import write_log_config
@@ -20,6 +21,7 @@ def main() -> None:
     explain_errors()
     # uvicorn stops in peace and then raises the signal again, which would end the process before it has cleaned up.
     signal.signal(signal.SIGTERM, _leave)
+    HTTP_PROTOCOLS["auto"] = "monailabel_app.server.lingering:LingeringProtocol"  # MONAI Label calls uvicorn itself
     check_arguments(sys.argv[1:])
     with own_temporary_folder() as folder:
         if "--log_config" not in sys.argv:  # MONAI Label's own writes into the folder of the program
