@@ -27,7 +27,7 @@ PATIENCE = 120  # seconds; only a broken page waits for them
 _LPS_TO_RAS = np.diag([-1.0, -1.0, 1.0, 1.0])
 _SOFTWARE_GL = ("--use-angle=swiftshader", "--enable-unsafe-swiftshader", "--ignore-gpu-blocklist")
 
-# Keeps what the panel asked and what it was answered, without changing either.
+# Keeps what the panel asked and what it was answered, without changing either, and whether the page has drawn since.
 _LISTEN = """window.heard = [];
 const open = XMLHttpRequest.prototype.open, send = XMLHttpRequest.prototype.send;
 XMLHttpRequest.prototype.open = function (method, address, ...rest) {
@@ -36,15 +36,18 @@ XMLHttpRequest.prototype.open = function (method, address, ...rest) {
 };
 XMLHttpRequest.prototype.send = function (body) {
   if (this.address.includes("/infer/"))
-    this.addEventListener("load", () =>
-      heard.push({status: this.status, params: body.get("params"), body: this.response}));
+    this.addEventListener("load", () => {
+      heard.push({status: this.status, params: body.get("params"), body: this.response});
+      window.isDrawn = false;
+    });
   return send.call(this, body);
-};"""
+};
+const drawn = cornerstoneTools.Enums.Events.SEGMENTATION_DATA_MODIFIED;
+cornerstone.eventTarget.addEventListener(drawn, () => { window.isDrawn = true; });"""
 _ENGINE = "cornerstone.getRenderingEngine('OHIFCornerstoneRenderingEngine')"
 _VIEWPORT = f"{_ENGINE}.getViewport(arguments[0])"
 _IS_LOADED = f"""{_ENGINE}.getViewports().length === 3 && {_ENGINE}.getViewports().every(
   one => cornerstone.cache.getVolume(one.getVolumeId()).loadStatus.loaded)"""
-_DRAWN = "'CORNERSTONE_TOOLS_SEGMENTATION_DATA_MODIFIED'"
 _SEGMENTATION = "services.segmentationService.getLabelmapVolume('1')"
 _TAB = "[...document.querySelectorAll('.tab')].find(tab => tab.innerText.includes(arguments[0]))"
 _POINTS = "cornerstoneTools.annotation.state.getAllAnnotations().length"
@@ -129,13 +132,12 @@ class Ohif:
     def run(self) -> Reply:
         """Press *Run*; the answer, once the page has drawn it."""
         count = self._get("heard.length")
-        self._run("window.drawn = 0; cornerstone.eventTarget.addEventListener(" + _DRAWN + ", () => drawn++)")
         self._run(f"{_TAB}.querySelector('.modelSelector button').click()", "Point Prompts")
         self._until(f"heard.length > {count}")
         status, params = self._get("[heard.at(-1).status, heard.at(-1).params]")
         body = self._bytes("heard.at(-1).body")
         assert status == 200, body
-        self._until("drawn > 0")
+        self._until("isDrawn")
         header = nrrd.read_header(stream := io.BytesIO(body))
         assert header["space"] == "left-posterior-superior"
         affine = np.eye(4)
