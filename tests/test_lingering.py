@@ -37,6 +37,12 @@ def port():
         yield int(address.rpartition(":")[2])
 
 
+@pytest.fixture(autouse=True)
+def _patient(monkeypatch):
+    """A busy machine is not a failure."""
+    monkeypatch.setattr(lingering, "MOST_SECONDS", 600.0)
+
+
 def exchange(port: int, *parts: bytes) -> bytes:
     """Send parts, then read to the end; a reset or a broken pipe is raised."""
     with socket.create_connection(("127.0.0.1", port), timeout=60) as client:

@@ -10,7 +10,6 @@ nginx and Apache call a lingering close (RFC 9112, 9.6).
 from __future__ import annotations
 
 import asyncio
-import logging
 from typing import Any
 
 import h11
@@ -18,8 +17,6 @@ from uvicorn.protocols.http.h11_impl import H11Protocol
 
 MOST_BYTES = 2**26  # read and thrown away
 MOST_SECONDS = 5.0
-
-logger = logging.getLogger(__name__)
 
 
 class LingeringProtocol(H11Protocol):
