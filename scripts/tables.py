@@ -98,6 +98,22 @@ def gains(result: Mapping[str, Any]) -> Table:
     return Table(["strategy", "seeds", "mean gain in DSC", "DSC with all labels"], rows, 1)
 
 
+def memory(result: Mapping[str, Any]) -> Table:
+    """The resident memory over cycles of a server, and of the control that closes no image."""
+    rows = [
+        [
+            {"server": "the server", "control": "the control: no image is closed"}[name],
+            str(run["cycles"]),
+            f"{run['baseline_mb']:,.1f}",
+            f"{run['end_mb']:,.1f}",
+            f"{run['growth_kb_per_cycle']:.1f}",
+            "flat" if run["is_flat"] else "grows",
+        ]
+        for name, run in sorted(result.items(), reverse=True)
+    ]
+    return Table(["", "cycles", "MB after a quarter", "MB at the end", "growth, kB a cycle", "is called"], rows, 1)
+
+
 def _of_one_model(whole: Table) -> Table:
     return Table([*whole.columns[1:]], [row[1:] for row in whole.rows], whole.names - 1)
 
@@ -114,6 +130,7 @@ TABLES: Mapping[str, Callable[[Mapping[str, Any]], Table]] = {
     "ways_by_group": group_table,
     "ways_clicked": challenge_volume_table,
     "gains": gains,
+    "memory": memory,
     "waiting": waiting_table,
     "ratios": ratio_table,
     "volumes": volume_table,

@@ -20,6 +20,7 @@ from bundle.data.volume import Volume, write_label, write_volume
 from monailabel_app.datastore.session_folder import SessionFolder
 from monailabel_app.datastore.study_folder import StudyFolder
 from monailabel_app.server.app import create_app
+from monailabel_app.server.lingering import LingeringProtocol
 from monailabel_app.strategies.assignments import Assignments
 from monailabel_app.strategies.pool import Images
 from monailabel_app.strategies.strategies import all_strategies
@@ -75,7 +76,7 @@ def client_of(studies: Path, sessions: Path, **options) -> Iterator[TestClient]:
 def listening(app: FastAPI) -> Iterator[str]:
     """The same app behind a real socket of this machine; gives its address."""
     door = socket.create_server(("127.0.0.1", 0))
-    server = uvicorn.Server(uvicorn.Config(app, lifespan="off", log_config=None))
+    server = uvicorn.Server(uvicorn.Config(app, http=LingeringProtocol, lifespan="off", log_config=None))
     thread = threading.Thread(target=server.run, kwargs={"sockets": [door]}, daemon=True)
     thread.start()
     try:

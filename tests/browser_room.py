@@ -16,12 +16,22 @@ import pytest
 _NAMES = ("chromium", "chromium-browser", "google-chrome")
 
 
+def browser() -> str:
+    """The program; the test skips where there is none."""
+    found = next((path for name in _NAMES if (path := shutil.which(name))), None)
+    return found or pytest.skip("needs a browser: apt-get install chromium")
+
+
 def page_of(address: str, profile: Path, *, seconds: int = 120) -> str:
     """What a page is once its scripts have run, as HTML."""
-    browser = next((found for name in _NAMES if (found := shutil.which(name))), None)
-    if browser is None:
-        pytest.skip("needs a browser: apt-get install chromium")
-    command = [browser, "--headless=new", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage", "--no-first-run"]
+    command = [
+        browser(),
+        "--headless=new",
+        "--no-sandbox",
+        "--disable-gpu",
+        "--disable-dev-shm-usage",
+        "--no-first-run",
+    ]
     command += ["--disable-background-networking", "--disable-extensions", f"--user-data-dir={profile}"]
     command += ["--virtual-time-budget=20000", "--dump-dom", address]
     return subprocess.run(command, capture_output=True, text=True, timeout=seconds, check=True).stdout

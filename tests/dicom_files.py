@@ -8,8 +8,11 @@ from typing import Any
 
 import numpy as np
 import pydicom
+from nibabel.orientations import apply_orientation, axcodes2ornt, inv_ornt_aff, io_orientation, ornt_transform
 from pydicom.dataset import Dataset, FileDataset, FileMetaDataset
 from pydicom.uid import ExplicitVRLittleEndian, generate_uid
+
+from bundle.data.volume import Volume
 
 CT, MR, PET = ("1.2.840.10008.5.1.4.1.1." + end for end in ("2", "4", "128"))
 ENHANCED_MR = "1.2.840.10008.5.1.4.1.1.4.1"
@@ -39,6 +42,33 @@ def write_stack(folder: Path, places: Iterable[Sequence[float]], **tags: Any) ->
     folder.mkdir(exist_ok=True, parents=True)
     for number, place in enumerate(places):
         write_slice(folder / f"{number}.dcm", numbered(number), place, **{"InstanceNumber": number + 1, **tags})
+    return folder
+
+
+def write_volume_series(
+    folder: Path, volume: Volume, axes: str = "LPS", *, numbers_up: bool = True, **tags: Any
+) -> Path:
+    """Write a volume as a series of files.
+
+    Args:
+        folder: to write 0.dcm, 1.dcm, ... into.
+        volume: int16.
+        axes: towards what the columns of a slice, its rows, and the slices go; LPS is axial, PIR sagittal.
+        numbers_up: whether InstanceNumber grows along the slices, or falls.
+        tags: of every file.
+    """
+    turn = ornt_transform(io_orientation(volume.affine), axcodes2ornt(axes))
+    array = apply_orientation(volume.array, turn)
+    affine = np.diag([-1, -1, 1, 1]) @ volume.affine @ inv_ornt_aff(turn, volume.shape)  # to LPS
+    spacing = np.linalg.norm(affine[:3, :3], axis=0)
+    across, down = (affine[:3, :2] / spacing[:2]).T
+    tags |= {"orientation": [*across, *down], "PixelSpacing": [spacing[1], spacing[0]], "SliceThickness": spacing[2]}
+    folder.mkdir(parents=True)
+    count = array.shape[2]
+    for k in range(count):
+        number = k + 1 if numbers_up else count - k
+        pixels = np.ascontiguousarray(array[:, :, k].T)  # rows, columns
+        write_slice(folder / f"{k}.dcm", pixels, (affine @ [0, 0, k, 1])[:3], **{**tags, "InstanceNumber": number})
     return folder
 
 

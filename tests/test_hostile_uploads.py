@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import gzip
+import socket
+from urllib.parse import urlsplit
 
 import nibabel as nib
 import numpy as np
@@ -65,3 +67,11 @@ def test_a_segmentation_of_slicer_is_looked_at_before_it_is_stored(tmp_path):
     (tmp_path / "a.seg.nrrd").write_bytes(b"garbage")
     with pytest.raises(RequestError, match=r"the label was not saved: cannot read a\.seg\.nrrd, it is damaged"):
         check_label_fits(tmp_path / "a.seg.nrrd", image)
+
+
+def test_a_client_that_sends_what_is_no_http_is_answered_by_the_real_server_too(study):
+    place = urlsplit(study.url)
+    with socket.create_connection((place.hostname, place.port), timeout=60) as client:
+        client.sendall(b"PUT /session/ HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Length: -1\r\n\r\n")
+        client.sendall(bytes(2**22))  # a connection that is closed at once is broken by the middle of these
+        assert client.recv(2**16).startswith(b"HTTP/1.1 400 ")

@@ -36,11 +36,16 @@ def test_every_page_of_the_viewer_may_connect_to_this_server_alone(client, path)
 def test_the_viewer_has_this_servers_data_source_and_no_other(client):
     reply = client.get("/ohif/app-config.js")
     assert reply.headers["content-type"].startswith("text/javascript")
-    config = json.loads(reply.text.removeprefix("window.config = ").rstrip(";\n"))
+    config, _ = json.JSONDecoder().raw_decode(reply.text.removeprefix("window.config = "))
     (source,) = config["dataSources"]
     assert source["namespace"].endswith(".dicomweb") and source["configuration"]["dicomUploadEnabled"] is False
     roots = [source["configuration"][name] for name in ("qidoRoot", "wadoRoot", "wadoUriRoot")]
     assert all(root.startswith("/proxy/dicom/") for root in roots)
+
+
+def test_its_panel_connects_to_the_server_that_the_page_came_from(client):
+    script = client.get("/ohif/app-config.js").text
+    assert "MONAILABEL_SERVER_URL" in script and "location.origin" in script  # its own default is port 8000
 
 
 def test_its_scripts_bring_the_policy_that_their_workers_keep_to(client):

@@ -34,6 +34,7 @@ from monailabel_app.server.access import Accounts, Role, Routes, SettingsError
 from monailabel_app.server.body_limits import SmallBodies
 from monailabel_app.server.gate import Gate, account_of
 from monailabel_app.server.leaving import cancelled_when_left
+from monailabel_app.server.lingering import LingeringProtocol
 from monailabel_app.server.logs import log_config
 from monailabel_app.server.metrics import Metrics
 from monailabel_app.server.origins import OwnPagesOnly
@@ -178,7 +179,7 @@ def main(arguments: list[str] | None = None) -> None:
     made = make_app(args.dialect, opener(segmenter, keeper), Accounts.from_environment(), license, **watched)
     tls = {"ssl_certfile": args.tls_certificate, "ssl_keyfile": args.tls_key} if has_tls else {}
     logger.info("%s's clients find %s at port %d", args.dialect, segmenter.family.name, args.port)
-    uvicorn.run(made, host=args.host, port=args.port, log_config=None, **tls)
+    uvicorn.run(made, http=LingeringProtocol, host=args.host, port=args.port, log_config=None, **tls)
 
 
 def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:

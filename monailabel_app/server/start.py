@@ -10,6 +10,7 @@ from pathlib import Path
 from types import FrameType
 
 from monailabel.main import Main
+from uvicorn.config import HTTP_PROTOCOLS
 
 from bundle.errors import explain_errors
 from monailabel_app.server.logs import write_log_config
@@ -22,6 +23,7 @@ def main() -> None:
     explain_errors()
     # uvicorn stops in peace and then raises the signal again, which would end the process before it has cleaned up.
     signal.signal(signal.SIGTERM, _leave)
+    HTTP_PROTOCOLS["auto"] = "monailabel_app.server.lingering:LingeringProtocol"  # MONAI Label calls uvicorn itself
     check_arguments(sys.argv[1:])
     logging.getLogger("monailabel.main").setLevel(logging.WARNING)  # a line for each of its twenty options
     with own_temporary_folder() as folder:

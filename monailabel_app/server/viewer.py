@@ -58,6 +58,9 @@ _CONFIG = {
         }
     ],
 }
+# The server that its MONAI Label panel connects to: this one, the only one that the policy lets it speak to. The panel
+# takes it from this cookie, else port 8000; a user who empties its field to type another address ends the page.
+_SERVER = 'document.cookie = `MONAILABEL_SERVER_URL=${escape(location.origin + "/")}; path=/ohif; samesite=strict`;\n'
 
 
 @router.get("/{path:path}", include_in_schema=False)
@@ -68,7 +71,7 @@ def viewer(path: str) -> Response:
     page, policy = _page()
     headers = {"Content-Security-Policy": policy}  # its workers keep to that of their own file
     if path == "app-config.js":
-        config = f"window.config = {json.dumps(_CONFIG, indent=2)};\n"
+        config = f"window.config = {json.dumps(_CONFIG, indent=2)};\n{_SERVER}"
         return Response(config, media_type="text/javascript", headers=headers)
     file = (_FOLDER / path).resolve()
     if path and file.is_relative_to(_FOLDER.resolve()) and file.is_file() and file.name != "index.html":
