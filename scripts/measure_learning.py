@@ -95,6 +95,7 @@ def arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--out", type=Path, required=True, help="folder of the run; it can be continued")
     parser.add_argument("--checkpoint", type=Path, help="what is tuned; by default the shipped weights")
     parser.add_argument("--minutes", type=float, default=BACKGROUND["minutes"], help="of two cores, for each training")
+    parser.add_argument("--cores", type=int, default=2, help="that compute; with one, a training takes twice as long")
     parser.add_argument(
         "--objects", type=int, default=12, help="of each structure, that are segmented before and after"
     )
@@ -121,13 +122,13 @@ def learn(name: str, items: Sequence[Item], base: Path, options: argparse.Namesp
     folder.mkdir(parents=True, exist_ok=True)
     accepted = [accepted_label(item, folder, wrong="wrong" in name) for item in items]
     request = {
-        "options": read_options({"minutes": options.minutes}),
+        "options": read_options({"minutes": options.minutes * 2 / options.cores}),
         "accepted": accepted,
         "sides": split_patients([one["patient"] for one in accepted], options.out / "split.json"),
         "family": "default",
         "base": str(base),
         "active": str(base),
-        "cores": 2,
+        "cores": options.cores,
         "device": None,
         "replay": str(options.out / f"replay-{sha256_of(base)[:16]}.json"),
     }
@@ -136,7 +137,9 @@ def learn(name: str, items: Sequence[Item], base: Path, options: argparse.Namesp
     command = [sys.executable, "-m", "monailabel_app.learning.job", str(folder)]
     with (folder / "log.txt").open("ab") as log:
         # A job ends when the other end of its standard input closes.
-        process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=log, stderr=log, env=job_environment(2))
+        process = subprocess.Popen(
+            command, stdin=subprocess.PIPE, stdout=log, stderr=log, env=job_environment(options.cores)
+        )
         if process.wait():
             sys.exit(f"the training on {name} ended with {process.returncode}; {folder / 'log.txt'} says why")
     return folder
