@@ -5,7 +5,7 @@ from __future__ import annotations
 import shutil
 import tempfile
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,10 +18,10 @@ from bundle.data.volume import read_label, read_volume
 from bundle.errors import OptionError
 from bundle.prompts.simulation import tight_box
 from monailabel_app.demo.slicer_user import load_slicer_client
-from monailabel_app.server.launch import running_server
+from monailabel_app.server.launch import ServerError, running_server
 
 TRAINER = "finetune"
-_PATIENCE = 3600.0  # seconds that a training may take
+_PATIENCE = 3600.0  # seconds that a training, or the scores of all images, may take
 _HELD_OUT = 3  # images that are asked for with a box, before and after
 
 
@@ -89,7 +89,8 @@ def play_on_server(
         studies.mkdir()
         for case in cases.values():
             shutil.copyfile(case.image, studies / f"{case.name}{''.join(case.image.suffixes)}")
-        shown = {"labels": ",".join(names), "sessions": "off", **(conf or {})}
+        ours = {"labels": ",".join(names), "sessions": "off", "learning": str(Path(kept, "learning"))}
+        shown = {**ours, **(conf or {})}
         settings = {"TMPDIR": kept}
         with running_server(studies, log=folder / "server.log", conf=shown, settings=settings, timeout=600) as url:
             annotator = Annotator(url, Path(kept, "client"))
@@ -120,29 +121,53 @@ class Annotator:
         folder.mkdir(parents=True)
         module = load_slicer_client()
         self.client = module.MONAILabelClient(url, tmpdir=str(folder), client_id="simulated annotator")
-        self._error = module.MONAILabelClientException
+        self._url, self._error, self._get = url, module.MONAILabelClientException, module.MONAILabelUtils.http_method
 
     def round(self, strategy: str, cases: Mapping[str, Case], options: Mapping[str, Any] | None) -> dict[str, Any]:
-        """Take the next image, save its label, and train on all labels, where options are given."""
+        """Take the next image, save its label, and train on all labels, where options are given.
+
+        A label takes a person minutes, in which the server scores; this one draws until it has.
+        """
         started = time.perf_counter()
         sample = self.client.next_sample(strategy, {})
         waited = time.perf_counter() - started
         if not sample.get("id"):
             raise OptionError("the server has no image left; label fewer, or give it more")
         case = cases[sample["id"]]
+        drawn = self._wait_for(self._is_scoring)
         info = [{"name": name, "idx": value} for name, value in case.names.items()]
         self.client.save_label(case.name, str(case.label), params={"label_info": info})
-        said = {"image": case.name, "reason": sample.get("reason"), "seconds_until_sample": round(waited, 3)}
+        said = {
+            "image": case.name,
+            "reason": sample.get("reason"),
+            "seconds_until_sample": round(waited, 3),
+            "seconds_of_scoring": drawn,
+        }
         return said if options is None else {**said, **self._train(options)}
 
     def _train(self, options: Mapping[str, Any]) -> dict[str, Any]:
-        started = time.perf_counter()
         self.client.train_start(TRAINER, dict(options))
-        while self._is_training() and time.perf_counter() - started < _PATIENCE:
-            time.sleep(1.0)
+        seconds = self._wait_for(self._is_training)
         status = self.client.train_status()
-        seconds = round(time.perf_counter() - started, 1)
-        return {"training": status.get("status"), "version": status.get("version"), "seconds_of_training": seconds}
+        stats = self.client.info()["train_stats"].get(TRAINER, {})
+        said = {"training": status.get("status"), "version": status.get("version"), "seconds_of_training": seconds}
+        return {**said, **{name: stats[name] for name in ("dsc", "nsd", "reasons") if stats.get(name)}}
+
+    def _wait_for(self, goes_on: Callable[[], bool]) -> float:
+        """Seconds until something of the server has ended.
+
+        Raises:
+            ServerError: it takes an hour.
+        """
+        started = time.perf_counter()
+        while goes_on():
+            if time.perf_counter() - started > _PATIENCE:
+                raise ServerError(f"the server was not ready within {_PATIENCE:.0f} s")
+            time.sleep(0.2)
+        return round(time.perf_counter() - started, 1)
+
+    def _is_scoring(self) -> bool:
+        return self._get("GET", self._url, "/scoring/?check_if_running=true")[0] == 200
 
     def _is_training(self) -> bool:
         """Whether the server trains, also while it learns by itself."""
