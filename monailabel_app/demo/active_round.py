@@ -22,7 +22,7 @@ from monailabel_app.server.launch import ServerError, running_server
 
 TRAINER = "finetune"
 _PATIENCE = 3600.0  # seconds that a training, or the scores of all images, may take
-_HELD_OUT = 3  # images that are asked for with a box, before and after
+_HELD_OUT = 6  # images that are asked for with a box, before and after
 
 
 @dataclass(frozen=True)
@@ -65,6 +65,7 @@ def play_on_server(
     folder: Path,
     options: Mapping[str, Any],
     conf: Mapping[str, str] | None = None,
+    train_after: Sequence[int] | None = None,
 ) -> dict[str, Any]:
     """Start a server over images without labels, and label what it hands out.
 
@@ -74,11 +75,12 @@ def play_on_server(
         rounds: images that are labelled.
         volumes: images of the server's folder.
         folder: where the log is written, and the server's folder lies while it runs.
-        options: of ``POST /train/finetune`` after each label; empty for the server's own.
+        options: of ``POST /train/finetune``; empty for the server's own.
         conf: further options of the app.
+        train_after: numbers of labels after which a training is asked for; None is after each.
 
     Returns:
-        What happened in each round, and the DSC of a box on held-out images before and after.
+        What happened in each round, with the DSC of a box on held-out images after each training, and that before.
     """
     cases = {case.name: case for case in cases_of(data, "training", volumes)}
     held_out = cases_of(data, "validation", _HELD_OUT)
@@ -95,9 +97,12 @@ def play_on_server(
         with running_server(studies, log=folder / "server.log", conf=shown, settings=settings, timeout=600) as url:
             annotator = Annotator(url, Path(kept, "client"))
             trains = TRAINER in annotator.client.info()["trainers"]
-            before = annotator.box_dsc(held_out)
-            played = [annotator.round(strategy, cases, options if trains else None) for _ in range(rounds)]
-            after = annotator.box_dsc(held_out)
+            before, played = annotator.box_dsc(held_out), []
+            for number in range(1, rounds + 1):
+                now = trains and (train_after is None or number in train_after)
+                played.append(annotator.round(strategy, cases, options if now else None))
+                if now:
+                    played[-1]["dsc"] = annotator.box_dsc(held_out)
     return {
         "strategy": strategy,
         "data": data.name,
@@ -105,7 +110,6 @@ def play_on_server(
         "trained": trains,
         "rounds": played,
         "dsc_before": before,
-        "dsc_after": after,
     }
 
 
@@ -151,7 +155,7 @@ class Annotator:
         status = self.client.train_status()
         stats = self.client.info()["train_stats"].get(TRAINER, {})
         said = {"training": status.get("status"), "version": status.get("version"), "seconds_of_training": seconds}
-        return {**said, **{name: stats[name] for name in ("dsc", "nsd", "reasons") if stats.get(name)}}
+        return {**said, **{f"gate_{name}": stats[name] for name in ("dsc", "nsd", "reasons") if stats.get(name)}}
 
     def _wait_for(self, goes_on: Callable[[], bool]) -> float:
         """Seconds until something of the server has ended.
