@@ -67,7 +67,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     """Run what is missing; the result is written after each part, and its table printed at the end."""
     options = arguments(argv)
     base = find_weights(options.checkpoint or "default").resolve()
-    settings = {name: getattr(options, name) for name in ("minutes", "objects")}
+    settings = {name: getattr(options, name) for name in ("minutes", "objects")} | dict(options.train)
     remember_settings(options.out, {**settings, "weights": sha256_of(base)[:16]})
     items = msd(options.data / SETS["hippocampus"], datalist=DATALIST)
     slices = {
@@ -95,6 +95,9 @@ def arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument(
         "--objects", type=int, default=12, help="of each structure, that are segmented before and after"
     )
+    parser.add_argument(
+        "--train", nargs=2, action="append", default=[], metavar=("NAME", "VALUE"), help="other options of the training"
+    )
     parser.add_argument("--runs", nargs="+", choices=RUNS, default=list(RUNS), help="by default all")
     return parser.parse_args(argv)
 
@@ -119,7 +122,7 @@ def learn(name: str, items: Sequence[Item], base: Path, options: argparse.Namesp
     folder.mkdir(parents=True, exist_ok=True)
     accepted = [accepted_label(items, number, folder, wrong) for number in range(count)]
     request = {
-        "options": read_options({"minutes": options.minutes * 2 / options.cores}),
+        "options": read_options({**dict(options.train), "minutes": options.minutes * 2 / options.cores}),
         "accepted": accepted,
         "sides": split_patients([one["patient"] for one in accepted], options.out / "split.json"),
         "family": "default",
