@@ -114,6 +114,7 @@ def test_an_annotator_at_a_server_labels_what_it_hands_out(tmp_path):
             with pytest.raises(OptionError, match="no image left"):
                 annotator.round("uncertainty", cases, None)
             dsc = annotator.box_dsc([*cases.values()])
+            assert annotator._is_training() is False  # nothing trains here: it is not waited for
         app.scorer.job.stop()
     assert said[1]["reason"].startswith("greatest doubt of")  # the server has scored while the first label was drawn
     assert {one["image"] for one in said} == {"one", "two"} == set(app.datastore().get_labeled_images())

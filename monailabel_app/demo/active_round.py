@@ -125,7 +125,7 @@ class Annotator:
         folder.mkdir(parents=True)
         module = load_slicer_client()
         self.client = module.MONAILabelClient(url, tmpdir=str(folder), client_id="simulated annotator")
-        self._url, self._error, self._get = url, module.MONAILabelClientException, module.MONAILabelUtils.http_method
+        self._url, self._get = url, module.MONAILabelUtils.http_method
 
     def round(self, strategy: str, cases: Mapping[str, Case], options: Mapping[str, Any] | None) -> dict[str, Any]:
         """Take the next image, save its label, and train on all labels, where options are given.
@@ -175,11 +175,7 @@ class Annotator:
 
     def _is_training(self) -> bool:
         """Whether the server trains, also while it learns by itself."""
-        try:
-            self.client.train_status(check_if_running=True)
-        except self._error:
-            return False
-        return True
+        return self.client.train_status(check_if_running=True)
 
     def box_dsc(self, cases: Sequence[Case]) -> float:
         """Mean DSC of ``sam_2d`` with a box around each structure, on the slice that shows most of it."""
