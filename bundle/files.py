@@ -10,6 +10,7 @@ import logging
 import os
 import re
 import tempfile
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -19,6 +20,8 @@ from bundle.errors import LimitError, MonaiSamError
 logger = logging.getLogger(__name__)
 
 JSON_DEPTH = 100  # brackets within brackets; a family file has six. Python's own recursion ends at about a thousand.
+PARTIAL = ".????????.part"
+"""What `write_atomically` calls a file that is not complete."""
 _HALF_A_PAIR = re.compile(r"\\u[dD][89a-fA-F]")
 
 
@@ -141,6 +144,21 @@ def write_atomically(path: Path, write: Callable[[str], object], *, mode: int = 
     except OSError as error:  # the file is complete and in its place: whoever calls must not believe that it is not
         logger.warning("%s may not outlast a power cut: its folder could not be flushed (%s)", path, error)
     return path
+
+
+def remove_partials(folder: Path, *, age: float = 0.0) -> None:
+    """Remove what `write_atomically` left half written in a folder, because its process was killed.
+
+    Args:
+        folder: need not be there.
+        age: seconds since the last change; younger files are left, where another process may be writing them now.
+    """
+    for partial in folder.glob(PARTIAL):
+        try:
+            if not age or time.time() - partial.stat().st_mtime > age:
+                partial.unlink()
+        except FileNotFoundError:  # its process was not killed after all
+            continue
 
 
 def _flush(path: str | Path) -> None:

@@ -7,10 +7,10 @@ model has never seen; version 8 was trained on some of it, so give version 7 as 
 patients are accepted one after the other; each training is the server's own job (monailabel_app.learning.job) with the
 options of "learn while annotating": LoRA, 2 minutes of 2 cores. The next patients, who never train nor judge, are then
 segmented by simulated users before and after: a box, a point, and clicks from a point until DSC 0.90 on single slices.
-The liver and the pancreas of the validation patients of abdomen-ct-2d say what is unlearned. `wrong` are the five
-labels moved by a third of their width: the gate has to refuse them.
-
-Every part is kept in the folder and not done again.
+The liver and the pancreas of the validation patients of abdomen-ct-2d say what is unlearned. Twice the five labels are
+wrong, and the gate has to refuse what comes of them: `moved` by a third of the structure's width, and `swapped`, the
+label of the next patient on each image. `--runs "5 swapped labels"` does one of them alone, as after a change of the
+gate. It ends in learning.json and table.md. Every part is kept in the folder and not done again.
 """
 
 from __future__ import annotations
@@ -28,6 +28,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from monai.transforms import ResizeWithPadOrCrop
 from tqdm import tqdm
 
 from bundle.data.datasets import Item, msd
@@ -36,10 +37,9 @@ from bundle.data.volume import read_label, write_label
 from bundle.errors import explain_errors
 from bundle.evaluation.cases import SliceCase
 from bundle.evaluation.interaction import run_protocol
+from bundle.evaluation.learning_table import BEFORE, gate_table, learning_rows, learning_table
 from bundle.evaluation.models import open_slices
 from bundle.evaluation.protocols import object_rng, protocol_named
-from bundle.evaluation.statistics import interactions_to
-from bundle.evaluation.tables import Table
 from bundle.families.family import find_weights, load_family
 from bundle.files import read_json, sha256_of, write_text
 from bundle.interactive.segmenter import Segmenter
@@ -48,44 +48,40 @@ from monailabel_app.learning.jobs import job_environment
 from monailabel_app.learning.material import split_patients
 from monailabel_app.learning.options import BACKGROUND, read_options
 
-RUNS = {"1 label": 1, "5 labels": 5, "5 wrong labels": 5}
+RUNS: dict[str, tuple[int, str]] = {
+    "1 label": (1, ""),
+    "5 labels": (5, ""),
+    "5 moved labels": (5, "moved"),
+    "5 swapped labels": (5, "swapped"),
+}
+"""Name -> how many labels, and how they are wrong."""
 SETS = {"hippocampus": "ct-mr/msd-hippocampus-mr-3d", "abdomen": "abdomen-ct-2d"}
 ORGANS = {"hippocampus": {1: "anterior", 2: "posterior"}, "abdomen": {1: "liver", 2: "pancreas"}}
 PROTOCOLS = {"box": "box_jitter_20", "clicks": "clicks_from_point_4"}
-TARGET = 0.90
+LABELLED = max(count for count, _ in RUNS.values())  # patients whose labels are accepted
 PATIENTS = 6  # whose hippocampus is segmented before and after
 DATALIST = "datalist.json"
-COLUMNS = (
-    "network",
-    "structure",
-    "objects",
-    "NSD box",
-    "NSD point",
-    "DSC box",
-    "DSC point",
-    "clicks to DSC 0.90",
-    "never",
-)
 
 
 def main(argv: Sequence[str] | None = None) -> None:
-    """Run what is missing; the table is written after each part, and printed at the end."""
+    """Run what is missing; the result is written after each part, and its table printed at the end."""
     options = arguments(argv)
     base = find_weights(options.checkpoint or "default").resolve()
-    settings = {name: getattr(options, name) for name in ("minutes", "objects")}
+    settings = {name: getattr(options, name) for name in ("minutes", "objects")} | dict(options.train)
     remember_settings(options.out, {**settings, "weights": sha256_of(base)[:16]})
     items = msd(options.data / SETS["hippocampus"], datalist=DATALIST)
     slices = {
-        "hippocampus": read_slices(items[max(RUNS.values()) :][:: len(items) // PATIENTS][:PATIENTS]),
+        "hippocampus": read_slices(items[LABELLED:][:: len(items) // PATIENTS][:PATIENTS]),
         "abdomen": read_slices(validation_items(options.data / SETS["abdomen"], options.objects)),
     }
-    rows = rows_of("before", evaluate("before", base, slices, options))
-    for number, (name, count) in enumerate(RUNS.items(), start=1):
-        candidate = learn(name, items[:count], base, options) / "candidate.safetensors"
-        rows += rows_of(name, evaluate(name, candidate, slices, options))
-        text = page(rows, options, list(RUNS)[:number])
-        write_text(options.out / "table.md", text)
-    print(text)
+    played = {BEFORE: evaluate(BEFORE, base, slices, options)}
+    for name in options.runs:
+        candidate = learn(name, items[:LABELLED], base, options) / "candidate.safetensors"
+        played[name] = evaluate(name, candidate, slices, options)
+        result = summary(played, options)
+        write_text(options.out / "learning.json", json.dumps(result, indent=1) + "\n")
+        write_text(options.out / "table.md", page(result))
+    print(page(result))
 
 
 def arguments(argv: Sequence[str] | None) -> argparse.Namespace:
@@ -95,9 +91,14 @@ def arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--out", type=Path, required=True, help="folder of the run; it can be continued")
     parser.add_argument("--checkpoint", type=Path, help="what is tuned; by default the shipped weights")
     parser.add_argument("--minutes", type=float, default=BACKGROUND["minutes"], help="of two cores, for each training")
+    parser.add_argument("--cores", type=int, default=2, help="that compute; with one, a training takes twice as long")
     parser.add_argument(
         "--objects", type=int, default=12, help="of each structure, that are segmented before and after"
     )
+    parser.add_argument(
+        "--train", nargs=2, action="append", default=[], metavar=("NAME", "VALUE"), help="other options of the training"
+    )
+    parser.add_argument("--runs", nargs="+", choices=RUNS, default=list(RUNS), help="by default all")
     return parser.parse_args(argv)
 
 
@@ -114,20 +115,20 @@ def read_slices(items: Sequence[Item]) -> list[LabelledSlice]:
 
 
 def learn(name: str, items: Sequence[Item], base: Path, options: argparse.Namespace) -> Path:
-    """Run the server's job on labels, from the weights `base`; its folder."""
-    folder = options.out / name.replace(" ", "_")
+    """Run the server's job on the labels of the first patients, from the weights `base`; its folder."""
+    folder, (count, wrong) = folder_of(name, options), RUNS[name]
     if (folder / "result.json").is_file():
         return folder
     folder.mkdir(parents=True, exist_ok=True)
-    accepted = [accepted_label(item, folder, wrong="wrong" in name) for item in items]
+    accepted = [accepted_label(items, number, folder, wrong) for number in range(count)]
     request = {
-        "options": read_options({"minutes": options.minutes}),
+        "options": read_options({**dict(options.train), "minutes": options.minutes * 2 / options.cores}),
         "accepted": accepted,
         "sides": split_patients([one["patient"] for one in accepted], options.out / "split.json"),
         "family": "default",
         "base": str(base),
         "active": str(base),
-        "cores": 2,
+        "cores": options.cores,
         "device": None,
         "replay": str(options.out / f"replay-{sha256_of(base)[:16]}.json"),
     }
@@ -136,28 +137,47 @@ def learn(name: str, items: Sequence[Item], base: Path, options: argparse.Namesp
     command = [sys.executable, "-m", "monailabel_app.learning.job", str(folder)]
     with (folder / "log.txt").open("ab") as log:
         # A job ends when the other end of its standard input closes.
-        process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=log, stderr=log, env=job_environment(2))
+        environment = job_environment(options.cores)
+        process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=log, stderr=log, env=environment)
         if process.wait():
             sys.exit(f"the training on {name} ended with {process.returncode}; {folder / 'log.txt'} says why")
     return folder
 
 
-def accepted_label(item: Item, folder: Path, *, wrong: bool) -> dict[str, Any]:
-    """What the server knows of a label; a wrong one lies a third of the structure's width beside it."""
-    label = Path(item["label"])
+def folder_of(name: str, options: argparse.Namespace) -> Path:
+    """Where a training leaves what it made."""
+    return options.out / name.replace(" ", "_")
+
+
+def accepted_label(items: Sequence[Item], number: int, folder: Path, wrong: str) -> dict[str, Any]:
+    """What the server knows of a patient's label, which may be moved, or that of the next patient."""
+    item, label = items[number], Path(items[number]["label"])
     if wrong:
         truth = read_label(label)
-        width = np.ptp(np.flatnonzero(truth.array.any(axis=(1, 2)))) + 1
-        label = folder / f"{item['patient']}.nii.gz"
-        write_label(np.roll(truth.array, max(1, width // 3), axis=0), truth, label)
+        other = truth if wrong == "moved" else read_label(items[(number + 1) % len(items)]["label"])
+        label = write_label(WRONG[wrong](other.array, truth.array.shape), truth, folder / f"{item['patient']}.nii.gz")
     return {"image": str(item["image"]), "label": str(label), "names": item["labels"], "patient": item["patient"]}
+
+
+def moved(labels: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
+    """Labels (I, J, K) a third of the structure's width beside their place, along the first axis."""
+    width = np.ptp(np.flatnonzero(labels.any(axis=(1, 2)))) + 1
+    return np.roll(labels, max(1, width // 3), axis=0)
+
+
+def swapped(labels: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
+    """Labels of another image in the middle of one of this shape, cut off at its faces."""
+    return ResizeWithPadOrCrop(shape)(labels[None])[0].numpy().astype(labels.dtype)
+
+
+WRONG = {"moved": moved, "swapped": swapped}
 
 
 def evaluate(
     name: str, checkpoint: Path, slices: Mapping[str, Sequence[LabelledSlice]], options: argparse.Namespace
 ) -> list[dict[str, Any]]:
     """Every object's scores, of each prompt; kept in a file."""
-    path = options.out / f"{name.replace(' ', '_')}.json"
+    path = folder_of(name, options).with_suffix(".json")
     if path.is_file():
         return read_json(path)
     predict = open_slices(Segmenter.from_family("default", checkpoint=checkpoint).predictor)
@@ -192,37 +212,20 @@ def spread(slices: Sequence[LabelledSlice], value: int, count: int) -> list[Labe
     return [shown[int((number + 0.5) * len(shown) / count)] for number in range(min(count, len(shown)))]
 
 
-def rows_of(name: str, records: Sequence[Mapping[str, Any]]) -> list[list[str]]:
-    """`COLUMNS` of each structure."""
-    rows = []
-    for structure in dict.fromkeys(record["structure"] for record in records):
-        by_prompt = {
-            prompt: [one["scores"] for one in records if (one["structure"], one["prompt"]) == (structure, prompt)]
-            for prompt in PROTOCOLS
-        }
-        box, clicks = by_prompt["box"], by_prompt["clicks"]
-        first = {score: [np.mean([s[0][score] for s in part]) for part in (box, clicks)] for score in ("nsd", "dsc")}
-        dsc = [[step["dsc"] for step in steps] for steps in clicks]
-        limit = max(map(len, dsc))
-        never = [max(values) < TARGET for values in dsc]
-        count = np.mean(
-            [interactions_to(values, TARGET, limit) + missed for values, missed in zip(dsc, never, strict=True)]
-        )
-        numbers = [f"{value:.3f}" for value in (*first["nsd"], *first["dsc"])]
-        rows.append([name, structure, str(len(clicks)), *numbers, f"{count:.2f}", f"{np.mean(never):.0%}"])
-    return rows
+def summary(played: Mapping[str, Sequence[Mapping[str, Any]]], options: argparse.Namespace) -> dict[str, Any]:
+    """What docs/learning.md shows: the answers of each network, and what the gate said to those that have learnt."""
+    results = {name: read_json(folder_of(name, options) / "result.json") for name in played if name != BEFORE}
+    told = ("accepted", "reasons", "share", "steps", "seconds", "held_out", "dsc", "nsd")
+    return {
+        "settings": read_json(options.out / "settings.json"),
+        "rows": learning_rows(played),
+        "gate": [{"network": name, **{key: result[key] for key in told}} for name, result in results.items()],
+    }
 
 
-def page(rows: Sequence[Sequence[str]], options: argparse.Namespace, done: Sequence[str]) -> str:
-    """The table, and what the gate said to each training that is done."""
-    lines = [Table(COLUMNS, [list(row) for row in rows], 2).as_markdown().strip(), ""]
-    for name in done:
-        result = read_json(options.out / name.replace(" ", "_") / "result.json")
-        said = "published" if result["accepted"] else f"refused: {'; '.join(result['reasons'])}"
-        told = f"{result['steps']} steps, {result['seconds']:.0f} s of computing, {result['share']:.0%} of the change"
-        held = ", ".join(f"{s.upper()} {result[s]['before']:.3f} to {result[s]['after']:.3f}" for s in ("dsc", "nsd"))
-        lines.append(f"- {name}: {told}; held-out {result['held_out']}: {held}; {said}")
-    return "\n".join([*lines, ""])
+def page(result: Mapping[str, Any]) -> str:
+    """Both tables."""
+    return f"{learning_table(result).as_markdown().strip()}\n\n{gate_table(result).as_markdown().strip()}\n"
 
 
 if __name__ == "__main__":

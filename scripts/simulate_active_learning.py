@@ -9,6 +9,7 @@ goes on where it was stopped, and ends in active_learning.json and curves.png.
 
 `server` starts the real server over a folder of volumes and drives it as a client does, for one strategy: next sample,
 save its label, train where a trainer is offered, again. It proves the wiring; its numbers are of few images.
+`--train-after 1 5` trains when the server would by itself while people annotate.
 """
 
 from __future__ import annotations
@@ -65,6 +66,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         volumes=options.volumes,
         options=dict(options.train or ()),
         conf=dict(options.conf or ()),
+        train_after=options.train_after,
     )
     write_text(options.out / "server.json", json.dumps(report, indent=2))
     print(json.dumps(report, indent=2))
@@ -90,6 +92,7 @@ def arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
     one.add_argument("--rounds", type=int, default=3, help="images that are labelled")
     one.add_argument("--volumes", type=int, default=6, help="images of the server's folder")
     one.add_argument("--train", nargs=2, action="append", metavar=("NAME", "VALUE"), help="options of the training")
+    one.add_argument("--train-after", nargs="+", type=int, metavar="LABELS", help="by default after each label")
     one.add_argument("--conf", nargs=2, action="append", metavar=("NAME", "VALUE"), help="options of the app")
     for command in (many, one):
         command.add_argument("--data", type=Path, default=DATA, help="folder of volumes with a datalist.json")

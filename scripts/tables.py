@@ -19,6 +19,7 @@ from typing import Any
 from bundle.errors import OptionError, explain_errors
 from bundle.evaluation.clicks import challenge_table, click_table
 from bundle.evaluation.client_table import client_table
+from bundle.evaluation.learning_table import gate_table, learning_table
 from bundle.evaluation.performance_table import ratio_table, volume_table, waiting_table
 from bundle.evaluation.set_tables import expected_table, set_table
 from bundle.evaluation.tables import Table, calibration_table, summary_table
@@ -130,6 +131,8 @@ TABLES: Mapping[str, Callable[[Mapping[str, Any]], Table]] = {
     "ways_by_group": group_table,
     "ways_clicked": challenge_volume_table,
     "gains": gains,
+    "learning": learning_table,
+    "gate": gate_table,
     "memory": memory,
     "waiting": waiting_table,
     "ratios": ratio_table,

@@ -8,6 +8,7 @@ import pytest
 from monai.bundle import ConfigParser
 
 from bundle.config_references import RUN, unread_keys
+from monailabel_app.learning.options import TUNINGS as SERVED
 
 CONFIGS = Path(__file__).resolve().parents[1] / "configs"
 RECIPES = sorted(path.stem for path in (CONFIGS / "recipes").glob("*.json"))
@@ -63,8 +64,9 @@ def test_what_draws_from_the_data_set_alone_leaves_only_the_other_material_unrea
     assert set(unread_keys(stack("train", "recipes/default", *layers))) <= MATERIAL
 
 
-def test_what_a_server_trains_on_accepted_labels_reads_every_key():
-    layers = ("tuning/finetune", "datasets/prepared", "tuning/lora", "tuning/accepted")
+@pytest.mark.parametrize("tuning", SERVED)
+def test_what_a_server_trains_on_accepted_labels_reads_every_key(tuning):
+    layers = ("tuning/finetune", "datasets/prepared", f"tuning/{tuning}", "tuning/accepted")
     assert set(unread_keys(stack("train", "recipes/default", *layers))) <= MATERIAL
 
 

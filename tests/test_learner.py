@@ -12,9 +12,10 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 from app_room import a_label, a_volume
 from evaluation_room import write_weights
+from faults import disk_full, ended_at, fault_at
 from learning_room import write_small_family
 
-from bundle.files import read_json
+from bundle.files import read_json, sha256_of
 from monailabel_app.datastore.study_folder import StudyFolder
 from monailabel_app.errors import RequestError
 from monailabel_app.learning import learner as module
@@ -48,7 +49,7 @@ class Room:
     """A learner over a folder of studies, whose jobs are done by the test."""
 
     def __init__(self, folder, weights) -> None:
-        self.weights, self.studies = weights, folder / "studies"
+        self.folder, self.weights, self.studies = folder, weights, folder / "studies"
         self.store = StudyFolder(str(self.studies))
         self.settings = LearningSettings(
             folder / "learning", family=str(weights["family"]), checkpoint=str(weights["base"]), device="cpu"
@@ -69,11 +70,15 @@ class Room:
             label = a_label(self.studies.parent / "label.nii.gz")
             self.store.save_label(name, str(label), tag, {"label_info": [{"name": "liver", "idx": 1}], **info})
 
-    def do(self, job, **result):
-        """What the process of a job does, and then the runner."""
+    def finished(self, job, **result) -> None:
+        """What the process of a job does."""
         self.learner._prepare(job)
         (job.folder / "result.json").write_text(json.dumps({**RESULT, **result}))
         shutil.copyfile(self.weights["trained"], job.folder / "candidate.safetensors")
+
+    def do(self, job, **result):
+        """What the process of a job does, and then the runner."""
+        self.finished(job, **result)
         return self.learner._finish(job).changed(state="DONE")
 
     def close(self) -> None:
@@ -83,7 +88,7 @@ class Room:
 
 @pytest.fixture
 def room(tmp_path, weights):
-    here = Room(tmp_path, weights)
+    here = Room(tmp_path / "room", weights)
     yield here
     here.close()
 
@@ -299,6 +304,53 @@ def test_killed_between_publishing_and_noting_it_a_job_publishes_once(room):
     assert [version.number for version in room.learner.versions.all()] == [0, 1]
 
 
+def test_killed_at_any_stage_of_publishing_the_next_server_has_one_of_both_whole_and_ends_with_the_new_one(
+    room, weights, monkeypatch
+):
+    load, loaded = Learner._load, {}
+
+    def load_once(learner, checkpoint, store):
+        """Each network once: what a server serves is told by the bytes of the file."""
+        content = sha256_of(checkpoint)
+        if content not in loaded:
+            loaded[content] = load(learner, checkpoint, store)
+        return loaded[content]
+
+    monkeypatch.setattr(Learner, "_load", load_once)
+    room.accept("a")
+    job = room.open().submit({})
+    base = identity(room.learner)
+    room.finished(job)
+    room.close()
+
+    def copy(name: str) -> Room:
+        return Room(shutil.copytree(room.folder, room.folder.parent / name), weights)
+
+    def finish(here: Room) -> object:
+        return here.learner._finish(here.learner.jobs.get(job.id))
+
+    whole = copy("whole")
+    whole.open()
+    with fault_at(0, disk_full) as called:
+        finish(whole)
+    trained, served = identity(whole.learner), []
+    whole.close()
+    assert len(called) > 10 and trained != base
+    for stage in range(1, len(called) + 1):
+        here = copy(str(stage))
+        here.open()
+        assert ended_at(stage, lambda here=here: finish(here)), stage
+        here.close()
+        learner = here.open()
+        served.append(learner.version)
+        assert identity(learner) == (trained if learner.version else base), stage
+        assert finish(here).version == learner.version > 0 and identity(learner) == trained, stage
+        assert len(learner.versions.all()) == 2 and len(list(learner.versions.folder.glob("*.safetensors"))) == 1, stage
+        assert not list(here.learner.jobs.folder.rglob("*.part")), stage
+        here.close()
+    assert set(served) == {0, 1} and served == sorted(served)
+
+
 def test_one_goes_back_and_the_first_network_answers_again(room):
     room.accept("a")
     learner = room.open()
@@ -314,7 +366,7 @@ def test_a_version_that_cannot_be_loaded_leaves_the_network_that_the_server_was_
     learner = room.open()
     broken = room.studies.parent / "broken.safetensors"
     broken.write_bytes(b"no weights")
-    learner.versions.publish(broken, {})
+    learner.versions.publish(broken, {"job": "broken"})
     room.close()
     assert room.open().version == 0
     assert "Version 1 cannot be served, version 0 is" in caplog.text

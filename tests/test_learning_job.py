@@ -9,6 +9,7 @@ import pytest
 import torch
 from evaluation_room import write_weights
 from learning_room import write_small_family
+from test_export import vit
 
 from bundle.data.synthetic.phantom import make_phantom
 from bundle.data.volume import write_label, write_volume
@@ -17,6 +18,9 @@ from bundle.families.checkpoints import open_checkpoint, save_checkpoint
 from bundle.families.family import build_network, load_family
 from bundle.files import read_json
 from bundle.interactive.segmenter import Segmenter
+from bundle.networks.tuning.lora import lora_names
+from bundle.networks.tuning.peft import set_trainable
+from bundle.root import BUNDLE_ROOT
 from monailabel_app.learning import gate, job
 from monailabel_app.learning.gate import Score
 from monailabel_app.learning.options import read_options
@@ -103,6 +107,17 @@ def test_a_share_of_the_change_lies_between_the_two_networks(room, share):
     between = with_share(family, first, second, share).state_dict()
     for name, value in ((name, value) for name, value in between.items() if value.is_floating_point()):
         torch.testing.assert_close(value, torch.lerp(first[name].float(), second[name].float(), share))
+
+
+@pytest.mark.parametrize("kind", ["a U-Net", "a ViT"])
+def test_lora_only_trains_what_lora_added_and_nothing_else(room, kind):
+    layer = read_json(BUNDLE_ROOT / "configs" / "tuning" / "lora_only.json")
+    options = layer["network_options"]
+    family = load_family(room / "tiny.json")
+    network = vit(options["tuning"]) if kind == "a ViT" else build_network(family, random=True, options=options)
+    set_trainable(network, layer["trainable"])
+    trained = {name for name, value in network.named_parameters() if value.requires_grad}
+    assert trained == set(lora_names(network)) and any("mask_decoder" in name for name in trained)
 
 
 def test_lora_of_the_base_is_folded_in_before_training_begins(room, tmp_path):

@@ -25,7 +25,7 @@ def test_the_text_that_slicers_table_makes_of_values_is_read():
     ("request_", "sentence"),
     [
         ({"max_epochs": 3}, "no option 'max_epochs'"),
-        ({"tuning": "$__import__('os')"}, "tuning must be one of lora, norms, decoder, full"),
+        ({"tuning": "$__import__('os')"}, "tuning must be one of lora, lora_only, norms, decoder, full"),
         ({"tuning": ["lora"]}, "tuning must be one of"),
         ({"steps": "@network"}, "steps must be a whole number from 1 to 100000"),
         ({"steps": 1.5}, "steps must be a whole number"),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import subprocess
 import sys
 import time
 from collections.abc import Callable
@@ -110,6 +111,22 @@ def test_a_job_is_stopped_even_while_it_stands_still_and_with_it_those_that_wait
     assert here.runner.stop().state == "STOPPED"
     assert not process.is_running() and here.state(behind) == "STOPPED"
     assert here.runner.stop() is None
+
+
+def test_a_process_that_takes_its_time_to_die_is_waited_for(room, monkeypatch, caplog):
+    here = room(GOES_ON)
+    job, wait = here.jobs.add("asked", {}), subprocess.Popen.wait
+
+    def late(process, timeout=None):
+        if timeout is not None:
+            raise subprocess.TimeoutExpired(process.args, timeout)
+        return wait(process)
+
+    monkeypatch.setattr(subprocess.Popen, "wait", late)
+    here.runner.start()
+    here.runs(job)
+    assert here.runner.stop().state == "STOPPED"
+    assert "The trainings have failed" not in caplog.text
 
 
 def test_a_server_that_closes_leaves_its_job_to_the_next(room):

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import os
 
 import pytest
+from faults import TAKING_ROOM, disk_full, ended_at, fault_at
 
 from monailabel_app.errors import RequestError
 from monailabel_app.learning import versions as module
@@ -69,36 +71,60 @@ def test_one_can_go_back_and_forth(versions, tmp_path):
     assert caught.value.status == 404
 
 
-STEPS = ("weights", "notes", "pointer")
+def test_killed_at_any_stage_of_publishing_the_next_server_has_one_of_both_whole(tmp_path, base):
+    def opened(name: str) -> Versions:
+        found = Versions(tmp_path / name, base)
+        publish(found, tmp_path, "one")
+        return found
+
+    whole, found = opened("whole"), []
+    with fault_at(0, disk_full) as called:
+        publish(whole, tmp_path, "two")
+    for stage in range(1, len(called) + 1):
+        versions = opened(str(stage))
+        assert ended_at(stage, lambda versions=versions: publish(versions, tmp_path, "two")), stage
+        after = again(versions)
+        found.append(after.active().checkpoint.read_text())
+        assert after.active().notes["job"] == found[-1], stage
+        assert publish(after, tmp_path, "two").checkpoint.read_text() == "two", stage
+        assert again(after).active().notes["job"] == "two" and len(after.all()) == 3, stage
+        assert all(path.with_suffix(".json").exists() for path in after.folder.glob("0*.safetensors")), stage
+    assert len(found) > 10 and set(found) == {"one", "two"} and found == sorted(found)
 
 
-@pytest.mark.parametrize("step", STEPS)
-def test_killed_at_any_step_of_publishing_the_next_server_has_the_version_from_before(
-    versions, tmp_path, monkeypatch, step
-):
+def test_on_a_full_disk_the_version_from_before_is_served_and_the_error_is_said(tmp_path, base):
+    whole = Versions(tmp_path / "whole", base)
+    with fault_at(0, disk_full, TAKING_ROOM) as called:
+        publish(whole, tmp_path, "one")
+    found = []
+    for stage in range(1, len(called) + 1):
+        versions = Versions(tmp_path / str(stage), base)
+        said = False
+        with fault_at(stage, disk_full, TAKING_ROOM):
+            try:
+                publish(versions, tmp_path, "one")
+            except OSError:
+                said = True
+        assert again(versions).active().number == (0 if said else 1), stage
+        found.append(said)
+    assert found.count(True) > 5
+
+
+def test_what_somebody_has_gone_back_from_is_not_served_again_by_the_job_that_made_it(versions, tmp_path):
     publish(versions, tmp_path, "one")
-    real = {"weights": module.write_atomically, "notes": module.write_text}
+    versions.activate(0)
+    assert publish(again(versions), tmp_path, "one").number == 1
+    assert again(versions).active().number == 0
+    assert publish(versions, tmp_path, "two").number == again(versions).active().number == 2
 
-    class Killed(BaseException):
-        """The process is gone."""
 
-    def dying(path, *arguments, **options):
-        of = "weights" if path.suffix == ".safetensors" else "pointer" if path.stem == "active" else "notes"
-        if of == step:
-            (path.parent / ".abcdefgh.part").write_bytes(b"half")
-            raise Killed
-        return real["weights" if of == "weights" else "notes"](path, *arguments, **options)
-
-    monkeypatch.setattr(module, "write_atomically", dying)
-    monkeypatch.setattr(module, "write_text", dying)
-    with pytest.raises(Killed):
-        publish(versions, tmp_path, "two")
-    monkeypatch.undo()
-    after = again(versions)
-    assert after.active().number == 1 and after.active().checkpoint.read_text() == "one"
-    assert publish(after, tmp_path, "three").number >= 2
-    assert again(after).active().checkpoint.read_text() == "three"
-    assert all(path.with_suffix(".json").exists() for path in after.folder.glob("0*.safetensors"))
+def test_half_written_files_go_when_nobody_can_be_writing_them_any_more(versions, tmp_path):
+    old, young = versions.folder / ".abcdefgh.part", versions.folder / ".ijklmnop.part"
+    for path in (old, young):
+        path.write_bytes(b"half")
+    os.utime(old, (0, 0))
+    again(versions)
+    assert young.exists() and not old.exists()
 
 
 def test_a_damaged_version_is_not_served_and_is_said(versions, tmp_path, caplog):
@@ -132,4 +158,4 @@ def test_the_oldest_go_and_numbers_are_not_given_twice(versions, tmp_path, monke
 def test_the_files_are_this_users_alone(versions, tmp_path):
     publish(versions, tmp_path, "one")
     assert {path.stat().st_mode & 0o777 for path in versions.folder.iterdir()} == {0o600}
-    assert json.loads((versions.folder / "active.json").read_text()) == {"version": 1}
+    assert json.loads((versions.folder / "active.json").read_text()) == {"version": 1, "newest": 1}

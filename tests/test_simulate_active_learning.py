@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
+from pathlib import Path
 
 import numpy as np
 import pytest
-from app_room import client_of, listening
+from app_room import client_of, client_over, listening
 from monailabel.config import settings
 from monailabel.interfaces.utils.app import apps
 from session_room import SHAPE, organs
@@ -17,6 +19,7 @@ from bundle.active import pixel_head
 from bundle.active.simulation import Measured
 from bundle.data.volume import Volume, write_label
 from bundle.errors import OptionError, RunStateError
+from monailabel_app.demo import active_round
 from monailabel_app.demo.active_round import Annotator, Case, cases_of
 from monailabel_app.tasks.interactive import SamTask
 from monailabel_app.tasks.open_images import ImageSessions
@@ -111,10 +114,45 @@ def test_an_annotator_at_a_server_labels_what_it_hands_out(tmp_path):
             with pytest.raises(OptionError, match="no image left"):
                 annotator.round("uncertainty", cases, None)
             dsc = annotator.box_dsc([*cases.values()])
+            assert annotator._is_training() is False  # nothing trains here: it is not waited for
         app.scorer.job.stop()
+    assert said[1]["reason"].startswith("greatest doubt of")  # the server has scored while the first label was drawn
     assert {one["image"] for one in said} == {"one", "two"} == set(app.datastore().get_labeled_images())
     assert app.datastore().get_label_info("one", "final")["label_info"] == [{"name": "left", "idx": 1}]
     assert dsc > 0.95 and organs().any()
+
+
+def test_a_round_leaves_its_report_and_no_weights_of_the_server(tmp_path, monkeypatch, capsys):
+    data, asked = tmp_path / "data", {}
+    labels = np.zeros(SHAPE, np.uint8)
+    labels[2:9, 4:14, 2:10] = 1
+    lists = {"training": ["one", "two"], "validation": ["three"]}
+    for name in (*lists["training"], *lists["validation"]):
+        an_image(data, name)
+        write_label(labels, Volume(np.zeros(SHAPE, np.int16), AFFINE), data / f"{name}-label.nii.gz")
+    told = {
+        split: [{"image": f"{n}.nii.gz", "label": f"{n}-label.nii.gz", "patient": n, "labels": [1]} for n in names]
+        for split, names in lists.items()
+    }
+    (data / "datalist.json").write_text(json.dumps({"labels": {"0": "background", "1": "left"}, **told}))
+
+    @contextlib.contextmanager
+    def running(studies, *, log, conf, settings, timeout):
+        asked.update(conf)
+        app = RoundApp(studies, tmp_path / "sessions")
+        with client_over(app) as client, listening(client.app) as url:
+            yield url
+        app.scorer.job.stop()
+
+    monkeypatch.setattr(active_round, "running_server", running)
+    command = ["server", "--strategy", "first", "--rounds", "2", "--data", str(data), "--out", str(tmp_path / "run")]
+    assert script.main(command) == 0
+    report = json.loads((tmp_path / "run" / "server.json").read_text())
+    assert [one["image"] for one in report["rounds"]] == ["one", "two"] and report["trained"] is False
+    assert report["dsc_before"] > 0.95 and "dsc" not in report["rounds"][0]
+    assert [path.name for path in (tmp_path / "run").iterdir()] == ["server.json"]
+    assert Path(asked["learning"]).is_relative_to(tmp_path / "run") and asked["labels"] == "left"
+    assert json.loads(capsys.readouterr().out) == report
 
 
 def test_a_folder_without_cases_is_refused(tmp_path):

@@ -15,6 +15,7 @@ from monailabel.datastore.local import DataModel, ImageLabelModel, LocalDatastor
 from monailabel.interfaces.datastore import DefaultLabelTag
 
 from bundle.data.limits import LIMITS
+from bundle.files import remove_partials
 from monailabel_app.datastore.file_changes import FileChanges
 from monailabel_app.datastore.label_versions import LabelVersions
 from monailabel_app.datastore.study_files import find_images, find_labels, is_image, is_plain_name
@@ -221,8 +222,7 @@ class IndexedFolder:
             for folder in (self.root, *(self.labels / tag for tag in {*_TAGS, *self._tags()})):
                 if self._is_inside(folder):
                     folder.mkdir(parents=True, mode=0o700, exist_ok=True)
-                    for partial in folder.glob(".????????.part"):  # bundle.files.write_atomically's
-                        partial.unlink(missing_ok=True)
+                    remove_partials(folder)
                 for kept in folder.glob(".*.previous"):  # version 0.1 kept the label before beside the new one
                     logger.warning("%s is the label from before a save that broke off; see which one is right", kept)
 

@@ -17,7 +17,7 @@ from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
-from bundle.files import sha256_of, write_text
+from bundle.files import remove_partials, sha256_of, write_text
 from monailabel_app.datastore.file_changes import PRIVATE, link_or_copy
 from monailabel_app.errors import RequestError
 
@@ -117,8 +117,8 @@ class LabelVersions:
 
     def tidy(self) -> None:
         """Remove what a server that was killed left half written."""
-        for partial in self._root.glob("*/*/.????????.part"):
-            partial.unlink(missing_ok=True)
+        for folder in self._root.glob("*/*/"):
+            remove_partials(folder)
 
     def forget(self, image_id: str, tag: str, number: int) -> None:
         """Take back what ``keep`` did: the label was not replaced after all."""

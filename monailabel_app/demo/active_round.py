@@ -5,7 +5,7 @@ from __future__ import annotations
 import shutil
 import tempfile
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,11 +18,11 @@ from bundle.data.volume import read_label, read_volume
 from bundle.errors import OptionError
 from bundle.prompts.simulation import tight_box
 from monailabel_app.demo.slicer_user import load_slicer_client
-from monailabel_app.server.launch import running_server
+from monailabel_app.server.launch import ServerError, running_server
 
 TRAINER = "finetune"
-_PATIENCE = 3600.0  # seconds that a training may take
-_HELD_OUT = 3  # images that are asked for with a box, before and after
+_PATIENCE = 3600.0  # seconds that a training, or the scores of all images, may take
+_HELD_OUT = 6  # images that are asked for with a box, before and after
 
 
 @dataclass(frozen=True)
@@ -65,6 +65,7 @@ def play_on_server(
     folder: Path,
     options: Mapping[str, Any],
     conf: Mapping[str, str] | None = None,
+    train_after: Sequence[int] | None = None,
 ) -> dict[str, Any]:
     """Start a server over images without labels, and label what it hands out.
 
@@ -74,11 +75,12 @@ def play_on_server(
         rounds: images that are labelled.
         volumes: images of the server's folder.
         folder: where the log is written, and the server's folder lies while it runs.
-        options: of ``POST /train/finetune`` after each label; empty for the server's own.
+        options: of ``POST /train/finetune``; empty for the server's own.
         conf: further options of the app.
+        train_after: numbers of labels after which a training is asked for; None is after each.
 
     Returns:
-        What happened in each round, and the DSC of a box on held-out images before and after.
+        What happened in each round, with the DSC of a box on held-out images after each training, and that before.
     """
     cases = {case.name: case for case in cases_of(data, "training", volumes)}
     held_out = cases_of(data, "validation", _HELD_OUT)
@@ -89,14 +91,18 @@ def play_on_server(
         studies.mkdir()
         for case in cases.values():
             shutil.copyfile(case.image, studies / f"{case.name}{''.join(case.image.suffixes)}")
-        shown = {"labels": ",".join(names), "sessions": "off", **(conf or {})}
+        ours = {"labels": ",".join(names), "sessions": "off", "learning": str(Path(kept, "learning"))}
+        shown = {**ours, **(conf or {})}
         settings = {"TMPDIR": kept}
         with running_server(studies, log=folder / "server.log", conf=shown, settings=settings, timeout=600) as url:
             annotator = Annotator(url, Path(kept, "client"))
             trains = TRAINER in annotator.client.info()["trainers"]
-            before = annotator.box_dsc(held_out)
-            played = [annotator.round(strategy, cases, options if trains else None) for _ in range(rounds)]
-            after = annotator.box_dsc(held_out)
+            before, played = annotator.box_dsc(held_out), []
+            for number in range(1, rounds + 1):
+                now = trains and (train_after is None or number in train_after)
+                played.append(annotator.round(strategy, cases, options if now else None))
+                if now:
+                    played[-1]["dsc"] = annotator.box_dsc(held_out)
     return {
         "strategy": strategy,
         "data": data.name,
@@ -104,7 +110,6 @@ def play_on_server(
         "trained": trains,
         "rounds": played,
         "dsc_before": before,
-        "dsc_after": after,
     }
 
 
@@ -120,37 +125,57 @@ class Annotator:
         folder.mkdir(parents=True)
         module = load_slicer_client()
         self.client = module.MONAILabelClient(url, tmpdir=str(folder), client_id="simulated annotator")
-        self._error = module.MONAILabelClientException
+        self._url, self._get = url, module.MONAILabelUtils.http_method
 
     def round(self, strategy: str, cases: Mapping[str, Case], options: Mapping[str, Any] | None) -> dict[str, Any]:
-        """Take the next image, save its label, and train on all labels, where options are given."""
+        """Take the next image, save its label, and train on all labels, where options are given.
+
+        A label takes a person minutes, in which the server scores; this one draws until it has.
+        """
         started = time.perf_counter()
         sample = self.client.next_sample(strategy, {})
         waited = time.perf_counter() - started
         if not sample.get("id"):
             raise OptionError("the server has no image left; label fewer, or give it more")
         case = cases[sample["id"]]
+        drawn = self._wait_for(self._is_scoring)
         info = [{"name": name, "idx": value} for name, value in case.names.items()]
         self.client.save_label(case.name, str(case.label), params={"label_info": info})
-        said = {"image": case.name, "reason": sample.get("reason"), "seconds_until_sample": round(waited, 3)}
+        said = {
+            "image": case.name,
+            "reason": sample.get("reason"),
+            "seconds_until_sample": round(waited, 3),
+            "seconds_of_scoring": drawn,
+        }
         return said if options is None else {**said, **self._train(options)}
 
     def _train(self, options: Mapping[str, Any]) -> dict[str, Any]:
-        started = time.perf_counter()
         self.client.train_start(TRAINER, dict(options))
-        while self._is_training() and time.perf_counter() - started < _PATIENCE:
-            time.sleep(1.0)
+        seconds = self._wait_for(self._is_training)
         status = self.client.train_status()
-        seconds = round(time.perf_counter() - started, 1)
-        return {"training": status.get("status"), "version": status.get("version"), "seconds_of_training": seconds}
+        stats = self.client.info()["train_stats"].get(TRAINER, {})
+        said = {"training": status.get("status"), "version": status.get("version"), "seconds_of_training": seconds}
+        return {**said, **{f"gate_{name}": stats[name] for name in ("dsc", "nsd", "reasons") if stats.get(name)}}
+
+    def _wait_for(self, goes_on: Callable[[], bool]) -> float:
+        """Seconds until something of the server has ended.
+
+        Raises:
+            ServerError: it takes an hour.
+        """
+        started = time.perf_counter()
+        while goes_on():
+            if time.perf_counter() - started > _PATIENCE:
+                raise ServerError(f"the server was not ready within {_PATIENCE:.0f} s")
+            time.sleep(0.2)
+        return round(time.perf_counter() - started, 1)
+
+    def _is_scoring(self) -> bool:
+        return self._get("GET", self._url, "/scoring/?check_if_running=true")[0] == 200
 
     def _is_training(self) -> bool:
         """Whether the server trains, also while it learns by itself."""
-        try:
-            self.client.train_status(check_if_running=True)
-        except self._error:
-            return False
-        return True
+        return self.client.train_status(check_if_running=True)
 
     def box_dsc(self, cases: Sequence[Case]) -> float:
         """Mean DSC of ``sam_2d`` with a box around each structure, on the slice that shows most of it."""

@@ -14,7 +14,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from bundle.files import read_json, write_text
+from bundle.files import read_json, remove_partials, write_text
 from bundle.waiting import PASSIVE
 
 logger = logging.getLogger(__name__)
@@ -141,6 +141,7 @@ def forget_material(job: Job) -> None:
         shutil.rmtree(job.folder / part, ignore_errors=True)
     for part in ("request.json", "candidate.safetensors", "start.safetensors"):
         (job.folder / part).unlink(missing_ok=True)
+    remove_partials(job.folder)
 
 
 def forget_everything(job: Job) -> None:

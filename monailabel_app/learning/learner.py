@@ -263,13 +263,11 @@ class Learner:
     def _finish(self, job: Job) -> Job:
         """Publish what a job has made, if it was judged good enough; also after a server was killed at that."""
         result = read_json(job.folder / "result.json")
-        published = [version for version in self.versions.all() if version.notes.get("job") == job.id]
-        if result["accepted"] and not published:
-            told = {name: result[name] for name in ("dsc", "nsd", "labels", "share", "structures")}
-            published = [self.versions.publish(job.folder / "candidate.safetensors", {"job": job.id, **told})]
         if result["accepted"]:
+            told = {name: result[name] for name in ("dsc", "nsd", "labels", "share", "structures")}
+            version = self.versions.publish(job.folder / "candidate.safetensors", {"job": job.id, **told})
             self._follow()
-            job = job.changed(version=published[-1].number)
+            job = job.changed(version=version.number)
         forget_material(job)
         return job
 

@@ -29,7 +29,7 @@ from monailabel_app.learning.jobs import (
 logger = logging.getLogger(__name__)
 
 _LOOK = 0.1  # seconds between two looks at clicks and process
-_GRACE = 5.0  # seconds that a process gets to end
+_GRACE = 5.0  # seconds that a process gets to end, before those who asked are told that it does not
 
 
 def job_command(folder: Path) -> list[str]:
@@ -198,9 +198,12 @@ def _pause(process: psutil.Process, pause: bool) -> None:
 
 
 def _end(process: subprocess.Popen) -> None:
-    """Kill it: all that it needs to go on is on the disk, and one that is paused hears nothing else."""
+    """Kill it: all that it needs to go on is on the disk, and one that is paused hears nothing else.
+
+    On a busy machine a process of the lowest priority takes its time to die; whoever asked has a deadline of their own.
+    """
     process.kill()
-    process.wait(_GRACE)
+    process.wait()
 
 
 def _end_leftover(job: Job) -> None:

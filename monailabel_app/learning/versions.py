@@ -2,7 +2,8 @@
 
 Each version is ``000001.safetensors`` with ``000001.json``, in this order, and ``active.json`` names the one that is
 served; each file appears under its name when it is complete (``write_atomically``). So whatever kills a server, the
-next one finds the version from before or the new one. Version 0 is what the server was started with.
+next one finds the version from before or the new one, and ends what was begun (``Versions.publish``). Version 0 is what
+the server was started with.
 """
 
 from __future__ import annotations
@@ -17,13 +18,14 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from bundle.files import read_json, sha256_of, write_atomically, write_text
+from bundle.files import read_json, remove_partials, sha256_of, write_atomically, write_text
 from monailabel_app.errors import RequestError
 
 logger = logging.getLogger(__name__)
 
 KEPT = 20  # versions; the oldest go, the one that is served stays
 _NOTES = re.compile(r"\d{6,}\.json")
+_ABANDONED = 3600.0  # seconds; a younger half-written file may be of another server, which chooses a version just now
 _PRIVATE = 0o600  # weights may remember what they were trained on
 
 
@@ -53,6 +55,7 @@ class Versions:
     def __init__(self, folder: Path, base: Path) -> None:
         self.folder, self.base = folder, base
         folder.mkdir(parents=True, mode=0o700, exist_ok=True)
+        remove_partials(folder, age=_ABANDONED)
         self._looked: tuple[object, Version] | None = None
 
     def all(self) -> list[Version]:
@@ -69,14 +72,28 @@ class Versions:
         return looked[1]
 
     def publish(self, candidate: Path, notes: Mapping[str, Any]) -> Version:
-        """Make a checkpoint the newest version, and serve it."""
+        """Make a checkpoint the newest version, and serve it.
+
+        Publishing the same ``job`` again does what a server that was killed at it has left undone: a version that it
+        has written and not yet chosen is served, one that somebody has gone back from since is not.
+
+        Args:
+            candidate: the weights.
+            notes: what is known of them; ``job`` says which training made them.
+        """
+        begun = [version for version in self.all() if version.number and version.notes.get("job") == notes["job"]]
+        version = begun[-1] if begun else self._write(candidate, notes)
+        if version.number > self._chosen_from():
+            self._point_at(version.number)
+        self._tidy(self.active().number)
+        return version
+
+    def _write(self, candidate: Path, notes: Mapping[str, Any]) -> Version:
         number = max(self._numbers(), default=0) + 1  # a number that was given once is not given again
         checkpoint = self.folder / f"{number:06d}.safetensors"
         write_atomically(checkpoint, lambda partial: shutil.copyfile(candidate, partial), mode=_PRIVATE)
         told = {**notes, "sha256": sha256_of(checkpoint), "published_at": time.time()}
         write_text(self.folder / f"{number:06d}.json", json.dumps(told, indent=1), mode=_PRIVATE)
-        self._point_at(number)
-        self._tidy(number)
         return Version(number, checkpoint, told)
 
     def activate(self, number: int) -> Version:
@@ -112,8 +129,17 @@ class Versions:
             logger.warning("%s is damaged (%s); the newest version is served", path, error)
             return newest
 
+    def _chosen_from(self) -> int:
+        """The newest version that there was when the one that is served was chosen."""
+        try:
+            chosen = read_json(self.folder / "active.json")
+            return int(chosen.get("newest", chosen["version"]))  # older files lack it
+        except (OSError, ValueError, TypeError, KeyError, AttributeError):  # none, or damaged: the newest is served
+            return 0
+
     def _point_at(self, number: int) -> None:
-        write_text(self.folder / "active.json", json.dumps({"version": number}), mode=_PRIVATE)
+        chosen = {"version": number, "newest": max(self._numbers(), default=0)}
+        write_text(self.folder / "active.json", json.dumps(chosen), mode=_PRIVATE)
         self._looked = None
 
     def _numbers(self) -> list[int]:

@@ -1,0 +1,97 @@
+"""What a network that has learnt answers, beside the one from before (scripts/measure_learning.py)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from bundle.evaluation.statistics import compare, interactions_to
+from bundle.evaluation.tables import Table
+
+BEFORE = "before"
+"""Name of the network that nothing was taught yet."""
+TARGET = 0.90
+"""DSC that clicks are counted to."""
+SCORES = ("dsc", "nsd")
+COLUMNS = (
+    *("network", "structure", "objects", "DSC box", "DSC point", "change of DSC", "NSD box", "NSD point"),
+    *(f"clicks to DSC {TARGET:.2f}", "never"),
+)
+
+Played = Mapping[str, Any]
+"""Of one object and prompt: ``structure``, ``patient``, ``prompt`` ("box" or "clicks") and the ``scores`` (dsc and nsd)
+after the first prompt and after each correction."""
+
+
+def learning_rows(played: Mapping[str, Sequence[Played]]) -> list[dict[str, Any]]:
+    """A row for each network and structure.
+
+    ``change`` is the mean difference of DSC to the network from before, over box and point, with the 95 % interval of a
+    bootstrap over patients.
+
+    Args:
+        played: network -> what it answered; ``BEFORE`` is among them, and all were asked the same.
+    """
+    before = _first_answers(played[BEFORE])
+    rows = []
+    for network, records in played.items():
+        changes = {one.organ: one for one in compare(before, _first_answers(records))}
+        for structure in dict.fromkeys(record["structure"] for record in records):
+            box, clicks = (
+                [one["scores"] for one in records if (one["structure"], one["prompt"]) == (structure, prompt)]
+                for prompt in ("box", "clicks")
+            )
+            change = changes[structure]
+            rows.append(
+                {
+                    "network": network,
+                    "structure": structure,
+                    "objects": len(clicks),
+                    **{f"{score}_box": _first(box, score) for score in SCORES},
+                    **{f"{score}_point": _first(clicks, score) for score in SCORES},
+                    "change": [round(value, 4) for value in (change.difference, change.low, change.high)],
+                    **_counted([[step["dsc"] for step in steps] for steps in clicks]),
+                }
+            )
+    return rows
+
+
+def learning_table(result: Mapping[str, Any]) -> Table:
+    """The table of ``learning_rows``, which ``rows`` of the result holds."""
+    rows = []
+    for row in result["rows"]:
+        change = "" if row["network"] == BEFORE else "{:+.3f} [{:+.3f}, {:+.3f}]".format(*row["change"])
+        numbers = [f"{row[name]:.3f}" for name in ("dsc_box", "dsc_point", "nsd_box", "nsd_point")]
+        numbers.insert(2, change)
+        counted = [f"{row['clicks']:.2f}", f"{row['never']:.0%}"]
+        rows.append([row["network"], row["structure"], str(row["objects"]), *numbers, *counted])
+    return Table([*COLUMNS], rows, 2)
+
+
+def gate_table(result: Mapping[str, Any]) -> Table:
+    """What the gate said to each network, which ``gate`` of the result holds."""
+    rows = []
+    for one in result["gate"]:
+        held = [f"{one[score]['before']:.3f} to {one[score]['after']:.3f}" for score in SCORES]
+        said = "published" if one["accepted"] else f"refused: {'; '.join(one['reasons'])}"
+        rows.append([one["network"], str(one["steps"]), f"{one['share']:.0%}", *held, said])
+    return Table(["network", "steps", "of the change", "held-out DSC", "held-out NSD", "the gate"], rows, 1)
+
+
+def _first_answers(records: Sequence[Played]) -> list[dict[str, Any]]:
+    """As ``statistics`` reads them."""
+    return [{"organ": one["structure"], "case": one["patient"], "dsc": one["scores"][0]["dsc"]} for one in records]
+
+
+def _first(objects: Sequence[Sequence[Mapping[str, float]]], score: str) -> float:
+    return round(float(np.mean([steps[0][score] for steps in objects])), 4)
+
+
+def _counted(curves: Sequence[Sequence[float]]) -> dict[str, float]:
+    """Mean number of clicks to ``TARGET``, and how often it was never reached, which counts as one click more."""
+    limit = max(map(len, curves))
+    never = [max(dsc) < TARGET for dsc in curves]
+    clicks = [interactions_to(dsc, TARGET, limit) + missed for dsc, missed in zip(curves, never, strict=True)]
+    return {"clicks": round(float(np.mean(clicks)), 3), "never": round(float(np.mean(never)), 3)}

@@ -1,0 +1,51 @@
+"""What a network that has learnt answers, beside the one from before."""
+
+from __future__ import annotations
+
+import pytest
+
+from bundle.evaluation.learning_table import gate_table, learning_rows, learning_table
+from bundle.evaluation.statistics import StatisticsError
+
+
+def played(structure: str, patient: str, prompt: str, *dsc: float) -> dict:
+    scores = [{"dsc": value, "nsd": value / 2} for value in dsc]
+    return {"structure": structure, "patient": patient, "prompt": prompt, "scores": scores}
+
+
+BEFORE = [
+    *(played("liver", "a", "box", 0.8), played("liver", "b", "box", 0.9)),
+    *(played("liver", "a", "clicks", 0.6, 0.7, 0.8), played("liver", "b", "clicks", 0.8, 0.95)),
+]
+AFTER = [
+    *(played("liver", "a", "box", 0.9), played("liver", "b", "box", 0.94)),
+    *(played("liver", "a", "clicks", 0.7, 0.91), played("liver", "b", "clicks", 0.92)),
+]
+
+
+def test_scores_are_means_of_first_answers_and_clicks_are_counted_to_the_target():
+    first, last = learning_rows({"before": BEFORE, "1 label": AFTER})
+    assert first["dsc_box"] == pytest.approx(0.85) and first["dsc_point"] == pytest.approx(0.7)
+    assert first["nsd_box"] == pytest.approx(0.425) and first["objects"] == 2
+    assert (first["clicks"], first["never"]) == (3.0, 0.5)  # 4 (3 and one more) and 2
+    assert (last["clicks"], last["never"]) == (1.5, 0.0)
+
+
+def test_the_change_is_that_of_the_patients_over_box_and_point():
+    first, last = learning_rows({"before": BEFORE, "1 label": AFTER})
+    assert first["change"] == [0, 0, 0]
+    assert last["change"] == pytest.approx([0.09, 0.08, 0.1])  # a gains 0.1, b 0.08
+
+
+def test_networks_that_were_asked_other_things_are_not_compared():
+    with pytest.raises(StatisticsError, match="same patients"):
+        learning_rows({"before": BEFORE, "1 label": AFTER[:1]})
+
+
+def test_the_tables_say_what_is_lost_and_why_the_gate_refused():
+    text = learning_table({"rows": learning_rows({"before": AFTER, "1 label": BEFORE})}).as_markdown()
+    assert "-0.090 [-0.100, -0.080]" in text and "50%" in text
+    scores = {"before": 0.9, "after": 0.8}
+    gate = {"network": "5 labels", "accepted": False, "reasons": ["DSC of liver fell"], "share": 0.25, "steps": 40}
+    text = gate_table({"gate": [{**gate, "dsc": scores, "nsd": scores}]}).as_markdown()
+    assert "refused: DSC of liver fell" in text and "0.900 to 0.800" in text and "25%" in text

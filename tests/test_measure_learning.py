@@ -1,0 +1,57 @@
+"""The wrong labels that the gate has to refuse lie on the grid of their image and beside the truth."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from app_room import AFFINE
+
+from bundle.data.volume import Volume, read_label, write_label
+from scripts.measure_learning import accepted_label, moved, swapped
+
+SHAPES = {"a": (12, 10, 8), "b": (9, 13, 8)}
+
+
+def labels_of(name: str) -> np.ndarray:
+    """A block in the middle, wider in the second patient."""
+    labels, (width, height, _) = np.zeros(SHAPES[name], np.uint8), SHAPES[name]
+    reach = 3 if name == "a" else 4
+    labels[width // 2 - reach : width // 2 + reach, height // 2 - 2 : height // 2 + 2, 2:6] = 1
+    return labels
+
+
+@pytest.fixture
+def items(tmp_path):
+    found = []
+    for name, shape in SHAPES.items():
+        grid = Volume(np.zeros(shape, np.int16), AFFINE)
+        path = write_label(labels_of(name), grid, tmp_path / f"{name}-label.nii.gz")
+        found.append({"image": f"{name}.nii.gz", "label": path, "labels": {"block": 1}, "patient": name})
+    return found
+
+
+def test_a_moved_label_lies_a_third_of_its_width_beside_its_place():
+    first, after = (np.flatnonzero(one.any(axis=(1, 2))) for one in (labels_of("a"), moved(labels_of("a"), ())))
+    assert len(first) == len(after) == 6 and after[0] - first[0] == 2
+
+
+@pytest.mark.parametrize("shape", [(9, 13, 8), (20, 6, 8)])
+def test_a_label_of_another_image_lies_in_the_middle(shape):
+    other = swapped(labels_of("a"), shape)
+    assert other.shape == shape and other.dtype == np.uint8
+    for axis in (0, 1):
+        at = np.flatnonzero(other.any(axis=tuple({0, 1, 2} - {axis})))
+        assert abs(at.mean() - (shape[axis] - 1) / 2) <= 1
+
+
+@pytest.mark.parametrize("wrong", ["moved", "swapped"])
+def test_a_wrong_label_is_on_the_grid_of_its_image_and_not_its_truth(items, tmp_path, wrong):
+    (tmp_path / "wrong").mkdir()
+    told = accepted_label(items, 1, tmp_path / "wrong", wrong)
+    label = read_label(told["label"])
+    assert label.array.shape == SHAPES["b"] and (label.array != labels_of("b")).any() and label.array.any()
+    assert (told["patient"], told["image"]) == ("b", "b.nii.gz")
+
+
+def test_a_right_label_is_the_file_itself(items, tmp_path):
+    assert accepted_label(items, 0, tmp_path, "")["label"] == str(items[0]["label"])
