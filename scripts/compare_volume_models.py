@@ -31,8 +31,8 @@ from bundle.data.synthetic.phantom import make_phantom
 from bundle.data.volume import Volume, read_label, read_volume
 from bundle.errors import OptionError, explain_errors
 from bundle.evaluation.interaction import Prediction, run_protocol, score_mask
-from bundle.evaluation.protocols import PROTOCOLS, Box, Points, object_rng
-from bundle.evaluation.volume_table import challenge_volume_table, group_table, way_table
+from bundle.evaluation.protocols import PROTOCOLS, Box, ClickProtocol, Points, object_rng
+from bundle.evaluation.volume_table import CHOSEN, challenge_volume_table, click_volume_table, group_table, way_table
 from bundle.families.family import BUNDLE_ROOT, build_network, find_weights, load_family
 from bundle.files import read_json, sha256_of, write_text
 from bundle.interactive.cube_network import CubeNetwork
@@ -47,6 +47,8 @@ from bundle.prompts.prompts import ObjectPrompts
 
 AXIS = 2
 NSD_MM = 2.0
+CLICKS = 5
+TABLES = (way_table, group_table, challenge_volume_table, click_volume_table)
 STARTS = {"2D box": Box("central", flat=True), "3D box": Box(), "point": Points(1)}
 RESULTS = BUNDLE_ROOT / "docs" / "results" / "volume_models.json"
 _SARCOMAS, _HIPPOCAMPI = "ct-mr/sts-sarcoma-ct-mr-3d", "ct-mr/msd-hippocampus-mr-3d"
@@ -101,7 +103,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     results = read_json(options.results) if options.results.exists() else []
     if not options.print:
         play(results, options)
-    for table in (way_table(results), group_table(results), challenge_volume_table(results)):
+    for table in (table(results) for table in TABLES):
         print(table.as_markdown(), end="\n\n")
 
 
@@ -119,7 +121,7 @@ def play(results: list[dict[str, Any]], options: argparse.Namespace) -> None:
         raise OptionError(
             f"no object {sorted(unknown)[0]!r}; known are {', '.join(t.name for t in targets(options.data))}"
         )
-    starts = [*options.starts, *(["cvpr25"] if options.clicks else [])]
+    starts = [*options.starts, *(["cvpr25"] if options.clicks else []), *(_clicked(s) for s in options.clicks_from)]
     todo = [(one, start) for one in chosen for start in starts if (one.name, start) not in done]
     models, opened = _Models(options), None
     for one, start in tqdm(todo, desc="objects and starts"):
@@ -154,7 +156,9 @@ class _Models:
 
     def results(self, one: Target, start: str, volume: Volume, truth: np.ndarray) -> Iterator[dict[str, Any]]:
         about = {"object": one.name, "group": one.group, "start": start, "voxels": int(truth.sum())}
-        if start == "cvpr25":
+        if start in map(_clicked, STARTS):
+            yield {**about, "way": CHOSEN, **self._clicked(self.guided, volume, truth, one.name, start=start)}
+        elif start == "cvpr25":
             for way, model in (("following", self.following), ("3D", self.cubes), ("chosen", self.guided)):
                 yield {**about, "way": way, **self._clicked(model, volume, truth, one.name)}
         else:
@@ -171,7 +175,7 @@ class _Models:
         begun = time.perf_counter()
         followed = follower.begin()
         seconds = time.perf_counter() - begun
-        found, evidence = self.guided.candidates(followed, start, state, frame, ask, seconds=seconds)
+        found, evidence, _ = self.guided.candidates(followed, start, state, frame, ask, seconds=seconds)
         ways = {}
         for way, candidate in found.items():
             mask = np.zeros(volume.shape, dtype=bool)
@@ -180,14 +184,17 @@ class _Models:
             ways[way] = {**_scores(mask, truth, volume), "seconds": round(candidate.seconds, 2)}
         return {"ways": ways, "evidence": asdict(evidence)}
 
-    def _clicked(self, model: Any, volume: Volume, truth: np.ndarray, name: str) -> dict[str, Any]:
+    def _clicked(
+        self, model: Any, volume: Volume, truth: np.ndarray, name: str, *, start: str = "cvpr25"
+    ) -> dict[str, Any]:
         state, memory = model.start(volume), [None]
 
         def predict(prompt: ObjectPrompts, previous: Prediction | None) -> Prediction:
             memory[0] = model.predict(state, prompt.validated(volume.shape), memory[0], axis=AXIS)
             return Prediction.of_volume(memory[0].segmentation)
 
-        protocol = PROTOCOLS["cvpr25"]
+        flat = {_clicked(kind): ClickProtocol(prompt, clicks=CLICKS) for kind, prompt in STARTS.items()}
+        protocol = flat.get(start) or PROTOCOLS[start]
         steps = run_protocol(
             protocol, predict, truth, rng=object_rng(0, name), spacing=volume.spacing, tolerance=NSD_MM
         )
@@ -196,6 +203,11 @@ class _Models:
             "nsd": [round(step.score.nsd, 4) for step in steps],
             "seconds": [round(step.seconds, 2) for step in steps],
         }
+
+
+def _clicked(start: str) -> str:
+    """The name of a start that clicks come after."""
+    return f"{start}, then clicks"
 
 
 def _asked(state: Any, frame: Any, timer: Timer, index: int, prompt: Any) -> Any:
@@ -228,6 +240,13 @@ def _options(argv: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--objects", nargs="+", metavar="NAME", help="these alone")
     parser.add_argument("--starts", nargs="*", choices=list(STARTS), default=list(STARTS), help="by default all")
     parser.add_argument("--clicks", action="store_true", help="also the box and five clicks of the CVPR 2025 challenge")
+    parser.add_argument(
+        "--clicks_from",
+        nargs="+",
+        choices=list(STARTS),
+        default=(),
+        help="of what is chosen: five clicks after these starts",
+    )
     parser.add_argument("--print", action="store_true", help="play nothing")
     parser.add_argument("--results", type=Path, default=RESULTS, help="what it holds is not played again")
     return parser.parse_args(argv)

@@ -12,7 +12,7 @@ from test_cube_network import AFFINE, BESIDE, ORGAN
 
 from bundle.data.volume import Volume
 from bundle.engines.cache import PreparedCache
-from bundle.evaluation.volume_table import challenge_volume_table, group_table, way_of, way_table
+from bundle.evaluation.volume_table import challenge_volume_table, click_volume_table, group_table, way_of, way_table
 from bundle.interactive.candidates import WAYS
 from bundle.interactive.cube_network import CubeNetwork
 from bundle.interactive.cube_predictor import CubePredictor
@@ -109,3 +109,16 @@ def test_the_challenges_numbers_are_those_after_five_clicks():
     scores = [0.2, 0.6, 0.6, 0.6, 0.6, 0.8]
     rows = challenge_volume_table([{**clicked, "dsc": scores, "nsd": scores}]).rows
     assert rows[0][2:] == ["0.200", "0.800", "0.800", "2.500", "2.500", "6.000"]
+
+
+def test_clicks_after_a_start_are_a_row_for_each_object_and_their_mean():
+    one = {"object": "a", "group": "lesions", "start": "point, then clicks", "way": "chosen", "seconds": [1.0]}
+    results = [{**one, "dsc": [0.5, 0.7], "nsd": [0.4, 0.6]}, {**one, "object": "b", "dsc": [0.9], "nsd": [0.8]}]
+    table = click_volume_table(results)
+    assert table.columns[2:] == ["start alone", "click 1"]
+    assert [row[1:] for row in table.rows] == [
+        ["a (lesions)", "0.500 / 0.400", "0.700 / 0.600"],
+        ["b (lesions)", "0.900 / 0.800", "0.900 / 0.800"],
+        ["mean of 2", "0.700 / 0.600", "0.800 / 0.700"],
+    ]
+    assert not challenge_volume_table(results).rows

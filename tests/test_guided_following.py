@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 from fakes import BrightCubes, BrightRegionSam, bright_contract
+from scipy import ndimage
 from test_cube_network import AFFINE, ALIKE, BESIDE, ORGAN, SHAPE, STARTS, overlap
 
 from bundle.data.volume import Volume
@@ -124,3 +125,52 @@ def test_where_the_network_of_volumes_finds_nothing_the_object_is_followed(start
     monkeypatch.setattr(guided.cubes.predictor.network, "predict", lambda prepared, maps: nothing)
     found, followed = (asked(model, STARTS[start]).segmentation.mask for model in (guided, following))
     assert np.array_equal(found, followed) and overlap(found, ORGAN) > ALIKE
+
+
+@pytest.fixture(params=[NETWORK, REFINED])
+def network(request, monkeypatch):
+    """What the network of volumes found is always taken."""
+    monkeypatch.setattr(guided_following, "chosen", lambda evidence: request.param)
+
+
+@pytest.mark.usefixtures("network")
+def test_a_click_changes_the_piece_that_it_lies_in_and_not_one_voxel_beside_it():
+    """The network sees both bodies at the first click; the one that the click lies in is added, nothing else."""
+    _, guided = models()
+    first = asked(guided, STARTS["flat box"])
+    click = Point([40, 20, 15])
+    second = asked(guided, STARTS["flat box"], click, previous=first)
+    before, after = first.segmentation.mask, second.segmentation.mask
+    pieces, _ = ndimage.label(before ^ after, np.ones((3, 3, 3)))
+    assert after[40, 20, 15] and set(np.unique(pieces)) == {0, pieces[40, 20, 15]}
+
+
+@pytest.mark.usefixtures("network")
+def test_a_slice_that_was_drawn_on_is_changed_by_a_click_on_itself_alone():
+    _, guided = models()
+    first = asked(guided, STARTS["flat box"])
+    second = asked(guided, STARTS["flat box"], Point([24, 20, 14], positive=False), previous=first)
+    assert np.array_equal(first.segmentation.mask[..., 15], second.segmentation.mask[..., 15])
+    assert not second.segmentation.mask[24, 20, 14]
+
+
+@pytest.mark.usefixtures("network")
+def test_a_click_that_the_network_of_volumes_ignores_is_answered_on_its_slice_alone(monkeypatch):
+    _, guided = models()
+    first = asked(guided, STARTS["flat box"])
+    monkeypatch.setattr(guided.cubes, "correct", lambda view, before, given, **options: before)
+    click = Point([24, 20, 14], positive=False)
+    second = asked(guided, STARTS["flat box"], click, previous=first)
+    changed = first.segmentation.mask ^ second.segmentation.mask
+    assert not second.segmentation.mask[24, 20, 14] and set(changed.nonzero()[2]) == {14}
+    third = asked(guided, STARTS["flat box"], click, Point([24, 20, 14]), previous=second)
+    changed = first.segmentation.mask ^ third.segmentation.mask
+    assert third.segmentation.mask[24, 20, 14] and set(changed.nonzero()[2]) <= {14}
+
+
+@pytest.mark.usefixtures("network")
+def test_a_click_that_is_taken_back_leaves_what_was_there():
+    _, guided = models()
+    first = asked(guided, STARTS["flat box"])
+    second = asked(guided, STARTS["flat box"], Point([40, 20, 15]), previous=first)
+    assert np.array_equal(asked(guided, STARTS["flat box"], previous=second).segmentation.mask, first.segmentation.mask)

@@ -47,7 +47,7 @@ def group_table(results: Sequence[Result]) -> Table:
 
 def challenge_volume_table(results: Sequence[Result]) -> Table:
     """The CVPR 2025 challenge's numbers of each way and group, and their macro mean."""
-    clicked = [result for result in results if "way" in result]
+    clicked = [result for result in results if "way" in result and result["start"] == "cvpr25"]
     rows = []
     for way in dict.fromkeys(result["way"] for result in clicked):
         means = []
@@ -59,6 +59,24 @@ def challenge_volume_table(results: Sequence[Result]) -> Table:
         rows.append([way, "mean of groups", *(f"{value:.3f}" for value in np.mean(means, axis=0))])
     columns = ["way", "group", "DSC of the box", "final DSC", "final NSD", "DSC AUC", "NSD AUC", "seconds"]
     return Table(columns, rows, 2)
+
+
+def click_volume_table(results: Sequence[Result]) -> Table:
+    """DSC / NSD of each object after its start and after each click of what is chosen, and their mean for a start."""
+    clicked = [result for result in results if "way" in result and result["start"] != "cvpr25"]
+    rows, most = [], max((len(result["dsc"]) for result in clicked), default=1)
+    for start in dict.fromkeys(result["start"] for result in clicked):
+        here = [result for result in clicked if result["start"] == start]
+        scores = [[_filled(one["dsc"], most), _filled(one["nsd"], most)] for one in here]
+        named = [(f"{one['object']} ({one['group']})", score) for one, score in zip(here, scores, strict=True)]
+        for name, (dsc, nsd) in [*named, (f"mean of {len(here)}", np.mean(scores, axis=0).tolist())]:
+            rows.append([start, name, *(_pair(*pair) for pair in zip(dsc, nsd, strict=True))])
+    return Table(["start", "object", "start alone", *(f"click {k}" for k in range(1, most))], rows, 2)
+
+
+def _filled(scores: Sequence[float], steps: int) -> list[float]:
+    """Scores of so many steps: an object that needed no more clicks keeps its last one."""
+    return [*scores, *[scores[-1]] * (steps - len(scores))]
 
 
 def way_of(result: Result) -> str:

@@ -17,6 +17,7 @@ Part = tuple[slice, slice, slice]
 
 _EDGE = 3  # layers of cells at a face of the cube, ...
 _TOUCHED = 0.002  # ... of which this share belongs to the object where it goes on beyond the face
+_CERTAIN = 8.0  # logit of what somebody said
 _SLENDER = 0.4  # of the cube's side: an object no thicker than that at a face is followed along, not fitted in
 
 
@@ -75,6 +76,30 @@ class CubesAnswer:
         here = tuple(slice(q.start - b.start, q.stop - b.start) for q, b in zip(part, both, strict=True))
         logits[here] = np.maximum(logits[here], values) if larger else values
         return replace(self, logits=logits, part=both)
+
+    def changed_only(self, before: CubesAnswer, changed: np.ndarray) -> CubesAnswer:
+        """This answer where it changed something that counts, and the one before it elsewhere.
+
+        Args:
+            before: the answer before.
+            changed: (I, J, K) bool.
+        """
+        logits = np.where(changed[self.part], self.logits, before._on(self.part))
+        return replace(self, logits=logits)
+
+    def overwritten(self, changed: np.ndarray) -> CubesAnswer:
+        """With some voxels turned over, as somebody said for certain.
+
+        Args:
+            changed: (I, J, K) bool.
+        """
+        if not changed.any():
+            return self
+        ends = [np.flatnonzero(changed.any(axis=tuple({0, 1, 2} - {axis}))) for axis in range(3)]
+        part = tuple(slice(int(end[0]), int(end[-1]) + 1) for end in ends)
+        logits = self._on(part)
+        logits[changed[part]] = np.where(logits[changed[part]] > 0, -_CERTAIN, _CERTAIN)
+        return self.joined(logits, part)
 
     def known(self, part: Part) -> float:
         """Share of the voxels of a part that were looked at."""

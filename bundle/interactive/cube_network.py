@@ -190,6 +190,26 @@ class CubeNetwork:
 
     # ---- corrections ------------------------------------------------------------------------------------------------
 
+    def correct(
+        self,
+        view: VolumeView,
+        before: CubesAnswer,
+        given: Sequence[Interaction],
+        *,
+        axis: int,
+        progress: Progress | None = None,
+    ) -> CubesAnswer:
+        """The object after one more interaction.
+
+        Args:
+            view: of the volume.
+            before: the object as it was.
+            given: all interactions, the one that started the object first and the new one last.
+            axis: stored axis that slices are stacked along.
+            progress: of the slice in the middle of the cube.
+        """
+        return self._corrected(view, before, given, axis, _teller(progress, axis, view.volume.shape))
+
     def _corrected(
         self, view: VolumeView, before: CubesAnswer, given: Sequence[Interaction], axis: int, tell: Tell
     ) -> CubesAnswer:

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 import numpy as np
+import scipy  # its modules are imported when they are used
 
 from bundle.data.volume import Volume
 from bundle.interactive.candidates import FOLLOWING, NETWORK, REFINED, WAYS, Candidate, Evidence, chosen
+from bundle.interactive.cube_answers import CubesAnswer
 from bundle.interactive.cube_network import CubeNetwork, is_whole
 from bundle.interactive.cube_predictor import VolumeView
 from bundle.interactive.following import Followed, Follower
@@ -22,6 +24,8 @@ from bundle.interactive.sliced import SlicedInteraction, limit_of
 from bundle.interactive.volume_model import Progress
 from bundle.interactive.volume_slices import VolumeSlices
 from bundle.transforms.frames import SliceFrame
+
+_ANSWERED = ("point", "scribble")  # kinds of corrections that the network of volumes was trained with
 
 
 class SlicesAndCubes(VolumeSlices):
@@ -43,12 +47,27 @@ class SlicesAndCubes(VolumeSlices):
         return self._network.start(self.volume)
 
 
+@dataclass(frozen=True, eq=False)
+class SeenObject(Followed):
+    """An object as the network of volumes sees it.
+
+    Attributes:
+        seen: its logits, which a correction goes on from.
+    """
+
+    seen: CubesAnswer
+
+
 class GuidedFollowing(SliceFollowing):
-    """Begins an object by following it, or as a network of volumes sees it; corrections are followed either way.
+    """Begins an object by following it, or as a network of volumes sees it, and corrects it in the same way.
 
     What is compact and has weak borders, as a lesion, a network that sees all three planes at once tells better from
     its surroundings; a long object, and one with clear outlines, is followed better. Both are asked, the slice of the
     prompt first, and ``candidates.chosen`` says which of the answers is taken.
+
+    Clicks and scribbles on what the network of volumes found are answered by it: of what it would change, the pieces
+    that they lie in are changed, and not one voxel beside them. One that it ignores the model of slices answers, on the
+    slices that it lies on alone. Every other interaction is followed, and so is what comes after it.
 
     Args:
         predictor: the model of slices.
@@ -83,10 +102,31 @@ class GuidedFollowing(SliceFollowing):
         if is_whole(start.interaction):
             return followed
         seconds = time.perf_counter() - begun
-        found, evidence = self.candidates(
+        found, evidence, rough = self.candidates(
             followed, start, state, frame, ask, limits=follower.limits, progress=progress, seconds=seconds
         )
-        return _as_followed(followed, found[chosen(evidence)])
+        way = chosen(evidence)
+        taken = _as_followed(followed, found[way])
+        if way == FOLLOWING:
+            return taken
+        return SeenObject(taken.answers, taken.origin, taken.given, rough)
+
+    def _correct(
+        self,
+        follower: Follower,
+        state: SlicesAndCubes,
+        frame: SliceFrame,
+        progress: Progress | None,
+        before: Followed,
+        interaction: SlicedInteraction,
+    ) -> Followed:
+        if isinstance(before, SeenObject) and interaction.kind in _ANSWERED:
+            given = [one.interaction for one in (*before.given, interaction)]
+            axis = frame.slice_axis
+            now = self.cubes.correct(state.cubes, before.seen, given, axis=axis, progress=progress)
+            found = _changed_near(before, now, interaction, frame, follower.limits)
+            return found or _changed_there(before, follower.correct(before, interaction), interaction, frame)
+        return follower.correct(before, interaction)
 
     def candidates(
         self,
@@ -99,8 +139,8 @@ class GuidedFollowing(SliceFollowing):
         limits: tuple[int, int] | None = None,
         progress: Progress | None = None,
         seconds: float = 0.0,
-    ) -> tuple[dict[str, Candidate], Evidence]:
-        """The three answers to a start, and what is known of them.
+    ) -> tuple[dict[str, Candidate], Evidence, CubesAnswer]:
+        """The three answers to a start, what is known of them, and what the network of volumes itself said.
 
         Args:
             followed: the answer of following.
@@ -126,12 +166,89 @@ class GuidedFollowing(SliceFollowing):
             NETWORK: Candidate(_honoured(slices, start, frame), taken[0]),
             REFINED: Candidate(_honoured(outlined, start, frame), taken[1]),
         }
-        return found, Evidence(
+        evidence = Evidence(
             agreement=found[FOLLOWING].overlap(found[NETWORK]),
             sure=tuple(found[way].predicted_iou() for way in WAYS),
             detail=rough.cubes[0].cell / min(frame.pixel_spacing(state.volume.spacing)),
             outgrown=rough.touched or len(rough.cubes) > 1,
         )
+        return found, evidence, rough
+
+
+def _changed_near(
+    before: SeenObject,
+    now: CubesAnswer,
+    interaction: SlicedInteraction,
+    frame: SliceFrame,
+    limits: tuple[int, int],
+) -> SeenObject | None:
+    """The object with those pieces of the change that an interaction lies in; None where the network ignored it.
+
+    Slices that something was drawn on before stay as they are, and so do those beyond the limits.
+    """
+    stack, answer = _stacked(before, frame), frame.stack(now.mask(frame.shape))
+    differs = answer ^ frame.stack(before.seen.mask(frame.shape))
+    first, last = limits
+    own = interaction.slices
+    differs[[k for k in range(frame.depth) if not first <= k <= last or (before.stops(k) and k not in own)]] = False
+    under = np.zeros_like(differs)
+    for index in own:
+        under[index] = interaction.covered(index, frame.height, frame.width)
+    pieces, _ = scipy.ndimage.label(differs, structure=np.ones((3, 3, 3)))
+    touched = np.setdiff1d(pieces[under & (stack != interaction.positive) & (answer == interaction.positive)], [0])
+    if not len(touched):
+        return None
+    changed = np.isin(pieces, touched)
+    mask = np.where(changed, answer, stack)
+    mask[under] = interaction.positive
+    seen = now.changed_only(before.seen, _voxels(changed, frame))
+    return _with_slices(before, mask, now.iou, mask ^ stack, interaction, seen)
+
+
+def _changed_there(
+    before: SeenObject, followed: Followed, interaction: SlicedInteraction, frame: SliceFrame
+) -> SeenObject:
+    """The object as it was, but on the slices that an interaction lies on, which are as they were followed."""
+    stack, after = _stacked(before, frame), _stacked(followed, frame)
+    others = [index for index in range(frame.depth) if index not in interaction.slices]
+    after[others] = stack[others]
+    changed = after ^ stack
+    ious = [followed.answers[index].iou for index in interaction.slices if index in followed.answers]
+    seen = before.seen.overwritten(_voxels(changed, frame))
+    return _with_slices(before, after, float(np.mean(ious or [before.seen.iou])), changed, interaction, seen)
+
+
+def _with_slices(
+    before: SeenObject,
+    mask: np.ndarray,
+    iou: float,
+    changed: np.ndarray,
+    interaction: SlicedInteraction,
+    seen: CubesAnswer,
+) -> SeenObject:
+    """The object with the slices of a (D, H, W) mask that changed."""
+    answers = dict(before.answers)
+    for index in np.flatnonzero(changed.any(axis=(1, 2))).tolist():
+        if mask[index].any() or index in interaction.slices:
+            answers[index] = SliceMask(mask[index].copy(), iou=iou)
+        else:
+            answers.pop(index, None)
+    return SeenObject(answers, before.origin, (*before.given, interaction), seen)
+
+
+def _stacked(found: Followed, frame: SliceFrame) -> np.ndarray:
+    """(D, H, W) bool of an object on its slices."""
+    stack = np.zeros((frame.depth, frame.height, frame.width), dtype=bool)
+    for index, answer in found.answers.items():
+        stack[index] = answer.mask
+    return stack
+
+
+def _voxels(stack: np.ndarray, frame: SliceFrame) -> np.ndarray:
+    """(I, J, K) bool of what is stacked on slices (D, H, W)."""
+    voxels = np.zeros(frame.shape, dtype=bool)
+    frame.stack(voxels)[...] = stack
+    return voxels
 
 
 def _honoured(answers: Mapping[int, SliceMask], start: SlicedInteraction, frame: SliceFrame) -> dict[int, SliceMask]:

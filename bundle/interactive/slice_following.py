@@ -100,7 +100,8 @@ class SliceFollowing:
         picture = partial(frame.extract, state.volume.array)
         follower = Follower(ask, given[0], depth=frame.depth, rule=self.rule, picture=picture, limits=limits)
         begin = partial(self._begin, follower, given[0], state, frame, ask, progress)
-        states = _followed(follower, begin, given, before)
+        correct = partial(self._correct, follower, state, frame, progress)
+        states = _followed(begin, correct, given, before)
         found = states[len(given) - 1]
         return VolumePrediction(state.segmentation(found.answers, frame, timer), _Steps(axis, limits, states))
 
@@ -116,10 +117,22 @@ class SliceFollowing:
         """The object as its start alone shows it."""
         return follower.begin()
 
+    def _correct(
+        self,
+        follower: Follower,
+        state: VolumeSlices,
+        frame: SliceFrame,
+        progress: Progress | None,
+        before: Followed,
+        interaction: SlicedInteraction,
+    ) -> Followed:
+        """The object after one more interaction."""
+        return follower.correct(before, interaction)
+
 
 def _followed(
-    follower: Follower,
     begin: Callable[[], Followed],
+    correct: Callable[[Followed, SlicedInteraction], Followed],
     given: Sequence[SlicedInteraction],
     before: _Steps | None,
 ) -> tuple[Followed, ...]:
@@ -129,7 +142,7 @@ def _followed(
         return before.states
     states = list(before.states[:known]) if before is not None and known else [begin()]
     for interaction in given[len(states) :]:
-        states.append(follower.correct(states[-1], interaction))
+        states.append(correct(states[-1], interaction))
     return tuple(states)
 
 
