@@ -3,7 +3,7 @@
     python scripts/tables.py            # write
     python scripts/tables.py --check    # exit code 1 where a document says something else
 
-A table stands between `<!-- scores of results/version8.json -->` and `<!-- end -->`; the file is the `summary.json`
+A table stands between `<!-- scores of results/version9.json -->` and `<!-- end -->`; the file is the `summary.json`
 that an evaluation leaves in its folder, or what the script writes that its kind of table is named after.
 """
 
