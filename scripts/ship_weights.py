@@ -1,7 +1,7 @@
 """Make a trained checkpoint the shipped one: models/default.safetensors, with what its metadata lacks, and its hash.
 
-    python scripts/ship_weights.py runs/4_more_sets/best.safetensors
-    python scripts/ship_weights.py 2d-41-more-sets.safetensors --recipe 4_more_sets     # made version 8
+    python scripts/ship_weights.py runs/5_color_and_scenes/best.safetensors
+    python scripts/ship_weights.py version9.safetensors     # what scripts/train_bare.py left, put together
 
 The weights stay as they are, number by number. Size and sha256 go into configs/families/default.json.
 """

@@ -3,7 +3,7 @@
     python scripts/tables.py            # write
     python scripts/tables.py --check    # exit code 1 where a document says something else
 
-A table stands between `<!-- scores of results/version8.json -->` and `<!-- end -->`; the file is the `summary.json`
+A table stands between `<!-- scores of results/version9.json -->` and `<!-- end -->`; the file is the `summary.json`
 that an evaluation leaves in its folder, or what the script writes that its kind of table is named after.
 """
 
@@ -99,6 +99,21 @@ def gains(result: Mapping[str, Any]) -> Table:
     return Table(["strategy", "seeds", "mean gain in DSC", "DSC with all labels"], rows, 1)
 
 
+def load(result: Mapping[str, Any]) -> Table:
+    """How long a click waits beside others, in seconds and in clicks alone."""
+    alone = result["click_alone_s"]
+    rows = [
+        [name, f"{result[key]:.2f}", f"{result[key] / alone:.1f}"]
+        for name, key in (
+            ("alone", "click_alone_s"),
+            (f"{result['clients']} clients on two images, median", "click_p50_s"),
+            (f"{result['clients']} clients on two images, longest", "click_max_s"),
+            (f"beside {result['abandoned']} requests in 3D whose clients left, longest", "click_while_abandoned_max_s"),
+        )
+    ]
+    return Table(["a click", "seconds", "clicks alone"], rows, 1)
+
+
 def memory(result: Mapping[str, Any]) -> Table:
     """The resident memory over cycles of a server, and of the control that closes no image."""
     rows = [
@@ -134,6 +149,7 @@ TABLES: Mapping[str, Callable[[Mapping[str, Any]], Table]] = {
     "gains": gains,
     "learning": learning_table,
     "gate": gate_table,
+    "load": load,
     "memory": memory,
     "waiting": waiting_table,
     "ratios": ratio_table,

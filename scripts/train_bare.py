@@ -175,6 +175,8 @@ def resume(folder: Path, parts: Mapping[str, Any], recipe: str) -> tuple[int, fl
 def save_state(folder: Path, state: Mapping[str, Any]) -> None:
     """Write all that a training needs to go on; the one before stays until this one is whole."""
     stream, index = io.BytesIO(), folder / STATE
+    if index.is_file() and f"state_{state['steps']}.00" in index.read_text(encoding="utf-8"):
+        return  # its steps are saved already
     torch.save(dict(state), stream)
     names = [piece.name for piece in write_pieces(stream.getbuffer(), folder, f"state_{state['steps']}")]
     partial = index.with_suffix(".part")

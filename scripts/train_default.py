@@ -5,7 +5,7 @@
     python scripts/train_default.py --left_out      # those that leave one modality out, from the same 3_finetune
 
 The data is found through MONAI_SAM_DATA. Its slices are gathered in two files first, once, in minutes. The steps
-take a quarter of an hour on an H200; on two cores of a CPU they would take two days. scripts/train_bare.py
+take about 25 minutes on an H200; on two cores of a CPU they would take two days. scripts/train_bare.py
 trains a part on a machine that has nothing but PyTorch, NumPy, OpenCV, SciPy and safetensors.
 """
 

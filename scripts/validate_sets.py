@@ -1,6 +1,6 @@
 """Score models on the validation parts of the sets of every modality: box, one point, three corrections.
 
-    python scripts/validate_sets.py --out runs/sets --models v7=version7.safetensors v8=models/default.safetensors
+    python scripts/validate_sets.py --out runs/sets --models v8=version8.safetensors v9=models/default.safetensors
     python scripts/validate_sets.py --out runs/sets --all ...      # every object, not one of eight pictures of each set
     python scripts/validate_sets.py --out runs/sets --sets "us-*" --models without=without_ultrasound.safetensors
     python scripts/tables.py                                       # the tables, from --results (docs/results/sets.json)

@@ -175,7 +175,7 @@ def test_two_programs_share_the_items_of_a_folder_and_end_with_one_list(tmp_path
         indexed.append(label.source)
         if not other:  # the second program comes and does all that is free, while this one holds its first item
             other.append(ThreadPoolExecutor(1).submit(prepare, items, tmp_path / "both", preparation()))
-            while len(list((tmp_path / "both" / "records").glob("*.json"))) < 2:
+            while not other[0].done() and len(list((tmp_path / "both" / "records").glob("*.json"))) < 2:
                 time.sleep(0.01)
         return index(label, **options)
 

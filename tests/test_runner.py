@@ -109,7 +109,7 @@ def test_two_workers_share_the_images_and_both_get_the_records_of_all(tmp_path):
         if not other:  # the second worker comes and does all that is free, while this one holds its first image
             pool = ThreadPoolExecutor(1)
             other.append(pool.submit(play, tmp_path / "both", open_case))
-            while len(list((tmp_path / "both" / "records").glob("*.json"))) < 2:
+            while not other[0].done() and len(list((tmp_path / "both" / "records").glob("*.json"))) < 2:
                 time.sleep(0.01)
         return open_case(case)
 

@@ -2,7 +2,8 @@
 
     python -m bundle.training.batched.cube_training --cubes runs/cubes --out runs/default_3d
 
-It saves itself every minute and goes on from there, bit for bit: a step depends on the state and its number alone.
+It saves itself every minute and goes on from there, without --seconds bit for bit: a step depends on the state and its
+number alone.
 """
 
 from __future__ import annotations
