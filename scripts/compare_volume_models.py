@@ -175,7 +175,10 @@ class _Models:
         begun = time.perf_counter()
         followed = follower.begin()
         seconds = time.perf_counter() - begun
-        found, evidence, _ = self.guided.candidates(followed, start, state, frame, ask, seconds=seconds)
+        begun = time.perf_counter()
+        rough = self.cubes.begin(state.cubes, start.interaction, axis=AXIS)
+        looked = time.perf_counter() - begun
+        found, evidence = self.guided.candidates(followed, rough, start, state, frame, ask, seconds=(seconds, looked))
         ways = {}
         for way, candidate in found.items():
             mask = np.zeros(volume.shape, dtype=bool)

@@ -174,3 +174,12 @@ def test_a_click_that_is_taken_back_leaves_what_was_there():
     first = asked(guided, STARTS["flat box"])
     second = asked(guided, STARTS["flat box"], Point([40, 20, 15]), previous=first)
     assert np.array_equal(asked(guided, STARTS["flat box"], previous=second).segmentation.mask, first.segmentation.mask)
+
+
+def test_nobody_waits_for_the_outlines_of_an_answer_that_the_network_of_volumes_does_not_believe_in(monkeypatch):
+    following, guided = models()
+    unsure = MaskPrediction(torch.full((1, 1, 32, 32, 32), 8.0), torch.full((1, 1), 0.4))
+    monkeypatch.setattr(guided.cubes.predictor.network, "predict", lambda prepared, maps: unsure)
+    monkeypatch.setattr(guided_following, "refined", lambda *args, **options: pytest.fail("outlined"))
+    found, followed = (asked(model, STARTS["flat box"]).segmentation.mask for model in (guided, following))
+    assert np.array_equal(found, followed)

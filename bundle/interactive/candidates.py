@@ -13,7 +13,7 @@ FOLLOWING, NETWORK, REFINED = "following", "3D", "3D refined"
 WAYS = (FOLLOWING, NETWORK, REFINED)
 # All were chosen on the objects that docs/results.md names under "Three ways through a volume".
 _SURER = 0.01  # of the mean predicted IoU: less is no difference
-_KNOWN = 0.45  # IoU that the network of volumes expects of an answer at least
+KNOWN = 0.45  # IoU that the network of volumes expects of an answer at least
 _DETAIL = 1.0  # pixels
 
 
@@ -76,6 +76,6 @@ def chosen(evidence: Evidence) -> str:
     object in as much detail as its pixels have; otherwise those of the model of slices.
     """
     followed, network, outlined = evidence.sure
-    if outlined <= followed + _SURER or network < _KNOWN:
+    if outlined <= followed + _SURER or network < KNOWN:
         return FOLLOWING
     return REFINED if evidence.detail > _DETAIL else NETWORK

@@ -11,7 +11,7 @@ import numpy as np
 import scipy  # its modules are imported when they are used
 
 from bundle.data.volume import Volume
-from bundle.interactive.candidates import FOLLOWING, NETWORK, REFINED, WAYS, Candidate, Evidence, chosen
+from bundle.interactive.candidates import FOLLOWING, KNOWN, NETWORK, REFINED, WAYS, Candidate, Evidence, chosen
 from bundle.interactive.cube_answers import CubesAnswer
 from bundle.interactive.cube_network import CubeNetwork, is_whole
 from bundle.interactive.cube_predictor import VolumeView
@@ -102,8 +102,12 @@ class GuidedFollowing(SliceFollowing):
         if is_whole(start.interaction):
             return followed
         seconds = time.perf_counter() - begun
-        found, evidence, rough = self.candidates(
-            followed, start, state, frame, ask, limits=follower.limits, progress=progress, seconds=seconds
+        rough = self.cubes.begin(state.cubes, start.interaction, axis=frame.slice_axis, progress=progress)
+        if rough.iou < KNOWN:  # it would not be chosen, so nobody waits for its outlines
+            return followed
+        looked = time.perf_counter() - begun - seconds
+        found, evidence = self.candidates(
+            followed, rough, start, state, frame, ask, limits=follower.limits, seconds=(seconds, looked)
         )
         way = chosen(evidence)
         taken = _as_followed(followed, found[way])
@@ -131,38 +135,36 @@ class GuidedFollowing(SliceFollowing):
     def candidates(
         self,
         followed: Followed,
+        rough: CubesAnswer,
         start: SlicedInteraction,
         state: SlicesAndCubes,
         frame: SliceFrame,
         ask: Ask,
         *,
         limits: tuple[int, int] | None = None,
-        progress: Progress | None = None,
-        seconds: float = 0.0,
-    ) -> tuple[dict[str, Candidate], Evidence, CubesAnswer]:
-        """The three answers to a start, what is known of them, and what the network of volumes itself said.
+        seconds: tuple[float, float] = (0.0, 0.0),
+    ) -> tuple[dict[str, Candidate], Evidence]:
+        """The three answers to a start, and what is known of them.
 
         Args:
             followed: the answer of following.
+            rough: that of the network of volumes.
             start: the first interaction on the object.
             state: of the volume.
             frame: of the slices that it was followed along.
             ask: answers a prompt on a slice.
             limits: first and last slice that the object may lie on, as of following; None for all.
-            progress: of the slices.
-            seconds: that following took.
+            seconds: that following and the network of volumes took.
         """
         begun = time.perf_counter()
-        rough = self.cubes.begin(state.cubes, start.interaction, axis=frame.slice_axis, progress=progress)
         stack = frame.stack(rough.mask(state.volume.shape))
         first, last = limits or (0, frame.depth - 1)
         shown = first + np.flatnonzero(stack[first : last + 1].any(axis=(1, 2)))
         slices = {int(index): SliceMask(np.ascontiguousarray(stack[index]), iou=rough.iou) for index in shown}
-        looked = time.perf_counter() - begun
         outlined = refined(slices, ask, propagated=self.rule.propagated)
-        taken = looked, time.perf_counter() - begun
+        taken = seconds[1], seconds[1] + time.perf_counter() - begun
         found = {
-            FOLLOWING: Candidate(followed.answers, seconds),
+            FOLLOWING: Candidate(followed.answers, seconds[0]),
             NETWORK: Candidate(_honoured(slices, start, frame), taken[0]),
             REFINED: Candidate(_honoured(outlined, start, frame), taken[1]),
         }
@@ -172,7 +174,7 @@ class GuidedFollowing(SliceFollowing):
             detail=rough.cubes[0].cell / min(frame.pixel_spacing(state.volume.spacing)),
             outgrown=rough.touched or len(rough.cubes) > 1,
         )
-        return found, evidence, rough
+        return found, evidence
 
 
 def _changed_near(
