@@ -36,6 +36,7 @@ import torch  # noqa: E402
 from safetensors.torch import load_file, save  # noqa: E402
 from torch import nn  # noqa: E402
 
+from bundle.files import write_atomically, write_text  # noqa: E402
 from bundle.networks.prompted_unet import PromptedUNet  # noqa: E402
 from bundle.training.batched.file import read_slice_tensors  # noqa: E402
 from bundle.training.batched.objective import BatchedObjective  # noqa: E402
@@ -179,9 +180,7 @@ def save_state(folder: Path, state: Mapping[str, Any]) -> None:
         return  # its steps are saved already
     torch.save(dict(state), stream)
     names = [piece.name for piece in write_pieces(stream.getbuffer(), folder, f"state_{state['steps']}")]
-    partial = index.with_suffix(".part")
-    partial.write_text(json.dumps(names), encoding="utf-8")
-    partial.replace(index)
+    write_text(index, json.dumps(names))
     for piece in folder.glob("state_*.*"):
         if piece.name not in names:
             piece.unlink()
@@ -217,10 +216,9 @@ def write_pieces(data: bytes | memoryview, folder: Path, name: str) -> list[Path
     """Write ``<name>.00``, ``<name>.01`` ...; a piece appears under its name only when it is whole."""
     pieces = []
     for number, start in enumerate(range(0, len(data), PIECE)):
+        part = data[start : start + PIECE]
         piece = folder / f"{name}.{number:02d}"
-        partial = piece.with_name(f"{piece.name}.part")
-        partial.write_bytes(data[start : start + PIECE])
-        pieces.append(partial.replace(piece))
+        pieces.append(write_atomically(piece, lambda partial, part=part: Path(partial).write_bytes(part)))
     return pieces
 
 

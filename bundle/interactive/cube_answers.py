@@ -10,6 +10,7 @@ from torch import Tensor
 
 from bundle.interactive.cube_predictor import ABSENT, CubeAnswer
 from bundle.prompts.interactions import Mask
+from bundle.prompts.slice_prompts import CERTAIN
 from bundle.transforms.cube import Cube
 
 Part = tuple[slice, slice, slice]
@@ -17,7 +18,6 @@ Part = tuple[slice, slice, slice]
 
 _EDGE = 3  # layers of cells at a face of the cube, ...
 _TOUCHED = 0.002  # ... of which this share belongs to the object where it goes on beyond the face
-_CERTAIN = 8.0  # logit of what somebody said
 _SLENDER = 0.4  # of the cube's side: an object no thicker than that at a face is followed along, not fitted in
 
 
@@ -98,7 +98,7 @@ class CubesAnswer:
         ends = [np.flatnonzero(changed.any(axis=tuple({0, 1, 2} - {axis}))) for axis in range(3)]
         part = tuple(slice(int(end[0]), int(end[-1]) + 1) for end in ends)
         logits = self._on(part)
-        logits[changed[part]] = np.where(logits[changed[part]] > 0, -_CERTAIN, _CERTAIN)
+        logits[changed[part]] = np.where(logits[changed[part]] > 0, -CERTAIN, CERTAIN)
         return self.joined(logits, part)
 
     def known(self, part: Part) -> float:

@@ -21,6 +21,7 @@ from bundle.prompts.cube_maps import area_axis, flat_axis
 from bundle.prompts.interactions import Box, Interaction, Lasso, Mask
 from bundle.prompts.on_slices import prompts_on_slices
 from bundle.prompts.prompts import ObjectPrompts
+from bundle.prompts.slice_prompts import CERTAIN
 from bundle.transforms.cube import Cube
 from bundle.transforms.frames import SliceFrame
 
@@ -35,7 +36,6 @@ _GROWTHS = 3
 _SLIDES = 12  # cubes along an object at most
 _SEEN = 0.9  # of what lies beyond a face: another cube has answered it
 _REACHED = 0.9  # of a cube's side: a correction nearer to its faces is answered in a larger one
-_CERTAIN = 8.0  # logit of a mask that somebody gave
 _SMALL = 3.2  # times as long as the object, see above: the cube around a point is drawn closer
 
 
@@ -97,9 +97,8 @@ class CubeNetwork:
         before = None if previous is None else previous.memory
         known = 0 if before is None or before.axis != axis else before.known(given)
         states = list(before.states[:known]) if known else [self.begin(state, given[0], axis=axis, progress=progress)]
-        tell = _teller(progress, axis, shape)
         for count in range(len(states) + 1, len(given) + 1):
-            states.append(self._corrected(state, states[-1], given[:count], axis, tell))
+            states.append(self.correct(state, states[-1], given[:count], axis=axis, progress=progress))
         mask = honoured(states[-1].mask(shape), prompts, frame)
         if limits is not None:
             outside = np.ones(frame.depth, dtype=bool)
@@ -199,7 +198,7 @@ class CubeNetwork:
         axis: int,
         progress: Progress | None = None,
     ) -> CubesAnswer:
-        """The object after one more interaction.
+        """The object after one more interaction, in the cube of those before that it lies nearest to.
 
         Args:
             view: of the volume.
@@ -208,13 +207,8 @@ class CubeNetwork:
             axis: stored axis that slices are stacked along.
             progress: of the slice in the middle of the cube.
         """
-        return self._corrected(view, before, given, axis, _teller(progress, axis, view.volume.shape))
-
-    def _corrected(
-        self, view: VolumeView, before: CubesAnswer, given: Sequence[Interaction], axis: int, tell: Tell
-    ) -> CubesAnswer:
-        """The object after the last of these interactions, in the cube of those before that it lies nearest to."""
         last, shape = given[-1], view.volume.shape
+        tell = _teller(progress, axis, shape)
         if is_whole(last):
             return self._as_given(view, last, axis)
         corners = _corners(last, shape)
@@ -244,7 +238,7 @@ class CubeNetwork:
         """A segmentation of several slices as it is."""
         low, voxels = np.asarray(whole.corner or (0, 0, 0)), np.asarray(whole.voxels, dtype=bool)
         part = tuple(slice(int(first), int(first) + size) for first, size in zip(low, voxels.shape, strict=True))
-        logits = np.where(voxels, _CERTAIN, -_CERTAIN).astype(np.float16)
+        logits = np.where(voxels, CERTAIN, -CERTAIN).astype(np.float16)
         return CubesAnswer(logits, part, (self._first_cube(view, whole, axis),), 1.0, False, 0)
 
 
