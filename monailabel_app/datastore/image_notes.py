@@ -13,7 +13,7 @@ from typing import Any
 
 from filelock import FileLock
 
-from bundle.files import read_json, write_atomically
+from bundle.files import read_json, write_text
 from bundle.interactive.session_files import private_folder, sessions_folder
 from monailabel_app.wire.json_values import repaired_info
 
@@ -62,7 +62,7 @@ class ImageNotes:
                 with FileLock(self._path.with_suffix(".lock")):
                     self._look()
                     self._merge(image_id, info, known)
-                    write_atomically(self._path, self._write, mode=0o600)
+                    write_text(self._path, json.dumps(self._notes, allow_nan=False), mode=0o600)
                     self._seen = self._stamp()
             except (OSError, ValueError) as error:
                 logger.warning("Notes on images end with the server: %s cannot be written (%s)", self._path, error)
@@ -71,9 +71,6 @@ class ImageNotes:
     def _merge(self, image_id: str, info: Mapping[str, Any], known: Collection[str]) -> None:
         kept = {name: notes for name, notes in self._notes.items() if name in known}
         self._notes = {**kept, image_id: {**kept.get(image_id, {}), **info}}
-
-    def _write(self, partial: str) -> None:
-        Path(partial).write_text(json.dumps(self._notes, allow_nan=False), encoding="utf-8")
 
     def _look(self) -> None:
         """Read the file if another server, or an earlier one, has written it."""
