@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 from hypothesis import given, settings
@@ -13,6 +14,7 @@ pytest.importorskip("resource")  # the limits of a child process are those of Un
 from fuzzing.batch import Batch, FuzzerError
 from fuzzing.campaign import Campaign, replayed
 from fuzzing.case import Case
+from fuzzing.code import code_behind
 from fuzzing.control import CONTROL, EXPECTED
 from fuzzing.mutate_text import _META, _NRRD
 from fuzzing.report import as_markdown, summary_of
@@ -91,9 +93,9 @@ def test_a_case_is_the_same_whenever_it_is_made():
 
 def test_a_campaign_that_was_stopped_goes_on_where_it_was(tmp_path):
     first = Campaign(CONTROL, tmp_path / "state", tmp_path / "bench")
-    first.run(14, commit="a", seconds=0)
+    first.run(14, code="a", seconds=0)
     again = Campaign(CONTROL, tmp_path / "state", tmp_path / "bench")
-    done = again.run(14, commit="a")
+    done = again.run(14, code="a")
     assert (len(again.rounds), done.executions) == (1, 14)
     assert again.findings  # the files after known faults are the first that are run
     assert Campaign(CONTROL, tmp_path / "state", tmp_path / "bench").findings == again.findings
@@ -101,11 +103,21 @@ def test_a_campaign_that_was_stopped_goes_on_where_it_was(tmp_path):
 
 def test_a_round_after_a_fix_begins_with_the_inputs_of_before(tmp_path):
     campaign = Campaign(CONTROL, tmp_path / "state", tmp_path / "bench")
-    campaign.run(14, commit="a")
-    later = campaign.run(1, commit="b")
+    campaign.run(14, code="a")
+    later = campaign.run(1, code="b")
     assert later.number == 2
     assert later.findings.keys() == campaign.rounds[0].findings.keys()
     assert "| control | 2 |" in as_markdown(summary_of([campaign]))
+
+
+def test_a_change_of_the_code_behind_a_door_begins_a_round_and_one_elsewhere_does_not(monkeypatch):
+    changed, read_bytes = "", Path.read_bytes
+    monkeypatch.setattr(Path, "read_bytes", lambda path: read_bytes(path) + b"#" * (path.name == changed))
+    before = code_behind("nhdr")
+    changed = "session.py"
+    assert code_behind("nhdr") == before
+    changed = "nrrd.py"
+    assert code_behind("nhdr") != before
 
 
 def header(fields: dict[bytes, tuple], between: bytes, first: bytes) -> st.SearchStrategy[bytes]:

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
-import os
-import subprocess
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, field
@@ -12,6 +11,7 @@ from pathlib import Path
 
 from bundle.files import write_atomically
 from fuzzing.case import Case
+from fuzzing.code import code_behind
 from fuzzing.targets import Target
 from fuzzing.watch import Outcome
 
@@ -27,7 +27,7 @@ class Round:
 
     number: int
     planned: int
-    commit: str
+    code: str
     executions: int = 0
     opened: int = 0
     refused: int = 0
@@ -101,18 +101,18 @@ class Campaign:
         last = self.rounds[-1].findings if self.rounds else {}
         return {signature: finding for signature, finding in self.findings.items() if signature in last}
 
-    def run(self, planned: int, *, commit: str | None = None, seconds: float | None = None) -> Round:
+    def run(self, planned: int, *, code: str | None = None, seconds: float | None = None) -> Round:
         """Run the next round, or go on with one that was stopped.
 
         Args:
             planned: executions.
-            commit: what the code is at; by default asks git.
+            code: what the code behind the door is; by default ``code_behind``.
             seconds: stop after this time; the round then goes on at the next call.
         """
-        commit = commit_of_the_code() if commit is None else commit
+        code = code_behind(self.target.name) if code is None else code
         current = self.rounds[-1] if self.rounds else None
-        if current is None or current.is_complete or current.commit != commit:
-            current = Round(len(self.rounds) + 1, planned, commit)
+        if current is None or current.is_complete or current.code != code:
+            current = Round(len(self.rounds) + 1, planned, code)
             self.rounds.append(current)
             self._again(current)
         current.planned = max(planned, current.executions)
@@ -208,8 +208,6 @@ class Campaign:
     # ---- the disk ---------------------------------------------------------------------------------------------------
 
     def _of(self, signature: str) -> Path:
-        import hashlib
-
         verdict = self.findings[signature].verdict
         return self.folder / "findings" / f"{verdict}-{hashlib.sha256(signature.encode()).hexdigest()[:8]}"
 
@@ -248,16 +246,6 @@ def campaigns_in(state: Path, targets: dict[str, Target], bench: Path) -> Iterat
     for name, target in targets.items():
         if (state / name / "state.json").is_file():
             yield Campaign(target, state / name, bench)
-
-
-def commit_of_the_code() -> str:
-    """The commit of the repository, with a + where files differ from it."""
-    root = Path(__file__).resolve().parents[2]
-    git = ["git", "-C", str(root), "describe", "--always", "--abbrev=10", "--exclude=*", "--dirty=+"]
-    try:
-        return subprocess.run(git, capture_output=True, text=True, check=True).stdout.strip()
-    except (OSError, subprocess.CalledProcessError):
-        return f"unknown-{os.getpid()}"
 
 
 def _write(path: Path, text: str) -> None:

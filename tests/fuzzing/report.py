@@ -24,7 +24,7 @@ def _entry(campaign: Campaign) -> dict[str, Any]:
     return {
         "rounds": len(campaign.rounds),
         "executions": campaign.executions,
-        "commit": last.commit,
+        "code": last.code,
         "round_executions": last.executions,
         "round_planned": last.planned,
         "round_guided": last.guided,
