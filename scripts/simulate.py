@@ -56,7 +56,8 @@ def main(argv: Sequence[str] | None = None) -> None:
     records = study.evaluate()
     if records:
         print(write_objects(options.out, records))
-    study.report(records)  # last: it ends with an error where some images could not be read
+    study.report(records)
+    study.check_all_were_read()
 
 
 def write_objects(folder: Path, records: Records) -> str:

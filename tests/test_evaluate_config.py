@@ -6,8 +6,10 @@ import csv
 import json
 import logging
 import os
+import shutil
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 from evaluation_room import CONFIGS, run_bundle, write_family, write_weights
@@ -15,6 +17,7 @@ from training_room import make_slice
 
 from bundle.data.synthetic.phantom import make_phantom
 from bundle.data.volume import Volume, write_label, write_volume
+from bundle.errors import EvaluationError
 from bundle.evaluation.records import read_records
 
 
@@ -88,6 +91,20 @@ def test_before_and_after_end_in_one_table(in_folder, tmp_path, caplog):
     assert "MedSAM → after" in caplog.text
     prompts = [[record["prompt"] for record in read_records(folder)] for folder in (tmp_path, tmp_path / "before")]
     assert prompts[0] == prompts[1]
+
+
+def test_a_file_that_cannot_be_read_ends_neither_the_run_before_nor_the_one_after(mine, monkeypatch, tmp_path):
+    shutil.copytree(mine, tmp_path / "mine")
+    monkeypatch.chdir(tmp_path / "mine")
+    monkeypatch.setattr(sys, "excepthook", sys.excepthook)
+    Path("images/0.png").write_bytes(b"nothing")
+    with pytest.raises(RuntimeError) as raised:  # MONAI's; the command shows the cause
+        evaluate("before_after", folder=tmp_path / "run", before_checkpoint="before.safetensors")
+    assert isinstance(raised.value.__cause__, EvaluationError)
+    assert "1 cases could not be read" in str(raised.value.__cause__) and "p0/0.png: " in str(raised.value.__cause__)
+    for folder in (tmp_path / "run", tmp_path / "run" / "before"):
+        assert {record["case"] for record in read_records(folder)} == {"p1"}
+        assert "Without p0/0.png, which could not be read" in (folder / "report.html").read_text()
 
 
 def test_prompts_of_another_run_are_replayed(in_folder, tmp_path):
