@@ -37,7 +37,7 @@ ENCODERS, METHODS, PARTS = ("vit_h", "vit_b", "vit_t"), ("full", "adapter", "lor
 
 @pytest.fixture(autouse=True)
 def narrow_decoders(monkeypatch):
-    """An eighth of the channels of MedicoSAM's decoder, each still half of the one before: they cost all of its time."""
+    """An eighth of the channels of MedicoSAM's decoder, each width still half of the one before: they take the time."""
     monkeypatch.setattr("bundle.networks.semantic.FEATURES", (64, 32, 16, 8))
 
 

@@ -19,7 +19,7 @@ def unseen(repository):
 @pytest.mark.real_data
 def test_the_table_names_model_slices_and_scores(unseen, real_data, tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(unseen, "STRUCTURES", [row for row in unseen.STRUCTURES if row[0].startswith("liver")])
-    arguments = ["--data", str(real_data), "--out", str(tmp_path)]
+    arguments = ["--data", str(real_data), "--output", str(tmp_path)]
     unseen.main(arguments)
     first = capsys.readouterr().out.splitlines()
     name, model, slices, *scores = (cell.strip() for cell in first[2].strip("|").split("|"))
@@ -33,5 +33,5 @@ def test_the_table_names_model_slices_and_scores(unseen, real_data, tmp_path, mo
 
 def test_a_model_without_a_name_is_refused(unseen, tmp_path, capsys):
     with pytest.raises(SystemExit):
-        unseen.main(["--out", str(tmp_path), "--models", "weights.safetensors"])
+        unseen.main(["--output", str(tmp_path), "--models", "weights.safetensors"])
     assert "expected name=checkpoint" in capsys.readouterr().err
