@@ -111,7 +111,7 @@ def one_and_two_workers(folder: Path, before: Path | None = None) -> dict[str, A
         command = [*NOW, "segment", str(folder / "images"), "--prompts", str(folder / "boxes.csv"), "-o", str(out)]
         started = time.perf_counter()
         workers = [start(command, root=BUNDLE_ROOT, folder=folder, number=number) for number in range(count)]
-        spent = [processor_seconds_of_ended(worker) for worker in workers]
+        spent = [processor_seconds_of_ended(worker, folder / "log") for worker in workers]
         pair[str(count)] = {"clock": round(time.perf_counter() - started, 1), "processor": spent}
         if len(list(out.glob("ct?.nii.gz"))) != STUDIES:
             raise OptionError(f"not all studies were segmented, see {folder}/log")
@@ -126,7 +126,7 @@ def until(ready: Callable[[], bool] | None, command: Sequence[str], *, root: Pat
     started = time.perf_counter()
     process = start(command, root=root, folder=folder)
     if ready is None:
-        spent = processor_seconds_of_ended(process)
+        spent = processor_seconds_of_ended(process, folder / "log")
         return {"clock": round(time.perf_counter() - started, 2), "processor": spent}
     spent = 0.0
     try:
@@ -134,7 +134,7 @@ def until(ready: Callable[[], bool] | None, command: Sequence[str], *, root: Pat
             with suppress(psutil.NoSuchProcess):
                 spent = max(spent, processor_seconds(process.pid))
             if (process.poll() is not None and not ready()) or time.perf_counter() - started > LIMIT_SECONDS:
-                raise OptionError(f"{command} gave nothing: {(folder / 'log').read_text('utf-8')[-2000:]}")
+                raise OptionError(f"{command} gave nothing: {_end_of(folder / 'log')}")
             time.sleep(0.05)
         return {"clock": round(time.perf_counter() - started, 2), "processor": round(spent, 2)}
     finally:
@@ -169,13 +169,17 @@ def processor_seconds(pid: int) -> float:
     return spent
 
 
-def processor_seconds_of_ended(process: subprocess.Popen) -> float:
+def processor_seconds_of_ended(process: subprocess.Popen, log: Path) -> float:
     """Wait for the end of a process and say what it took with its children."""
     _, status, usage = os.wait4(process.pid, 0)
     process.returncode = os.waitstatus_to_exitcode(status)
     if process.returncode:
-        raise OptionError(f"{process.args} ended with exit code {process.returncode}")
+        raise OptionError(f"{process.args} ended with exit code {process.returncode}: {_end_of(log)}")
     return round(usage.ru_utime + usage.ru_stime, 2)
+
+
+def _end_of(log: Path) -> str:
+    return log.read_text("utf-8", errors="replace")[-2000:]
 
 
 def answers(port: int) -> bool:

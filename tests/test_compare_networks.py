@@ -30,6 +30,7 @@ def rows(main, tmp_path_factory):
         patch.setenv("MONAI_SAM_DATA", str(data))
         patch.setattr(sys, "excepthook", sys.excepthook)
         patch.setattr(torch, "set_num_threads", lambda count: None)  # train.json takes all cores
+        patch.setattr("bundle.training.engines.autocast_dtype", lambda amp, device: None)  # slow without bfloat16
         before = torch.get_num_threads()
         SET_THREADS(1)
         family = str(write_family(data))

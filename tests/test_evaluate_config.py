@@ -5,15 +5,15 @@ from __future__ import annotations
 import csv
 import json
 import logging
-import os
 import shutil
-import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 from evaluation_room import CONFIGS, run_bundle, write_family, write_weights
 from training_room import make_slice
+from warm_process import run_warm
 
 from bundle.data.synthetic.phantom import make_phantom
 from bundle.data.volume import Volume, write_label, write_volume
@@ -155,12 +155,15 @@ def test_two_processes_get_what_one_gets(in_folder, tmp_path):
     configs = [str(CONFIGS / f"{name}.json") for name in ("evaluate", "datasets/prepared", "multi_gpu_evaluate")]
     options = {"dataset_dir": ".", "family_name": "tiny.json", "checkpoint": "after.safetensors"}
     options |= {"output_dir": tmp_path / "two", "protocols": "['box_jitter_20']"}
-    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2", "-m"]
-    command += ["monai.bundle", "run", "--config_file", str(configs)]
-    command += [str(part) for name, value in options.items() for part in (f"--{name}", value)]
-    environment = {**os.environ, "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
-    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=300)
-    assert done.returncode == 0, done.stderr
+    words = [str(part) for name, value in options.items() for part in (f"--{name}", value)]
+
+    def worker(rank: int):
+        environment = {"RANK": str(rank), "LOCAL_RANK": str(rank), "WORLD_SIZE": "2"}  # as torchrun says it
+        return run_warm(in_folder, "run", "--config_file", configs, *words, environment=environment)
+
+    with ThreadPoolExecutor(2) as both:
+        for done in both.map(worker, (0, 1)):
+            assert done.returncode == 0, done.stderr
 
     def scores(folder):
         return [(record["key"], record["organ"], record["dsc"], record["nsd"]) for record in read_records(folder)]
