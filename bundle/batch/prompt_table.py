@@ -4,8 +4,9 @@
     case_01,liver,1,62,109,23,82,21,50
     case_02,spleen,3,17,38,27,68,33,44
 
-`image` is the image's name, with its ending or without, indices are voxels of the stored image, both ends included. `name` and
-`label` may be left out: the objects of an image are then called ``object 1``, ``object 2`` and have the values 1, 2.
+`image` is the image's name, with its ending or without, indices are voxels of the stored image, both ends included.
+`name` and `label` may be left out: the objects of an image are then called ``object 1``, ``object 2`` and have the
+values 1, 2.
 """
 
 from __future__ import annotations
