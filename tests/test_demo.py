@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import runpy
+import signal
 import sys
 from pathlib import Path
 
@@ -37,7 +38,9 @@ def run_demo(repository, monkeypatch):
         monkeypatch.setattr(sys, "argv", ["demo.py", *map(str, arguments)])
         runpy.run_path(str(repository / "scripts" / "demo.py"), run_name="__main__")
 
-    return run
+    before = signal.getsignal(signal.SIGTERM)
+    yield run
+    signal.signal(signal.SIGTERM, before)
 
 
 def test_every_organ_is_segmented_scored_drawn_and_submitted(run_demo, case, tmp_path, capsys):
