@@ -1,6 +1,6 @@
 """Play five corrections in 3D: how good an object is at the start, and after each click.
 
-    python scripts/clicks_3d.py --name now                 # plays what results do not yet hold, prints the table
+    python scripts/clicks_3d.py --column now               # plays what results do not yet hold, prints the table
     python scripts/clicks_3d.py --print                    # the table alone
     python scripts/clicks_3d.py --phantom 0 --clicks 3     # the organs of a generated patient, without any data
 

@@ -4,8 +4,8 @@
     python scripts/compare_volume_models.py --results runs/volume_models.json     # plays what that file does not hold
 
 Each object is started by a tight 2D box on its central slice, by a tight 3D box, and by a point in its middle; with
---clicks also by the box and the five clicks of the CVPR 2025 challenge. Which of the ways is chosen follows from what
-a result holds (bundle/interactive/candidates.py), so that a change of the rule shows in the tables without playing
+--with-clicks also by the box and the five clicks of the CVPR 2025 challenge. Which of the ways is chosen follows from
+what a result holds (bundle/interactive/candidates.py), so that a change of the rule shows in the tables without playing
 anything again. The seconds are those of a way alone; the chosen one takes those of following and of outlining.
 
 The volumes are the validation parts of ct-mr, the tumours of pyradiomics-mr, the CT and the MR of totalsegmentator-ct

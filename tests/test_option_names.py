@@ -75,3 +75,26 @@ def test_what_the_command_line_has_too_is_spelt_alike():
 
 def long_names(command) -> list[str]:
     return [name for option in command.params if isinstance(option, Option) for name in option.opts if name[:2] == "--"]
+
+
+ROOT = SCRIPTS[0].parents[1]
+PAGES = [
+    *ROOT.glob("*.md"),
+    *(ROOT / "docs").glob("*.md"),
+    *(ROOT / "configs").rglob("*.md"),
+    ROOT / "Makefile",
+    *SCRIPTS,
+]
+
+
+@pytest.fixture(scope="module")
+def known() -> dict[str, set[str]]:
+    return {path.name: {name for names, _ in options_of(path) for name in names} for path in SCRIPTS}
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.relative_to(ROOT).as_posix())
+def test_what_a_page_tells_to_type_has_the_options_of_the_script(page, known):
+    text = page.read_text("utf-8").replace("\\\n", " ")
+    for script, words in re.findall(r"python\)? scripts/(\w+\.py)([^\n`;&|#]*)", text):
+        if known[script]:  # some pass all on to the command line
+            assert set(re.findall(r"(?<=\s)--[\w-]+", words)) <= known[script] | {"--help"}, (script, words)
