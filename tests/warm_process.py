@@ -21,17 +21,27 @@ _FORKED.set_forkserver_preload(["monai.bundle"])
 
 def run_warm(folder: Path, *arguments: object, environment: Mapping[str, str] | None = None) -> CompletedProcess:
     """Run `python -m monai.bundle ARGUMENTS` in a folder and wait for it."""
-    words = [str(word) for word in arguments]
     with tempfile.TemporaryDirectory() as logs:
-        out, err = Path(logs, "out"), Path(logs, "err")
-        process = _FORKED.Process(target=_monai_bundle, args=(str(folder), words, dict(environment or {}), out, err))
-        process.start()
+        process = start_warm(folder, *arguments, environment=environment, logs=Path(logs))
         process.join(300)
+        out, err = (Path(logs, name).read_text("utf-8", errors="replace") for name in ("out", "err"))
         if process.exitcode is None:
             process.kill()
-            raise TimeoutExpired(words, 300, out.read_bytes(), err.read_bytes())
-        texts = (path.read_text("utf-8", errors="replace") for path in (out, err))
-        return CompletedProcess(words, process.exitcode, *texts)
+            raise TimeoutExpired(list(arguments), 300, out, err)
+        return CompletedProcess(list(arguments), process.exitcode, out, err)
+
+
+def start_warm(
+    folder: Path, *arguments: object, environment: Mapping[str, str] | None = None, logs: Path
+) -> multiprocessing.Process:
+    """Start it and go on; what it prints lies in `out` and `err` in the folder of logs."""
+    words = [str(word) for word in arguments]
+    where = (str(folder), words, dict(environment or {}), logs / "out", logs / "err")
+    for path in where[-2:]:
+        path.touch()
+    process = _FORKED.Process(target=_monai_bundle, args=where)
+    process.start()
+    return process
 
 
 def _monai_bundle(folder: str, words: Sequence[str], environment: Mapping[str, str], out: Path, err: Path) -> None:
