@@ -5,6 +5,7 @@ from __future__ import annotations
 import html
 import json
 import re
+from types import SimpleNamespace
 
 import pytest
 from app_room import QuietApp, a_volume, listening
@@ -12,6 +13,7 @@ from browser_room import page_of, serving_page
 from monailabel.config import settings
 from monailabel.interfaces.utils.app import apps
 
+from monailabel_app.learning.versions import Version
 from monailabel_app.server.access import TOKENS
 from monailabel_app.server.app import create_app
 
@@ -83,3 +85,25 @@ def test_a_browser_logs_in_with_name_and_token(app, tmp_path, monkeypatch):
         refused = page_of(f"{server.replace('http://', 'http://anna:wrong@')}/info/", tmp_path / "other")
     assert "monai-sam" in text and "sam" in text
     assert "monai-sam" not in refused or "wants a token" in refused
+
+
+def test_the_page_for_people_shows_the_networks_that_trainings_made(app, tmp_path, monkeypatch):
+    told = {"status": "DONE", "labels": 6, "version": None, "error": None, "progress": None, "training": None}
+    notes = {"published_at": 1.8e9, "labels": 5, "structures": ["liver"], "dsc": {"before": 0.75, "after": 0.81}}
+    learner = SimpleNamespace(
+        version=1,
+        versions=SimpleNamespace(all=lambda: [Version(0, None), Version(1, None, notes)]),
+        status=lambda **_: told,
+    )
+    monkeypatch.setattr(QuietApp, "learner", learner, raising=False)
+    monkeypatch.setattr(QuietApp, "info", lambda self: {"train_stats": {"finetune": {"reasons": ["liver fell"]}}})
+    with listening(create_app()) as server:
+        text = html.unescape(re.sub(r"<[^>]*>", " ", page_of(f"{server}/", tmp_path / "profile")))
+    assert "the last training, on 6 labels, was refused: liver fell" in text
+    assert re.search(r"\b1 .*5 +liver +0\.750 to 0\.810 +answers", text) and "Let it answer" in text
+
+
+def test_the_page_for_people_says_so_where_nothing_learns(app, tmp_path):
+    with listening(create_app()) as server:
+        text = page_of(f"{server}/", tmp_path / "profile")
+    assert "this server does not learn" in text and 'id="learns" hidden' in text
