@@ -87,7 +87,7 @@ def remember_settings(folder: Path, wanted: Mapping[str, Any]) -> None:
     """
     path = folder / "settings.json"
     if path.exists():
-        refuse_other_settings(folder, read_json(path), wanted, advice="choose another --out")
+        refuse_other_settings(folder, read_json(path), wanted, advice="choose another --output")
     write_text(path, json.dumps(wanted, indent=1))
 
 

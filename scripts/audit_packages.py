@@ -1,4 +1,4 @@
-"""What is installed, and what is known against it: ``python scripts/audit_packages.py [--out dist]``
+"""What is installed, and what is known against it: ``python scripts/audit_packages.py [--output dist]``
 
 Writes the software bill of materials of a list of packages (CycloneDX JSON, https://cyclonedx.org) and asks pip-audit
 for the known vulnerabilities of those versions. Both programs stay in an environment of their own, since their
@@ -37,12 +37,12 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--requirements", type=Path, default=ROOT / "requirements.txt")
     parser.add_argument("--programs", type=Path, help="folder of pip-audit and cyclonedx-py, by default on PATH")
-    parser.add_argument("--out", type=Path, default=Path("dist"))
+    parser.add_argument("-o", "--output", type=Path, default=Path("dist"))
     args = parser.parse_args()
     accepted = read_accepted(ACCEPTED, date.today())
     programs = {name: _program(name, args.programs) for name in ("cyclonedx-py", "pip-audit")}
-    args.out.mkdir(parents=True, exist_ok=True)
-    bill, report = args.out / "sbom.cdx.json", args.out / "advisories.json"
+    args.output.mkdir(parents=True, exist_ok=True)
+    bill, report = args.output / "sbom.cdx.json", args.output / "advisories.json"
     subprocess.run([programs["cyclonedx-py"], *bill_command(args.requirements, bill)], check=True)
     print(f"{bill}: {len(json.loads(bill.read_text(encoding='utf-8'))['components'])} packages")
     report.unlink(missing_ok=True)

@@ -1,10 +1,10 @@
 """Time what a user waits for, for each model and engine: start, clicks, precompute, 3D, undo, restoring; and memory.
 
-    python scripts/benchmark.py [--models default mobile_sam] [--engines torch openvino]
-    python scripts/benchmark.py --volumes        # whether a click of the shipped model depends on the volume
+    python scripts/benchmark.py [--families default mobile_sam] [--engines torch openvino]
+    python scripts/benchmark.py --only-volumes        # whether a click of the shipped model depends on the volume
     python scripts/tables.py                     # the table in docs/performance.md
 
-The result that the page shows is docs/results/performance.json (`--output`).
+The result that the page shows is docs/results/performance.json (`--results`).
 
 Each model runs with each engine in a process of its own, one after the other; beside it, in the same process,
 segment-anything's own predictor with the same weights where it can hold them, and the way of MONAI Label's SAM2 task:
@@ -64,28 +64,28 @@ def main() -> None:
     """Time the models and write the result."""
     explain_errors()
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--models", nargs="+", default=MODELS, help="families (default: %(default)s)")
+    parser.add_argument("--families", nargs="+", default=MODELS, help="families (default: %(default)s)")
     parser.add_argument("--engines", nargs="+", default=["torch", *["openvino"] * is_installed()])
     parser.add_argument("--device", default="cpu")
-    parser.add_argument("--output", type=Path, help="JSON; what is there of other models stays")
-    parser.add_argument("--volumes", action="store_true", help="only clicks of the first model, in three volumes")
+    parser.add_argument("--results", type=Path, help="JSON; what is there of other models stays")
+    parser.add_argument("--only-volumes", action="store_true", help="only clicks of the first model, in three volumes")
     parser.add_argument("--one", nargs=2, metavar=("MODEL", "ENGINE"), help=argparse.SUPPRESS)
     options = parser.parse_args()
     torch.set_num_threads(THREADS)
     if options.one:
         print(json.dumps(time_model(*options.one, device=options.device)))
         return
-    if options.volumes:
-        keep(options.output, "volumes", [time_volume(options.models[0], depth) for depth in DEPTHS], key="shape")
+    if options.only_volumes:
+        keep(options.results, "volumes", [time_volume(options.families[0], depth) for depth in DEPTHS], key="shape")
         return
-    for model in options.models:
+    for model in options.families:
         for engine in options.engines:
             words = [sys.executable, __file__, "--device", options.device, "--one", model, engine]
             done = subprocess.run(words, stdout=subprocess.PIPE, text=True, check=False)
             if done.returncode:
                 print(f"{model} on {engine} could not be timed, see above", file=sys.stderr)
                 continue
-            keep(options.output, "models", [json.loads(done.stdout.splitlines()[-1])], key="name")
+            keep(options.results, "models", [json.loads(done.stdout.splitlines()[-1])], key="name")
 
 
 def keep(output: Path | None, section: str, rows: list[dict[str, Any]], *, key: str) -> None:

@@ -12,6 +12,7 @@ import argparse
 import json
 import time
 from collections.abc import Callable, Sequence
+from pathlib import Path
 
 import bundle  # noqa: F401, chooses how threads wait, before PyTorch is loaded
 
@@ -35,9 +36,9 @@ def main(argv: Sequence[str] | None = None) -> None:
     explain_errors()
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--batches", type=int, default=8, help="of each road, after one that is not counted")
-    parser.add_argument("--batch_size", type=int, default=16)
+    parser.add_argument("--batch-size", type=int, default=16)
     parser.add_argument("--threads", type=int, default=2)
-    parser.add_argument("--results", type=str, help="JSON file to write as well")
+    parser.add_argument("--results", type=Path, help="JSON file to write as well")
     options = parser.parse_args(argv)
     torch.set_num_threads(options.threads)
     single, batched = roads(options.batch_size)

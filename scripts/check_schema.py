@@ -33,7 +33,7 @@ def main() -> int:
     parser.add_argument("--schemathesis", default=shutil.which("schemathesis"), help="the program, by default on PATH")
     parser.add_argument("--examples", type=int, default=50, help="requests of each route")
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--report", type=Path, default=Path("schema.log"), help="where its findings and the log go")
+    parser.add_argument("-o", "--output", type=Path, default=Path("schema.log"), help="findings; the log lies beside")
     args = parser.parse_args()
     if not args.schemathesis:
         parser.error("Schemathesis is not on PATH; see --help for how to install it")
@@ -43,15 +43,15 @@ def main() -> int:
         image, _, _ = make_phantom(shape=(48, 40, 12), spacing=(8.0, 8.0, 15.0), seed=1)
         write_volume(image, studies / "ct.nii.gz")
         settings = {"MONAI_LABEL_SESSION_PATH": str(Path(folder, "sessions"))}
-        log = args.report.with_suffix(".server.log")
+        log = args.output.with_suffix(".server.log")
         with running_server(studies, log=log, settings=settings, timeout=600) as url:
             command = [program, "run", f"{url}/openapi.json", "--checks", "answers_in_a_sentence"]
             command += ["--max-examples", str(args.examples), "--seed", str(args.seed), "--phases", "examples,fuzzing"]
             command += ["--request-timeout", "120", "--continue-on-failure", "--no-color"]
             environment = {**os.environ, "SCHEMATHESIS_HOOKS": str(_HOOKS.resolve())}
-            with args.report.open("w", encoding="utf-8") as output:
+            with args.output.open("w", encoding="utf-8") as output:
                 status = subprocess.run(command, env=environment, cwd=folder, stdout=output, stderr=output).returncode
-    sys.stdout.write(args.report.read_text(encoding="utf-8")[-4000:])
+    sys.stdout.write(args.output.read_text(encoding="utf-8")[-4000:])
     return status
 
 

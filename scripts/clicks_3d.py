@@ -1,6 +1,6 @@
 """Play five corrections in 3D: how good an object is at the start, and after each click.
 
-    python scripts/clicks_3d.py --name now                 # plays what results do not yet hold, prints the table
+    python scripts/clicks_3d.py --column now               # plays what results do not yet hold, prints the table
     python scripts/clicks_3d.py --print                    # the table alone
     python scripts/clicks_3d.py --phantom 0 --clicks 3     # the organs of a generated patient, without any data
 
@@ -73,7 +73,7 @@ def play(results: list[dict[str, Any]], options: argparse.Namespace) -> None:
     done = {(result["name"], result["object"], result["start"]) for result in results}
     objects = options.objects or list(OBJECTS if options.phantom is None else PHANTOM_LABELS)
     starts = options.starts or list(STARTS)
-    todo = [(name, start) for start in starts for name in objects if (options.name, name, start) not in done]
+    todo = [(name, start) for start in starts for name in objects if (options.column, name, start) not in done]
     segmenter = Segmenter.from_family(options.family, checkpoint=options.checkpoint)
     for name, start in tqdm(todo, desc="objects and starts"):
         predict, case, value = (
@@ -84,7 +84,7 @@ def play(results: list[dict[str, Any]], options: argparse.Namespace) -> None:
         protocol = ClickProtocol(STARTS[start], clicks=options.clicks, axis=AXIS)
         truth = case.labels == value
         steps = run_protocol(protocol, predict, truth, rng=object_rng(0, name), spacing=case.spacing)
-        results.append({"name": options.name, "object": name, "start": start, **_record(steps)})
+        results.append({"name": options.column, "object": name, "start": start, **_record(steps)})
         lines = ",\n".join(json.dumps(result) for result in results)
         write_text(options.results, f"[\n{lines}\n]\n")
 
@@ -152,7 +152,7 @@ def _options(argv: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--data", type=Path, default=data, help="folder of the data sets")
     parser.add_argument("--family", default="default")
     parser.add_argument("--checkpoint", type=Path, help="weights; without it the family's own")
-    parser.add_argument("--name", default="after", help="of the state of the code, a column of the table")
+    parser.add_argument("--column", default="after", help="of the state of the code, a column of the table")
     known = [*OBJECTS, *PHANTOM_LABELS]
     parser.add_argument("--objects", nargs="+", choices=known, metavar="NAME", help="of these objects alone")
     parser.add_argument("--starts", nargs="+", choices=list(STARTS), metavar="START", help="these starts alone")

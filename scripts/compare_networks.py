@@ -1,6 +1,6 @@
 """Train networks of several sizes in the same short way, and put quality and speed side by side.
 
-    python scripts/compare_networks.py --out runs/networks
+    python scripts/compare_networks.py --output runs/networks
 
 Each variant is the family `tiny_vit` with another encoder or grid, or the U-Net of the family `default`. All start
 from nothing and see the same slices and boxes in the same order (configs/recipes/shipped/network_table.json); the
@@ -75,9 +75,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     seconds = time_in_turns({name: build_network(load_family(path), random=True) for name, path in families.items()})
     rows = [row_of(name, path) | seconds[name] for name, path in families.items()]
     organs = sorted({name for row in rows for name in row} - set(FIELDS))
-    write_csv(options.out / "table.csv", rows, (*FIELDS, *organs))
+    write_csv(options.output / "table.csv", rows, (*FIELDS, *organs))
     text = table_of(rows, organs)
-    write_text(options.out / "table.md", text)
+    write_text(options.output / "table.md", text)
     print(text)
     return 0
 
@@ -87,7 +87,7 @@ def arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
     numbered = "; ".join(f"{number} {name}" for number, name in enumerate(VARIANTS, start=1))
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--steps", type=int, default=200, help="of 8 slices")
-    parser.add_argument("--out", type=Path, required=True, help="folder of the run; it can be continued")
+    parser.add_argument("-o", "--output", type=Path, required=True, help="folder of the run; it can be continued")
     numbers = range(1, len(VARIANTS) + 1)
     parser.add_argument(
         "--variants", nargs="+", type=int, choices=numbers, default=list(numbers), help=f"which are trained: {numbered}"
@@ -107,7 +107,7 @@ def remember(options: argparse.Namespace) -> None:
     if options.steps < 1 or options.steps % PER_EPOCH:
         raise OptionError(f"--steps must be a multiple of {PER_EPOCH}, got {options.steps}")
     wanted = {name: getattr(options, name) for name in ("steps", "family", "dataset", "seed")}
-    remember_settings(options.out, wanted)
+    remember_settings(options.output, wanted)
 
 
 def write_family(variant: str, options: argparse.Namespace) -> Path:
@@ -118,7 +118,7 @@ def write_family(variant: str, options: argparse.Namespace) -> Path:
     content["network_def"] = differs if "_target_" in differs else content["network_def"] | differs
     content["contract"]["size"] = content["network_def"]["image_size"]
     content["checkpoint"] = None
-    path = options.out / f"{list(VARIANTS).index(variant) + 1}" / "family.json"
+    path = options.output / f"{list(VARIANTS).index(variant) + 1}" / "family.json"
     write_text(path, json.dumps(content, indent=2))
     return path
 

@@ -1,6 +1,6 @@
 """Fine-tune one base model in several ways on an organ, and score the base and the results side by side.
 
-    python scripts/compare_tuning.py --base runs/without_pancreas/best.safetensors --organ pancreas --out runs/tuning
+    python scripts/compare_tuning.py --checkpoint runs/without_pancreas/best.safetensors --organ pancreas -o runs/tuning
 
 Each way is a layer of configs/tuning over configs/tuning/finetune.json: the same slices in the same order, steps,
 objective and seed. Training sees the training patients' slices that show the organ. Validation patients neither train
@@ -43,7 +43,7 @@ TUNINGS = ("decoder", "lora", "adapters", "full")
 BASE, BOX = "base", "box_jitter_20"
 PROTOCOLS = {BOX: "Box, each side 0 to 5 px of 256 outward", "points_1": "One point in the middle of the organ"}
 SCORES = {"dsc": "DSC", "nsd": "NSD"}
-SETTINGS = ("base", "organ", "steps", "out", "dataset", "family", "seed")
+SETTINGS = ("organ", "steps", "dataset", "family", "seed")
 SAVED_EVERY = 30  # steps, at most: how much a killed training has to do again
 FIELDS = ("tuning", "parameters", "seconds", "protocol", "organ", "score", "cases", "mean", "low", "high")
 PAIRED_FIELDS = ("difference", "difference_low", "difference_high", "p_value")
@@ -60,13 +60,13 @@ def main(argv: Sequence[str] | None = None) -> int:
                 train(part, options)
             evaluate(part, options)
         rows = [row for part in parts for row in rows_of(part, options)]
-        write_atomically(options.out / "cases.png", lambda partial: Path(partial).write_bytes(picture(options)))
+        write_atomically(options.output / "cases.png", lambda partial: Path(partial).write_bytes(picture(options)))
     except ValueError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
-    write_csv(options.out / "table.csv", rows, (*FIELDS, *PAIRED_FIELDS))
+    write_csv(options.output / "table.csv", rows, (*FIELDS, *PAIRED_FIELDS))
     text = page(rows, options)
-    write_text(options.out / "table.md", text)
+    write_text(options.output / "table.md", text)
     print(text)
     return 0
 
@@ -74,10 +74,10 @@ def main(argv: Sequence[str] | None = None) -> int:
 def arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
     """Parse the command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--base", type=Path, required=True, help="checkpoint that every tuning starts from")
+    parser.add_argument("--checkpoint", type=Path, required=True, help="checkpoint that every tuning starts from")
     parser.add_argument("--organ", required=True, help="whose slices train")
     parser.add_argument("--steps", type=int, default=120, help="of 8 slices")
-    parser.add_argument("--out", type=Path, required=True, help="folder of the run; it can be continued")
+    parser.add_argument("-o", "--output", type=Path, required=True, help="folder of the run; it can be continued")
     parser.add_argument("--tunings", nargs="+", choices=TUNINGS, default=list(TUNINGS))
     parser.add_argument("--dataset", default="abdomen_ct_2d", help="a layer of configs/datasets")
     parser.add_argument("--family", default="default", help="of the base: a name, or a JSON file of your own")
@@ -96,14 +96,14 @@ def train(tuning: str, options: argparse.Namespace) -> None:
         weights_of(tuning, options),
         ["train", "recipes/default", "tuning/finetune", f"datasets/{options.dataset}", f"tuning/{tuning}"],
         family_name=options.family,
-        start=str(options.base),
+        start=str(options.checkpoint),
         only=[options.organ],
         epochs=epochs,
         steps_per_epoch=per_epoch,
         val_interval=epochs,
         seed=options.seed,
         run_name=f"finetune-{tuning}",
-        output_dir=str(options.out / tuning),
+        output_dir=str(options.output / tuning),
         bundle_root=str(BUNDLE_ROOT),
     )
 
@@ -127,12 +127,12 @@ def evaluate(part: str, options: argparse.Namespace) -> None:
 
 def weights_of(part: str, options: argparse.Namespace) -> Path:
     """The checkpoint of the base or of a tuning."""
-    return options.base if part == BASE else options.out / part / "best.safetensors"
+    return options.checkpoint if part == BASE else options.output / part / "best.safetensors"
 
 
 def evaluation_of(part: str, options: argparse.Namespace) -> Path:
     """The folder of its evaluation."""
-    return options.out / part / "evaluation"
+    return options.output / part / "evaluation"
 
 
 def evaluation_config(options: argparse.Namespace) -> ConfigParser:
@@ -149,15 +149,15 @@ def remember(options: argparse.Namespace) -> None:
     Raises:
         ValueError: there is no such base or organ, or the folder holds another run.
     """
-    if not options.base.is_file():
-        raise OptionError(f"expected the base's checkpoint at {options.base}, got no such file; train it first")
+    if not options.checkpoint.is_file():
+        raise OptionError(f"expected the base's checkpoint at {options.checkpoint}, got no such file; train it first")
     if options.steps < 1:
         raise OptionError(f"expected at least 1 step, got {options.steps}")
     organs = evaluation_config(options).get_parsed_content("scored").values()
     if options.organ not in organs:
         raise OptionError(f"expected one of the organs {', '.join(organs)}, got {options.organ!r}")
-    wanted = {name: getattr(options, name) for name in SETTINGS if name != "out"} | {"base": sha256_of(options.base)}
-    remember_settings(options.out, wanted)
+    wanted = {name: getattr(options, name) for name in SETTINGS} | {"checkpoint": sha256_of(options.checkpoint)}
+    remember_settings(options.output, wanted)
 
 
 # ---- tables ---------------------------------------------------------------------------------------------------------
@@ -168,7 +168,7 @@ def rows_of(part: str, options: argparse.Namespace) -> list[dict[str, Any]]:
     folder = evaluation_of(part, options)
     about = {"tuning": part, "parameters": 0, "seconds": 0}
     if part != BASE:
-        *_, last = read_csv(options.out / part / "curve.csv")
+        *_, last = read_csv(options.output / part / "curve.csv")
         about |= {"parameters": trained_parameters(part, options.family), "seconds": int(last["seconds"])}
     paired = {} if part == BASE else {place(row): row for row in read_csv(folder / "comparison.csv")}
     rows = []
@@ -203,7 +203,8 @@ def page(rows: Sequence[Mapping[str, Any]], options: argparse.Namespace) -> str:
     organs = sorted({row["organ"] for row in rows} - {"macro mean"}, key=lambda name: (name != options.organ, name))
     cases = {row["organ"]: row["cases"] for row in rows}
     patients = ", ".join(f"{cases[organ]} with {organ}" for organ in organs)
-    given = [part for name in SETTINGS for part in (f"--{name}", str(getattr(options, name)))]
+    names = ("checkpoint", "output", *SETTINGS)
+    given = [part for name in names for part in (f"--{name}", str(getattr(options, name)))]
     lines = [
         f"```bash\n{shlex.join(['python', 'scripts/compare_tuning.py', *given])}\n```",
         f"Fine-tuned for {options.steps} steps of 8 slices on the training patients' slices of {options.organ}, seed "

@@ -4,8 +4,8 @@
     python scripts/compare_volume_models.py --results runs/volume_models.json     # plays what that file does not hold
 
 Each object is started by a tight 2D box on its central slice, by a tight 3D box, and by a point in its middle; with
---clicks also by the box and the five clicks of the CVPR 2025 challenge. Which of the ways is chosen follows from what
-a result holds (bundle/interactive/candidates.py), so that a change of the rule shows in the tables without playing
+--with-clicks also by the box and the five clicks of the CVPR 2025 challenge. Which of the ways is chosen follows from
+what a result holds (bundle/interactive/candidates.py), so that a change of the rule shows in the tables without playing
 anything again. The seconds are those of a way alone; the chosen one takes those of following and of outlining.
 
 The volumes are the validation parts of ct-mr, the tumours of pyradiomics-mr, the CT and the MR of totalsegmentator-ct
@@ -121,7 +121,7 @@ def play(results: list[dict[str, Any]], options: argparse.Namespace) -> None:
         raise OptionError(
             f"no object {sorted(unknown)[0]!r}; known are {', '.join(t.name for t in targets(options.data))}"
         )
-    starts = [*options.starts, *(["cvpr25"] if options.clicks else []), *(_clicked(s) for s in options.clicks_from)]
+    starts = [*options.starts, *["cvpr25"] * options.with_clicks, *(_clicked(s) for s in options.clicks_from)]
     todo = [(one, start) for one in chosen for start in starts if (one.name, start) not in done]
     models, opened = _Models(options), None
     for one, start in tqdm(todo, desc="objects and starts"):
@@ -137,7 +137,7 @@ def play(results: list[dict[str, Any]], options: argparse.Namespace) -> None:
 
 def weights_of(options: argparse.Namespace) -> str:
     """The beginnings of the sha256 of both files of weights, by which results of one comparison are held together."""
-    files = (options.checkpoint or options.family, options.network or "default_3d")
+    files = (options.checkpoint or options.family, options.volume_checkpoint or "default_3d")
     return " ".join(sha256_of(find_weights(file))[:12] for file in files)
 
 
@@ -149,7 +149,7 @@ class _Models:
             options.family, checkpoint=options.checkpoint, device=options.device
         ).predictor
         family = load_family("default_3d")
-        network = build_network(family, checkpoint=options.network)
+        network = build_network(family, checkpoint=options.volume_checkpoint)
         cubes = CubeNetwork(CubePredictor(network, family.contract, device=self.predictor.device))
         self.following, self.cubes = SliceFollowing(self.predictor), cubes
         self.guided = GuidedFollowing(self.predictor, cubes)
@@ -237,14 +237,14 @@ def _options(argv: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--family", default="default", help="of the model of slices")
     parser.add_argument("--checkpoint", type=Path, help="weights of the model of slices; by default the family's own")
     parser.add_argument(
-        "--network", type=Path, help="weights of the network of volumes; by default those of default_3d"
+        "--volume-checkpoint", type=Path, help="weights of the network of volumes; by default those of default_3d"
     )
     parser.add_argument("--device", help="such as cuda; by default a GPU where there is one")
     parser.add_argument("--objects", nargs="+", metavar="NAME", help="these alone")
     parser.add_argument("--starts", nargs="*", choices=list(STARTS), default=list(STARTS), help="by default all")
-    parser.add_argument("--clicks", action="store_true", help="also the box and five clicks of the CVPR 2025 challenge")
+    parser.add_argument("--with-clicks", action="store_true", help="also the CVPR 2025 challenge: a box, five clicks")
     parser.add_argument(
-        "--clicks_from",
+        "--clicks-from",
         nargs="+",
         choices=list(STARTS),
         default=(),

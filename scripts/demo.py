@@ -167,7 +167,7 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument("--image", type=_path, help="volume to segment; by default a generated CT")
     parser.add_argument("--label", type=_path, help="its label map: gives the prompts, and the truth to compare with")
     parser.add_argument("--names", type=_path, help='JSON file {"liver": 1, ...}: what the values of the label map are')
-    parser.add_argument("--output", type=Path, default=Path("demo"))
+    parser.add_argument("-o", "--output", type=Path, default=Path("demo"))
     parser.add_argument(
         "--conf", nargs=2, action="append", default=[], metavar=("NAME", "VALUE"), help="family, checkpoint, device"
     )

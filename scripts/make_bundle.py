@@ -62,7 +62,7 @@ def make_bundle(output: Path, *, root: Path = BUNDLE_ROOT, weights: Path | None 
     weights = weights or root / WEIGHTS
     if not weights.is_file():
         raise BundleError(
-            f"there are no weights at {weights}; train them (configs/recipes/default.json) or give --weights"
+            f"there are no weights at {weights}; train them (configs/recipes/default.json) or give --checkpoint"
         )
     contents = {name: (root / name).read_bytes() for name in bundle_files(root)}
     contents |= {WEIGHTS: weights.read_bytes(), "models/model.pt": as_pytorch(weights)}
@@ -126,11 +126,11 @@ def _sizes(path: Path) -> Iterator[str]:
 def main(argv: list[str] | None = None) -> int:
     """Run the command; 0 when the zip was written, 2 when something is missing."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--output", type=Path, default=BUNDLE_ROOT / "dist", help="folder to write to")
-    parser.add_argument("--weights", type=Path, help="by default models/default.safetensors of the repository")
+    parser.add_argument("-o", "--output", type=Path, default=BUNDLE_ROOT / "dist", help="folder to write to")
+    parser.add_argument("--checkpoint", type=Path, help="by default models/default.safetensors of the repository")
     options = parser.parse_args(argv)
     try:
-        path = make_bundle(options.output, weights=options.weights)
+        path = make_bundle(options.output, weights=options.checkpoint)
     except ValueError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2

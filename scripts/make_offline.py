@@ -137,7 +137,7 @@ def _copy(root: Path, folder: Path) -> Path:
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command; 0 when the folder is complete, 2 when a package cannot be had."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--output", type=Path, default=ROOT / "dist" / "offline", help="folder to fill")
+    parser.add_argument("-o", "--output", type=Path, default=ROOT / "dist" / "offline", help="folder to fill")
     parser.add_argument("--requirements", type=Path, default=ROOT / "requirements.txt", help="the list of packages")
     options = parser.parse_args(argv)
     try:

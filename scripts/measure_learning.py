@@ -1,6 +1,6 @@
 """What a server learns from one and from five accepted labels, and from wrong ones, on real images.
 
-    python scripts/measure_learning.py --data ../shared/data --out runs/learning
+    python scripts/measure_learning.py --data ../shared/data --output runs/learning
 
 Structure: the two halves of the hippocampus in T1 MR (MSD Task04, every second case), which version 7 of the shipped
 model has never seen; version 8 was trained on some of it, so give version 7 as --checkpoint. The labels of the first
@@ -68,19 +68,19 @@ def main(argv: Sequence[str] | None = None) -> None:
     options = arguments(argv)
     base = find_weights(options.checkpoint or "default").resolve()
     settings = {name: getattr(options, name) for name in ("minutes", "objects")} | dict(options.train)
-    remember_settings(options.out, {**settings, "weights": sha256_of(base)[:16]})
+    remember_settings(options.output, {**settings, "weights": sha256_of(base)[:16]})
     items = msd(options.data / SETS["hippocampus"], datalist=DATALIST)
     slices = {
         "hippocampus": read_slices(items[LABELLED:][:: len(items) // PATIENTS][:PATIENTS]),
-        "abdomen": read_slices(validation_items(options.data / SETS["abdomen"], options.objects)),
+        "abdomen": read_slices(validation_items(options.data / SETS["abdomen"], options.per_structure)),
     }
     played = {BEFORE: evaluate(BEFORE, base, slices, options)}
     for name in options.runs:
         candidate = learn(name, items[:LABELLED], base, options) / "candidate.safetensors"
         played[name] = evaluate(name, candidate, slices, options)
         result = summary(played, options)
-        write_text(options.out / "learning.json", json.dumps(result, indent=1) + "\n")
-        write_text(options.out / "table.md", page(result))
+        write_text(options.output / "learning.json", json.dumps(result, indent=1) + "\n")
+        write_text(options.output / "table.md", page(result))
     print(page(result))
 
 
@@ -88,12 +88,12 @@ def arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     """Parse the command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", type=Path, required=True, help="folder that holds ct-mr and abdomen-ct-2d")
-    parser.add_argument("--out", type=Path, required=True, help="folder of the run; it can be continued")
+    parser.add_argument("-o", "--output", type=Path, required=True, help="folder of the run; it can be continued")
     parser.add_argument("--checkpoint", type=Path, help="what is tuned; by default the shipped weights")
     parser.add_argument("--minutes", type=float, default=BACKGROUND["minutes"], help="of two cores, for each training")
     parser.add_argument("--cores", type=int, default=2, help="that compute; with one, a training takes twice as long")
     parser.add_argument(
-        "--objects", type=int, default=12, help="of each structure, that are segmented before and after"
+        "--per-structure", type=int, default=12, help="of each structure, that are segmented before and after"
     )
     parser.add_argument(
         "--train", nargs=2, action="append", default=[], metavar=("NAME", "VALUE"), help="other options of the training"
@@ -124,13 +124,13 @@ def learn(name: str, items: Sequence[Item], base: Path, options: argparse.Namesp
     request = {
         "options": read_options({**dict(options.train), "minutes": options.minutes * 2 / options.cores}),
         "accepted": accepted,
-        "sides": split_patients([one["patient"] for one in accepted], options.out / "split.json"),
+        "sides": split_patients([one["patient"] for one in accepted], options.output / "split.json"),
         "family": "default",
         "base": str(base),
         "active": str(base),
         "cores": options.cores,
         "device": None,
-        "replay": str(options.out / f"replay-{sha256_of(base)[:16]}.json"),
+        "replay": str(options.output / f"replay-{sha256_of(base)[:16]}.json"),
     }
     write_text(folder / "request.json", json.dumps(request))
     print(f"training on {name}", flush=True)
@@ -146,7 +146,7 @@ def learn(name: str, items: Sequence[Item], base: Path, options: argparse.Namesp
 
 def folder_of(name: str, options: argparse.Namespace) -> Path:
     """Where a training leaves what it made."""
-    return options.out / name.replace(" ", "_")
+    return options.output / name.replace(" ", "_")
 
 
 def accepted_label(items: Sequence[Item], number: int, folder: Path, wrong: str) -> dict[str, Any]:
@@ -182,7 +182,7 @@ def evaluate(
         return read_json(path)
     predict = open_slices(Segmenter.from_family("default", checkpoint=checkpoint).predictor)
     chosen = [
-        (part, value, one) for part, value in structures() for one in spread(slices[part], value, options.objects)
+        (part, value, one) for part, value in structures() for one in spread(slices[part], value, options.per_structure)
     ]
     records = []
     for part, value, labelled in tqdm(chosen, desc=f"segmenting with {name}"):
@@ -217,7 +217,7 @@ def summary(played: Mapping[str, Sequence[Mapping[str, Any]]], options: argparse
     results = {name: read_json(folder_of(name, options) / "result.json") for name in played if name != BEFORE}
     told = ("accepted", "reasons", "share", "steps", "seconds", "held_out", "dsc", "nsd")
     return {
-        "settings": read_json(options.out / "settings.json"),
+        "settings": read_json(options.output / "settings.json"),
         "rows": learning_rows(played),
         "gate": [{"network": name, **{key: result[key] for key in told}} for name, result in results.items()],
     }

@@ -1,11 +1,11 @@
-"""Does the server give its memory back?  ``python scripts/memory_cycles.py [--cycles 200] [--leak] [--output FILE]``
+"""Does the server give its memory back?  ``python scripts/memory_cycles.py [--cycles 200] [--leak] [--results FILE]``
 
 One cycle is what a client does with an image of its own: upload it, click into it, end the session. The server runs in
 this process, with the shipped model; after each cycle the resident memory is read, once what is free was given back to
 the system. Flat is a growth below a tenth of one image for each cycle, over all cycles behind the first quarter, in
 which the caches fill. ``--leak`` is the control: an app that never closes an image, which must not be called flat.
 
-Linux only. The exit status is 1 where the memory grows. ``--output`` keeps both results in one JSON file, that of
+Linux only. The exit status is 1 where the memory grows. ``--results`` keeps both results in one JSON file, that of
 docs/deploy.md.
 """
 
@@ -60,7 +60,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--cycles", type=int, default=200)
     parser.add_argument("--leak", action="store_true", help="the control: no image is ever closed")
-    parser.add_argument("--output", type=Path, help="JSON file for the result, beside that of the other kind of run")
+    parser.add_argument("--results", type=Path, help="JSON file for the result, beside that of the other kind of run")
     args = parser.parse_args()
     if args.cycles < 8:
         parser.error("give at least 8 cycles")
@@ -78,10 +78,10 @@ def main() -> int:
         "is_flat": grows < _FLAT * image_bytes,
     }
     print(json.dumps(report, indent=2))
-    if args.output is not None:
-        known = json.loads(args.output.read_text(encoding="utf-8")) if args.output.exists() else {}
+    if args.results is not None:
+        known = json.loads(args.results.read_text(encoding="utf-8")) if args.results.exists() else {}
         known["control" if args.leak else "server"] = report
-        args.output.write_text(json.dumps(known, indent=1) + "\n", encoding="utf-8")
+        args.results.write_text(json.dumps(known, indent=1) + "\n", encoding="utf-8")
     return 0 if report["is_flat"] else 1
 
 

@@ -1,6 +1,6 @@
 """Pack the volumes that the network of volumes is trained on, in pieces below 16 MiB.
 
-    python scripts/pack_cubes.py --out runs/cubes
+    python scripts/pack_cubes.py --output runs/cubes
     python -m bundle.training.batched.cube_training --cubes runs/cubes --out runs/default_3d
 
 The volumes are the training parts of ct-mr, the CT and the MR of totalsegmentator-ct (their labels are another model's
@@ -47,10 +47,10 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     data = Path(os.environ.get("MONAI_SAM_DATA", BUNDLE_ROOT.parent / "shared" / "data"))
     parser.add_argument("--data", type=Path, default=data, help="folder of the data sets")
-    parser.add_argument("--out", type=Path, default=BUNDLE_ROOT / "runs" / "cubes", help="folder of the pieces")
+    parser.add_argument("-o", "--output", type=Path, default=BUNDLE_ROOT / "runs" / "cubes", help="folder")
     parser.add_argument("--sets", nargs="*", choices=list(SETS), default=list(SETS), help="of ct-mr, by default all")
     options = parser.parse_args(argv)
-    pack(tqdm(sources(options.data, options.sets), desc="packing volumes"), options.out)
+    pack(tqdm(sources(options.data, options.sets), desc="packing volumes"), options.output)
 
 
 def sources(data: Path, sets: Sequence[str]) -> Iterator[SourceVolume]:

@@ -1,6 +1,6 @@
 """Draw the best, the median and the worst answers of an evaluation of slices, a row for each organ and protocol.
 
-    python scripts/plot_cases.py runs/evaluate --protocols box_jitter_20 points_1 --out docs/images/cases.png
+    python scripts/plot_cases.py runs/evaluate --protocol box_jitter_20 -o docs/images/cases.png
 
 The data is found as the layer of configs/datasets finds it, abdomen-ct-2d through MONAI_SAM_DATA.
 """
@@ -32,18 +32,20 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser = ConfigParser()
     parser.read_config([str(CONFIGS / f"{name}.json") for name in ("evaluate", f"datasets/{options.dataset}")])
     parser["output_dir"] = str(options.run)
-    records = [record for record in read_records(options.run) if record["protocol"] in options.protocols]
+    records = [record for record in read_records(options.run) if record["protocol"] in options.protocol]
     page = overlay_rows(parser.get_parsed_content("study").overlays(records).values())
-    write_atomically(options.out, lambda partial: Path(partial).write_bytes(page))
+    write_atomically(options.output, lambda partial: Path(partial).write_bytes(page))
 
 
 def _options(argv: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("run", type=Path, help="output_dir of an evaluation")
     parser.add_argument("--dataset", default="abdomen_ct_2d", help="a layer of configs/datasets")
-    parser.add_argument("--protocols", nargs="+", default=["box_jitter_20", "points_1"])
-    parser.add_argument("--out", type=Path, required=True, help="a PNG")
-    return parser.parse_args(argv)
+    parser.add_argument("--protocol", action="append", help="may repeat; by default box_jitter_20 and points_1")
+    parser.add_argument("-o", "--output", type=Path, required=True, help="a PNG")
+    options = parser.parse_args(argv)
+    options.protocol = options.protocol or ["box_jitter_20", "points_1"]
+    return options
 
 
 if __name__ == "__main__":

@@ -1,6 +1,6 @@
 """Draw how a training went, one stage after the other:
 
-python scripts/plot_curve.py docs/training/curve.csv --out docs/images/curve.png
+python scripts/plot_curve.py docs/training/curve.csv --output docs/images/curve.png
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ def main() -> None:
     """
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("curves", type=Path, nargs="+", help="in the order in which the stages followed")
-    parser.add_argument("--out", type=Path, required=True, help="a PNG or PDF")
+    parser.add_argument("-o", "--output", type=Path, required=True, help="a PNG or PDF")
     args = parser.parse_args()
     figure, axis = plt.subplots(figsize=(7, 4), layout="constrained")
     done = 0
@@ -45,8 +45,8 @@ def main() -> None:
     axis.set(xlabel="step", ylabel="DSC on validation patients; loss", ylim=(0 if LOSS in stages[0][0] else None, 1))
     axis.grid(alpha=0.3)
     axis.legend(loc="best")
-    args.out.parent.mkdir(parents=True, exist_ok=True)
-    figure.savefig(args.out, dpi=120)
+    args.output.parent.mkdir(parents=True, exist_ok=True)
+    figure.savefig(args.output, dpi=120)
 
 
 def draw(axis: Axes, steps: list[int], rows: list[dict[str, str]], name: str, style: str, **options: Any) -> None:

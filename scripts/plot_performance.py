@@ -1,6 +1,6 @@
 """Draw what a user waits for, for each model and engine, from the result of scripts/benchmark.py.
 
-python scripts/plot_performance.py docs/results/performance.json --out docs/images/performance.png
+python scripts/plot_performance.py docs/results/performance.json --output docs/images/performance.png
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ def main() -> None:
     explain_errors()
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("result", type=Path)
-    parser.add_argument("--out", type=Path, required=True, help="a PNG or PDF")
+    parser.add_argument("-o", "--output", type=Path, required=True, help="a PNG or PDF")
     options = parser.parse_args()
     models = read_json(options.result)["models"]
     figure, axis = plt.subplots(figsize=(8, 0.5 * len(models) + 2), layout="constrained")
@@ -45,8 +45,8 @@ def main() -> None:
     axis.invert_yaxis()
     axis.grid(alpha=0.3)
     axis.legend(loc="upper center", bbox_to_anchor=(0.4, -0.2), ncols=2, fontsize=8)
-    options.out.parent.mkdir(parents=True, exist_ok=True)
-    figure.savefig(options.out, dpi=120)
+    options.output.parent.mkdir(parents=True, exist_ok=True)
+    figure.savefig(options.output, dpi=120)
 
 
 if __name__ == "__main__":

@@ -1,6 +1,6 @@
 """Turn a labelled dataset into training slices: pictures, label maps, boxes, a patient-wise split and a report.
 
-Example: python scripts/prepare.py --layout flare22 --root FLARE22Train --output slices --family medsam_v0 --workers 4
+Example: python scripts/prepare.py --layout flare22 --data FLARE22Train --output slices --family medsam_v0 --workers 4
 Killed runs go on where they stopped; run the same command again.
 
 With --check nothing is prepared: the data set is audited (grids, empty and tiny objects, label values, the same image
@@ -29,11 +29,11 @@ def arguments(argv: list[str] | None = None) -> argparse.Namespace:
     """Parse the command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--layout", required=True, choices=LAYOUTS, help="how the dataset's folder is laid out")
-    parser.add_argument("--root", required=True, type=Path, help="the dataset's folder")
-    parser.add_argument("--output", required=True, type=Path, help="folder to write to")
+    parser.add_argument("--data", required=True, type=Path, help="the dataset's folder")
+    parser.add_argument("-o", "--output", required=True, type=Path, help="folder to write to")
     parser.add_argument("--options", type=json.loads, default={}, help="JSON of options of the layout")
     parser.add_argument("--family", default="default", help="whose intensity rule (HU window) makes the pictures")
-    parser.add_argument("--planes", nargs="+", choices=PLANES, default=["axial"])
+    parser.add_argument("--plane", action="append", choices=PLANES, help="may repeat; by default axial")
     parser.add_argument("--storage", choices=STORAGES, default="png")
     defaults = SliceFilters()
     parser.add_argument("--min-voxels", type=int, default=defaults.min_voxels, help="3D component size, 0 is off")
@@ -54,7 +54,7 @@ def main(argv: list[str] | None = None) -> int:
     """Run the command; 0 when every item is well, 1 when some are not, 2 when nothing could be done."""
     options = arguments(argv)
     try:
-        items = read_layout(options.layout, options.root, **options.options)
+        items = read_layout(options.layout, options.data, **options.options)
         if options.check:
             return check(items, options)
         report = prepare(
@@ -62,7 +62,7 @@ def main(argv: list[str] | None = None) -> int:
             options.output,
             Preparation(
                 contract=load_family(options.family).contract,
-                planes=tuple(options.planes),
+                planes=tuple(options.plane or ("axial",)),
                 filters=SliceFilters(options.min_voxels, options.min_pixels, options.min_share),
                 storage=options.storage,
             ),
@@ -99,7 +99,7 @@ def check(items: list[Item], options: argparse.Namespace) -> int:
         workers=options.workers,
     )
     by_key = dict(zip(item_keys(labelled), labelled, strict=True))
-    page = write_page(result, by_key, options.output, name=options.root.resolve().name)
+    page = write_page(result, by_key, options.output, name=options.data.resolve().name)
     for rule, (level, meaning) in RULES.items():
         found = [finding for finding in result.findings if finding.rule == rule]
         if found:

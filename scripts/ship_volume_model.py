@@ -36,7 +36,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     explain_errors()
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("weights", type=Path, help="of the family default_3d, under today's names or their first ones")
-    parser.add_argument("--out", type=Path, default=BUNDLE_ROOT / "models" / f"{FAMILY}.safetensors")
+    parser.add_argument("-o", "--output", type=Path, default=BUNDLE_ROOT / "models" / f"{FAMILY}.safetensors")
     options = parser.parse_args(argv)
     family = load_family(FAMILY)
     opened = open_checkpoint(options.weights)
@@ -47,7 +47,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         "training_data": FIRST_DATA,
         **opened.metadata,
     }
-    path = save_checkpoint(build_network(family, checkpoint=options.weights), options.out, metadata=metadata)
+    path = save_checkpoint(build_network(family, checkpoint=options.weights), options.output, metadata=metadata)
     print(f"{path}: {path.stat().st_size} bytes, sha256 {sha256_of(path)}")
 
 

@@ -33,8 +33,8 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("checkpoint", type=Path, help="trained weights of the family default, .safetensors")
     parser.add_argument("--recipe", help="which part of the recipe they are; by default what their metadata says")
-    parser.add_argument("--out", type=Path, default=SHIPPED)
-    parser.add_argument("--family", type=Path, default=FAMILY, help="family file that names them")
+    parser.add_argument("-o", "--output", type=Path, default=SHIPPED)
+    parser.add_argument("--family-file", type=Path, default=FAMILY, help="family file that names them")
     options = parser.parse_args(argv)
     build_network(load_family("default"), checkpoint=options.checkpoint)  # refuses what does not fit
     opened = open_checkpoint(options.checkpoint)
@@ -42,16 +42,16 @@ def main(argv: Sequence[str] | None = None) -> None:
     metadata |= {"recipe": options.recipe} if options.recipe else {}
     header = {METADATA_KEY: json.dumps(metadata)}
     tensors = load_file(options.checkpoint)
-    write_atomically(options.out, lambda partial: save_file(tensors, partial, metadata=header))
-    text = options.family.read_text(encoding="utf-8")
+    write_atomically(options.output, lambda partial: save_file(tensors, partial, metadata=header))
+    text = options.family_file.read_text(encoding="utf-8")
     about = json.loads(text)["checkpoint"]
     for old, new in (
-        (f'"size": {about["size"]}', f'"size": {options.out.stat().st_size}'),
-        (f'"sha256": "{about["sha256"]}"', f'"sha256": "{sha256_of(options.out)}"'),
+        (f'"size": {about["size"]}', f'"size": {options.output.stat().st_size}'),
+        (f'"sha256": "{about["sha256"]}"', f'"sha256": "{sha256_of(options.output)}"'),
     ):
         text = text.replace(old, new)
-    write_text(options.family, text)
-    print(f"{options.out}: {options.out.stat().st_size} bytes, sha256 {sha256_of(options.out)}")
+    write_text(options.family_file, text)
+    print(f"{options.output}: {options.output.stat().st_size} bytes, sha256 {sha256_of(options.output)}")
 
 
 if __name__ == "__main__":

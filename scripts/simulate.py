@@ -1,9 +1,9 @@
 """Let simulated users click: how many clicks and seconds each object takes a model, image by image.
 
-    python scripts/simulate.py --out runs/simulate --files ct.nii.gz ct_label.nii.gz [mr.nrrd mr_label.nrrd ...]
-    python scripts/simulate.py --out runs/simulate --layout flare22 --root FLARE22Train --family medsam
+    python scripts/simulate.py --output runs/simulate --files ct.nii.gz ct_label.nii.gz [mr.nrrd mr_label.nrrd ...]
+    python scripts/simulate.py --output runs/simulate --layout flare22 --data FLARE22Train --family medsam
 
-Every labelled object is asked for in a session, as a client asks, by each of --protocols: by default the CVPR 2025
+Every labelled object is asked for in a session, as a client asks, by each --protocol: by default the CVPR 2025
 challenge's box with five clicks, and a point with as many. Images of one slice are played in the same way. The command
 leaves report.html, simulation.json (every click, its scores and seconds) and simulation.md (the table that it prints);
 a killed run goes on with the next image when it is started again.
@@ -44,8 +44,8 @@ def main(argv: Sequence[str] | None = None) -> None:
         segmenter,
         items,
         organs=organs_of(items, options.organs),
-        protocols=options.protocols,
-        folder=options.out,
+        protocols=options.protocol or PROTOCOLS,
+        folder=options.output,
         seed=options.seed,
         tolerance=options.tolerance,
         axis=options.axis,
@@ -55,8 +55,9 @@ def main(argv: Sequence[str] | None = None) -> None:
     )
     records = study.evaluate()
     if records:
-        print(write_objects(options.out, records))
-    study.report(records)  # last: it ends with an error where some images could not be read
+        print(write_objects(options.output, records))
+    study.report(records)
+    study.check_all_were_read()
 
 
 def write_objects(folder: Path, records: Records) -> str:
@@ -76,11 +77,11 @@ def items_of(options: argparse.Namespace) -> list[Item]:
         LayoutError: a file is missing.
     """
     if (options.layout is None) == (options.files is None):
-        raise OptionError("give either --files image label ... or --layout and --root")
+        raise OptionError("give either --files image label ... or --layout and --data")
     if options.layout is not None:
-        if options.root is None:
-            raise OptionError(f"--layout {options.layout} needs --root, the folder of the data set")
-        return [item for item in read_layout(options.layout, options.root, **options.options) if item["label"]]
+        if options.data is None:
+            raise OptionError(f"--layout {options.layout} needs --data, the folder of the data set")
+        return [item for item in read_layout(options.layout, options.data, **options.options) if item["label"]]
     if len(options.files) % 2:
         raise OptionError(f"--files takes pairs of image and label, got {len(options.files)} files")
     images, labels = (list(map(existing, options.files[n::2])) for n in (0, 1))
@@ -107,20 +108,18 @@ def arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--files", nargs="+", type=Path, metavar="FILE", help="image, label, image, label, ...")
     parser.add_argument("--layout", choices=LAYOUTS, help="how the data set's folder is laid out")
-    parser.add_argument("--root", type=Path, help="the data set's folder")
+    parser.add_argument("--data", type=Path, help="the data set's folder")
     parser.add_argument("--options", type=json.loads, default={}, help="JSON of options of the layout")
     parser.add_argument("--organs", nargs="+", metavar="NAME", help="of these organs alone")
     parser.add_argument("--limit", type=int, help="at most so many images, at equal steps through the list")
     parser.add_argument("--family", default="default", help="a name, or a JSON file of your own")
     parser.add_argument("--checkpoint", type=Path, help="weights; without it the family's own")
     parser.add_argument("--device", help="such as cuda; by default a GPU where there is one")
-    parser.add_argument(
-        "--protocols", nargs="+", default=list(PROTOCOLS), metavar="NAME", help="see docs/evaluation.md"
-    )
+    parser.add_argument("--protocol", action="append", metavar="NAME", help="see docs/evaluation.md; may repeat")
     parser.add_argument("--seed", type=int, default=0, help="of what is drawn for the prompts")
     parser.add_argument("--tolerance", type=float, default=2.0, help="of NSD, in mm")
     parser.add_argument("--axis", type=int, default=2, choices=(0, 1, 2), help="along which slices are stacked")
-    parser.add_argument("--out", type=Path, required=True, help="folder of the run; it can be continued")
+    parser.add_argument("-o", "--output", type=Path, required=True, help="folder of the run; it can be continued")
     return parser.parse_args(argv)
 
 

@@ -1,7 +1,7 @@
 """Play active learning with simulated annotators.
 
-    python scripts/simulate_active_learning.py curves --out runs/active
-    python scripts/simulate_active_learning.py server --strategy clasp_pe --out runs/active-server
+    python scripts/simulate_active_learning.py curves --output runs/active
+    python scripts/simulate_active_learning.py server --strategy clasp_pe --output runs/active-server
 
 `curves` compares strategies in this process: slices of real volumes are the pool, their labels the annotator, a small
 network over the shipped one's frozen features the learner, and the scores and rules are those that the server uses. It
@@ -62,13 +62,13 @@ def main(argv: Sequence[str] | None = None) -> int:
         options.data,
         options.strategy,
         rounds=options.rounds,
-        folder=options.out,
+        folder=options.output,
         volumes=options.volumes,
         options=dict(options.train or ()),
         conf=dict(options.conf or ()),
         train_after=options.train_after,
     )
-    write_text(options.out / "server.json", json.dumps(report, indent=2))
+    write_text(options.output / "server.json", json.dumps(report, indent=2))
     print(json.dumps(report, indent=2))
     return 0
 
@@ -96,7 +96,7 @@ def arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
     one.add_argument("--conf", nargs=2, action="append", metavar=("NAME", "VALUE"), help="options of the app")
     for command in (many, one):
         command.add_argument("--data", type=Path, default=DATA, help="folder of volumes with a datalist.json")
-        command.add_argument("--out", type=Path, required=True, help="folder of the run; curves go on where they ended")
+        command.add_argument("-o", "--output", type=Path, required=True, help="folder; curves go on where they ended")
     return parser.parse_args(argv)
 
 
@@ -107,8 +107,8 @@ def play_curves(options: argparse.Namespace) -> int:
     """Play what is not in rows.json yet, then write the results."""
     names = ("data", "patients", "slices", "start", "per_round", "rounds")
     weights = sha256_of(options.checkpoint or find_weights("default"))[:16]
-    remember_settings(options.out, {**{name: str(getattr(options, name)) for name in names}, "weights": weights})
-    stored = options.out / "rows.json"
+    remember_settings(options.output, {**{name: str(getattr(options, name)) for name in names}, "weights": weights})
+    stored = options.output / "rows.json"
     rows = read_rows(stored)
     plan = Plan(options.start, options.per_round, options.rounds)
     wanted = [(name, seed) for seed in range(options.seeds) for name in options.strategies]
@@ -140,7 +140,7 @@ def slices_of(options: argparse.Namespace) -> tuple[dict[str, SeenSlice], list[S
     pool: dict[str, SeenSlice] = {}
     held_out: list[SeenSlice] = []
     for number, item in enumerate([*training, *validation], start=1):
-        stored = options.out / f"slices-{number:03d}.npz"
+        stored = options.output / f"slices-{number:03d}.npz"
         if not stored.is_file():
             seen = dict(seen_slices(item, options.slices, predictor))
             write_atomically(stored, partial(save_slices, slices=seen))
@@ -182,8 +182,8 @@ def write_results(rows: Sequence[Measured], options: argparse.Namespace) -> None
         "gains": [vars(gain) for gain in found],
         "curves": {name: [vars(point) for point in curve] for name, curve in curves(rows).items()},
     }
-    write_text(options.out / "active_learning.json", json.dumps(result, indent=1) + "\n")
-    write_atomically(options.out / "curves.png", lambda partial: draw(result, partial))
+    write_text(options.output / "active_learning.json", json.dumps(result, indent=1) + "\n")
+    write_atomically(options.output / "curves.png", lambda partial: draw(result, partial))
     for gain in found:
         print(f"{gain.strategy}: {gain.mean:+.4f} [{gain.low:+.4f}, {gain.high:+.4f}], last {gain.last:.3f}")
 

@@ -20,7 +20,13 @@ from bundle.errors import OptionError, explain_errors
 from bundle.evaluation.clicks import challenge_table, click_table
 from bundle.evaluation.client_table import client_table
 from bundle.evaluation.learning_table import gate_table, learning_table
-from bundle.evaluation.performance_table import ratio_table, volume_table, waiting_table
+from bundle.evaluation.performance_table import (
+    ratio_table,
+    start_table,
+    volume_table,
+    waiting_table,
+    worker_table,
+)
 from bundle.evaluation.set_tables import expected_table, set_table
 from bundle.evaluation.tables import Table, calibration_table, summary_table
 from bundle.evaluation.volume_table import challenge_volume_table, click_volume_table, group_table, way_table
@@ -154,6 +160,8 @@ TABLES: Mapping[str, Callable[[Mapping[str, Any]], Table]] = {
     "waiting": waiting_table,
     "ratios": ratio_table,
     "volumes": volume_table,
+    "start": start_table,
+    "workers": worker_table,
 }
 
 

@@ -1,12 +1,12 @@
 """Train a part of the shipped recipe where PyTorch, NumPy, OpenCV, SciPy and safetensors are all that is installed.
 
     split -b 15M runs/slices/sets.npz runs/slices/sets.npz.     # if files must be small: pieces that are read as one
-    python scripts/train_bare.py --part 4_more_sets --start version7.safetensors --seconds 470 --out out \
-        --slices runs/slices/sets.npz.*
+    python scripts/train_bare.py --part 4_more_sets --checkpoint version7.safetensors --seconds 470 --output out \
+        --pieces runs/slices/sets.npz.*
 
 The slices are gathered before, where the data is (scripts/train_default.py does it).
 The files of the recipe say what is drawn and learned; of an overlay (without_ultrasound) give --part twice, the lower
-one first. Every minute the moving average is written into --out, in pieces of at most 15 MiB, of which `cat last.0* >
+one first. Every minute the moving average is written into -o, in pieces of at most 15 MiB, of which `cat last.0* >
 last.safetensors` makes the checkpoint, with `log.csv` beside it, and the whole state, from which the same command goes
 on, bit for bit where --steps and not the time says how long it is. The rate falls with the time that is given, so that
 a part that is lent for 90 s ends as one of ten minutes does.
@@ -62,7 +62,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     recipe = read_recipe(options.part) | ({"batch_size": options.batch_size} if options.batch_size else {})
     family = json.loads(FAMILY.read_text(encoding="utf-8"))
     tensors = choose(
-        read_slice_tensors(joined(options.slices)),
+        read_slice_tensors(joined(options.pieces)),
         recipe["weights"],
         hidden=recipe.get("hidden"),
         without=recipe.get("without_sources", ()),
@@ -80,7 +80,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     asked = {name.removeprefix(_OBJECTIVE): value for name, value in recipe.items() if name.startswith(_OBJECTIVE)}
     objective = BatchedObjective(PromptLoss(), compiled=cuda, seed=recipe["seed"], **asked)
     network = PromptedUNet(image_size=family["network_def"]["image_size"])
-    network.load_state_dict({name: value.float() for name, value in load_file(options.start).items()})
+    network.load_state_dict({name: value.float() for name, value in load_file(options.checkpoint).items()})
     metadata = {"family": "default", "contract": family["contract"], "recipe": options.part[-1]}
     metadata |= {"labels": {}, "training_data": dict(tensors.about)}
     train(network.to(device, memory_format=torch.channels_last), samples, objective, recipe, options, metadata)
@@ -121,21 +121,21 @@ def train(
     Raises:
         SystemExit: that state is of another recipe.
     """
-    options.out.mkdir(parents=True, exist_ok=True)
+    options.output.mkdir(parents=True, exist_ok=True)
     average, optimizer = copy.deepcopy(network), BatchedMuon(network.parameters(), lr=1.0, weight_decay=0.05)
     parts = {"network": network, "average": average, "optimizer": optimizer}
     known = json.dumps({**recipe, "part": options.part}, sort_keys=True)
-    first, before, losses = resume(options.out, parts, known)
+    first, before, losses = resume(options.output, parts, known)
     begin = saved = time.monotonic()
 
     def save(steps: int, seconds: float) -> None:
         state = {name: part.state_dict() for name, part in parts.items()}
         recent = [loss.item() for loss in losses[-LOG_STEPS:]]
-        save_state(options.out, {**state, "steps": steps, "seconds": seconds, "losses": recent, "recipe": known})
-        save_pieces(average, options.out, "last", {**metadata, "epoch": 0, "steps": steps})
+        save_state(options.output, {**state, "steps": steps, "seconds": seconds, "losses": recent, "recipe": known})
+        save_pieces(average, options.output, "last", {**metadata, "epoch": 0, "steps": steps})
 
     step, seconds = first, before
-    with (options.out / "log.csv").open("a", encoding="utf-8") as log:
+    with (options.output / "log.csv").open("a", encoding="utf-8") as log:
         while step < min(options.steps, first + options.leave_after):
             seconds = before + time.monotonic() - begin
             share = max(step / options.steps, seconds / options.seconds)
@@ -165,7 +165,7 @@ def resume(folder: Path, parts: Mapping[str, Any], recipe: str) -> tuple[int, fl
     pieces = b"".join((folder / name).read_bytes() for name in json.loads(index.read_text(encoding="utf-8")))
     state = torch.load(io.BytesIO(pieces), map_location=device, weights_only=True)
     if state["recipe"] != recipe:
-        raise SystemExit(f"{folder} holds the state of another recipe; give another --out, or the same --part")
+        raise SystemExit(f"{folder} holds the state of another recipe; give another --output, or the same --part")
     for name, part in parts.items():
         part.load_state_dict(state[name])
     rows = [row for row in log.read_text(encoding="utf-8").splitlines(keepends=True) if row.endswith("\n")]
@@ -225,13 +225,13 @@ def write_pieces(data: bytes | memoryview, folder: Path, name: str) -> list[Path
 def _options(argv: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--part", action="append", required=True, help="file of configs/recipes/shipped, without .json")
-    parser.add_argument("--slices", type=Path, nargs="+", required=True, help="the gathered slices, or their pieces")
-    parser.add_argument("--start", type=Path, required=True, help="checkpoint of the family default")
-    parser.add_argument("--out", type=Path, required=True, help="folder of the checkpoint and the log")
+    parser.add_argument("--pieces", type=Path, nargs="+", required=True, help="the gathered slices, or their pieces")
+    parser.add_argument("--checkpoint", type=Path, required=True, help="checkpoint of the family default")
+    parser.add_argument("-o", "--output", type=Path, required=True, help="folder of the checkpoint and the log")
     parser.add_argument("--seconds", type=float, default=470.0, help="how long it trains")
     parser.add_argument("--steps", type=int, default=10**6, help="how many steps at most")
-    parser.add_argument("--leave_after", type=int, default=10**6, help="steps of this call; the same command goes on")
-    parser.add_argument("--batch_size", type=int, help="instead of the recipe's")
+    parser.add_argument("--leave-after", type=int, default=10**6, help="steps of this call; the same command goes on")
+    parser.add_argument("--batch-size", type=int, help="instead of the recipe's")
     parser.add_argument("--device", help="by default the first GPU, or the CPU")
     return parser.parse_args(argv)
 

@@ -1,8 +1,8 @@
 """Train the shipped model as it was trained; every part can be stopped and goes on where it was.
 
     python scripts/train_default.py
-    python scripts/train_default.py --zero_shot     # the models that leave one organ out, from the same 1_pretrain
-    python scripts/train_default.py --left_out      # those that leave one modality out, from the same 3_finetune
+    python scripts/train_default.py --zero-shot     # the models that leave one organ out, from the same 1_pretrain
+    python scripts/train_default.py --left-out      # those that leave one modality out, from the same 3_finetune
 
 The data is found through MONAI_SAM_DATA. Its slices are gathered in two files first, once, in minutes. The steps
 take about 25 minutes on an H200; on two cores of a CPU they would take two days. scripts/train_bare.py
@@ -33,8 +33,8 @@ def main() -> None:
     """Gather the slices unless they are there, and train one part after the other."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     what = parser.add_mutually_exclusive_group()
-    what.add_argument("--zero_shot", action="store_true", help="train the two leave-one-organ-out models instead")
-    what.add_argument("--left_out", action="store_true", help="train the leave-one-modality-out models instead")
+    what.add_argument("--zero-shot", action="store_true", help="train the two leave-one-organ-out models instead")
+    what.add_argument("--left-out", action="store_true", help="train the leave-one-modality-out models instead")
     for name in parts_of(parser.parse_args()):
         files = layers_of(name)
         slices = SLICES / ("sets.npz" if SETS in files else "slices.npz")

@@ -1,7 +1,7 @@
 """Tune the parameters by which an object is followed through a volume, on volumes that are not for testing.
 
-    python scripts/tune_following.py --out runs/following                # 3 phantoms that no network was trained on
-    python scripts/tune_following.py --out runs/following --case ct.nii.gz labels.nii.gz --rules swells unsure
+    python scripts/tune_following.py --output runs/following                # 3 phantoms that no network was trained on
+    python scripts/tune_following.py --output runs/following --case ct.nii.gz labels.nii.gz --rules swells unsure
 
 Every parameter of ``PropagationRule`` takes some values, one at a time, the others being as shipped. With each, every
 object is started by a 3D box, a 2D box on its largest slice and a point in it, and corrected by clicks at the centre of
@@ -65,9 +65,9 @@ def main(argv: Sequence[str] | None = None) -> None:
     cases, organs = _cases(options, segmenter)
     records = {}
     for name, rule in _rules(segmenter, options.rules).items():
-        records[name] = play(segmenter, rule, cases, organs, folder=options.out / name, clicks=options.clicks)
+        records[name] = play(segmenter, rule, cases, organs, folder=options.output / name, clicks=options.clicks)
     table = table_of(records, options.clicks)
-    write_text(options.out / "table.md", table.as_markdown() + "\n")
+    write_text(options.output / "table.md", table.as_markdown() + "\n")
     print(table.as_markdown())
 
 
@@ -146,7 +146,7 @@ def _phantom(seed: int, *, contract) -> VolumeCase:  # noqa: ANN001
 
 def _options(argv: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--out", type=Path, required=True, help="folder of the run")
+    parser.add_argument("-o", "--output", type=Path, required=True, help="folder of the run")
     parser.add_argument("--family", default="default")
     parser.add_argument("--checkpoint", type=Path, help="weights; without it the family's own")
     parser.add_argument("--device", default="cpu")

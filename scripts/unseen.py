@@ -1,7 +1,7 @@
 """Score models on organs and modalities that the shipped one never saw labelled: samples of dcmqi and pyradiomics.
 
-    python scripts/unseen.py --out runs/unseen
-    python scripts/unseen.py --out runs/unseen --models stem=runs/stem/best.safetensors v7=models/default.safetensors
+    python scripts/unseen.py --output runs/unseen
+    python scripts/unseen.py --output runs/unseen --models stem=runs/stem/best.safetensors v7=models/default.safetensors
 
 Boxes have each side 0..5 pixels of 256 outward or, where corrections follow, are tight; NSD is at 2 pixels of 256. The
 data is found through MONAI_SAM_DATA. With one patient each this is a glimpse, not a measurement.
@@ -57,7 +57,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         item = {"image": options.data / image, "label": options.data / label, "patient": name}
         slices = read_pool([item], contract=family.contract)
         for model, predictor in models.items():
-            folder = options.out / model / str(number)
+            folder = options.output / model / str(number)
             study = SliceStudy(
                 predictor, slices, organs={value: name}, protocols=PROTOCOLS, folder=folder, seed=options.seed
             )
@@ -85,7 +85,7 @@ def _options(argv: Iterable[str] | None) -> argparse.Namespace:
         default=[("shipped", None)],
         help="name=checkpoint of each model; without it the family's own",
     )
-    parser.add_argument("--out", type=Path, required=True, help="folder of the run; it can be continued")
+    parser.add_argument("-o", "--output", type=Path, required=True, help="folder of the run; it can be continued")
     parser.add_argument("--seed", type=int, default=0, help="of the prompts")
     return parser.parse_args(argv)
 

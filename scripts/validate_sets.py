@@ -1,12 +1,12 @@
 """Score models on the validation parts of the sets of every modality: box, one point, three corrections.
 
-    python scripts/validate_sets.py --out runs/sets --models v8=version8.safetensors v9=models/default.safetensors
-    python scripts/validate_sets.py --out runs/sets --all ...      # every object, not one of eight pictures of each set
-    python scripts/validate_sets.py --out runs/sets --sets "us-*" --models without=without_ultrasound.safetensors
+    python scripts/validate_sets.py --output runs/sets --models v8=version8.safetensors v9=models/default.safetensors
+    python scripts/validate_sets.py --output runs/sets --all ...   # every object, not one of eight pictures of each set
+    python scripts/validate_sets.py --output runs/sets --sets "us-*" --models without=without_ultrasound.safetensors
     python scripts/tables.py                                       # the tables, from --results (docs/results/sets.json)
 
 Boxes have each side 0..5 pixels of 256 outward, NSD is at 2 pixels of 256, and a correction is a click in the middle of
-the largest error. The same objects and prompts are given to every model. An interrupted run goes on in --out. The data
+the largest error. The same objects and prompts are given to every model. An interrupted run goes on in -o. The data
 is found through MONAI_SAM_DATA.
 """
 
@@ -48,7 +48,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     explain_errors()
     options = _options(argv)
     family = load_family(options.family)
-    limits = (10**9, 10**9) if options.all else (options.pictures, options.objects)
+    limits = (10**9, 10**9) if options.all else (options.pictures, options.per_picture)
     preprocessing = IntensityViewsd("image", family.contract)
     pool, names = validation_pool(options.data, preprocessing, *limits, seed=options.seed, sets=options.sets)
     models = {}
@@ -59,7 +59,7 @@ def main(argv: Sequence[str] | None = None) -> None:
             pool,
             organs=names,
             protocols=PROTOCOLS,
-            folder=options.out / name,
+            folder=options.output / name,
             name=name,
             seed=options.seed,
             pixels_of=256,
@@ -160,11 +160,11 @@ def _options(argv: Sequence[str] | None) -> argparse.Namespace:
         "--models", nargs="+", type=named_checkpoint, default=[("shipped", None)], help="name=checkpoint of each"
     )
     parser.add_argument("--pictures", type=int, default=8, help="of each set at most")
-    parser.add_argument("--objects", type=int, default=1, help="of each picture at most")
+    parser.add_argument("--per-picture", type=int, default=1, help="of each picture at most")
     parser.add_argument("--beside", type=Path, help="results whose models are shown beside, of the same objects")
     parser.add_argument("--sets", nargs="+", default=(), metavar="PATTERN", help="those alone, such as us-*")
     parser.add_argument("--all", action="store_true", help="all pictures and objects: hours on a CPU")
-    parser.add_argument("--out", type=Path, required=True, help="folder of the run")
+    parser.add_argument("-o", "--output", type=Path, required=True, help="folder of the run")
     parser.add_argument("--results", type=Path, default=BUNDLE_ROOT / "docs" / "results" / "sets.json")
     parser.add_argument("--seed", type=int, default=0, help="of the objects and the prompts")
     return parser.parse_args(argv)

@@ -177,7 +177,7 @@ def prepare_script(repository):
 
 def test_the_command_says_what_is_wrong_by_its_exit_code_and_leaves_a_page(root, prepare_script, tmp_path, capsys):
     out = tmp_path / "out"
-    words = ["--check", "--layout", "folders", "--root", str(root), "--output", str(out), "--min-voxels", "20"]
+    words = ["--check", "--layout", "folders", "--data", str(root), "--output", str(out), "--min-voxels", "20"]
     words += ["--options", json.dumps({"names": NAMES})]
     assert prepare_script.main(words) == 0
     assert "0 findings wrong" in capsys.readouterr().out

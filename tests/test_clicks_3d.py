@@ -49,7 +49,7 @@ def test_a_run_is_written_and_continued(clicks_3d, tmp_path, monkeypatch, capsys
     write_label(truth.astype(np.uint8), Volume(truth, np.diag([2.0, 2, 3, 1])), tmp_path / "label.nii.gz")
     monkeypatch.setattr(clicks_3d, "OBJECTS", {"cone": ("image.nii.gz", "label.nii.gz", 1)})
     monkeypatch.setattr(clicks_3d.Segmenter, "from_family", lambda *_, **__: OneObject())
-    options = ["--data", str(tmp_path), "--results", str(tmp_path / "out.json"), "--name", "now"]
+    options = ["--data", str(tmp_path), "--results", str(tmp_path / "out.json"), "--column", "now"]
     clicks_3d.main(options)
     results = json.loads((tmp_path / "out.json").read_text())
     assert [result["start"] for result in results] == list(clicks_3d.STARTS)

@@ -30,10 +30,11 @@ def rows(main, tmp_path_factory):
         patch.setenv("MONAI_SAM_DATA", str(data))
         patch.setattr(sys, "excepthook", sys.excepthook)
         patch.setattr(torch, "set_num_threads", lambda count: None)  # train.json takes all cores
+        patch.setattr("bundle.training.engines.autocast_dtype", lambda amp, device: None)  # slow without bfloat16
         before = torch.get_num_threads()
         SET_THREADS(1)
         family = str(write_family(data))
-        assert main(["--out", str(out), "--family", family, "--steps", "2", "--variants", "2"]) == 0
+        assert main(["--output", str(out), "--family", family, "--steps", "2", "--variants", "2"]) == 0
         SET_THREADS(before)
     assert "fine" in (out / "table.md").read_text()
     with (out / "table.csv").open() as file:
@@ -53,10 +54,10 @@ def test_a_variant_differs_in_its_network(rows):
 
 def test_a_folder_of_another_run_is_refused(main, tmp_path, capsys):
     (tmp_path / "settings.json").write_text('{"steps": 4}')
-    assert main(["--out", str(tmp_path), "--steps", "2"]) == 2
+    assert main(["--output", str(tmp_path), "--steps", "2"]) == 2
     assert "holds results with steps 4, now 2" in capsys.readouterr().err
 
 
 def test_a_length_that_is_no_whole_number_of_epochs_is_refused(main, tmp_path, capsys):
-    assert main(["--out", str(tmp_path), "--steps", "3"]) == 2
+    assert main(["--output", str(tmp_path), "--steps", "3"]) == 2
     assert "multiple of 2, got 3" in capsys.readouterr().err

@@ -21,6 +21,15 @@ SET_THREADS = torch.set_num_threads
 PARTS = ("base", "decoder", "lora", "adapters", "full")
 
 
+@pytest.fixture(scope="module", autouse=True)
+def quick():
+    """One block in each stage of the encoder, in float32: a CPU without bfloat16 takes many times as long for it."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("bundle.networks.tiny_vit.DEPTHS", (1, 1, 1, 1))
+        patch.setattr("bundle.training.engines.autocast_dtype", lambda amp, device: None)
+        yield
+
+
 @pytest.fixture(scope="module")
 def script(repository):
     return runpy.run_path(str(repository / "scripts" / "compare_tuning.py"))
@@ -43,7 +52,7 @@ def data(tmp_path_factory):
 @pytest.fixture(scope="module")
 def command(data, tmp_path_factory):
     out = tmp_path_factory.mktemp("tuning")
-    names = {"base": data / "base.safetensors", "family": data / "tiny.json", "out": out, "organ": "pancreas"}
+    names = {"checkpoint": data / "base.safetensors", "family": data / "tiny.json", "output": out, "organ": "pancreas"}
     return [str(word) for name, value in names.items() for word in (f"--{name}", value)] + ["--steps", "2"]
 
 
@@ -58,7 +67,7 @@ def done(main, command, data):
         SET_THREADS(1)  # tiny networks: a second thread only waits for the first
         assert main(command) == 0
         SET_THREADS(before)
-    return data.parent / command[command.index("--out") + 1]
+    return data.parent / command[command.index("--output") + 1]
 
 
 def rows_of(folder):
@@ -94,7 +103,7 @@ def test_the_page_has_a_line_for_every_model_and_says_what_was_done(done):
 
 
 def test_four_kinds_are_compared_and_full_tuning_trains_everything(script, data):
-    assert script["arguments"](["--base", "b", "--organ", "o", "--out", "x"]).tunings == list(script["TUNINGS"])
+    assert script["arguments"](["--checkpoint", "b", "--organ", "o", "-o", "x"]).tunings == list(script["TUNINGS"])
     decoder, lora, adapters, full = (script["trained_parameters"](t, data / "tiny.json") for t in script["TUNINGS"])
     assert full == sum(p.numel() for p in build_network(data / "tiny.json", random=True).parameters())
     assert full > decoder > lora > adapters > 0
@@ -143,7 +152,8 @@ def test_an_evaluation_is_drawn_with_a_row_for_each_organ_and_protocol(done, dat
     plot = runpy.run_path(str(repository / "scripts" / "plot_cases.py"))["main"]
     run, heights = str(done / "base" / "evaluation"), []
     for protocols in (["points_1"], ["points_1", "box_jitter_20"]):
-        plot([run, "--protocols", *protocols, "--out", str(tmp_path / "cases.png")])
+        chosen = [word for name in protocols for word in ("--protocol", name)]
+        plot([run, *chosen, "--output", str(tmp_path / "cases.png")])
         heights.append(len(cv2.imread(str(tmp_path / "cases.png"))))
     assert heights[1] == 2 * heights[0] > 400
 
@@ -159,10 +169,10 @@ def test_what_is_finished_is_not_done_again(done, main, command, data, monkeypat
 def test_a_run_is_not_continued_with_other_settings(done, main, command, data, monkeypatch, capsys):
     monkeypatch.setenv("MONAI_SAM_DATA", str(data))
     assert main([*command, "--steps", "3"]) == 2
-    assert "choose another --out" in capsys.readouterr().err
+    assert "choose another --output" in capsys.readouterr().err
 
 
 def test_an_organ_that_nobody_labelled_is_refused(done, main, command, tmp_path, data, monkeypatch, capsys):
     monkeypatch.setenv("MONAI_SAM_DATA", str(data))
-    assert main([*command, "--organ", "spleen", "--out", str(tmp_path)]) == 2
+    assert main([*command, "--organ", "spleen", "--output", str(tmp_path)]) == 2
     assert "liver, pancreas, got 'spleen'" in capsys.readouterr().err

@@ -64,7 +64,7 @@ def test_results_of_other_weights_are_not_gone_on_with(script, tmp_path, monkeyp
 
 
 def test_clicks_are_played_with_every_model_that_answers_them(script, tmp_path):
-    script.main(["--results", str(tmp_path / "results.json"), "--starts", "--clicks"])
+    script.main(["--results", str(tmp_path / "results.json"), "--starts", "--with-clicks"])
     results = json.loads((tmp_path / "results.json").read_text())
     assert [result["way"] for result in results] == ["following", "3D", "chosen"]
     assert all(len(result["dsc"]) <= 6 and result["dsc"][-1] >= 0.6 for result in results)

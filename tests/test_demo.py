@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import runpy
+import signal
 import sys
 from pathlib import Path
 
@@ -24,7 +25,7 @@ ORGANS = {"liver": 1, "left_kidney": 13}
 def case(tmp_path_factory) -> tuple[Path, Path]:
     """A small CT and two organs of its label, in the numbering of FLARE22."""
     folder = tmp_path_factory.mktemp("case")
-    image, truth, _ = make_phantom(shape=(64, 56, 20), spacing=(6.0, 6.0, 10.0), seed=1)
+    image, truth, _ = make_phantom(shape=(48, 42, 12), spacing=(8.0, 8.0, 16.7), seed=1)
     label = np.where(np.isin(truth.array, list(ORGANS.values())), truth.array, 0)
     return write_volume(image, folder / "ct.nii.gz"), write_label(label, image, folder / "label.nii.gz")
 
@@ -37,7 +38,9 @@ def run_demo(repository, monkeypatch):
         monkeypatch.setattr(sys, "argv", ["demo.py", *map(str, arguments)])
         runpy.run_path(str(repository / "scripts" / "demo.py"), run_name="__main__")
 
-    return run
+    before = signal.getsignal(signal.SIGTERM)
+    yield run
+    signal.signal(signal.SIGTERM, before)
 
 
 def test_every_organ_is_segmented_scored_drawn_and_submitted(run_demo, case, tmp_path, capsys):

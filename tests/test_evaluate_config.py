@@ -5,16 +5,19 @@ from __future__ import annotations
 import csv
 import json
 import logging
-import os
-import subprocess
+import shutil
 import sys
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import pytest
 from evaluation_room import CONFIGS, run_bundle, write_family, write_weights
 from training_room import make_slice
+from warm_process import run_warm
 
 from bundle.data.synthetic.phantom import make_phantom
 from bundle.data.volume import Volume, write_label, write_volume
+from bundle.errors import EvaluationError
 from bundle.evaluation.records import read_records
 
 
@@ -90,6 +93,20 @@ def test_before_and_after_end_in_one_table(in_folder, tmp_path, caplog):
     assert prompts[0] == prompts[1]
 
 
+def test_a_file_that_cannot_be_read_ends_neither_the_run_before_nor_the_one_after(mine, monkeypatch, tmp_path):
+    shutil.copytree(mine, tmp_path / "mine")
+    monkeypatch.chdir(tmp_path / "mine")
+    monkeypatch.setattr(sys, "excepthook", sys.excepthook)
+    Path("images/0.png").write_bytes(b"nothing")
+    with pytest.raises(RuntimeError) as raised:  # MONAI's; the command shows the cause
+        evaluate("before_after", folder=tmp_path / "run", before_checkpoint="before.safetensors")
+    assert isinstance(raised.value.__cause__, EvaluationError)
+    assert "1 cases could not be read" in str(raised.value.__cause__) and "p0/0.png: " in str(raised.value.__cause__)
+    for folder in (tmp_path / "run", tmp_path / "run" / "before"):
+        assert {record["case"] for record in read_records(folder)} == {"p1"}
+        assert "Without p0/0.png, which could not be read" in (folder / "report.html").read_text()
+
+
 def test_prompts_of_another_run_are_replayed(in_folder, tmp_path):
     evaluate(folder=tmp_path / "first", seed=1)
     evaluate(folder=tmp_path / "second", replay=str(tmp_path / "first"), checkpoint="before.safetensors")
@@ -138,12 +155,15 @@ def test_two_processes_get_what_one_gets(in_folder, tmp_path):
     configs = [str(CONFIGS / f"{name}.json") for name in ("evaluate", "datasets/prepared", "multi_gpu_evaluate")]
     options = {"dataset_dir": ".", "family_name": "tiny.json", "checkpoint": "after.safetensors"}
     options |= {"output_dir": tmp_path / "two", "protocols": "['box_jitter_20']"}
-    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2", "-m"]
-    command += ["monai.bundle", "run", "--config_file", str(configs)]
-    command += [str(part) for name, value in options.items() for part in (f"--{name}", value)]
-    environment = {**os.environ, "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
-    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=300)
-    assert done.returncode == 0, done.stderr
+    words = [str(part) for name, value in options.items() for part in (f"--{name}", value)]
+
+    def worker(rank: int):
+        environment = {"RANK": str(rank), "LOCAL_RANK": str(rank), "WORLD_SIZE": "2"}  # as torchrun says it
+        return run_warm(in_folder, "run", "--config_file", configs, *words, environment=environment)
+
+    with ThreadPoolExecutor(2) as both:
+        for done in both.map(worker, (0, 1)):
+            assert done.returncode == 0, done.stderr
 
     def scores(folder):
         return [(record["key"], record["organ"], record["dsc"], record["nsd"]) for record in read_records(folder)]

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 import numpy as np
 import onnxruntime
 import pytest
 import torch
 from fixtures.parity.cases import fill_with_seeded_weights
-from segment_anything.modeling import ImageEncoderViT
+from segment_anything.modeling import ImageEncoderViT, TwoWayTransformer
 
-from bundle.families import export
+from bundle.families import export, sam_builders
 from bundle.families.builders import prompted_unet, sam_tiny_vit, sam_vit
 from bundle.families.checkpoints import CheckpointError, open_checkpoint
 from bundle.families.export import export_official, export_onnx, export_torchscript
@@ -25,22 +28,27 @@ SIZE = 64
 LORA = [{"kind": "lora", "part": "encoder"}, {"kind": "lora", "part": "decoder"}]
 
 
-def tiny(*, fine: bool = False) -> PromptableSam:
-    """A TinyViT with one block in each stage: an export takes as long as it has blocks."""
+@contextmanager
+def few_blocks() -> Iterator[None]:
+    """One block in each stage of a TinyViT, a windowed and a global one of width 64 in a ViT, one in a decoder.
+
+    An export takes as long as there are blocks.
+    """
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(tiny_vit, "DEPTHS", (1, 1, 1, 1))
-        return _tiny(fine)
+        patch.setitem(VIT_VARIANTS, "vit_b", (64, 2, 4, (1,)))
+        patch.setattr(sam_builders, "TwoWayTransformer", lambda depth, **options: TwoWayTransformer(1, **options))
+        yield
 
 
-def _tiny(fine: bool) -> PromptableSam:
+@few_blocks()
+def tiny(*, fine: bool = False) -> PromptableSam:
     return sam_tiny_vit(image_size=SIZE, grid=8, neck="pyramid", window_sizes=(8, 4, 4), raster_prompts=True, fine=fine)
 
 
+@few_blocks()
 def vit(tuning=()) -> PromptableSam:
-    """A ViT of width 64 with a windowed and a global block."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setitem(VIT_VARIANTS, "vit_b", (64, 2, 4, (1,)))
-        return sam_vit(image_size=SIZE, tuning=tuning)
+    return sam_vit(image_size=SIZE, tuning=tuning)
 
 
 def unet(tuning=()) -> PromptedUNet:

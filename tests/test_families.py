@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import gzip
 import json
 import re
-import subprocess
+import runpy
 import sys
 from dataclasses import replace
 from pathlib import Path
@@ -250,7 +251,9 @@ def test_a_family_file_that_is_no_json_object_is_refused(tmp_path, content, mess
         (["--variants", "finetune_sam-vit_b-lora_both"], r"lora_both +93,766,159 +803,983 .* train from sam_vit_b"),
     ],
 )
-def test_the_table_of_families_is_printed(repository, arguments, expected):
-    command = [sys.executable, str(repository / "scripts" / "families.py"), *arguments]
-    printed = subprocess.run(command, capture_output=True, text=True, check=True).stdout
-    assert re.search(expected, printed)
+def test_the_table_of_families_is_printed(repository, arguments, expected, monkeypatch, capsys):
+    monkeypatch.setattr(sys, "argv", ["families.py", *arguments])
+    monkeypatch.setattr(sys, "excepthook", sys.excepthook)
+    with contextlib.suppress(SystemExit):
+        runpy.run_path(str(repository / "scripts" / "families.py"), run_name="__main__")
+    assert re.search(expected, capsys.readouterr().out)

@@ -107,7 +107,7 @@ def test_an_epoch_that_is_repeated_after_a_kill_stands_once_in_the_curve(tmp_pat
 def test_the_curves_of_two_stages_are_one_picture(tmp_path, repository, monkeypatch):
     def draw(name, *curves):
         picture = tmp_path / "images" / name
-        monkeypatch.setattr("sys.argv", ["plot_curve.py", *map(str, curves), "--out", str(picture)])
+        monkeypatch.setattr("sys.argv", ["plot_curve.py", *map(str, curves), "--output", str(picture)])
         runpy.run_path(str(repository / "scripts" / "plot_curve.py"), run_name="__main__")
         return cv2.imread(str(picture))
 

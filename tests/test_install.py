@@ -50,7 +50,7 @@ def test_the_list_for_a_cpu_is_the_whole_list_without_cuda(full, repository):
     assert found == without and len(found) < len(full)
 
 
-@pytest.mark.parametrize("name", ["gpu", "openvino"])
+@pytest.mark.parametrize("name", ["gpu", "openvino", "dcmqi"])
 def test_what_only_some_need_is_not_in_the_other_lists(full, repository, name):
     some = pins(repository / f"requirements-{name}.txt")
     assert some and not set(some) & set(full)

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import runpy
 import stat
-import subprocess
 import sys
 from pathlib import Path
 
@@ -105,14 +105,15 @@ def test_labels_and_versions_are_for_one_user_alone(folder, labels):
         assert stat.S_IMODE(path.stat().st_mode) == (0o700 if path.is_dir() else 0o600), path
 
 
-def test_old_versions_are_purged_by_a_command(folder, labels):
+def test_old_versions_are_purged_by_a_command(folder, labels, monkeypatch, capsys):
     store = StudyFolder(folder)
     for label in labels:
         store.save_label("ct", str(label), "final", {})
     assert store.purge(0) == 0 and values(store) == [1, 2]
-    command = [sys.executable, "-m", "monailabel_app.datastore.purge", str(folder), "--days"]
-    run = subprocess.run([*command, "0"], capture_output=True, text=True, timeout=120, check=True)
-    assert run.stdout.startswith("2 versions") and values(store) == []
+    monkeypatch.setattr(sys, "argv", ["purge", str(folder), "--days", "0"])
+    monkeypatch.setattr(sys, "excepthook", sys.excepthook)
+    runpy.run_module("monailabel_app.datastore.purge", run_name="__main__")
+    assert capsys.readouterr().out.startswith("2 versions") and values(store) == []
     assert read_label(store.get_label_uri("ct", "final")).array.max() == 0
 
 

@@ -15,6 +15,7 @@ from bundle.data.labelled_slices import (
     few_slices,
     phantom_pool,
     read_pool,
+    read_what_can_be_read,
     resized,
     stack_slices,
     without_labels,
@@ -32,6 +33,9 @@ def test_a_pool_names_every_item_that_cannot_be_read(patient, tmp_path):
         read_pool([bad[0], good, bad[1]], contract=CONTRACT)
     with pytest.raises(VolumeError, match=r"^there is no file"):
         read_pool([bad[1], good], contract=CONTRACT)
+    pool = read_what_can_be_read([bad[0], good, bad[1]], contract=CONTRACT)
+    assert [key for key, _ in pool.unreadable] == ["b.nii.gz/b.nii.gz", "c.nii.gz/c.nii.gz"]
+    assert {part.patient for part in pool.slices} == {"a"}
 
 
 @pytest.fixture(scope="module")

@@ -92,7 +92,7 @@ def test_only_the_setting_that_differs_is_named(tmp_path):
     remember_settings(tmp_path, {"seed": 1, "digest": "0" * 64})
     with pytest.raises(RunStateError) as caught:
         remember_settings(tmp_path, {"seed": 2, "digest": "0" * 64})
-    assert str(caught.value) == f"{tmp_path} holds results with seed 1, now 2; choose another --out"
+    assert str(caught.value) == f"{tmp_path} holds results with seed 1, now 2; choose another --output"
 
 
 def test_a_long_setting_is_shortened(tmp_path):

@@ -2,7 +2,13 @@
 
 from __future__ import annotations
 
-from bundle.evaluation.performance_table import ratio_table, volume_table, waiting_table
+from bundle.evaluation.performance_table import (
+    ratio_table,
+    start_table,
+    volume_table,
+    waiting_table,
+    worker_table,
+)
 
 SAM = {
     "name": "sam, torch",
@@ -41,3 +47,16 @@ def test_the_share_of_the_matrix_product_is_that_of_the_encoder():
 def test_volumes_of_several_sizes():
     table = volume_table({"volumes": [{"shape": [512, 512, 50], "warm click": 0.25, "its forward passes": 0.2}]})
     assert table.rows == [["512 x 512 x 50", "250", "200", "1.25"]]
+
+
+def test_the_ratio_of_a_start_is_the_median_of_those_of_the_pairs():
+    pairs = [(10.0, 0.2), (12.0, 0.5), (8.0, 0.1)]
+    runs = [{"before": {"clock": 4, "processor": a}, "now": {"clock": 2, "processor": b}} for a, b in pairs]
+    table = start_table({"start": [{"load": 3.0, "help": run} for run in runs]})
+    assert table.rows == [["help", "10.0", "0.2", "50", "4.0", "2.0", "2.00"]]
+    assert table.columns[:4] == ["seconds", "processor, before", "processor, now", "processor, ratio"]
+
+
+def test_two_workers_are_as_fast_as_the_one_that_works_longer():
+    pair = {"load": 8.2, "1": {"clock": 300.0, "processor": [110.0]}, "2": {"clock": 200.0, "processor": [55.0, 50.0]}}
+    assert worker_table({"workers": [pair]}).rows == [["1", "8", "110", "55", "2.00", "300", "200", "1.50"]]

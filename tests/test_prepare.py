@@ -189,7 +189,7 @@ def test_two_programs_share_the_items_of_a_folder_and_end_with_one_list(tmp_path
 
 @pytest.mark.slow
 def test_a_run_that_is_killed_takes_its_workers_along_and_goes_on(repository, tmp_path, dataset):
-    arguments = ["--layout", "flare22", "--root", str(dataset), "--min-voxels", "5", "--min-pixels", "3"]
+    arguments = ["--layout", "flare22", "--data", str(dataset), "--min-voxels", "5", "--min-pixels", "3"]
     parallel = [str(repository / "scripts" / "prepare.py"), *arguments, "--workers", "2"]
     process = subprocess.Popen([sys.executable, *parallel, "--output", str(tmp_path / "killed")], cwd=repository)
     while not list((tmp_path / "killed").glob("records/*.json")):
@@ -272,9 +272,9 @@ def command(repository: Path):
 def test_the_command_prints_what_it_did_and_fails_with_one_sentence(repository, tmp_path, dataset, capsys):
     main = command(repository)
     filters = ["--min-voxels", "5", "--min-pixels", "3", "--min-share", "0"]
-    assert main(["--layout", "flare22", "--root", str(dataset), "--output", str(tmp_path), *filters]) == 0
+    assert main(["--layout", "flare22", "--data", str(dataset), "--output", str(tmp_path), *filters]) == 0
     assert "slices of 3 items" in capsys.readouterr().out
-    assert main(["--layout", "nnunet", "--root", str(dataset), "--output", str(tmp_path)]) == 2
+    assert main(["--layout", "nnunet", "--data", str(dataset), "--output", str(tmp_path)]) == 2
     assert "dataset.json" in capsys.readouterr().err
 
 

@@ -31,6 +31,12 @@ def test_each_row_is_a_box_of_its_image(table):
     assert (spleen.name, spleen.label, spleen.box.tolist()) == ("spleen", 3, [[17, 27, 33], [38, 68, 44]])
 
 
+def test_an_image_may_be_named_with_its_ending(table):
+    path = table("a.nii.gz,liver,1,62,109,23,82,21,50\na.b,spleen,3,17,38,27,68,33,44\na.PNG,aorta,5,1,2,3,4,5,6\n")
+    assert [prompt.name for prompt in prompts_of(path, "a")] == ["liver", "aorta"]
+    assert [prompt.name for prompt in prompts_of(path, "a.b")] == ["spleen"]
+
+
 def test_names_and_labels_may_be_left_out(table):
     path = table("a,1,2,3,4,5,6\na,1,2,3,4,5,7\n", head="image,i0,i1,j0,j1,k0,k1\n")
     assert [(prompt.name, prompt.label) for prompt in prompts_of(path, "a")] == [("object 1", 1), ("object 2", 2)]

@@ -12,9 +12,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from monai.bundle import ConfigParser, ConfigWorkflow
+from monai.bundle import ConfigWorkflow
+from recipe_room import SHORTER, check_training, small_run
+from recipe_room import narrow_decoders as narrow_decoders
 from segment_anything.modeling import MaskDecoder, PromptEncoder, Sam, TwoWayTransformer
-from training_room import AUTOMATIC, GRID, SIZE, make_network_like, make_slice, small_run_files
+from training_room import AUTOMATIC, GRID, SIZE, make_network_like, make_slice
 from training_room import one_thread as one_thread
 
 from bundle.engines.cache import PreparedCache
@@ -25,21 +27,11 @@ from bundle.networks.promptable_sam import PromptableSam
 from bundle.networks.vit import VIT_VARIANTS
 from bundle.training.batches import collate
 from bundle.training.masked import Reconstruction
-from bundle.training.start import trainable_parameters
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 ROOT = Path(__file__).resolve().parents[1]
 RECIPES = sorted(path.stem for path in (ROOT / "configs" / "recipes").glob("*.json"))
-# MedicoSAM's eight rounds of prompts take minutes, two show the same.
-SHORTER = {"medico_sam": {"objective#promptable#steps": 2}}
 ENCODERS, METHODS, PARTS = ("vit_h", "vit_b", "vit_t"), ("full", "adapter", "lora"), ("both", "decoder")
-
-
-def small_run(tmp_path: Path, recipe: str, **overrides) -> ConfigParser:
-    """The recipe with two steps, one epoch, a tiny network and generated slices."""
-    parser = ConfigParser()
-    parser.read_config(small_run_files(tmp_path, recipe, **overrides))
-    return parser
 
 
 @pytest.mark.parametrize("recipe", RECIPES)
@@ -48,55 +40,6 @@ def test_a_recipe_trains_and_leaves_a_checkpoint(tmp_path, recipe):
     own = load_family(run.get_parsed_content("family_name")).contract
     assert run.get_parsed_content("train#dataset").contract == replace(own, size=SIZE)
     check_training(run, tmp_path, recipe)
-
-
-@pytest.fixture(scope="module")
-def few_real(real_data, tmp_path_factory) -> Path:
-    """The real data with a short data list."""
-    folder = tmp_path_factory.mktemp("data")
-    for name in ("flare22-style", "sam-med2d-demo", "totalsegmentator-ct", "pyradiomics-mr"):
-        (folder / name).symlink_to(real_data / name)
-    (folder / "abdomen-ct-2d").mkdir()
-    for name in ("images", "labels"):
-        (folder / "abdomen-ct-2d" / name).symlink_to(real_data / "abdomen-ct-2d" / name)
-    content = json.loads((real_data / "abdomen-ct-2d" / "datalist.json").read_text())
-    content |= {"training": content["training"][::140], "validation": content["validation"][::60]}
-    (folder / "abdomen-ct-2d" / "datalist.json").write_text(json.dumps(content))
-    return folder
-
-
-# A recipe for each layer of real images and each kind of sample that is made of them.
-ON_REAL = {
-    "default": "abdomen_ct_2d",
-    "mae": "abdomen_ct_2d",
-    "flare22_finetune": "flare22_style",
-    "semantic_3d": "flare22_style",
-    "sam_med2d": "sam_med2d",
-}
-
-
-@pytest.mark.real_data
-@pytest.mark.parametrize(("recipe", "dataset"), ON_REAL.items())
-def test_a_recipe_trains_on_real_images(tmp_path, recipe, dataset, few_real, monkeypatch):
-    monkeypatch.setenv("MONAI_SAM_DATA", str(few_real))
-    run = small_run(tmp_path, recipe, dataset=dataset, **SHORTER.get(recipe, {}))
-    check_training(run, tmp_path, recipe)
-
-
-def check_training(run: ConfigParser, tmp_path: Path, recipe: str) -> None:
-    """Run it: the trainable parameters move, and what a run leaves is there."""
-    network = run.get_parsed_content("network")
-    before = [p.detach().clone() for p in trainable_parameters(network)]
-    run.get_parsed_content("initialize")
-    run.get_parsed_content("run")
-    after = trainable_parameters(network)
-    assert any(not torch.equal(a, b) for a, b in zip(before, after, strict=True))
-    assert all(torch.isfinite(p).all() for p in after)
-    trained = open_checkpoint(tmp_path / "best.safetensors")
-    assert trained.metadata["recipe"] == recipe and trained.metadata["epoch"] == 1
-    assert trained.metadata["labels"] and trained.metadata["training_data"]
-    assert (tmp_path / "last.pt").is_file() and (tmp_path / "curve.csv").is_file()
-    assert list(tmp_path.glob("events.out.tfevents.*"))
 
 
 class Watched:

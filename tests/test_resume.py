@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import multiprocessing
 import os
 import signal
 import subprocess
@@ -14,6 +15,7 @@ import torch
 from monai.bundle import ConfigParser
 from training_room import ROOT, small_run_files
 from training_room import one_thread as one_thread
+from warm_process import start_warm
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 LONG = {"epochs": 4, "steps_per_epoch": 3, "lr_scheduler#warmup": 2}
@@ -49,10 +51,10 @@ def new_folder(path: Path) -> Path:
     return path
 
 
-def wait_for(path: Path, process: subprocess.Popen, seconds: float = 240) -> None:
+def wait_for(path: Path, process: multiprocessing.Process, logs: Path, seconds: float = 240) -> None:
     end = time.monotonic() + seconds
     while not path.exists():
-        assert process.poll() is None, process.stdout.read().decode()
+        assert process.is_alive(), (logs / "err").read_text()
         assert time.monotonic() < end, f"no {path.name} after {seconds} s"
         time.sleep(0.02)
 
@@ -72,10 +74,11 @@ def test_a_killed_run_ends_like_one_that_was_not(tmp_path):
     killed = new_folder(tmp_path / "killed")
     # medsam: between processes its small network is the same to the bit; the windows and clicks of default are not.
     files = small_run_files(killed, "medsam", **LONG)
-    process = start_elsewhere(files)
-    wait_for(killed / "last.pt", process)
-    process.send_signal(signal.SIGKILL)
-    process.communicate()
+    process = start_warm(ROOT, "run", "--config_file", files, logs=tmp_path)
+    wait_for(killed / "last.pt", process, tmp_path)
+    process.kill()
+    process.join()
+    assert process.exitcode == -signal.SIGKILL
     assert 3 <= read_state(killed)["iteration"] < 12
     resumed = run_here(files)
     undisturbed = run_here(small_run_files(new_folder(tmp_path / "whole"), "medsam", **LONG))

@@ -18,7 +18,7 @@ def test_weights_ship_unchanged_with_their_recipe_and_hash(repository, tmp_path)
     trained = load_family("default").checkpoint_path
     family = shutil.copy(repository / "configs" / "families" / "default.json", tmp_path / "default.json")
     out = tmp_path / "shipped.safetensors"
-    script["main"]([str(trained), "--recipe", "another_part", "--out", str(out), "--family", str(family)])
+    script["main"]([str(trained), "--recipe", "another_part", "--output", str(out), "--family-file", str(family)])
     before, after = open_checkpoint(trained), open_checkpoint(out)
     assert all(torch.equal(after.state_dict[name], value) for name, value in before.state_dict.items())
     assert after.metadata["recipe"] == "another_part" and after.metadata["weights_sha256"] == sha256_of(trained)

@@ -56,13 +56,13 @@ def files(tmp_path):
 
 
 def run(simulate, files, out, *options):
-    simulate.main(["--out", str(out), "--files", *map(str, files), *options])
+    simulate.main(["--output", str(out), "--files", *map(str, files), *options])
     return json.loads((out / "simulation.json").read_text())
 
 
 def test_every_object_of_every_image_has_its_clicks_and_seconds(simulate, files, tmp_path, capsys, caplog):
     caplog.set_level("INFO")
-    rows = run(simulate, files, tmp_path / "out", "--protocols", "cvpr25")
+    rows = run(simulate, files, tmp_path / "out", "--protocol", "cvpr25")
     assert [(row["key"], row["organ"]) for row in rows] == [
         (f"{name}/{name}.nii.gz", organ) for name in ("ct", "picture") for organ in ("label_1", "label_2")
     ]
@@ -75,7 +75,7 @@ def test_every_object_of_every_image_has_its_clicks_and_seconds(simulate, files,
 
 
 def test_a_run_that_is_started_again_opens_nothing(simulate, files, tmp_path, monkeypatch):
-    options = ("--protocols", "box", "--organs", "label_2")
+    options = ("--protocol", "box", "--organs", "label_2")
     first = run(simulate, files[:2], tmp_path / "out", *options)
     monkeypatch.setattr(Bright, "open", None)
     assert run(simulate, files[:2], tmp_path / "out", *options) == first
@@ -88,8 +88,8 @@ def test_a_data_set_is_played_as_its_layout_says(simulate, files, tmp_path):
         (root / folder).mkdir(parents=True)
         source.rename(root / folder / "p1.nii.gz")
     names = json.dumps({"names": {"kidney": 1}})
-    arguments = ["--layout", "folders", "--root", str(root), "--options", names, "--protocols", "point"]
-    simulate.main(["--out", str(tmp_path / "out"), *arguments])
+    arguments = ["--layout", "folders", "--data", str(root), "--options", names, "--protocol", "point"]
+    simulate.main(["--output", str(tmp_path / "out"), *arguments])
     (row,) = json.loads((tmp_path / "out" / "simulation.json").read_text())
     assert (row["key"], row["organ"], row["clicks"]) == ("p1/p1.nii.gz", "kidney", 0)
 
@@ -98,7 +98,7 @@ def test_a_file_that_cannot_be_read_does_not_hide_the_others(simulate, files, tm
     (tmp_path / "bad.nii.gz").write_bytes(b"nothing")
     bad = [tmp_path / "bad.nii.gz", files[1]]
     with pytest.raises(EvaluationError, match=r"bad\.nii\.gz"):
-        run(simulate, [*bad, *files[:2]], tmp_path / "out", "--protocols", "box")
+        run(simulate, [*bad, *files[:2]], tmp_path / "out", "--protocol", "box")
     rows = json.loads((tmp_path / "out" / "simulation.json").read_text())
     assert {row["key"] for row in rows} == {"ct/ct.nii.gz"}
 
@@ -108,7 +108,7 @@ def test_two_images_of_one_name_are_two_patients(simulate, files, tmp_path):
     other.mkdir()
     for path in files[:2]:
         (other / path.name).write_bytes(path.read_bytes())
-    arguments = ["--out", str(tmp_path), "--files", *map(str, [*files[:2], *(other / p.name for p in files[:2])])]
+    arguments = ["--output", str(tmp_path), "--files", *map(str, [*files[:2], *(other / p.name for p in files[:2])])]
     items = simulate.items_of(simulate.arguments(arguments))
     assert len({item["patient"] for item in items}) == 2
 
@@ -118,12 +118,12 @@ def test_two_images_of_one_name_are_two_patients(simulate, files, tmp_path):
     [
         ([], "either --files"),
         (["--files", "a.nii.gz"], "pairs of image and label, got 1"),
-        (["--layout", "flare22"], "needs --root"),
+        (["--layout", "flare22"], "needs --data"),
     ],
 )
 def test_what_is_missing_is_said(simulate, tmp_path, arguments, said):
     with pytest.raises(OptionError, match=said):
-        simulate.main(["--out", str(tmp_path), *arguments])
+        simulate.main(["--output", str(tmp_path), *arguments])
 
 
 def test_an_organ_that_is_not_in_the_data_is_refused(simulate, files, tmp_path):

@@ -54,7 +54,7 @@ def played(tmp_path, monkeypatch):
     def run(*arguments):
         made.clear()
         code = script.main(
-            ["curves", "--start", "2", "--per-round", "2", "--rounds", "2", "--out", str(tmp_path), *arguments]
+            ["curves", "--start", "2", "--per-round", "2", "--rounds", "2", "--output", str(tmp_path), *arguments]
         )
         return code, list(made)
 
@@ -145,7 +145,7 @@ def test_a_round_leaves_its_report_and_no_weights_of_the_server(tmp_path, monkey
         app.scorer.job.stop()
 
     monkeypatch.setattr(active_round, "running_server", running)
-    command = ["server", "--strategy", "first", "--rounds", "2", "--data", str(data), "--out", str(tmp_path / "run")]
+    command = ["server", "--strategy", "first", "--rounds", "2", "--data", str(data), "--output", str(tmp_path / "run")]
     assert script.main(command) == 0
     report = json.loads((tmp_path / "run" / "server.json").read_text())
     assert [one["image"] for one in report["rounds"]] == ["one", "two"] and report["trained"] is False

@@ -148,6 +148,29 @@ def test_a_study_goes_on_after_a_volume_that_cannot_be_read_and_ends_with_its_na
     assert read_failures(tmp_path / "run") and not read_failures(tmp_path / "mended")
 
 
+def test_a_study_of_slices_names_at_its_end_what_could_not_be_read(tmp_path):
+    unreadable = [("p8/bad.nii.gz", "cannot read it"), ("p9/bad.nii.gz", "there is no file")]
+    with pytest.raises(EvaluationError, match=r"(?s)2 cases.*p8/bad\.nii\.gz: cannot read it.*p9/bad\.nii\.gz: there"):
+        study(tmp_path / "run", unreadable=unreadable).run()
+    read = study(tmp_path / "whole").evaluate()
+    assert [(r["key"], r["dsc"]) for r in read_records(tmp_path / "run")] == [(r["key"], r["dsc"]) for r in read]
+    assert "Without p9/bad.nii.gz, which could not be read" in (tmp_path / "run" / "report.html").read_text("utf-8")
+    with pytest.raises(RunStateError, match="choose another folder"):
+        study(tmp_path / "run").evaluate()  # a list without the two files is other data
+
+
+def test_a_study_of_nothing_but_unreadable_files_names_them(tmp_path):
+    with pytest.raises(EvaluationError, match=r"(?s)1 cases.*p8/bad\.nii\.gz: cannot read it"):
+        SliceStudy(
+            open_baseline(ellipse),
+            [],
+            unreadable=[("p8/bad.nii.gz", "cannot read it")],
+            organs=ORGANS,
+            protocols=PROTOCOLS,
+            folder=tmp_path,
+        ).run()
+
+
 def test_a_study_of_volumes_replays_and_travels_along_the_axis_that_it_cuts(phantom, tmp_path):
     item, organs = phantom
     options = {"organs": organs, "protocols": ["slice_box"], "axis": 1}

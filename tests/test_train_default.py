@@ -146,17 +146,17 @@ def test_a_lent_machine_trains_a_part_and_leaves_pieces_that_make_a_checkpoint(r
     for number, place in enumerate((0, 500)):
         (tmp_path / f"slices.{number}").write_bytes(whole[place : place + 500] if not number else whole[place:])
     slices = [str(tmp_path / f"slices.{number}") for number in (1, 0)]
-    arguments = ["--part", "4_more_sets", "--slices", *slices, "--start", str(start), "--out", str(pieces)]
-    bare["main"]([*arguments, "--steps", "2", "--batch_size", "4", "--device", "cpu"])
+    arguments = ["--part", "4_more_sets", "--pieces", *slices, "--checkpoint", str(start), "--output", str(pieces)]
+    bare["main"]([*arguments, "--steps", "2", "--batch-size", "4", "--device", "cpu"])
     found = sorted(pieces.glob("last.*"))
     assert len(found) > 1 and (pieces / "log.csv").read_text().count("\n") == 2
     (tmp_path / "last.safetensors").write_bytes(b"".join(piece.read_bytes() for piece in found))
     trained = open_checkpoint(tmp_path / "last.safetensors")
     assert trained.metadata["steps"] == 2 and set(trained.metadata["training_data"]) == {"labelled"}
     assert any(not torch.equal(value.float(), network.state_dict()[name]) for name, value in trained.state_dict.items())
-    arguments = [*arguments[:-1], str(tmp_path / "again"), "--steps", "2", "--batch_size", "4", "--device", "cpu"]
+    arguments = [*arguments[:-1], str(tmp_path / "again"), "--steps", "2", "--batch-size", "4", "--device", "cpu"]
     for _ in range(2):
-        bare["main"]([*arguments, "--leave_after", "1"])
+        bare["main"]([*arguments, "--leave-after", "1"])
     again = [piece.read_bytes() for piece in sorted((tmp_path / "again").glob("last.*"))]
     assert again == [piece.read_bytes() for piece in found]
     steps = [

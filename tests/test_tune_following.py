@@ -41,7 +41,7 @@ def test_a_run_is_written_and_continued(tune, tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(tune.Segmenter, "from_family", lambda *_, **__: model)
     monkeypatch.setattr(tune, "VALUES", {"swells": (1.0,)})
     case = ["--case", str(tmp_path / "image.nii.gz"), str(tmp_path / "label.nii.gz")]
-    command = ["--out", str(tmp_path / "out"), "--clicks", "1", *case]
+    command = ["--output", str(tmp_path / "out"), "--clicks", "1", *case]
     tune.main(command)
     table = (tmp_path / "out" / "table.md").read_text()
     rows = [[cell.strip() for cell in line.split("|")[1:5]] for line in table.strip().splitlines()[2:]]

@@ -228,4 +228,4 @@ def _generated_slices(recipe: str) -> dict:
 def _first_items(recipe: str) -> dict:
     training = "training_slices" if recipe in ("few_shot", "semantic_3d") else "training_pool"
     validation = "validation_slices" if recipe == "semantic_3d" else "validation_pool"
-    return {f"{training}#items": "$@training_items[:6]", f"{validation}#items": "$@validation_items[:2]"}
+    return {f"{training}#items": "$@training_items[:2]", f"{validation}#items": "$@validation_items[:1]"}

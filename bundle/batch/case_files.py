@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from itertools import product
 from pathlib import Path
 
-from bundle.batch.prompt_table import is_table, names_in
+from bundle.batch.prompt_table import is_table, names_in, rows_of
 from bundle.data.formats.choice import ending_of
 from bundle.data.headers.dicom import holds_dicom
 from bundle.data.image_files import images_or_series
@@ -112,7 +112,7 @@ def _partner(given: str | Path | None, image: Path, what: str, *, several: bool)
     if not path.exists():
         raise CaseError(f"there is no {what} {path}")
     if is_table(path):
-        return path if _stem(image) in names_in(path) else _not_in_table(image, path)
+        return path if rows_of(path, _stem(image)) else _not_in_table(image, path)
     if path.is_file() and not several:
         return path
     if path.is_file():

@@ -4,8 +4,9 @@
     case_01,liver,1,62,109,23,82,21,50
     case_02,spleen,3,17,38,27,68,33,44
 
-`image` is the image's name without its ending, indices are voxels of the stored image, both ends included. `name` and
-`label` may be left out: the objects of an image are then called ``object 1``, ``object 2`` and have the values 1, 2.
+`image` is the image's name, with its ending or without, indices are voxels of the stored image, both ends included.
+`name` and `label` may be left out: the objects of an image are then called ``object 1``, ``object 2`` and have the
+values 1, 2.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from pathlib import Path
 
 import numpy as np
 
+from bundle.data.formats.choice import ending_of
 from bundle.errors import PromptError
 from bundle.prompts.prompts import ObjectPrompts
 
@@ -39,8 +41,13 @@ def names_in(path: Path) -> set[str]:
 
 
 def rows_of(path: Path, image: str) -> list[dict[str, str]]:
-    """The rows of one image, as they stand in the table."""
-    return [dict(row) for row in _rows(path, _stamp(path)) if row["image"] == image]
+    """The rows of one image, whose name has no ending here, as they stand in the table."""
+    return [dict(row) for row in _rows(path, _stamp(path)) if image in _names(row["image"] or "")]
+
+
+def _names(written: str) -> tuple[str, str]:
+    """An image's name as it stands in a table, and without an ending."""
+    return written, written[: len(written) - len(ending_of(Path(written)))]
 
 
 def prompts_of(path: Path, image: str) -> list[ObjectPrompts]:

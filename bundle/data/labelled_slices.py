@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -102,29 +102,55 @@ def read_pool(items: Iterable[Mapping[str, Any]], **options: Any) -> list[Labell
     """Read the items of a dataset layout and cut them.
 
     Args:
-        items: each with ``image``, ``label`` (None where nobody labelled it), ``patient``, and optionally ``labelled``,
-            the label values that were annotated, ``slices``, which say it for each slice along the last axis, and
-            ``series`` and ``read_as``, see ``read_image``.
+        items: as ``read_what_can_be_read`` takes them.
         options: as cut_slices; ``contract`` or ``preprocessing`` gives the intensity views.
 
     Raises:
-        VolumeError: naming every item that cannot be read. They are not left out: a training or an evaluation on fewer
-            patients is another one.
+        VolumeError: naming every item that cannot be read. They are not left out: a training on fewer patients is
+            another one.
     """
-    pool: list[LabelledSlice] = []
-    failed: list[str] = []
     items = list(items)
-    for item in tqdm(items, desc="reading slices", leave=False):
-        try:
-            found = _read_item(item, options)
-        except (VolumeError, OSError) as error:
-            failed.append(str(error))
-            continue
-        pool += _annotated_by_slice(found, item["slices"]) if "slices" in item else found
+    pool = read_what_can_be_read(items, **options)
+    failed = [reason for _, reason in pool.unreadable]
     if failed:
         several = f"{len(failed)} of {len(items)} items cannot be read; mend them or take them out of the data:"
         raise VolumeError(failed[0] if len(failed) == 1 else "\n  ".join([several, *failed]))
-    return pool
+    return pool.slices
+
+
+@dataclass(frozen=True, eq=False)
+class Pool:
+    """What was read of a data set.
+
+    Attributes:
+        slices: of the items that could be read.
+        unreadable: of each of the others its key, ``patient/file``, and why it could not be read.
+    """
+
+    slices: list[LabelledSlice]
+    unreadable: list[tuple[str, str]]
+
+
+def read_what_can_be_read(items: Iterable[Mapping[str, Any]], **options: Any) -> Pool:
+    """Read the items of a dataset layout and cut them, as ``read_pool``, going on after one that cannot be read.
+
+    Args:
+        items: each with ``image``, ``label`` (None where nobody labelled it), ``patient``, and optionally ``labelled``,
+            the label values that were annotated, ``slices``, which say it for each slice along the last axis, and
+            ``series`` and ``read_as``, see ``read_image``.
+        options: as cut_slices.
+    """
+    pool: list[LabelledSlice] = []
+    unreadable: list[tuple[str, str]] = []
+    for item in tqdm(list(items), desc="reading slices", leave=False):
+        try:
+            found = _read_item(item, options)
+        except (VolumeError, OSError, MemoryError) as error:
+            key = f"{item['patient']}/{Path(item['image']).name}"
+            unreadable.append((key, str(error) or type(error).__name__))
+            continue
+        pool += _annotated_by_slice(found, item["slices"]) if "slices" in item else found
+    return Pool(pool, unreadable)
 
 
 def _read_item(item: Mapping[str, Any], options: Mapping[str, Any]) -> list[LabelledSlice]:

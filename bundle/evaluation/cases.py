@@ -16,6 +16,7 @@ from bundle.data.dataset_files import read_image
 from bundle.data.grid import check_grid
 from bundle.data.labelled_slices import LabelledSlice
 from bundle.data.volume import Volume, read_label
+from bundle.errors import VolumeError
 from bundle.evaluation.figures import Scene
 from bundle.evaluation.protocols import central_slice
 from bundle.evaluation.statistics import Record, group_by
@@ -192,9 +193,22 @@ def _as_shown(picture: np.ndarray, intensity: Intensity) -> np.ndarray:
 # ---- lists of cases -------------------------------------------------------------------------------------------------
 
 
-def slice_cases(items: Iterable[LabelledSlice], *, pixels_of: float | None = 256.0) -> Cases:
-    """By key; pictures of one patient may share theirs."""
-    return _numbered((item.key, partial(SliceCase, item, pixels_of=pixels_of)) for item in items)
+def slice_cases(
+    items: Iterable[LabelledSlice], *, pixels_of: float | None = 256.0, unreadable: Iterable[tuple[str, str]] = ()
+) -> Cases:
+    """By key; pictures of one patient may share theirs.
+
+    Args:
+        items: the slices.
+        pixels_of: see `SliceCase`.
+        unreadable: key and reason of what could not be read (`Pool`): cases that do not open.
+    """
+    slices = ((item.key, partial(SliceCase, item, pixels_of=pixels_of)) for item in items)
+    return _numbered([*slices, *((key, partial(_refuse, reason)) for key, reason in unreadable)])
+
+
+def _refuse(reason: str) -> Case:
+    raise VolumeError(reason)
 
 
 def volume_cases(items: Iterable[Mapping[str, Any]], *, contract: Contract, axis: int = 2) -> Cases:
@@ -214,9 +228,11 @@ def _numbered(cases: Iterable[tuple[str, Callable[[], Case]]]) -> Cases:
     return found
 
 
-def slices_identity(slices: Iterable[LabelledSlice]) -> str:
-    """sha256 of everything that is shown and scored."""
+def slices_identity(slices: Iterable[LabelledSlice], unreadable: Iterable[tuple[str, str]] = ()) -> str:
+    """sha256 of everything that is shown and scored, and of the keys of what could not be read."""
     digest = hashlib.sha256()
+    for key, _ in unreadable:
+        digest.update(f"without {key} ".encode())
     for item in slices:
         digest.update(f"{item.key} {item.patient} {item.pixel_spacing} {item.picture.shape}".encode())
         digest.update(np.ascontiguousarray(item.picture))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from statistics import median
 from typing import Any
 
 from bundle.evaluation.tables import Table
@@ -56,6 +57,51 @@ def volume_table(results: Mapping[str, Any]) -> Table:
         for row in results["volumes"]
     ]
     return Table(["volume", "warm click, ms", "its forward passes, ms", "ratio"], rows, 1)
+
+
+def start_table(results: Mapping[str, Any]) -> Table:
+    """Until a command answers, before and now: medians of seconds, and of the ratios of the pairs.
+
+    Args:
+        results: ``start``, pairs of runs, each thing with ``before`` and ``now``, of these ``clock`` and ``processor``.
+    """
+    pairs: Sequence[Mapping[str, Any]] = results["start"]
+    rows = []
+    for thing in (name for name in pairs[0] if name != "load"):
+        cells = [thing]
+        for kind in ("processor", "clock"):
+            before, now = ([pair[thing][when][kind] for pair in pairs] for when in ("before", "now"))
+            ratio = median(a / b for a, b in zip(before, now, strict=True))
+            cells += [f"{median(before):.1f}", f"{median(now):.1f}", f"{ratio:.2f}" if ratio < 10 else f"{ratio:.0f}"]
+        rows.append(cells)
+    columns = [f"{kind}, {what}" for kind in ("processor", "clock") for what in ("before", "now", "ratio")]
+    return Table(["seconds", *columns], rows, 1)
+
+
+def worker_table(results: Mapping[str, Any]) -> Table:
+    """A folder of studies by one worker and by two: a row for each pair of runs.
+
+    Args:
+        results: ``workers``, pairs of runs, by number of workers ``clock`` and of each worker ``processor``; ``load``.
+    """
+    rows = []
+    for number, pair in enumerate(results["workers"], start=1):
+        one, two = pair["1"], pair["2"]
+        longest = max(two["processor"])
+        rows.append(
+            [
+                str(number),
+                f"{pair['load']:.0f}",
+                f"{one['processor'][0]:.0f}",
+                f"{longest:.0f}",
+                f"{one['processor'][0] / longest:.2f}",
+                f"{one['clock']:.0f}",
+                f"{two['clock']:.0f}",
+                f"{one['clock'] / two['clock']:.2f}",
+            ]
+        )
+    columns = [f"{kind}, {what}" for kind in ("processor", "clock") for what in ("one worker", "two", "ratio")]
+    return Table(["pair", "load", *columns], rows, 2)
 
 
 def _in_order(things: Sequence[str]) -> list[str]:

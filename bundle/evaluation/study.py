@@ -106,27 +106,32 @@ class Study(ABC):
         self.title, self.description = title, description
 
     def run(self) -> Path:
-        """Evaluate, then `report`."""
-        return self.report(self.evaluate())
+        """Evaluate, `report`, then `check_all_were_read`; the path of the report."""
+        page = self.report(self.evaluate())
+        self.check_all_were_read()
+        return page
 
     def report(self, records: Records) -> Path:
-        """Write the report into the folder, log its tables and return its path.
-
-        Raises:
-            EvaluationError: at the end, naming the cases that could not be read; the report is about the others.
-        """
+        """Write the report into the folder, log its tables and return its path; none where nothing could be read."""
         failures, page = read_failures(self.folder), self.folder / "report.html"
         if records or not failures:
             with taken(page, self._page, wait=True) as is_mine:  # the first of several workers writes it for all
                 if is_mine:
                     self._write(records, failures)
-        if failures:
+        return page
+
+    def check_all_were_read(self) -> None:
+        """The end of a run.
+
+        Raises:
+            EvaluationError: naming the cases that could not be read; the report is about the others.
+        """
+        if failures := read_failures(self.folder):
             reasons = "".join(f"\n  {key}: {reason}" for key, reason in failures.items())
             raise EvaluationError(
                 f"{len(failures)} cases could not be read and are not in the report (with mended files it is a run of "
                 f"other data, which needs another folder):{reasons}"
             )
-        return page
 
     def evaluate(self) -> Records:
         """One record for each interaction with each object."""
@@ -186,6 +191,7 @@ class SliceStudy(Study):
         model: a predictor; an `AutomaticModel`, whose only protocol is `automatic`; or what opens slices in another way
             (`models.open_baseline`).
         slices: labelled slices, cut with the model's own contract.
+        unreadable: key and reason of each item that could not be read (`Pool`); the run names them at its end.
         pixels_of: see `EvaluationSettings`; None is millimetres.
         about: organs, protocols, folder, replay, seed, tolerance, name, before, title and description, see `Study`.
     """
@@ -195,11 +201,12 @@ class SliceStudy(Study):
         model: SlicePredictor | AutomaticModel | OpenCase,
         slices: Sequence[LabelledSlice],
         *,
+        unreadable: Sequence[tuple[str, str]] = (),
         pixels_of: float | None = 256.0,
         **about: Any,
     ) -> None:
-        cases = slice_cases(slices, pixels_of=pixels_of)
-        super().__init__(model, cases, data=slices_identity(slices), pixels_of=pixels_of, **about)
+        cases = slice_cases(slices, pixels_of=pixels_of, unreadable=unreadable)
+        super().__init__(model, cases, data=slices_identity(slices, unreadable), pixels_of=pixels_of, **about)
 
     def segment(self, case: SliceCase) -> np.ndarray:
         """The label map (H, W) of a model without prompts."""
