@@ -23,7 +23,14 @@ from bundle.evaluation.learning_table import gate_table, learning_table
 from bundle.evaluation.performance_table import ratio_table, volume_table, waiting_table
 from bundle.evaluation.set_tables import expected_table, set_table
 from bundle.evaluation.tables import Table, calibration_table, summary_table
-from bundle.evaluation.volume_table import challenge_volume_table, click_volume_table, group_table, way_table
+from bundle.evaluation.volume_table import (
+    challenge_volume_table,
+    click_volume_table,
+    group_table,
+    rule_table,
+    start_table,
+    way_table,
+)
 from bundle.files import read_json, write_text
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -146,6 +153,8 @@ TABLES: Mapping[str, Callable[[Mapping[str, Any]], Table]] = {
     "ways_by_group": group_table,
     "ways_clicked": challenge_volume_table,
     "clicks_through_volumes": click_volume_table,
+    "clicks_in_3d": start_table,
+    "following_rules": rule_table,
     "gains": gains,
     "learning": learning_table,
     "gate": gate_table,
