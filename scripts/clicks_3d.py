@@ -1,7 +1,7 @@
 """Play five corrections in 3D: how good an object is at the start, and after each click.
 
-    python scripts/clicks_3d.py --print                    # the table, from docs/results/clicks_3d.json
-    python scripts/clicks_3d.py --results runs/clicks_3d.json     # plays what that file does not hold, prints the table
+    python scripts/clicks_3d.py                            # plays what runs/clicks_3d.json does not hold, and prints it
+    python scripts/clicks_3d.py --print                    # the table alone
     python scripts/clicks_3d.py --phantom 0 --clicks 3     # the organs of a generated patient, without any data
 
 Every object is started by a tight 2D box on its largest slice, by a tight 3D box, and by a point in its middle; then
@@ -37,7 +37,7 @@ from bundle.interactive.segmenter import Segmenter
 
 CLICKS = 5
 AXIS = 2
-RESULTS = BUNDLE_ROOT / "docs" / "results" / "clicks_3d.json"
+RESULTS = BUNDLE_ROOT / "runs" / "clicks_3d.json"
 CT = ("flare22-style/images/FLARE22_Tr_0001_0000.nii.gz", "flare22-style/labels/FLARE22_Tr_0001.nii.gz")
 BRAIN = ("pyradiomics-mr/brain1_image.nrrd", "pyradiomics-mr/brain1_label.nrrd")
 BREAST = ("pyradiomics-mr/breast1_image.nrrd", "pyradiomics-mr/breast1_label.nrrd")
@@ -134,8 +134,8 @@ def _options(argv: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument(
         "--results",
         type=Path,
-        help="JSON to add to; what it holds is not played again (default: docs/results/clicks_3d.json, of a generated "
-        "patient runs/clicks_3d_phantom_SEED.json)",
+        help="JSON to add to; what it holds is not played again (default: runs/clicks_3d.json, of a generated patient "
+        "runs/clicks_3d_phantom_SEED.json)",
     )
     options = parser.parse_args(argv)
     here = OBJECTS if options.phantom is None else PHANTOM_LABELS

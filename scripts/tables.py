@@ -28,7 +28,6 @@ from bundle.evaluation.volume_table import (
     click_volume_table,
     group_table,
     rule_table,
-    start_table,
     way_table,
 )
 from bundle.files import read_json, write_text
@@ -153,7 +152,6 @@ TABLES: Mapping[str, Callable[[Mapping[str, Any]], Table]] = {
     "ways_by_group": group_table,
     "ways_clicked": challenge_volume_table,
     "clicks_through_volumes": click_volume_table,
-    "clicks_in_3d": start_table,
     "following_rules": rule_table,
     "gains": gains,
     "learning": learning_table,

@@ -9,9 +9,13 @@ import numpy as np
 from torch import Tensor
 
 from bundle.interactive.cube_predictor import ABSENT, CubeAnswer
+from bundle.interactive.slice_model import SliceMask
 from bundle.prompts.interactions import Mask
+from bundle.prompts.on_slices import prompts_on_slices
+from bundle.prompts.prompts import ObjectPrompts
 from bundle.prompts.slice_prompts import CERTAIN
 from bundle.transforms.cube import Cube
+from bundle.transforms.frames import SliceFrame
 
 Part = tuple[slice, slice, slice]
 """Of a volume, along (i, j, k)."""
@@ -215,3 +219,12 @@ def from_slice_on(values: np.ndarray, part: Part, axis: int, index: int, end: in
     chosen, kept = [slice(None)] * 3, list(part)
     chosen[axis], kept[axis] = slice(first - whole.start, last - whole.start), slice(first, last)
     return values[tuple(chosen)], tuple(kept)
+
+
+def honoured(mask: np.ndarray, prompts: ObjectPrompts, frame: SliceFrame) -> np.ndarray:
+    """An (I, J, K) mask in which every interaction holds where it lies, see ``SlicePrompt.honoured``."""
+    stack = frame.stack(mask)
+    for index, prompt in prompts_on_slices(prompts, frame).items():
+        answer = SliceMask(np.ascontiguousarray(stack[index]))
+        stack[index] = (prompt.given(frame.height, frame.width) or prompt.honoured(answer)).mask
+    return mask

@@ -11,15 +11,21 @@ import numpy as np
 from torch import Tensor
 
 from bundle.data.volume import Volume
-from bundle.interactive.cube_answers import CubesAnswer, beyond, bounds_of, from_slice_on, slender, touched_faces
+from bundle.interactive.cube_answers import (
+    CubesAnswer,
+    beyond,
+    bounds_of,
+    from_slice_on,
+    honoured,
+    slender,
+    touched_faces,
+)
 from bundle.interactive.cube_predictor import CubeAnswer, CubePredictor, VolumeView
 from bundle.interactive.segmentation import Segmentation, Timer
-from bundle.interactive.slice_model import SliceMask
 from bundle.interactive.sliced import started_first
 from bundle.interactive.volume_model import Progress, VolumePrediction
 from bundle.prompts.cube_maps import area_axis, flat_axis
 from bundle.prompts.interactions import Box, Interaction, Lasso, Mask
-from bundle.prompts.on_slices import prompts_on_slices
 from bundle.prompts.prompts import ObjectPrompts
 from bundle.transforms.cube import Cube
 from bundle.transforms.frames import SliceFrame
@@ -151,12 +157,9 @@ class CubeNetwork:
         return around if cube.side > _SMALL / _AROUND_SLICE * around.side else None
 
     def _first_cube(self, view: VolumeView, start: Interaction, axis: int) -> Cube:
-        margin, smallest, flat = _AROUND_SLICE, _SMALLEST, None
-        if isinstance(start, Box):
-            flat = flat_axis(start.corners)
-            margin = _AROUND_BOX if flat is None else _AROUND_SLICE
-        elif isinstance(start, Lasso | Mask):
-            flat = area_axis(start)
+        flat, margin, smallest = None, _AROUND_SLICE, _SMALLEST
+        if isinstance(start, Box | Lasso | Mask):
+            flat = flat_axis(start.corners) if isinstance(start, Box) else area_axis(start)
             margin = _AROUND_BOX if flat is None else _AROUND_SLICE
         else:
             smallest = min(_AROUND_POINT, _longest(view.volume))
@@ -233,7 +236,7 @@ class CubeNetwork:
         margin: float = _AROUND_BOX,
         smallest: float = _SMALLEST,
     ) -> Cube:
-        """The cube around a box of voxels, without options that around a 3D box."""
+        """The cube around a box of voxels; without options that around a 3D box."""
         cells, spacing = self.predictor.cells, volume.spacing
         return Cube.around(corners, spacing=spacing, axis=axis, cells=cells, margin=margin, smallest=smallest)
 
@@ -291,15 +294,6 @@ def _teller(progress: Progress | None, axis: int, shape: Sequence[int]) -> Tell:
             progress(int(np.clip(round(cube.centre[axis]), 0, shape[axis] - 1)))
 
     return tell
-
-
-def honoured(mask: np.ndarray, prompts: ObjectPrompts, frame: SliceFrame) -> np.ndarray:
-    """An (I, J, K) mask in which every interaction holds where it lies, see ``SlicePrompt.honoured``."""
-    stack = frame.stack(mask)
-    for index, prompt in prompts_on_slices(prompts, frame).items():
-        answer = SliceMask(np.ascontiguousarray(stack[index]))
-        stack[index] = (prompt.given(frame.height, frame.width) or prompt.honoured(answer)).mask
-    return mask
 
 
 def _longest(volume: Volume) -> float:
