@@ -37,9 +37,14 @@ class SeenObject(Followed):
         self, answers: Mapping[int, SliceMask], given: Sequence[SlicedInteraction], frame: SliceFrame
     ) -> SeenObject:
         """With other answers on its slices, which somebody else than the network of volumes gave."""
-        now = SeenObject(dict(answers), self.origin, tuple(given), self.seen)
-        before, after = stacked(self, frame), stacked(now, frame)
-        return replace(now, seen=self.seen.overwritten(voxels_of(before ^ after, frame), voxels_of(after, frame)))
+        changed, mask = (np.zeros(frame.shape, dtype=bool, order="F") for _ in range(2))
+        nothing = SliceMask(np.zeros((frame.height, frame.width), dtype=bool))
+        for index in self.answers.keys() | answers.keys():
+            before, after = self.answers.get(index, nothing), answers.get(index, nothing)
+            if before is not after:
+                frame.insert(changed, index, before.mask ^ after.mask)
+                frame.insert(mask, index, after.mask)
+        return SeenObject(dict(answers), self.origin, tuple(given), self.seen.overwritten(changed, mask))
 
 
 def changed_near(
@@ -132,8 +137,9 @@ def stacked(found: Followed, frame: SliceFrame) -> np.ndarray:
 
 def voxels_of(stack: np.ndarray, frame: SliceFrame) -> np.ndarray:
     """(I, J, K) bool of what is stacked on slices (D, H, W)."""
-    voxels = np.zeros(frame.shape, dtype=bool)
-    frame.stack(voxels)[...] = stack
+    voxels = np.zeros(frame.shape, dtype=bool, order="F")
+    for index in np.flatnonzero(stack.any(axis=(1, 2))).tolist():
+        frame.insert(voxels, index, stack[index])
     return voxels
 
 
