@@ -15,7 +15,7 @@ WAYS = (FOLLOWING, NETWORK, REFINED)
 _SURER = 0.01  # of the mean predicted IoU: less is no difference
 KNOWN = 0.45  # IoU that the network of volumes expects of an answer at least
 _DETAIL = 1.0  # pixels
-# Chosen on six objects, see docs/results.md, "Corrections through a volume".
+# Chosen on sixteen objects, see docs/results.md, "Corrections through a volume".
 _SURE = 0.87  # IoU that is expected of an object's slices on average: it is outlined well
 _LESS_SURE = 0.05  # the network of volumes may expect so much less than that
 
