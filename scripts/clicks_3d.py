@@ -1,12 +1,11 @@
 """Play five corrections in 3D: how good an object is at the start, and after each click.
 
-    python scripts/clicks_3d.py --column now               # plays what results do not yet hold, prints the table
+    python scripts/clicks_3d.py                            # plays what runs/clicks_3d.json does not hold, and prints it
     python scripts/clicks_3d.py --print                    # the table alone
     python scripts/clicks_3d.py --phantom 0 --clicks 3     # the organs of a generated patient, without any data
 
 Every object is started by a tight 2D box on its largest slice, by a tight 3D box, and by a point in its middle; then
-each click lies at the centre of the largest wrong region (the rule of the CVPR 2025 challenge). Two states of the code
-are compared by running the same script with PYTHONPATH on each of them, under two names into the same file.
+each click lies at the centre of the largest wrong region (the rule of the CVPR 2025 challenge).
 
 The objects are those of the CT of flare22-style, whose labels are ANOTHER MODEL'S OUTPUT, and the two tumours of
 pyradiomics-mr; the data is found through MONAI_SAM_DATA. Four volumes are a glimpse, not a measurement.
@@ -31,15 +30,14 @@ from bundle.evaluation.cases import VolumeCase
 from bundle.evaluation.interaction import Interaction, Predict, run_protocol
 from bundle.evaluation.models import open_volumes
 from bundle.evaluation.protocols import Box, ClickProtocol, Points, object_rng
-from bundle.evaluation.statistics import curve
-from bundle.evaluation.tables import Table
+from bundle.evaluation.volume_table import start_table
 from bundle.families.family import BUNDLE_ROOT
 from bundle.files import write_text
 from bundle.interactive.segmenter import Segmenter
 
 CLICKS = 5
 AXIS = 2
-RESULTS = BUNDLE_ROOT / "docs" / "results" / "clicks_3d.json"
+RESULTS = BUNDLE_ROOT / "runs" / "clicks_3d.json"
 CT = ("flare22-style/images/FLARE22_Tr_0001_0000.nii.gz", "flare22-style/labels/FLARE22_Tr_0001.nii.gz")
 BRAIN = ("pyradiomics-mr/brain1_image.nrrd", "pyradiomics-mr/brain1_label.nrrd")
 BREAST = ("pyradiomics-mr/breast1_image.nrrd", "pyradiomics-mr/breast1_label.nrrd")
@@ -65,15 +63,15 @@ def main(argv: Sequence[str] | None = None) -> None:
     results = json.loads(options.results.read_text(encoding="utf-8")) if options.results.exists() else []
     if not options.print:
         play(results, options)
-    print(table_of(results, clicks=options.clicks).as_markdown())
+    print(start_table(results).as_markdown())
 
 
 def play(results: list[dict[str, Any]], options: argparse.Namespace) -> None:
-    """Add a result for every object and start that has none of this name; the file is written after each."""
-    done = {(result["name"], result["object"], result["start"]) for result in results}
+    """Add a result for every object and start that has none; the file is written after each."""
+    done = {(result["object"], result["start"]) for result in results}
     objects = options.objects or list(OBJECTS if options.phantom is None else PHANTOM_LABELS)
     starts = options.starts or list(STARTS)
-    todo = [(name, start) for start in starts for name in objects if (options.column, name, start) not in done]
+    todo = [(name, start) for start in starts for name in objects if (name, start) not in done]
     segmenter = Segmenter.from_family(options.family, checkpoint=options.checkpoint)
     for name, start in tqdm(todo, desc="objects and starts"):
         predict, case, value = (
@@ -84,7 +82,7 @@ def play(results: list[dict[str, Any]], options: argparse.Namespace) -> None:
         protocol = ClickProtocol(STARTS[start], clicks=options.clicks, axis=AXIS)
         truth = case.labels == value
         steps = run_protocol(protocol, predict, truth, rng=object_rng(0, name), spacing=case.spacing)
-        results.append({"name": options.column, "object": name, "start": start, **_record(steps)})
+        results.append({"object": name, "start": start, **_record(steps)})
         lines = ",\n".join(json.dumps(result) for result in results)
         write_text(options.results, f"[\n{lines}\n]\n")
 
@@ -99,31 +97,6 @@ def _record(steps: Sequence[Interaction]) -> dict[str, Any]:
         "clicks": clicks[len(clicks) - (len(steps) - 1) :],
         "without_effect": sum(np.array_equal(before, after) for before, after in pairs),
     }
-
-
-def table_of(results: Sequence[dict[str, Any]], *, clicks: int = CLICKS) -> Table:
-    """A row for each start and object, and the means: the DSC of every name at the start and after each click."""
-    names = list(dict.fromkeys(result["name"] for result in results))
-    columns = ["start", "object", "at the start", *map(str, range(1, clicks + 1)), "clicks without effect"]
-    rows = []
-    for start in dict.fromkeys(result["start"] for result in results):
-        of_start = [result for result in results if result["start"] == start]
-        for name in dict.fromkeys(result["object"] for result in of_start):
-            chosen = {result["name"]: result for result in of_start if result["object"] == name}
-            rows.append([start, name, *_cells([[chosen[n]] if n in chosen else [] for n in names], clicks)])
-        means = [[result for result in of_start if result["name"] == n] for n in names]
-        rows.append([start, "mean", *_cells(means, clicks)])
-    return Table(columns, rows, 2)
-
-
-def _cells(chosen: Sequence[Sequence[dict[str, Any]]], clicks: int) -> list[str]:
-    """Of the results of each name: the mean DSC of every step, and the number of clicks without effect."""
-    dsc = [[curve(result["dsc"], clicks + 1) for result in results] for results in chosen]
-    steps = [
-        [f"{np.mean(scores, axis=0)[step]:.3f}" if scores else "-" for scores in dsc] for step in range(clicks + 1)
-    ]
-    idle = [str(sum(result["without_effect"] for result in results)) if results else "-" for results in chosen]
-    return [" / ".join(cells) for cells in (*steps, idle)]
 
 
 @cache
@@ -152,7 +125,6 @@ def _options(argv: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--data", type=Path, default=data, help="folder of the data sets")
     parser.add_argument("--family", default="default")
     parser.add_argument("--checkpoint", type=Path, help="weights; without it the family's own")
-    parser.add_argument("--column", default="after", help="of the state of the code, a column of the table")
     known = [*OBJECTS, *PHANTOM_LABELS]
     parser.add_argument("--objects", nargs="+", choices=known, metavar="NAME", help="of these objects alone")
     parser.add_argument("--starts", nargs="+", choices=list(STARTS), metavar="START", help="these starts alone")
@@ -162,8 +134,8 @@ def _options(argv: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument(
         "--results",
         type=Path,
-        help="JSON to add to; what it holds is not played again (default: docs/results/clicks_3d.json, of a generated "
-        "patient runs/clicks_3d_phantom_SEED.json)",
+        help="JSON to add to; what it holds is not played again (default: runs/clicks_3d.json, of a generated patient "
+        "runs/clicks_3d_phantom_SEED.json)",
     )
     options = parser.parse_args(argv)
     here = OBJECTS if options.phantom is None else PHANTOM_LABELS

@@ -29,7 +29,13 @@ from bundle.evaluation.performance_table import (
 )
 from bundle.evaluation.set_tables import expected_table, set_table
 from bundle.evaluation.tables import Table, calibration_table, summary_table
-from bundle.evaluation.volume_table import challenge_volume_table, click_volume_table, group_table, way_table
+from bundle.evaluation.volume_table import (
+    challenge_volume_table,
+    click_volume_table,
+    group_table,
+    rule_table,
+    way_table,
+)
 from bundle.files import read_json, write_text
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -152,6 +158,7 @@ TABLES: Mapping[str, Callable[[Mapping[str, Any]], Table]] = {
     "ways_by_group": group_table,
     "ways_clicked": challenge_volume_table,
     "clicks_through_volumes": click_volume_table,
+    "following_rules": rule_table,
     "gains": gains,
     "learning": learning_table,
     "gate": gate_table,

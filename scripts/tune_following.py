@@ -5,8 +5,8 @@
 
 Every parameter of ``PropagationRule`` takes some values, one at a time, the others being as shipped. With each, every
 object is started by a 3D box, a 2D box on its largest slice and a point in it, and corrected by clicks at the centre of
-the largest wrong region. It leaves `table.md`: mean DSC at the start and after the clicks, and how many
-objects ended more than 0.02 below their start. A killed run goes on when it is started again.
+the largest wrong region. It prints the mean DSC at the start and after the clicks, and how many objects ended more than
+0.02 below their start, and leaves `result.json`, the DSC of each object. A killed run goes on when it is started again.
 """
 
 from __future__ import annotations
@@ -16,10 +16,12 @@ import bundle  # noqa: F401, chooses how threads wait, before PyTorch is loaded
 # isort: split
 
 import argparse
+import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, replace
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -33,7 +35,7 @@ from bundle.evaluation.protocols import Box, ClickProtocol, Points
 from bundle.evaluation.records import Records
 from bundle.evaluation.runner import EvaluationSettings, Prompting, evaluate
 from bundle.evaluation.statistics import curve
-from bundle.evaluation.tables import Table
+from bundle.evaluation.volume_table import rule_table
 from bundle.files import write_text
 from bundle.interactive.propagation import PropagationRule
 from bundle.interactive.segmenter import Segmenter
@@ -66,9 +68,9 @@ def main(argv: Sequence[str] | None = None) -> None:
     records = {}
     for name, rule in _rules(segmenter, options.rules).items():
         records[name] = play(segmenter, rule, cases, organs, folder=options.output / name, clicks=options.clicks)
-    table = table_of(records, options.clicks)
-    write_text(options.output / "table.md", table.as_markdown() + "\n")
-    print(table.as_markdown())
+    result = result_of(records, options.clicks)
+    write_text(options.output / "result.json", json.dumps(result, indent=1) + "\n")
+    print(rule_table(result).as_markdown())
 
 
 def play(
@@ -95,8 +97,8 @@ def play(
     return evaluate(user, cases, folder=folder, settings=settings)
 
 
-def table_of(records: Mapping[str, Records], clicks: int) -> Table:
-    """A row for each rule and start: mean DSC at the start and after the clicks, and objects that became worse."""
+def result_of(records: Mapping[str, Records], clicks: int) -> dict[str, Any]:
+    """For each rule and start the DSC of every object at the start and after the clicks, see ``rule_table``."""
     rows = []
     for name, found in records.items():
         for start in STARTS:
@@ -104,11 +106,11 @@ def table_of(records: Mapping[str, Records], clicks: int) -> Table:
             for row in found:
                 if row["protocol"] == start:
                     objects.setdefault((row["key"], row["organ"]), []).append(row["dsc"])
-            curves = np.array([curve(dsc, clicks + 1) for dsc in objects.values()])
-            first, last = curves[:, 0], curves[:, -1]
-            worse = np.count_nonzero(last < first - HARM)
-            rows.append([name, start, str(len(curves)), f"{first.mean():.3f}", f"{last.mean():.3f}", str(worse)])
-    return Table(["rule", "start", "objects", "at the start", f"after {clicks} clicks", "worse by 0.02"], rows, 2)
+            curves = [curve(dsc, clicks + 1) for dsc in objects.values()]
+            first, last = ([round(float(dsc[step]), 4) for dsc in curves] for step in (0, -1))
+            rows.append({"rule": name, "start": start, "first": first, "last": last})
+    volumes = list(dict.fromkeys(row["key"] for found in records.values() for row in found))
+    return {"clicks": clicks, "harm": HARM, "volumes": volumes, "rows": rows}
 
 
 def _rules(segmenter: Segmenter, names: Sequence[str]) -> dict[str, PropagationRule]:

@@ -7,7 +7,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from bundle.interactive.candidates import FOLLOWING, NETWORK, REFINED, Candidate, Evidence, chosen
+from bundle.interactive.candidates import FOLLOWING, NETWORK, REFINED, Candidate, Evidence, chosen, corrects
 from bundle.interactive.slice_model import SliceMask
 
 ALIKE = Evidence(agreement=0.9, sure=(0.8, 0.6, 0.8), detail=1.0, outgrown=False)
@@ -43,3 +43,18 @@ def test_the_overlap_counts_slices_that_only_one_has():
     assert candidate(2, 4).overlap(candidate(2)) == pytest.approx(2 / 6)
     assert candidate(2, 4).overlap(candidate(2, 4)) == 1
     assert candidate(0).overlap(candidate(0)) == 0
+
+
+@pytest.mark.parametrize(
+    ("network", "sure", "answers"),
+    [
+        (0.90, 0.88, True),  # the network is the surer
+        (0.88, 0.92, True),  # about as sure
+        (0.77, 0.89, False),  # the object is outlined well
+        (0.65, 0.77, True),  # it is not, and the network believes in its answer
+        (0.40, 0.77, False),  # it does not
+        (0.40, 0.42, True),  # nobody is sure
+    ],
+)
+def test_who_is_surer_answers_a_correction(network, sure, answers):
+    assert corrects(network, sure) == answers

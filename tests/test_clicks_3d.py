@@ -49,7 +49,7 @@ def test_a_run_is_written_and_continued(clicks_3d, tmp_path, monkeypatch, capsys
     write_label(truth.astype(np.uint8), Volume(truth, np.diag([2.0, 2, 3, 1])), tmp_path / "label.nii.gz")
     monkeypatch.setattr(clicks_3d, "OBJECTS", {"cone": ("image.nii.gz", "label.nii.gz", 1)})
     monkeypatch.setattr(clicks_3d.Segmenter, "from_family", lambda *_, **__: OneObject())
-    options = ["--data", str(tmp_path), "--results", str(tmp_path / "out.json"), "--column", "now"]
+    options = ["--data", str(tmp_path), "--results", str(tmp_path / "out.json")]
     clicks_3d.main(options)
     results = json.loads((tmp_path / "out.json").read_text())
     assert [result["start"] for result in results] == list(clicks_3d.STARTS)
@@ -69,25 +69,3 @@ def test_an_object_that_is_not_here_is_refused(clicks_3d, words, capsys):
     with pytest.raises(SystemExit):
         clicks_3d._options(words)
     assert f"there is no {words[-1]} here" in capsys.readouterr().err
-
-
-def test_a_cell_has_every_name_and_a_perfect_object_keeps_its_score(clicks_3d):
-    about = {"object": "liver", "start": "point"}
-    results = [
-        {"name": "before", **about, "dsc": [0.5] * 6, "without_effect": 5},
-        {"name": "after", **about, "dsc": [0.5, 1.0], "without_effect": 0},
-    ]
-    row, mean = clicks_3d.table_of(results).rows
-    assert row == ["point", "liver", "0.500 / 0.500", *["0.500 / 1.000"] * 5, "5 / 0"]
-    assert mean[2:] == row[2:]
-
-
-def test_the_table_of_the_results_is_in_the_document(clicks_3d, repository):
-    table = clicks_3d.table_of(json.loads(clicks_3d.RESULTS.read_text())).as_markdown()
-    assert table in (repository / "docs" / "results.md").read_text()
-
-
-def test_the_table_of_corrections_is_in_the_document(clicks_3d, repository):
-    results = json.loads((clicks_3d.RESULTS.parent / "corrections.json").read_text())
-    table = clicks_3d.table_of(results, clicks=3).as_markdown()
-    assert table in (repository / "docs" / "results.md").read_text()

@@ -12,7 +12,14 @@ from test_cube_network import AFFINE, BESIDE, ORGAN
 
 from bundle.data.volume import Volume
 from bundle.engines.cache import PreparedCache
-from bundle.evaluation.volume_table import challenge_volume_table, click_volume_table, group_table, way_of, way_table
+from bundle.evaluation.volume_table import (
+    challenge_volume_table,
+    click_volume_table,
+    group_table,
+    start_table,
+    way_of,
+    way_table,
+)
 from bundle.interactive.candidates import WAYS
 from bundle.interactive.cube_network import CubeNetwork
 from bundle.interactive.cube_predictor import CubePredictor
@@ -122,3 +129,14 @@ def test_clicks_after_a_start_are_a_row_for_each_object_and_their_mean():
         ["mean of 2", "0.700 / 0.600", "0.800 / 0.700"],
     ]
     assert not challenge_volume_table(results).rows
+
+
+def test_an_object_that_needs_no_more_clicks_keeps_its_score_and_the_mean_has_all():
+    about = {"start": "point", "without_effect": 1}
+    table = start_table([{**about, "object": "a", "dsc": [0.5, 0.7, 0.8]}, {**about, "object": "b", "dsc": [0.9, 1.0]}])
+    assert table.columns[2:] == ["start alone", "click 1", "click 2", "clicks without effect"]
+    assert [row[1:] for row in table.rows] == [
+        ["a", "0.500", "0.700", "0.800", "1"],
+        ["b", "0.900", "1.000", "1.000", "1"],
+        ["mean of 2", "0.700", "0.850", "0.900", "2"],
+    ]

@@ -150,3 +150,33 @@ def test_a_cube_across_another_plane_is_told_by_the_slice_that_is_asked_for():
     told = []
     asked(opened(ORGAN), STARTS["flat box on another plane"], axis=2, progress=told.append)
     assert told == [14]
+
+
+def test_an_object_that_something_else_found_is_corrected_in_a_cube_around_it_and_the_click():
+    network, state = opened(ORGAN | BESIDE)
+    before = network.taken_over(state.volume, ORGAN, axis=2, iou=0.8)
+    assert np.array_equal(before.mask(SHAPE), ORGAN) and before.iou == 0.8
+    click = Point([40, 20, 15]).validated(SHAPE)
+    now = network.correct(state, before, [STARTS["point"].validated(SHAPE), click], axis=2)
+    cube = now.cubes[-1]
+    assert now.mask(SHAPE)[40, 20, 15] and now.looks == 1
+    assert cube.centre == (29.0, 19.5, 14.5) and cube.side == pytest.approx(1.6 * 23)
+
+
+def test_of_a_long_object_the_part_around_a_click_is_looked_at():
+    tube = np.zeros((24, 24, 200), bool)
+    tube[9:15, 9:15, 4:196] = True
+    network, _ = opened(ORGAN)
+    state = network.start(Volume(tube.astype(np.float32) * 100, np.eye(4), "CT"))
+    before = network.taken_over(state.volume, tube, axis=2, iou=0.8)
+    click = Point([15, 12, 180]).validated(tube.shape)
+    cube = network.correct(state, before, [click], axis=2).cubes[-1]
+    assert cube.centre == (15.0, 12.0, 180.0) and cube.side == pytest.approx(6 * 6)
+
+
+def test_an_object_that_was_taken_away_is_looked_for_around_the_click():
+    network, state = opened(ORGAN)
+    before = network.taken_over(state.volume, ORGAN, axis=2, iou=0.8).overwritten(ORGAN, np.zeros_like(ORGAN))
+    assert not before.mask(SHAPE).any()
+    cube = network.correct(state, before, [STARTS["point"].validated(SHAPE)], axis=2).cubes[-1]
+    assert cube.centre == (24.0, 20.0, 15.0) and cube.side == before.cubes[-1].side

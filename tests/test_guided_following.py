@@ -1,4 +1,4 @@
-"""Following and a network of volumes under one roof: the better answer starts the object, corrections are followed."""
+"""Following and a network of volumes under one roof: the better answer is taken, at the start and afterwards."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from bundle.interactive.guided_following import GuidedFollowing
 from bundle.interactive.slice_following import SliceFollowing
 from bundle.interactive.slice_model import SlicePredictor
 from bundle.networks.interface import MaskPrediction
-from bundle.prompts.interactions import Mask, Point
+from bundle.prompts.interactions import Box, Mask, Point
 from bundle.prompts.prompts import ObjectPrompts
 
 
@@ -48,8 +48,9 @@ def test_any_start_finds_the_object_by_every_way(taken, start):
     assert overlap(asked(guided, start).segmentation.mask, ORGAN) > ALIKE
 
 
-def test_where_following_is_chosen_nothing_differs_from_following(monkeypatch):
+def test_where_nothing_speaks_for_the_network_of_volumes_all_is_as_followed(monkeypatch):
     monkeypatch.setattr(guided_following, "chosen", lambda evidence: FOLLOWING)
+    monkeypatch.setattr(guided_following, "corrects", lambda network, sure: False)
     following, guided = models()
     prompts = STARTS["flat box"], Point([40, 20, 15])
     masks = [asked(model, *prompts).segmentation.mask for model in (following, guided)]
@@ -127,10 +128,11 @@ def test_where_the_network_of_volumes_finds_nothing_the_object_is_followed(start
     assert np.array_equal(found, followed) and overlap(found, ORGAN) > ALIKE
 
 
-@pytest.fixture(params=[NETWORK, REFINED])
-def network(request, monkeypatch):
-    """What the network of volumes found is always taken."""
-    monkeypatch.setattr(guided_following, "chosen", lambda evidence: request.param)
+@pytest.fixture
+def network(taken, monkeypatch):
+    """Whoever found the object, the network of volumes corrects it."""
+    monkeypatch.setattr(guided_following, "corrects", lambda network, sure: True)
+    return taken
 
 
 @pytest.mark.usefixtures("network")
@@ -183,3 +185,34 @@ def test_nobody_waits_for_the_outlines_of_an_answer_that_the_network_of_volumes_
     monkeypatch.setattr(guided_following, "refined", lambda *args, **options: pytest.fail("outlined"))
     found, followed = (asked(model, STARTS["flat box"]).segmentation.mask for model in (guided, following))
     assert np.array_equal(found, followed)
+
+
+def test_who_expects_less_of_a_correction_does_not_answer_it(monkeypatch):
+    following, guided = models()
+    monkeypatch.setattr(guided_following, "chosen", lambda evidence: FOLLOWING)
+    first = asked(guided, STARTS["flat box"])
+    unsure = MaskPrediction(torch.full((1, 1, 32, 32, 32), 8.0), torch.full((1, 1), 0.4))
+    monkeypatch.setattr(guided.cubes.predictor.network, "predict", lambda prepared, maps: unsure)
+    prompts = STARTS["flat box"], Point([24, 20, 14], positive=False)
+    found = asked(guided, *prompts, previous=first).segmentation.mask
+    assert np.array_equal(found, asked(following, *prompts).segmentation.mask)
+
+
+@pytest.mark.usefixtures("network")
+def test_a_segmentation_of_several_slices_is_corrected_by_the_network_of_volumes():
+    _, guided = models()
+    click = Point([40, 20, 15])
+    found = asked(guided, Mask(ORGAN), click).segmentation.mask
+    assert len(guided.cubes.predictor.network.seen) == 1 and found[40, 20, 15]
+    assert (found & ORGAN).sum() == ORGAN.sum()
+
+
+@pytest.mark.usefixtures("network")
+def test_what_is_followed_in_between_is_seen_by_the_next_click():
+    """A box off the object is no click: it is followed, and the network of volumes goes on from what that left."""
+    _, guided = models()
+    prompts = STARTS["flat box"], Box([[18, 14, 12], [29, 25, 13]], positive=False), Point([40, 20, 15])
+    found = asked(guided, *prompts)
+    state = found.memory.states[1]
+    assert np.array_equal(state.seen.mask(SHAPE)[..., 12:14], np.zeros((*SHAPE[:2], 2), bool))
+    assert not found.segmentation.mask[18:30, 14:26, 12:14].any() and found.segmentation.mask[40, 20, 15]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import json
 from dataclasses import fields
 from types import SimpleNamespace
 
@@ -12,6 +13,7 @@ from fakes import BrightRegionSam, bright_contract
 
 from bundle.data.volume import Volume, write_label, write_volume
 from bundle.engines.cache import PreparedCache
+from bundle.evaluation.volume_table import rule_table
 from bundle.interactive.propagation import PropagationRule
 from bundle.interactive.slice_model import SlicePredictor
 
@@ -43,7 +45,7 @@ def test_a_run_is_written_and_continued(tune, tmp_path, monkeypatch, capsys):
     case = ["--case", str(tmp_path / "image.nii.gz"), str(tmp_path / "label.nii.gz")]
     command = ["--output", str(tmp_path / "out"), "--clicks", "1", *case]
     tune.main(command)
-    table = (tmp_path / "out" / "table.md").read_text()
+    table = rule_table(json.loads((tmp_path / "out" / "result.json").read_text())).as_markdown()
     rows = [[cell.strip() for cell in line.split("|")[1:5]] for line in table.strip().splitlines()[2:]]
     starts = ("3D box", "2D box", "point")
     assert rows == [[rule, start, "1", "1.000"] for rule in ("as shipped", "swells 1") for start in starts]

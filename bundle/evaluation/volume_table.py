@@ -1,4 +1,4 @@
-"""The tables of the ways through a volume (scripts/compare_volume_models.py)."""
+"""The tables of the ways through a volume (scripts/compare_volume_models.py, clicks_3d.py, tune_following.py)."""
 
 from __future__ import annotations
 
@@ -72,6 +72,39 @@ def click_volume_table(results: Sequence[Result]) -> Table:
         for name, (dsc, nsd) in [*named, (f"mean of {len(here)}", np.mean(scores, axis=0).tolist())]:
             rows.append([start, name, *(_pair(*pair) for pair in zip(dsc, nsd, strict=True))])
     return Table(["start", "object", "start alone", *(f"click {k}" for k in range(1, most))], rows, 2)
+
+
+def start_table(results: Sequence[Result]) -> Table:
+    """DSC of each object after its start and after each click, the clicks that changed nothing, and the means."""
+    most = max((len(result["dsc"]) for result in results), default=1)
+    rows = []
+    for start in dict.fromkeys(result["start"] for result in results):
+        here = [result for result in results if result["start"] == start]
+        scores = [_filled(one["dsc"], most) for one in here]
+        for one, dsc in zip(here, scores, strict=True):
+            rows.append([start, one["object"], *(f"{value:.3f}" for value in dsc), str(one["without_effect"])])
+        means = np.mean(scores, axis=0)
+        idle = sum(one["without_effect"] for one in here)
+        rows.append([start, f"mean of {len(here)}", *(f"{value:.3f}" for value in means), str(idle)])
+    columns = ["start", "object", "start alone", *(f"click {k}" for k in range(1, most)), "clicks without effect"]
+    return Table(columns, rows, 2)
+
+
+def rule_table(result: Mapping[str, Any]) -> Table:
+    """A row for each rule of following and start: mean DSC at the start and after the clicks, and what became worse."""
+    rows = [
+        [
+            row["rule"],
+            row["start"],
+            str(len(row["first"])),
+            f"{np.mean(row['first']):.3f}",
+            f"{np.mean(row['last']):.3f}",
+            str(np.count_nonzero(np.subtract(row["first"], row["last"]) > result["harm"])),
+        ]
+        for row in result["rows"]
+    ]
+    after, worse = f"after {result['clicks']} clicks", f"worse by {result['harm']:g}"
+    return Table(["rule", "start", "objects", "at the start", after, worse], rows, 2)
 
 
 def _filled(scores: Sequence[float], steps: int) -> list[float]:

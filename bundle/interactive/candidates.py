@@ -15,6 +15,9 @@ WAYS = (FOLLOWING, NETWORK, REFINED)
 _SURER = 0.01  # of the mean predicted IoU: less is no difference
 KNOWN = 0.45  # IoU that the network of volumes expects of an answer at least
 _DETAIL = 1.0  # pixels
+# Chosen on sixteen objects, see docs/results.md, "Corrections through a volume".
+_SURE = 0.87  # IoU that is expected of an object's slices on average: it is outlined well
+_LESS_SURE = 0.05  # the network of volumes may expect so much less than that
 
 
 @dataclass(frozen=True, eq=False)
@@ -78,4 +81,26 @@ def chosen(evidence: Evidence) -> str:
     followed, network, outlined = evidence.sure
     if outlined <= followed + _SURER or network < KNOWN:
         return FOLLOWING
-    return REFINED if evidence.detail > _DETAIL else NETWORK
+    return REFINED if is_coarse(evidence.detail) else NETWORK
+
+
+def is_coarse(detail: float) -> bool:
+    """Whether the network of volumes sees less than the pixels show: the outlines are then those of the slices.
+
+    Args:
+        detail: side of a cell, in pixels of a slice.
+    """
+    return detail > _DETAIL
+
+
+def corrects(network: float, sure: float) -> bool:
+    """Whether the network of volumes answers a correction; otherwise it is followed.
+
+    Args:
+        network: IoU that it expects of its answer.
+        sure: mean predicted IoU of the object as it is, see ``Candidate.predicted_iou``.
+
+    It does where it is about as sure as the object is already, and, if it believes in its answer, wherever the object
+    is not outlined well: what is good but for one place has nothing to gain from being seen anew.
+    """
+    return network >= sure - _LESS_SURE or (network >= KNOWN and sure < _SURE)

@@ -9,9 +9,13 @@ import numpy as np
 from torch import Tensor
 
 from bundle.interactive.cube_predictor import ABSENT, CubeAnswer
+from bundle.interactive.slice_model import SliceMask
 from bundle.prompts.interactions import Mask
+from bundle.prompts.on_slices import prompts_on_slices
+from bundle.prompts.prompts import ObjectPrompts
 from bundle.prompts.slice_prompts import CERTAIN
 from bundle.transforms.cube import Cube
+from bundle.transforms.frames import SliceFrame
 
 Part = tuple[slice, slice, slice]
 """Of a volume, along (i, j, k)."""
@@ -46,6 +50,19 @@ class CubesAnswer:
         """The answer of one cube on the voxels of a volume of (I, J, K) ``shape``."""
         values, part = answer.cube.spread(answer.logits, shape)
         return cls(values.astype(np.float16), part, (answer.cube,), answer.iou, touched, looks)
+
+    @classmethod
+    def as_given(cls, voxels: np.ndarray, corner: Sequence[int], cube: Cube, *, iou: float = 1.0) -> CubesAnswer:
+        """An answer that the network did not give itself, as certain as what somebody drew.
+
+        Args:
+            voxels: (i, j, k) bool.
+            corner: (3,) voxel index of its first voxel.
+            cube: around it.
+            iou: that is expected of it.
+        """
+        part = tuple(slice(int(first), int(first) + size) for first, size in zip(corner, voxels.shape, strict=True))
+        return cls(np.where(voxels, CERTAIN, -CERTAIN).astype(np.float16), part, (cube,), iou, False, 0)
 
     def mask(self, shape: Sequence[int]) -> np.ndarray:
         """(I, J, K) bool on the grid of the volume."""
@@ -87,19 +104,31 @@ class CubesAnswer:
         logits = np.where(changed[self.part], self.logits, before._on(self.part))
         return replace(self, logits=logits)
 
-    def overwritten(self, changed: np.ndarray) -> CubesAnswer:
-        """With some voxels turned over, as somebody said for certain.
+    def overwritten(self, changed: np.ndarray, mask: np.ndarray) -> CubesAnswer:
+        """With some voxels as somebody said for certain that they are.
 
         Args:
-            changed: (I, J, K) bool.
+            changed: (I, J, K) bool, those voxels.
+            mask: (I, J, K) bool, the object there.
         """
-        if not changed.any():
+        part = bounds_of(changed)
+        if part is None:
             return self
-        ends = [np.flatnonzero(changed.any(axis=tuple({0, 1, 2} - {axis}))) for axis in range(3)]
-        part = tuple(slice(int(end[0]), int(end[-1]) + 1) for end in ends)
         logits = self._on(part)
-        logits[changed[part]] = np.where(logits[changed[part]] > 0, -CERTAIN, CERTAIN)
+        here = changed[part]
+        logits[here] = np.where(mask[part][here], CERTAIN, -CERTAIN)
         return self.joined(logits, part)
+
+    def extent(self) -> tuple[np.ndarray, int] | None:
+        """The object's (2, 3) lowest and highest voxel index and its number of voxels; None of an empty one."""
+        shown = self.logits > 0
+        inside = bounds_of(shown)
+        if inside is None:
+            return None
+        first = [p.start for p in self.part]
+        low = np.array([one.start + start for one, start in zip(inside, first, strict=True)], dtype=float)
+        high = np.array([one.stop - 1 + start for one, start in zip(inside, first, strict=True)], dtype=float)
+        return np.stack([low, high]), int(np.count_nonzero(shown))
 
     def known(self, part: Part) -> float:
         """Share of the voxels of a part that were looked at."""
@@ -114,6 +143,14 @@ class CubesAnswer:
             there = tuple(slice(max(p.start, q.start) - q.start, min(p.stop, q.stop) - q.start) for p, q in ends)
             values[there] = self.logits[mine]
         return values
+
+
+def bounds_of(voxels: np.ndarray) -> Part | None:
+    """The smallest part of (I, J, K) bool that holds all true voxels; None of none."""
+    if not voxels.any():
+        return None
+    ends = [np.flatnonzero(voxels.any(axis=tuple({0, 1, 2} - {axis}))) for axis in range(3)]
+    return tuple(slice(int(end[0]), int(end[-1]) + 1) for end in ends)
 
 
 def touched_faces(answer: CubeAnswer) -> list[tuple[int, int]]:
@@ -182,3 +219,12 @@ def from_slice_on(values: np.ndarray, part: Part, axis: int, index: int, end: in
     chosen, kept = [slice(None)] * 3, list(part)
     chosen[axis], kept[axis] = slice(first - whole.start, last - whole.start), slice(first, last)
     return values[tuple(chosen)], tuple(kept)
+
+
+def honoured(mask: np.ndarray, prompts: ObjectPrompts, frame: SliceFrame) -> np.ndarray:
+    """An (I, J, K) mask in which every interaction holds where it lies, see ``SlicePrompt.honoured``."""
+    stack = frame.stack(mask)
+    for index, prompt in prompts_on_slices(prompts, frame).items():
+        answer = SliceMask(np.ascontiguousarray(stack[index]))
+        stack[index] = (prompt.given(frame.height, frame.width) or prompt.honoured(answer)).mask
+    return mask

@@ -11,17 +11,22 @@ import numpy as np
 from torch import Tensor
 
 from bundle.data.volume import Volume
-from bundle.interactive.cube_answers import CubesAnswer, beyond, from_slice_on, slender, touched_faces
+from bundle.interactive.cube_answers import (
+    CubesAnswer,
+    beyond,
+    bounds_of,
+    from_slice_on,
+    honoured,
+    slender,
+    touched_faces,
+)
 from bundle.interactive.cube_predictor import CubeAnswer, CubePredictor, VolumeView
 from bundle.interactive.segmentation import Segmentation, Timer
-from bundle.interactive.slice_model import SliceMask
 from bundle.interactive.sliced import started_first
 from bundle.interactive.volume_model import Progress, VolumePrediction
 from bundle.prompts.cube_maps import area_axis, flat_axis
 from bundle.prompts.interactions import Box, Interaction, Lasso, Mask
-from bundle.prompts.on_slices import prompts_on_slices
 from bundle.prompts.prompts import ObjectPrompts
-from bundle.prompts.slice_prompts import CERTAIN
 from bundle.transforms.cube import Cube
 from bundle.transforms.frames import SliceFrame
 
@@ -35,7 +40,9 @@ _GROWTH = 1.5
 _GROWTHS = 3
 _SLIDES = 12  # cubes along an object at most
 _SEEN = 0.9  # of what lies beyond a face: another cube has answered it
-_REACHED = 0.9  # of a cube's side: a correction nearer to its faces is answered in a larger one
+# Times as thick as the object, the side of a cube at most that corrects it: of a longer one the part around the
+# correction is looked at. Training shows parts of long objects in cubes of 1.5 thicknesses up to 1.25 lengths.
+_LONG = 6.0
 _SMALL = 3.2  # times as long as the object, see above: the cube around a point is drawn closer
 
 
@@ -150,23 +157,14 @@ class CubeNetwork:
         return around if cube.side > _SMALL / _AROUND_SLICE * around.side else None
 
     def _first_cube(self, view: VolumeView, start: Interaction, axis: int) -> Cube:
-        margin, smallest, flat = _AROUND_SLICE, _SMALLEST, None
-        if isinstance(start, Box):
-            flat = flat_axis(start.corners)
-            margin = _AROUND_BOX if flat is None else _AROUND_SLICE
-        elif isinstance(start, Lasso | Mask):
-            flat = area_axis(start)
+        flat, margin, smallest = None, _AROUND_SLICE, _SMALLEST
+        if isinstance(start, Box | Lasso | Mask):
+            flat = flat_axis(start.corners) if isinstance(start, Box) else area_axis(start)
             margin = _AROUND_BOX if flat is None else _AROUND_SLICE
         else:
             smallest = min(_AROUND_POINT, _longest(view.volume))
-        return Cube.around(
-            _corners(start, view.volume.shape),
-            spacing=view.volume.spacing,
-            axis=axis if flat is None else flat,
-            cells=self.predictor.cells,
-            margin=margin,
-            smallest=smallest,
-        )
+        flat = axis if flat is None else flat
+        return self._cube(view.volume, _corners(start, view.volume.shape), flat, margin=margin, smallest=smallest)
 
     def _slid(self, view: VolumeView, first: CubeAnswer, found: CubesAnswer, tell: Tell) -> CubesAnswer:
         """The object with what lies beyond the faces that it touches, cube by cube along it."""
@@ -198,11 +196,11 @@ class CubeNetwork:
         axis: int,
         progress: Progress | None = None,
     ) -> CubesAnswer:
-        """The object after one more interaction, in the cube of those before that it lies nearest to.
+        """The object after one more interaction, in a cube around both; of a long object around the interaction.
 
         Args:
             view: of the volume.
-            before: the object as it was.
+            before: the object as it was, whoever found it.
             given: all interactions, the one that started the object first and the new one last.
             axis: stored axis that slices are stacked along.
             progress: of the slice in the middle of the cube.
@@ -211,15 +209,50 @@ class CubeNetwork:
         tell = _teller(progress, axis, shape)
         if is_whole(last):
             return self._as_given(view, last, axis)
-        corners = _corners(last, shape)
-        cube = min(before.cubes, key=lambda one: np.abs((corners.mean(axis=0) - one.centre) * one.spacing).max())
-        reach = float(np.abs((corners - cube.centre) * cube.spacing).max())
-        if 2 * reach > _REACHED * cube.side:
-            cube = cube.grown(2 * reach / (_REACHED * cube.side))
+        cube = self._around_both(view.volume, before, _corners(last, shape), axis)
         answer = self._look(view, cube, given, before.seen_in(cube, shape), tell)
-        cubes = (*(one for one in before.cubes if one.centre != cube.centre), cube)
         now = before.joined(*cube.spread(answer.logits, shape))
-        return replace(now, cubes=cubes, iou=answer.iou, looks=before.looks + 1)
+        return replace(now, cubes=(*before.cubes, cube), iou=answer.iou, looks=before.looks + 1)
+
+    def taken_over(self, volume: Volume, mask: np.ndarray, *, axis: int, iou: float) -> CubesAnswer:
+        """An object that something else found, to be corrected.
+
+        Args:
+            volume: the image.
+            mask: (I, J, K) bool, not empty.
+            axis: stored axis that slices are stacked along.
+            iou: that is expected of it.
+        """
+        part = bounds_of(mask)
+        corners = np.array([[p.start for p in part], [p.stop - 1 for p in part]], dtype=float)
+        return CubesAnswer.as_given(mask[part], corners[0].astype(int), self._cube(volume, corners, axis), iou=iou)
+
+    def _cube(
+        self,
+        volume: Volume,
+        corners: np.ndarray,
+        axis: int,
+        *,
+        margin: float = _AROUND_BOX,
+        smallest: float = _SMALLEST,
+    ) -> Cube:
+        """The cube around a box of voxels; without options that around a 3D box."""
+        cells, spacing = self.predictor.cells, volume.spacing
+        return Cube.around(corners, spacing=spacing, axis=axis, cells=cells, margin=margin, smallest=smallest)
+
+    def _around_both(self, volume: Volume, before: CubesAnswer, corners: np.ndarray, axis: int) -> Cube:
+        """The cube around an object and a correction of it; around the correction where the object is long."""
+        around = self._cube(volume, corners, axis)
+        if (found := before.extent()) is None:
+            return replace(around, side=max(around.side, before.cubes[-1].side))
+        extent, voxels = found
+        both = np.stack([np.minimum(extent[0], corners[0]), np.maximum(extent[1], corners[1])])
+        whole = self._cube(volume, both, axis)
+        spacing = np.asarray(volume.spacing)
+        longest = ((extent[1] - extent[0] + 1) * spacing).max()
+        thickness = float(np.sqrt(voxels * spacing.prod() / longest))
+        most = max(_LONG * thickness, around.side)
+        return whole if whole.side <= most else replace(around, side=most)
 
     # ---- what is asked ----------------------------------------------------------------------------------------------
 
@@ -236,10 +269,8 @@ class CubeNetwork:
 
     def _as_given(self, view: VolumeView, whole: Mask, axis: int) -> CubesAnswer:
         """A segmentation of several slices as it is."""
-        low, voxels = np.asarray(whole.corner or (0, 0, 0)), np.asarray(whole.voxels, dtype=bool)
-        part = tuple(slice(int(first), int(first) + size) for first, size in zip(low, voxels.shape, strict=True))
-        logits = np.where(voxels, CERTAIN, -CERTAIN).astype(np.float16)
-        return CubesAnswer(logits, part, (self._first_cube(view, whole, axis),), 1.0, False, 0)
+        voxels = np.asarray(whole.voxels, dtype=bool)
+        return CubesAnswer.as_given(voxels, whole.corner or (0, 0, 0), self._first_cube(view, whole, axis))
 
 
 def is_whole(interaction: Interaction) -> bool:
@@ -263,15 +294,6 @@ def _teller(progress: Progress | None, axis: int, shape: Sequence[int]) -> Tell:
             progress(int(np.clip(round(cube.centre[axis]), 0, shape[axis] - 1)))
 
     return tell
-
-
-def honoured(mask: np.ndarray, prompts: ObjectPrompts, frame: SliceFrame) -> np.ndarray:
-    """An (I, J, K) mask in which every interaction holds where it lies, see ``SlicePrompt.honoured``."""
-    stack = frame.stack(mask)
-    for index, prompt in prompts_on_slices(prompts, frame).items():
-        answer = SliceMask(np.ascontiguousarray(stack[index]))
-        stack[index] = (prompt.given(frame.height, frame.width) or prompt.honoured(answer)).mask
-    return mask
 
 
 def _longest(volume: Volume) -> float:

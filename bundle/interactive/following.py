@@ -81,7 +81,7 @@ class Follower(Walk):
 
     def _begin_at(self, origin: int, seed: SliceMask) -> Followed:
         given = (self._start,)
-        return Followed(self._walked({origin: seed}, given, *self._reach(given)), origin, given)
+        return Followed(self._walked({origin: seed}, given, *self.reach(given)), origin, given)
 
     def _filled(self, found: Followed) -> float:
         """Share of the 3D box that the box around what was found in it has."""
@@ -146,7 +146,7 @@ class Follower(Walk):
             return now
         middle = sum(box.ends) // 2
         seed = within(self._ask(middle, SlicePrompt(box=box.box())), limit)
-        return Followed(self._walked({middle: seed}, now.given, *self._reach(now.given)), middle, now.given)
+        return Followed(self._walked({middle: seed}, now.given, *self.reach(now.given)), middle, now.given)
 
     def _change(self, now: Followed, index: int) -> None:
         """Correct a slice that shows the object, and its neighbours as far as the correction changes them."""
@@ -182,7 +182,7 @@ class Follower(Walk):
         It ends where that would make the object worse by what the network says of it, see ``PropagationRule.fades``.
         """
         at_first = np.count_nonzero(changed)
-        first, last = self._reach(now.given)
+        first, last = self.reach(now.given)
         limit = limit_of(now.given)
         while changed.any() and first <= index + step <= last and not now.stops(index + step):
             if not now.shows(index + step):
@@ -222,7 +222,7 @@ class Follower(Walk):
 
     def _walk_on(self, now: Followed, index: int, step: int) -> None:
         """Follow the object from a slice in one direction, until it ends or the next slice is known."""
-        first, last = self._reach(now.given)
+        first, last = self.reach(now.given)
         end = index
         while first <= end + step <= last and end + step not in now.answers and not now.stops(end + step):
             end += step

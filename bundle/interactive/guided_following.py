@@ -4,20 +4,30 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import cached_property
 
 import numpy as np
-import scipy  # its modules are imported when they are used
 
 from bundle.data.volume import Volume
-from bundle.interactive.candidates import FOLLOWING, KNOWN, NETWORK, REFINED, WAYS, Candidate, Evidence, chosen
+from bundle.interactive.candidates import (
+    FOLLOWING,
+    KNOWN,
+    NETWORK,
+    REFINED,
+    WAYS,
+    Candidate,
+    Evidence,
+    chosen,
+    corrects,
+)
 from bundle.interactive.cube_answers import CubesAnswer
 from bundle.interactive.cube_network import CubeNetwork, is_whole
 from bundle.interactive.cube_predictor import VolumeView
 from bundle.interactive.following import Followed, Follower
 from bundle.interactive.propagation import Ask, PropagationRule, within
 from bundle.interactive.refinement import refined
+from bundle.interactive.seen_object import SeenObject, changed_near, changed_there, outlined, stacked, voxels_of
 from bundle.interactive.slice_following import SliceFollowing
 from bundle.interactive.slice_model import SliceMask, SlicePredictor, SlicePrompt
 from bundle.interactive.sliced import SlicedInteraction, limit_of
@@ -47,27 +57,16 @@ class SlicesAndCubes(VolumeSlices):
         return self._network.start(self.volume)
 
 
-@dataclass(frozen=True, eq=False)
-class SeenObject(Followed):
-    """An object as the network of volumes sees it.
-
-    Attributes:
-        seen: its logits, which a correction goes on from.
-    """
-
-    seen: CubesAnswer
-
-
 class GuidedFollowing(SliceFollowing):
-    """Begins an object by following it, or as a network of volumes sees it, and corrects it in the same way.
+    """Begins an object by following it, or as a network of volumes sees it, and corrects it by either.
 
     What is compact and has weak borders, as a lesion, a network that sees all three planes at once tells better from
     its surroundings; a long object, and one with clear outlines, is followed better. Both are asked, the slice of the
     prompt first, and ``candidates.chosen`` says which of the answers is taken.
 
-    Clicks and scribbles on what the network of volumes found are answered by it: of what it would change, the pieces
-    that they lie in are changed, and not one voxel beside them. One that it ignores the model of slices answers, on the
-    slices that it lies on alone. Every other interaction is followed, and so is what comes after it.
+    Clicks and scribbles are answered by the network of volumes where ``candidates.corrects`` says so, whoever found the
+    object: of what it would change, the pieces that they lie in are changed, and not one voxel beside them. One that it
+    ignores the model of slices answers, on the slices that it lies on alone. Every other interaction is followed.
 
     Args:
         predictor: the model of slices.
@@ -100,11 +99,11 @@ class GuidedFollowing(SliceFollowing):
         begun = time.perf_counter()
         followed = follower.begin()
         if is_whole(start.interaction):
-            return followed
+            return self._seen(followed, state, frame)
         seconds = time.perf_counter() - begun
         rough = self.cubes.begin(state.cubes, start.interaction, axis=frame.slice_axis, progress=progress)
         if rough.iou < KNOWN:  # it would not be chosen, so nobody waits for its outlines
-            return followed
+            return self._seen(followed, state, frame)
         looked = time.perf_counter() - begun - seconds
         found, evidence = self.candidates(
             followed, rough, start, state, frame, ask, limits=follower.limits, seconds=(seconds, looked)
@@ -112,25 +111,41 @@ class GuidedFollowing(SliceFollowing):
         way = chosen(evidence)
         taken = _as_followed(followed, found[way])
         if way == FOLLOWING:
-            return taken
+            return self._seen(taken, state, frame)
         return SeenObject(taken.answers, taken.origin, taken.given, rough)
+
+    def _seen(self, followed: Followed, state: SlicesAndCubes, frame: SliceFrame) -> Followed:
+        """An object that was followed, as the network of volumes is told of it when it is corrected."""
+        mask = voxels_of(stacked(followed, frame), frame)
+        if not mask.any():
+            return followed
+        iou = Candidate(followed.answers, 0.0).predicted_iou()
+        seen = self.cubes.taken_over(state.volume, mask, axis=frame.slice_axis, iou=iou)
+        return SeenObject(followed.answers, followed.origin, followed.given, seen)
 
     def _correct(
         self,
         follower: Follower,
         state: SlicesAndCubes,
         frame: SliceFrame,
+        ask: Ask,
         progress: Progress | None,
         before: Followed,
         interaction: SlicedInteraction,
     ) -> Followed:
-        if isinstance(before, SeenObject) and interaction.kind in _ANSWERED:
+        if not isinstance(before, SeenObject):  # nothing was found so far
+            return self._seen(follower.correct(before, interaction), state, frame)
+        if interaction.kind in _ANSWERED:
             given = [one.interaction for one in (*before.given, interaction)]
-            axis = frame.slice_axis
-            now = self.cubes.correct(state.cubes, before.seen, given, axis=axis, progress=progress)
-            found = _changed_near(before, now, interaction, frame, follower.limits)
-            return found or _changed_there(before, follower.correct(before, interaction), interaction, frame)
-        return follower.correct(before, interaction)
+            now = self.cubes.correct(state.cubes, before.seen, given, axis=frame.slice_axis, progress=progress)
+            if corrects(now.iou, before.sure()):
+                found = changed_near(before, now, interaction, frame, follower)
+                if found is None:
+                    return changed_there(before, follower.correct(before, interaction), interaction, frame)
+                spacing = state.volume.spacing
+                return outlined(*found, ask, frame, spacing, self.rule.propagated)
+        followed = follower.correct(before, interaction)
+        return replace(before.with_answers(followed.answers, followed.given, frame), origin=followed.origin)
 
     def candidates(
         self,
@@ -175,82 +190,6 @@ class GuidedFollowing(SliceFollowing):
             outgrown=rough.touched or len(rough.cubes) > 1,
         )
         return found, evidence
-
-
-def _changed_near(
-    before: SeenObject,
-    now: CubesAnswer,
-    interaction: SlicedInteraction,
-    frame: SliceFrame,
-    limits: tuple[int, int],
-) -> SeenObject | None:
-    """The object with those pieces of the change that an interaction lies in; None where the network ignored it.
-
-    Slices that something was drawn on before stay as they are, and so do those beyond the limits.
-    """
-    stack, answer = _stacked(before, frame), frame.stack(now.mask(frame.shape))
-    differs = answer ^ frame.stack(before.seen.mask(frame.shape))
-    first, last = limits
-    own = interaction.slices
-    differs[[k for k in range(frame.depth) if not first <= k <= last or (before.stops(k) and k not in own)]] = False
-    under = np.zeros_like(differs)
-    for index in own:
-        under[index] = interaction.covered(index, frame.height, frame.width)
-    pieces, _ = scipy.ndimage.label(differs, structure=np.ones((3, 3, 3)))
-    touched = np.setdiff1d(pieces[under & (stack != interaction.positive) & (answer == interaction.positive)], [0])
-    if not len(touched):
-        return None
-    changed = np.isin(pieces, touched)
-    mask = np.where(changed, answer, stack)
-    mask[under] = interaction.positive
-    seen = now.changed_only(before.seen, _voxels(changed, frame))
-    return _with_slices(before, mask, now.iou, mask ^ stack, interaction, seen)
-
-
-def _changed_there(
-    before: SeenObject, followed: Followed, interaction: SlicedInteraction, frame: SliceFrame
-) -> SeenObject:
-    """The object as it was, but on the slices that an interaction lies on, which are as they were followed."""
-    stack, after = _stacked(before, frame), _stacked(followed, frame)
-    others = [index for index in range(frame.depth) if index not in interaction.slices]
-    after[others] = stack[others]
-    changed = after ^ stack
-    ious = [followed.answers[index].iou for index in interaction.slices if index in followed.answers]
-    seen = before.seen.overwritten(_voxels(changed, frame))
-    return _with_slices(before, after, float(np.mean(ious or [before.seen.iou])), changed, interaction, seen)
-
-
-def _with_slices(
-    before: SeenObject,
-    mask: np.ndarray,
-    iou: float,
-    changed: np.ndarray,
-    interaction: SlicedInteraction,
-    seen: CubesAnswer,
-) -> SeenObject:
-    """The object with the slices of a (D, H, W) mask that changed."""
-    answers = dict(before.answers)
-    for index in np.flatnonzero(changed.any(axis=(1, 2))).tolist():
-        if mask[index].any() or index in interaction.slices:
-            answers[index] = SliceMask(mask[index].copy(), iou=iou)
-        else:
-            answers.pop(index, None)
-    return SeenObject(answers, before.origin, (*before.given, interaction), seen)
-
-
-def _stacked(found: Followed, frame: SliceFrame) -> np.ndarray:
-    """(D, H, W) bool of an object on its slices."""
-    stack = np.zeros((frame.depth, frame.height, frame.width), dtype=bool)
-    for index, answer in found.answers.items():
-        stack[index] = answer.mask
-    return stack
-
-
-def _voxels(stack: np.ndarray, frame: SliceFrame) -> np.ndarray:
-    """(I, J, K) bool of what is stacked on slices (D, H, W)."""
-    voxels = np.zeros(frame.shape, dtype=bool)
-    frame.stack(voxels)[...] = stack
-    return voxels
 
 
 def _honoured(answers: Mapping[int, SliceMask], start: SlicedInteraction, frame: SliceFrame) -> dict[int, SliceMask]:

@@ -100,7 +100,7 @@ class SliceFollowing:
         picture = partial(frame.extract, state.volume.array)
         follower = Follower(ask, given[0], depth=frame.depth, rule=self.rule, picture=picture, limits=limits)
         begin = partial(self._begin, follower, given[0], state, frame, ask, progress)
-        correct = partial(self._correct, follower, state, frame, progress)
+        correct = partial(self._correct, follower, state, frame, ask, progress)
         states = _followed(begin, correct, given, before)
         found = states[len(given) - 1]
         return VolumePrediction(state.segmentation(found.answers, frame, timer), _Steps(axis, limits, states))
@@ -122,6 +122,7 @@ class SliceFollowing:
         follower: Follower,
         state: VolumeSlices,
         frame: SliceFrame,
+        ask: Ask,
         progress: Progress | None,
         before: Followed,
         interaction: SlicedInteraction,

@@ -33,7 +33,11 @@ class Followed:
 
     def stops(self, index: int) -> bool:
         """Whether a walk ends before this slice: the object was started there, or something was drawn there."""
-        return index == self.origin or any(index in one.slices and not one.thick for one in self.given)
+        return index == self.origin or self.drawn_on(index)
+
+    def drawn_on(self, index: int) -> bool:
+        """Whether something was drawn on this slice itself: not a 3D box or a segmentation, which cover many."""
+        return any(index in one.slices and not one.thick for one in self.given)
 
     def was_given(self, index: int) -> bool:
         """Whether a segmentation of several slices has this one, which then stays where its neighbours go."""
@@ -95,7 +99,7 @@ class Walk:
         kept = before if "mask" in self._rule.propagated else None
         return prompt.with_box(prompt.around() if "box" in self._rule.propagated else None).after(kept)
 
-    def _reach(self, given: Sequence[SlicedInteraction]) -> tuple[int, int]:
+    def reach(self, given: Sequence[SlicedInteraction]) -> tuple[int, int]:
         """First and last slice that the object may be on: those of a 3D box, and of what lies on the object beside it.
 
         A segmentation of several slices ends where it ends.

@@ -1,0 +1,113 @@
+"""What of the network of volumes' answer to a correction is taken: the pieces that it lies in, and nothing beside."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from scipy import ndimage
+
+from bundle.interactive.cube_answers import CubesAnswer
+from bundle.interactive.seen_object import SeenObject, changed_near, changed_there, outlined, stacked, voxels_of
+from bundle.interactive.slice_model import SliceMask
+from bundle.interactive.sliced import SlicedInteraction
+from bundle.interactive.walk import Followed, Walk
+from bundle.prompts.interactions import Box, Point
+from bundle.transforms.cube import Cube
+from bundle.transforms.frames import SliceFrame
+
+SHAPE = (10, 9, 8)
+FRAME = SliceFrame.along(SHAPE, np.diag([-1.0, -1.0, 1.0, 1.0]), 2)
+SPACING = (1.0, 1.0, 1.0)
+FLAT_BOX, BOX = Box([[2, 2, 3], [6, 6, 3]]), Box([[2, 2, 1], [6, 6, 6]])
+
+
+def answer(voxels: np.ndarray, *, cell: float = 0.5, iou: float = 0.7) -> CubesAnswer:
+    cube = Cube.around(np.array([[0, 0, 0], np.array(SHAPE) - 1]), spacing=SPACING, axis=2, cells=32)
+    return CubesAnswer.as_given(voxels, (0, 0, 0), cube.grown(32 * cell / cube.side), iou=iou)
+
+
+def sliced(one) -> SlicedInteraction:
+    return SlicedInteraction.of(one.validated(SHAPE), FRAME)
+
+
+def found(voxels: np.ndarray, *interactions) -> SeenObject:
+    """An object of (I, J, K) voxels as the model of slices found it."""
+    answers = {k: SliceMask(FRAME.extract(voxels, k), iou=0.8) for k in range(FRAME.depth) if voxels[..., k].any()}
+    return SeenObject(answers, 3, tuple(map(sliced, interactions)), answer(voxels))
+
+
+def walk(start) -> Walk:
+    return Walk(None, sliced(start), depth=FRAME.depth, rule=None, picture=None)
+
+
+def drawn(seed: int, share: float) -> np.ndarray:
+    return np.random.default_rng(seed).random(SHAPE) < share
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.integers(0, 10_000), st.floats(0.05, 0.6), st.tuples(*(st.integers(0, n - 1) for n in SHAPE)), st.booleans())
+def test_nothing_outside_of_the_pieces_that_a_click_lies_in_moves(seed, share, voxel, positive):
+    before, after = drawn(seed, 0.4), drawn(seed, 0.4) ^ drawn(seed + 1, share)
+    click = sliced(Point(voxel, positive=positive))
+    now = changed_near(found(before, FLAT_BOX), answer(after), click, FRAME, walk(FLAT_BOX))
+    if now is None:
+        assert (
+            before[voxel] == positive or after[voxel] != positive or (voxel[2] != 3 and before[voxel] == after[voxel])
+        )
+        return
+    moved = voxels_of(stacked(now[0], FRAME), FRAME) ^ before
+    differs = before ^ after
+    differs[..., 3] &= voxel[2] == 3  # the slice that the box was drawn on
+    pieces, _ = ndimage.label(differs, np.ones((3, 3, 3)))
+    assert np.array_equal(moved, pieces == pieces[voxel])
+    assert now[0].seen.mask(SHAPE)[voxel] == positive
+
+
+def test_the_network_is_told_of_every_change_that_it_did_not_make():
+    before, after = drawn(1, 0.3), drawn(2, 0.3)
+    now = found(before, FLAT_BOX).with_answers(found(after).answers, (sliced(FLAT_BOX),), FRAME)
+    assert np.array_equal(now.seen.mask(SHAPE), after) and np.array_equal(stacked(now, FRAME), FRAME.stack(after))
+
+
+def test_a_correction_does_not_leave_the_3d_box():
+    before, everywhere = np.zeros(SHAPE, bool), np.ones(SHAPE, bool)
+    before[3:5, 3:5, 2:5] = True
+    click = sliced(Point([5, 5, 3]))
+    now, _ = changed_near(found(before, BOX), answer(everywhere), click, FRAME, walk(BOX))
+    shown = np.argwhere(voxels_of(stacked(now, FRAME), FRAME))
+    assert shown.min(axis=0).tolist() == [2, 2, 1] and shown.max(axis=0).tolist() == [6, 6, 6]
+
+
+def test_a_slice_that_a_3d_box_was_followed_from_may_be_corrected_from_its_neighbours():
+    before = np.zeros(SHAPE, bool)
+    before[3:6, 3:6, 2:5] = True
+    larger = np.zeros(SHAPE, bool)
+    larger[3:7, 3:6, 2:5] = True
+    now, _ = changed_near(found(before, BOX), answer(larger), sliced(Point([6, 4, 4])), FRAME, walk(BOX))
+    assert np.array_equal(voxels_of(stacked(now, FRAME), FRAME), larger)
+
+
+@pytest.mark.parametrize("cell", [0.5, 2.0])
+def test_the_outlines_of_a_piece_are_the_slices_own_where_the_cells_are_coarse(cell):
+    before, after, outline = (np.zeros(SHAPE, bool) for _ in range(3))
+    before[3:5, 3:5, 2:5] = after[3:5, 3:5, 2:5] = True
+    after[5:8, 3:5, 2:5] = True
+    outline[2:6, 2:6, 2:5] = True  # of the model of slices, partly beside the piece
+    start, click = Box([[3, 3, 2], [4, 4, 2]]), sliced(Point([5, 4, 3]))
+    near = changed_near(found(before, start), answer(after, cell=cell), click, FRAME, walk(start))
+    now = outlined(*near, lambda index, prompt: SliceMask(FRAME.extract(outline, index)), FRAME, SPACING, ("box",))
+    wanted = (after if cell < 1 else after & (outline | before)) & (np.arange(SHAPE[2]) > 2) | before
+    assert np.array_equal(voxels_of(stacked(now, FRAME), FRAME), wanted)
+
+
+def test_a_click_that_is_ignored_changes_its_own_slice_alone():
+    before, after = drawn(3, 0.5), drawn(4, 0.5)
+    click = sliced(Point([4, 4, 5]))
+    followed = Followed(found(after).answers, 3, (sliced(FLAT_BOX), click))
+    now = changed_there(found(before, FLAT_BOX), followed, click, FRAME)
+    mask = voxels_of(stacked(now, FRAME), FRAME)
+    assert np.array_equal(mask[..., 5], after[..., 5])
+    others = [k for k in range(FRAME.depth) if k != 5]
+    assert np.array_equal(mask[..., others], before[..., others]) and np.array_equal(now.seen.mask(SHAPE), mask)
