@@ -113,7 +113,7 @@ def play(results: list[dict[str, Any]], options: argparse.Namespace) -> None:
     if others := {result["weights"] for result in results} - {weights}:
         raise OptionError(
             f"{options.results} holds results of the weights {', '.join(sorted(others))}, now {weights}; give another "
-            "--results, or the same --checkpoint and --network"
+            "--results, or the same --checkpoint and --volume-checkpoint"
         )
     done = {(result["object"], result["start"]) for result in results}
     chosen = [one for one in targets(options.data) if not options.objects or one.name in options.objects]

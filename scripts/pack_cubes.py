@@ -1,7 +1,7 @@
 """Pack the volumes that the network of volumes is trained on, in pieces below 16 MiB.
 
     python scripts/pack_cubes.py --output runs/cubes
-    python -m bundle.training.batched.cube_training --cubes runs/cubes --out runs/default_3d
+    python -m bundle.training.batched.cube_training --cubes runs/cubes --output runs/default_3d
 
 The volumes are the training parts of ct-mr, the CT and the MR of totalsegmentator-ct (their labels are another model's
 output), the pictures of pyradiomics-mr without their tumours, and generated phantoms. The data is found through

@@ -10,10 +10,9 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from bundle.data.headers.archives import read_npy_header
 from bundle.data.limits import LIMITS, Limits, variable_of
 from monailabel_app.errors import RequestError
-
-_NPY_HEADER = 10_000  # NumPy's own bound on the text that it evaluates
 
 
 def gunzip(data: bytes, most: int) -> bytes:
@@ -45,18 +44,16 @@ def read_npy(data: bytes, *, shape: Sequence[int] | None = None, limits: Limits 
     Raises:
         RequestError: it is none, has another shape, holds no numbers, or is too large.
     """
-    stream = io.BytesIO(data[: _NPY_HEADER + 16])
     try:
-        version = np.lib.format.read_magic(stream)
-        read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
-        found, fortran, dtype = read(stream)
-    except Exception as error:  # NumPy evaluates the header as Python, and raises what its tokenizer and parser raise
+        header = read_npy_header(io.BytesIO(data))
+    except ValueError as error:
         raise RequestError("the file must be .npy with a plain array, as numpy.save writes it") from error
+    found, dtype = header.shape, header.dtype
     if dtype.kind not in "buif" or dtype.hasobject or dtype.itemsize > 8:
         raise RequestError(f"the array must hold numbers, got {str(dtype)[:80]}")
     if len(found) != 3 or min(found) < 1 or (shape is not None and tuple(found) != tuple(shape)):
         raise RequestError(f"the array must have the shape {tuple(shape) if shape else '(K, J, I)'}, got {found!s:.80}")
-    return _array(data[stream.tell() :], found, dtype, "F" if fortran else "C", limits)
+    return _array(data[header.length :], found, dtype, "F" if header.fortran_order else "C", limits)
 
 
 def read_raw(data: bytes, shape: Sequence[int], *, limits: Limits = LIMITS) -> np.ndarray:

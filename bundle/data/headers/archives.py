@@ -8,6 +8,7 @@ import math
 import re
 import zipfile
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -17,7 +18,7 @@ from bundle.data.headers.claims import Claim, check_deflated, check_raw, damaged
 from bundle.data.limits import Limits
 
 READ_ENTRIES = ("imgs", "gts", "spacing", "affine")  # the ones of a MedSAM archive that are read
-_NPY_HEADER = 10_000  # NumPy's own bound on the text that it evaluates
+_NPY_HEADER = 10_000  # bytes; NumPy's own bound on the text that it evaluates
 _LENGTH_DIGITS = {(1, 0): 2, (2, 0): 4}  # version -> bytes of the length of an npy header
 _PYTHON_2 = re.compile(r"(?<=\d)L\b")  # wrote the sizes of a shape as 3L
 _NUMBERS = "biuf"
@@ -52,11 +53,31 @@ def _check_entry(archive: zipfile.ZipFile, entry: zipfile.ZipInfo, path: Path, l
     check_deflated(path, claim, entry.compress_size + 1024)  # more for the smallest arrays, whose header takes most
 
 
-def _npy_claim(file: BinaryIO, path: Path) -> tuple[Claim, int]:
-    """The array that an npy header announces, and where its values begin.
+@dataclass(frozen=True)
+class NpyHeader:
+    """What an npy file says of its array.
+
+    Attributes:
+        shape: of the array, as it stands in the file.
+        dtype: of its values.
+        fortran_order: whether the first index runs fastest.
+        length: bytes before its values.
+    """
+
+    shape: tuple[int, ...]
+    dtype: np.dtype
+    fortran_order: bool
+    length: int
+
+
+def read_npy_header(file: BinaryIO) -> NpyHeader:
+    """Read the header of an npy file, versions 1 and 2 (numpy.lib.format), of at most 10 kB.
 
     NumPy's own reader gives a text that is no Python to a tokenizer, whose time grows with the square of a run of
-    blanks: 10 kB of them took half a minute. So the text is read here first.
+    blanks: 10 kB of them took half a minute.
+
+    Raises:
+        ValueError: it is none, or has no plain array.
     """
     try:
         digits = _LENGTH_DIGITS[np.lib.format.read_magic(file)]
@@ -65,16 +86,26 @@ def _npy_claim(file: BinaryIO, path: Path) -> tuple[Claim, int]:
         if not len(text) == length <= _NPY_HEADER:
             raise ValueError(f"a header of {length} bytes")
         fields = ast.literal_eval(_PYTHON_2.sub("", text))
-        if set(fields) != {"descr", "fortran_order", "shape"} or not isinstance(fields["fortran_order"], bool):
-            raise ValueError(f"fields {list(fields)}")
         shape, dtype = fields["shape"], np.lib.format.descr_to_dtype(fields["descr"])
+        if len(fields) != 3 or not isinstance(fields["fortran_order"], bool):
+            raise ValueError(f"fields {fields}")
         if not isinstance(shape, tuple) or not all(type(size) is int for size in shape):
             raise ValueError(f"shape {shape!r}")
     except Exception as error:  # what evaluating any text as Python may raise
+        raise ValueError("no header of a plain array") from error
+    start = len(np.lib.format.MAGIC_PREFIX) + 2 + digits + length
+    return NpyHeader(shape, dtype, fields["fortran_order"], start)
+
+
+def _npy_claim(file: BinaryIO, path: Path) -> tuple[Claim, int]:
+    """The array that an npy header announces, and where its values begin."""
+    try:
+        header = read_npy_header(file)
+    except ValueError as error:
         raise damaged(path, "expected the header of a plain array of np.save or np.savez") from error
-    if dtype.hasobject or dtype.kind not in _NUMBERS:
-        raise refusal(path, f"expected an array of numbers, got one of {dtype}; save numbers")
-    return Claim(shape or (1,), dtype.itemsize), len(np.lib.format.MAGIC_PREFIX) + 2 + digits + length
+    if header.dtype.hasobject or header.dtype.kind not in _NUMBERS:
+        raise refusal(path, f"expected an array of numbers, got one of {header.dtype}; save numbers")
+    return Claim(header.shape or (1,), header.dtype.itemsize), header.length
 
 
 # --- zarr -------------------------------------------------------------------------------------------------------------

@@ -1,6 +1,6 @@
 """Train the network of volumes where nothing but PyTorch, NumPy, SciPy, OpenCV and safetensors is installed.
 
-    python -m bundle.training.batched.cube_training --cubes runs/cubes --out runs/default_3d
+    python -m bundle.training.batched.cube_training --cubes runs/cubes --output runs/default_3d
 
 It saves itself every minute and goes on from there, without --seconds bit for bit: a step depends on the state and its
 number alone.
@@ -248,14 +248,14 @@ def main(argv: Sequence[str] | None = None) -> None:
     """Run the command."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--cubes", type=Path, required=True, help="folder of packed volumes (scripts/pack_cubes.py)")
-    parser.add_argument("--out", type=Path, required=True, help="folder of state, log and weights; gone on from")
+    parser.add_argument("--output", type=Path, required=True, help="folder of state, log and weights; gone on from")
     parser.add_argument("--recipe", type=Path, default=RECIPE)
-    parser.add_argument("--start", type=Path, help="weights of the family default_3d to begin with")
+    parser.add_argument("--checkpoint", type=Path, help="weights of the family default_3d to begin with")
     parser.add_argument(
         "--seconds", type=float, default=math.inf, help="of the whole training; the rate falls with them"
     )
     parser.add_argument("--steps", type=int, help="make no more of them in this call")
-    parser.add_argument("--batch_size", type=int, help="instead of the recipe's")
+    parser.add_argument("--batch-size", type=int, help="instead of the recipe's")
     parser.add_argument("--size", type=int, help="cells along a side, instead of the recipe's")
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
     parser.add_argument("--compiled", action="store_true", help="compile the network")
@@ -266,9 +266,9 @@ def main(argv: Sequence[str] | None = None) -> None:
     training = CubeTraining(
         recipe,
         read_cubes(options.cubes),
-        options.out,
+        options.output,
         device=options.device,
-        start=load_file(options.start) if options.start else None,
+        start=load_file(options.checkpoint) if options.checkpoint else None,
         seconds=options.seconds,
         compiled=options.compiled,
     )
