@@ -76,7 +76,7 @@ class Option:
         return found
 
 
-TUNINGS = ("lora", "lora_only", "norms", "decoder", "full")
+TUNINGS = ("lora_only", "lora", "norms", "decoder", "full")
 OPTIONS = {
     option.name: option
     for option in (
