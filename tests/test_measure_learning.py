@@ -66,7 +66,7 @@ def test_a_right_label_is_the_file_itself(items, tmp_path):
     assert accepted_label(items, 0, tmp_path, "")["label"] == str(items[0]["label"])
 
 
-@pytest.mark.parametrize("count", [60, 100, 101])
+@pytest.mark.parametrize("count", [64, 100, 101])
 def test_six_patients_are_measured_who_neither_train_nor_chose_the_defaults(count):
     items = [{"patient": number} for number in range(count)]
     chosen_on = items[LABELLED:][:: count // PATIENTS][:PATIENTS]

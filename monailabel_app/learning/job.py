@@ -55,7 +55,7 @@ logger = logging.getLogger(__name__)
 
 ORGAN_NAMES = {value: name for name, value in PHANTOM_LABELS.items()}
 REPLAY_SEEDS = (2000, 2001)  # phantoms that the gate asks for; the training's own are 1000 to 1005
-SHARES = (0.5, 0.25)  # how much of the change is tried, see `with_share`
+SHARES = (1.0, 0.5, 0.25)  # how much of the change is tried, see `with_share`
 _STEPS_PER_EPOCH = 10  # how much a training that is killed does again
 _LEAST = 0.25  # of the budget is left for training, however long the reading took
 _MAX_SIDE = 512  # as the recipe shrinks slices
