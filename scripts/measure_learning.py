@@ -5,9 +5,10 @@
 Structure: the two halves of the hippocampus in T1 MR (MSD Task04, every second case), which version 7 of the shipped
 model has never seen; version 8 was trained on some of it, so give version 7 as --checkpoint. The labels of the first
 patients are accepted one after the other; each training is the server's own job (monailabel_app.learning.job) with the
-options of "learn while annotating": LoRA, 2 minutes of 2 cores. The next patients, who never train nor judge, are then
+options of "learn while annotating": LoRA, 2 minutes of 2 cores. Other patients, who never train nor judge, are then
 segmented by simulated users before and after: a box, a point, and clicks from a point until DSC 0.90 on single slices.
-The liver and the pancreas of the validation patients of abdomen-ct-2d say what is unlearned. Twice the five labels are
+The liver and the pancreas of the validation patients of abdomen-ct-2d say what is unlearned. The defaults of a training
+were chosen on other patients of the hippocampus and on other slices of the abdomen. Twice the five labels are
 wrong, and the gate has to refuse what comes of them: `moved` by a third of the structure's width, and `swapped`, the
 label of the next patient on each image. `--runs "5 swapped labels"` does one of them alone, as after a change of the
 gate. It ends in learning.json and table.md. Every part is kept in the folder and not done again.
@@ -60,6 +61,7 @@ ORGANS = {"hippocampus": {1: "anterior", 2: "posterior"}, "abdomen": {1: "liver"
 PROTOCOLS = {"box": "box_jitter_20", "clicks": "clicks_from_point_4"}
 LABELLED = max(count for count, _ in RUNS.values())  # patients whose labels are accepted
 PATIENTS = 6  # whose hippocampus is segmented before and after
+CHOSEN_ON = 8  # slices of each organ that the defaults of a training were chosen on
 DATALIST = "datalist.json"
 
 
@@ -71,7 +73,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     remember_settings(options.output, {**settings, "weights": sha256_of(base)[:16]})
     items = msd(options.data / SETS["hippocampus"], datalist=DATALIST)
     slices = {
-        "hippocampus": read_slices(items[LABELLED:][:: len(items) // PATIENTS][:PATIENTS]),
+        "hippocampus": read_slices(spread_patients(items)),
         "abdomen": read_slices(validation_items(options.data / SETS["abdomen"], options.per_structure)),
     }
     played = {BEFORE: evaluate(BEFORE, base, slices, options)}
@@ -106,7 +108,18 @@ def validation_items(root: Path, count: int) -> list[Item]:
     """So many slices of the liver and of the pancreas, of patients who validated the shipped model."""
     items = [item for item in msd(root, datalist=DATALIST) if item.get("split") == "validation"]
     by_organ = [[item for item in items if Path(item["image"]).name.startswith(o)] for o in ORGANS["abdomen"].values()]
-    return [item for some in by_organ for item in some[:: max(1, len(some) // count)][:count]]
+    unused = [[item for item in some if item not in _each(some, CHOSEN_ON)] for some in by_organ]
+    return [item for some in unused for item in _each(some, count)]
+
+
+def spread_patients(items: Sequence[Item]) -> list[Item]:
+    """``PATIENTS`` of those whose labels are not accepted, halfway between those that the defaults were chosen on."""
+    step = len(items) // PATIENTS
+    return list(items[LABELLED + step // 2 :: step][:PATIENTS])
+
+
+def _each(items: Sequence[Item], count: int) -> list[Item]:
+    return list(items[:: max(1, len(items) // count)][:count])
 
 
 def read_slices(items: Sequence[Item]) -> list[LabelledSlice]:

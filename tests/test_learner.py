@@ -390,7 +390,7 @@ def test_it_trains_by_itself_after_the_first_label_the_fifth_and_each_fifth_from
         room.accept(f"image-{count}")
         job = learner.learn_if_due()
         if job is not None:
-            assert (job.kind, job.options["minutes"], job.options["tuning"]) == ("background", 2.0, "lora")
+            assert (job.kind, job.options["minutes"], job.options["tuning"]) == ("background", 2.0, "lora_only")
             trained.append(count)
             job.changed(state="DONE")
     assert trained == [1, 5, 10]
@@ -468,9 +468,8 @@ def test_clients_are_shown_the_options_and_the_last_scores(room):
     room.accept("a")
     task = FinetuneTask(room.open())
     info = task.info()
-    assert (
-        info["config"]["tuning"][0] == "lora" and info["options"]["steps"]["high"] == 100_000 and info["version"] == 0
-    )
+    assert info["config"]["tuning"][0] == "lora_only" and info["options"]["steps"]["high"] == 100_000
+    assert info["version"] == 0
     assert task.stats() == {}
     job = room.learner.submit({}).changed(state="RUNNING")
     (job.folder / "training").mkdir()

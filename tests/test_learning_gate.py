@@ -20,6 +20,7 @@ from monailabel_app.learning.gate import (
     judge,
     mean_of,
     measure,
+    measure_ellipses,
     score_rows,
     scores_from_rows,
 )
@@ -90,6 +91,34 @@ def test_both_networks_are_asked_the_same_and_a_bad_one_is_refused():
     bad = measure(predictor(ShiftedSam()), slices(), NAMES, part="held_out")
     assert mean_of(good, "dsc") > 0.9 > mean_of(bad, "dsc")
     assert judge(good, good).accepted and not judge(good, bad).accepted
+
+
+def beside() -> list:
+    """Labels that are wrong alike: each lies to the right of its object."""
+    return [replace(one, labels=np.roll(one.labels, 6, axis=1)) for one in slices()]
+
+
+def test_labels_that_do_not_follow_their_images_are_refused_though_the_network_is_no_worse():
+    right, wrong = (
+        [*measure(predictor(), of, NAMES, part="held_out"), *measure_ellipses(of, NAMES)] for of in (slices(), beside())
+    )
+    assert judge(right, right).accepted
+    (reason,) = judge(wrong, wrong).reasons
+    assert "of an ellipse in the box: they do not follow their images" in reason
+
+
+def test_an_ellipse_in_the_box_sees_nothing_of_the_image():
+    dark = [replace(one, picture=np.zeros_like(one.picture)) for one in slices()]
+    assert measure_ellipses(dark, NAMES) == measure_ellipses(slices(), NAMES)
+    coloured = [replace(one, picture=np.stack([one.picture] * 3, axis=-1)) for one in slices()]
+    assert measure_ellipses(coloured, NAMES) == measure_ellipses(slices(), NAMES)
+    assert {(one.part, one.prompt) for one in measure_ellipses(slices(), NAMES)} == {("ellipse", "box")}
+
+
+def test_a_network_that_clears_the_bar_is_judged_by_what_it_was_before_alone():
+    bar = [Score("ellipse", "liver", "box", 5, 0.89, 0.1), Score("ellipse", "spleen", "box", 5, 0.89, 0.1)]
+    assert judge([*scores(), *bar], scores()).accepted
+    assert not judge([*scores(0.88), *bar], scores(0.885)).accepted
 
 
 def test_a_structure_that_nobody_labelled_there_has_no_score():

@@ -10,9 +10,9 @@ from monailabel_app.errors import RequestError
 from monailabel_app.learning.options import BACKGROUND, OPTIONS, option_table, read_options
 
 
-def test_nothing_said_is_lora():
+def test_nothing_said_is_lora_without_the_heads():
     assert read_options({}) == {name: option.default for name, option in OPTIONS.items()}
-    assert read_options({})["tuning"] == "lora"
+    assert read_options({})["tuning"] == "lora_only"
 
 
 def test_the_text_that_slicers_table_makes_of_values_is_read():
@@ -25,7 +25,7 @@ def test_the_text_that_slicers_table_makes_of_values_is_read():
     ("request_", "sentence"),
     [
         ({"max_epochs": 3}, "no option 'max_epochs'"),
-        ({"tuning": "$__import__('os')"}, "tuning must be one of lora, lora_only, norms, decoder, full"),
+        ({"tuning": "$__import__('os')"}, "tuning must be one of lora_only, lora, norms, decoder, full"),
         ({"tuning": ["lora"]}, "tuning must be one of"),
         ({"steps": "@network"}, "steps must be a whole number from 1 to 100000"),
         ({"steps": 1.5}, "steps must be a whole number"),
@@ -61,7 +61,7 @@ def test_whatever_is_sent_a_value_is_of_its_kind_and_in_its_range(request_):
 
 def test_a_table_shows_a_choice_as_a_list_whose_first_entry_is_the_default():
     table = option_table()
-    assert table["tuning"][0] == "lora" and table["steps"] == 2000 and table["resume"] is False
+    assert table["tuning"][0] == "lora_only" and table["steps"] == 2000 and table["resume"] is False
     told = OPTIONS["steps"].told()
     assert (told["type"], told["low"], told["high"]) == ("integer", 1, 100_000)
 

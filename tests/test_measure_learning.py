@@ -7,7 +7,16 @@ import pytest
 from app_room import AFFINE
 
 from bundle.data.volume import Volume, read_label, write_label
-from scripts.measure_learning import accepted_label, moved, swapped
+from scripts import measure_learning
+from scripts.measure_learning import (
+    LABELLED,
+    PATIENTS,
+    accepted_label,
+    moved,
+    spread_patients,
+    swapped,
+    validation_items,
+)
 
 SHAPES = {"a": (12, 10, 8), "b": (9, 13, 8)}
 
@@ -55,3 +64,22 @@ def test_a_wrong_label_is_on_the_grid_of_its_image_and_not_its_truth(items, tmp_
 
 def test_a_right_label_is_the_file_itself(items, tmp_path):
     assert accepted_label(items, 0, tmp_path, "")["label"] == str(items[0]["label"])
+
+
+@pytest.mark.parametrize("count", [64, 100, 101])
+def test_six_patients_are_measured_who_neither_train_nor_chose_the_defaults(count):
+    items = [{"patient": number} for number in range(count)]
+    chosen_on = items[LABELLED:][:: count // PATIENTS][:PATIENTS]
+    measured = spread_patients(items)
+    assert len(measured) == PATIENTS and not [one for one in measured if one in (*items[:LABELLED], *chosen_on)]
+
+
+def test_slices_of_the_abdomen_that_chose_the_defaults_are_not_measured(monkeypatch, tmp_path):
+    names = [f"{organ}_{number:02d}.png" for organ in ("liver", "pancreas") for number in range(40)]
+    items = [{"image": name, "split": "validation"} for name in names] + [
+        {"image": "liver_99.png", "split": "training"}
+    ]
+    monkeypatch.setattr(measure_learning, "msd", lambda root, **options: items)
+    measured = [one["image"] for one in validation_items(tmp_path, 12)]
+    assert len(set(measured)) == 24 and sum(name.startswith("liver") for name in measured) == 12
+    assert not set(measured) & set([*names[:40:5][:8], *names[40::5][:8], "liver_99.png"])

@@ -85,6 +85,20 @@ class PromptLoss(nn.Module):
         mask, iou = per_mask.min(dim=1).values.mean(), iou_error.mean()
         return LossTerms(mask + self.weights["iou"] * iou, mask.detach(), iou.detach())
 
+    def difference(self, prediction: MaskPrediction, other: MaskPrediction) -> LossTerms:
+        """How far a prediction is from another of the same prompts, over all masks: least where both are the same.
+
+        With squared terms, Dice of two probability maps p and q is ``sum((p - q)**2) / sum(p**2 + q**2)``.
+
+        Args:
+            prediction: logits (N, M, h, w) and predicted IoU (N, M).
+            other: the same of another network; no gradient reaches it.
+        """
+        wanted = other.logits.detach().float().sigmoid()
+        mask = self._mask_loss(prediction.logits.float(), wanted).mean()
+        iou = ((prediction.iou.float() - other.iou.detach().float()) ** 2).mean()
+        return LossTerms(mask + self.weights["iou"] * iou, mask.detach(), iou.detach())
+
     def of_candidates(self, prediction: MaskPrediction, truth: Tensor) -> tuple[Tensor, Tensor]:
         """Loss of every candidate mask (N, M), and the squared error of its predicted IoU (N, M)."""
         logits = prediction.logits.float()

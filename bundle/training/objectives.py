@@ -125,11 +125,21 @@ class IterativeObjective:
         terms = []
         for step in range(rounds):
             prediction = network.predict(prepared, prompts)
-            terms.append(self.loss(prediction, batch.masks))
+            terms.append(self.score(prediction, prompts, batch))
             if step + 1 < rounds:
                 prompts = self._corrected(user, prompts, self._candidate(user, prediction), with_mask)
                 prompts = self._corrected_unscored(user, prompts, network, prepared, with_mask)
         return LossTerms.mean(terms)
+
+    def score(self, prediction: MaskPrediction, prompts: PromptBatch, batch: SampleBatch) -> LossTerms:
+        """The loss of a round.
+
+        Args:
+            prediction: of N objects.
+            prompts: that it answers.
+            batch: with the N objects' masks.
+        """
+        return self.loss(prediction, batch.masks)
 
     def _candidate(self, user: SimulatedUser, prediction: MaskPrediction) -> MaskPrediction:
         """What the user corrects: the prediction, or one of its candidates alone."""

@@ -43,6 +43,7 @@ from monailabel_app.learning.gate import (
     judge,
     mean_of,
     measure,
+    measure_ellipses,
     score_rows,
     scores_from_rows,
 )
@@ -54,7 +55,7 @@ logger = logging.getLogger(__name__)
 
 ORGAN_NAMES = {value: name for name, value in PHANTOM_LABELS.items()}
 REPLAY_SEEDS = (2000, 2001)  # phantoms that the gate asks for; the training's own are 1000 to 1005
-SHARES = (1.0, 0.5, 0.25)  # how much of the change is tried, see `candidates`
+SHARES = (1.0, 0.5, 0.25)  # how much of the change is tried, see `with_share`
 _STEPS_PER_EPOCH = 10  # how much a training that is killed does again
 _LEAST = 0.25  # of the budget is left for training, however long the reading took
 _MAX_SIDE = 512  # as the recipe shrinks slices
@@ -156,7 +157,10 @@ def run(folder: Path) -> dict[str, Any]:
 def scores_before(
     request: Request, held_out: Sequence[LabelledSlice], replay: Sequence[LabelledSlice], names: Mapping[int, str]
 ) -> list[Score]:
-    """What must not be lost: of the network that is served, and of the base on the replay set, once for all jobs."""
+    """What must not be lost: of the network that is served, and of the base on the replay set, once for all jobs.
+
+    And what ellipses in the boxes of the held-out labels have.
+    """
 
     def of_base() -> list[Score]:
         base = Segmenter.from_family(request.family, checkpoint=request.base, device=request.device)
@@ -164,7 +168,8 @@ def scores_before(
 
     active = Segmenter.from_family(request.family, checkpoint=request.active, device=request.device)
     served = measure(active.predictor, held_out, names, part=HELD_OUT, seed=request.options["seed"])
-    return served + kept_scores(Path(request.replay), of_base)
+    ellipses = measure_ellipses(held_out, names, seed=request.options["seed"])
+    return served + ellipses + kept_scores(Path(request.replay), of_base)
 
 
 def scores_after(

@@ -76,7 +76,7 @@ class Option:
         return found
 
 
-TUNINGS = ("lora", "lora_only", "norms", "decoder", "full")
+TUNINGS = ("lora_only", "lora", "norms", "decoder", "full")
 OPTIONS = {
     option.name: option
     for option in (
@@ -84,9 +84,7 @@ OPTIONS = {
         Option("minutes", 10.0, "of two cores, reading and judging included", low=0.1, high=1440.0),
         Option("steps", 2000, "at most, whatever time is left", low=1, high=100_000),
         Option("learning_rate", 0.0, "0 takes that of the tuning", low=0.0, high=0.1),
-        Option(
-            "replay_share", 0.5, "of the samples that are generated, so that nothing is unlearned", low=0.1, high=0.9
-        ),
+        Option("replay_share", 0.5, "of the samples that are to be answered as before", low=0.1, high=0.9),
         Option("seed", 0, "of the samples and prompts that are drawn", low=0, high=2**31 - 1),
         Option("resume", False, "go on with the training that was stopped last, with the options that it had"),
     )
