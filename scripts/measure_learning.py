@@ -69,7 +69,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     """Run what is missing; the result is written after each part, and its table printed at the end."""
     options = arguments(argv)
     base = find_weights(options.checkpoint or "default").resolve()
-    settings = {name: getattr(options, name) for name in ("minutes", "objects")} | dict(options.train)
+    settings = {"minutes": options.minutes, "objects": options.per_structure} | dict(options.train)
     remember_settings(options.output, {**settings, "weights": sha256_of(base)[:16]})
     items = msd(options.data / SETS["hippocampus"], datalist=DATALIST)
     slices = {
