@@ -143,7 +143,7 @@ def learn(name: str, items: Sequence[Item], base: Path, options: argparse.Namesp
         "active": str(base),
         "cores": options.cores,
         "device": None,
-        "replay": str(options.output / f"replay-{sha256_of(base)[:16]}.json"),
+        "replay": str(options.output / f"phantoms-{sha256_of(base)[:16]}.json"),
     }
     write_text(folder / "request.json", json.dumps(request))
     print(f"training on {name}", flush=True)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import contextlib
+import zlib
 
 import numpy as np
 import pytest
@@ -38,6 +39,38 @@ def test_a_picture_is_not_handed_to_other_programs(tmp_path):
     (tmp_path / "a.png").write_bytes(b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n")
     with pytest.raises(VolumeError, match="damaged"):
         read_volume(tmp_path / "a.png")
+
+
+def png(width: int, height: int, bits: int, colour: int, *, pixels: bytes, announced: int | None = None) -> bytes:
+    def part(kind: bytes, content: bytes, length: int) -> bytes:
+        return length.to_bytes(4, "big") + kind + content + zlib.crc32(kind + content).to_bytes(4, "big")
+
+    header = width.to_bytes(4, "big") + height.to_bytes(4, "big") + bytes((bits, colour, 0, 0, 0))
+    packed = zlib.compress(pixels)
+    parts = part(b"IHDR", header, 13) + part(b"IDAT", packed, announced or len(packed)) + part(b"IEND", b"", 0)
+    return b"\x89PNG\r\n\x1a\n" + parts
+
+
+@pytest.mark.parametrize(
+    ("content", "sentence"),
+    [
+        (png(4, 3, 16, 2, pixels=bytes(75), announced=400 << 20), "a part of it announces 419430400 bytes"),
+        (png(4, 14_000_000, 8, 2, pixels=bytes(16 << 20)), "announces 14000000 rows of 13 bytes, too many for"),
+        (png(4, 8_000_000, 4, 3, pixels=bytes(4 << 20)), "announces 8000000 rows of 3 bytes, too many for"),
+    ],
+)
+def test_a_png_announces_no_more_than_it_can_hold(tmp_path, content, sentence):
+    (tmp_path / "a.png").write_bytes(content)
+    with pytest.raises(VolumeError, match=sentence):
+        read_volume(tmp_path / "a.png")
+
+
+@pytest.mark.parametrize(("colour", "bits"), [(2, 16), (2, 8), (0, 16), (0, 8), (0, 1), (4, 8), (6, 16)])
+def test_a_png_that_is_one_colour_all_over_is_read(tmp_path, colour, bits):
+    values = {0: 1, 2: 3, 4: 2, 6: 4}[colour]
+    row = 1 + (600 * values * bits + 7) // 8
+    (tmp_path / "a.png").write_bytes(png(600, 500, bits, colour, pixels=bytes(row * 500)))
+    assert read_volume(tmp_path / "a.png").shape == (600, 500, 1)
 
 
 @pytest.mark.parametrize(

@@ -53,7 +53,9 @@ def scores(dsc: float = 0.9, nsd: float = 0.8, **changed: float) -> list[Score]:
     """Of two structures that were trained and one that was not; ``spleen=0.88`` gives one another DSC."""
     parts = [("held_out", "liver"), ("held_out", "spleen"), ("replay", "aorta")]
     return [
-        Score(part, name, prompt, 5, changed.get(name, dsc), nsd) for part, name in parts for prompt in ("box", "point")
+        Score(part, name, prompt, (changed.get(name, dsc),) * 5, (nsd,) * 5)
+        for part, name in parts
+        for prompt in ("box", "point")
     ]
 
 
@@ -76,6 +78,26 @@ def test_a_little_of_everything_that_was_held_out_is_too_much():
     assert verdict.reasons == (
         "DSC of the mean of the held-out labels fell from 0.900 to 0.896, more than 0.002 are too many",
     )
+
+
+def noisy(*falls: float) -> tuple[list[Score], list[Score]]:
+    """One structure before and after, whose objects fall by so much each."""
+    flat, after = (0.9,) * len(falls), tuple(0.9 - fall for fall in falls)
+    return tuple([Score("held_out", "liver", "box", dscs, flat)] for dscs in (flat, after))
+
+
+@pytest.mark.parametrize(
+    ("falls", "accepted"),
+    [
+        ((0.10, -0.09, 0.08, -0.06, 0.07), True),  # by 0.02 on average, which five such objects do by chance
+        ((0.021, 0.019, 0.02, 0.022, 0.018), False),  # by as much, each of them
+        ((0.30, -0.09, 0.08, -0.06, 0.07), False),  # by 0.06: never taken for chance
+        ((0.02,), False),  # of one object nothing is known of chance
+        ((-0.02, 0.0, -0.01, 0.0, -0.02), True),
+    ],
+)
+def test_a_small_fall_counts_where_it_is_not_chance(falls, accepted):
+    assert judge(*noisy(*falls)).accepted == accepted
 
 
 def test_surfaces_count_as_well_as_volumes():
@@ -116,7 +138,7 @@ def test_an_ellipse_in_the_box_sees_nothing_of_the_image():
 
 
 def test_a_network_that_clears_the_bar_is_judged_by_what_it_was_before_alone():
-    bar = [Score("ellipse", "liver", "box", 5, 0.89, 0.1), Score("ellipse", "spleen", "box", 5, 0.89, 0.1)]
+    bar = [Score("ellipse", name, "box", (0.89,) * 5, (0.1,) * 5) for name in ("liver", "spleen")]
     assert judge([*scores(), *bar], scores()).accepted
     assert not judge([*scores(0.88), *bar], scores(0.885)).accepted
 

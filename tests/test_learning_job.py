@@ -149,6 +149,6 @@ def test_what_the_tuning_would_replace_is_refused(room, tmp_path):
 
 
 def test_what_was_measured_is_not_measured_again(tmp_path):
-    score = Score("replay", "liver", "box", 3, 0.9, 0.8)
+    score = Score("replay", "liver", "box", (0.9,) * 3, (0.8,) * 3)
     assert job.kept_scores(tmp_path / "s.json", lambda: [score]) == [score]
     assert job.kept_scores(tmp_path / "s.json", lambda: 1 / 0) == [score]

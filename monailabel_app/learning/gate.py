@@ -6,7 +6,9 @@ with the version before alone, a little could be lost with each.)
 
 Of each structure the mean DSC and NSD over its objects and over both prompts (a box with sides up to 5 pixels of 256
 outward; one point in the middle) may be lower by at most ``TOLERANCE``, and the mean over the structures of the
-held-out labels by at most ``MEAN_TOLERANCE``. NSD is at 2 pixels of a slice of 256.
+held-out labels by at most ``MEAN_TOLERANCE``. NSD is at 2 pixels of a slice of 256. The objects are few, so that a
+small fall can be chance: one of less than ``LARGE`` counts where Student's one-sided test over the objects, each
+compared with itself, says at ``CERTAINTY`` that it is none.
 
 Labels that are wrong everywhere alike are wrong in the held-out patients too, so that learning them looks like a gain.
 But they do not follow their images: a network that looks at the image answers their boxes worse than an ellipse in each
@@ -16,10 +18,11 @@ box, which looks at nothing, and is not published.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+import scipy  # its modules are imported when they are used
 
 from bundle.data.labelled_slice import LabelledSlice
 from bundle.evaluation.baselines import ellipse
@@ -32,6 +35,8 @@ from bundle.interactive.slice_model import SlicePredictor
 
 TOLERANCE = 0.01  # of a structure
 MEAN_TOLERANCE = 0.002  # of the mean over structures, where single objects average out
+LARGE = 0.03  # a fall of so much is never taken for chance
+CERTAINTY = 0.95
 PROMPTS = {"box": "box_jitter_20", "point": "points_1"}
 BOX = "box"
 HELD_OUT, REPLAY, ELLIPSE = "held_out", "replay", "ellipse"
@@ -47,16 +52,24 @@ class Score:
         part: "held_out" or "replay", or "ellipse": of ellipses in the boxes of the held-out labels.
         structure: its name.
         prompt: "box" or "point".
-        objects: how many of them, each on a slice.
-        dsc, nsd: means over them.
+        dscs, nsds: of its objects, each on a slice; the same ones in the same order of every network.
     """
 
     part: str
     structure: str
     prompt: str
-    objects: int
-    dsc: float
-    nsd: float
+    dscs: tuple[float, ...]
+    nsds: tuple[float, ...]
+
+    @property
+    def dsc(self) -> float:
+        """The mean over the objects."""
+        return float(np.mean(self.dscs))
+
+    @property
+    def nsd(self) -> float:
+        """The mean over the objects."""
+        return float(np.mean(self.nsds))
 
 
 @dataclass(frozen=True)
@@ -125,8 +138,8 @@ def _measure(
             progress()
         for prompt, values in results.items():
             if values:
-                dsc, nsd = np.mean(values, axis=0)
-                scores.append(Score(part, structure, prompt, len(values), round(float(dsc), 4), round(float(nsd), 4)))
+                dscs, nsds = (tuple(round(float(value), 4) for value in column) for column in zip(*values, strict=True))
+                scores.append(Score(part, structure, prompt, dscs, nsds))
     return scores
 
 
@@ -141,17 +154,19 @@ def judge(before: Sequence[Score], after: Sequence[Score]) -> Verdict:
     if not any(score.part == HELD_OUT for score in before):
         return Verdict(False, ("no held-out label shows an object of 20 pixels on a slice, so nothing can be judged",))
     reasons = []
-    old, new = _by_structure([one for one in before if one.part != ELLIPSE]), _by_structure(after)
+    old, new = (_by_structure([one for one in scores if one.part != ELLIPSE]) for scores in (before, after))
     for (part, structure), values in old.items():
         for score, value in values.items():
-            loss = value - new[part, structure][score]
-            if loss > TOLERANCE:
-                reasons.append(_sentence(f"{structure} ({_WORDS[part]})", score, value, loss, TOLERANCE))
+            change = new[part, structure][score] - value
+            if _fell(change, TOLERANCE):
+                what = f"{structure} ({_WORDS[part]})"
+                reasons.append(_sentence(what, score, np.mean(value), np.mean(value + change), TOLERANCE))
+    held_out = [key for key in old if key[0] == HELD_OUT]
     for score in ("dsc", "nsd"):
-        value = mean_of(before, score)
-        loss = value - mean_of(after, score)
-        if loss > MEAN_TOLERANCE:
-            reasons.append(_sentence("the mean of the held-out labels", score, value, loss, MEAN_TOLERANCE))
+        change = np.concatenate([new[key][score] - old[key][score] for key in held_out])
+        if _fell(change, MEAN_TOLERANCE):
+            means = mean_of(before, score), mean_of(after, score)
+            reasons.append(_sentence("the mean of the held-out labels", score, *means, MEAN_TOLERANCE))
     bar, boxes = (_mean_dsc_in_boxes(scores, part) for scores, part in ((before, ELLIPSE), (after, HELD_OUT)))
     if boxes < bar:
         reasons.append(
@@ -168,24 +183,41 @@ def mean_of(scores: Sequence[Score], score: str) -> float:
 
 
 def score_rows(scores: Sequence[Score]) -> list[dict[str, Any]]:
-    """As JSON."""
-    return [asdict(score) for score in scores]
+    """As JSON, with the means."""
+    return [
+        {
+            **{"part": one.part, "structure": one.structure, "prompt": one.prompt, "objects": len(one.dscs)},
+            **{"dsc": round(one.dsc, 4), "nsd": round(one.nsd, 4), "dscs": list(one.dscs), "nsds": list(one.nsds)},
+        }
+        for one in scores
+    ]
 
 
 def scores_from_rows(rows: Sequence[Mapping[str, Any]]) -> list[Score]:
     """What ``score_rows`` wrote."""
-    return [Score(**row) for row in rows]
+    named = ("part", "structure", "prompt")
+    return [Score(*(row[name] for name in named), tuple(row["dscs"]), tuple(row["nsds"])) for row in rows]
 
 
 _WORDS = {HELD_OUT: "held-out labels", REPLAY: "generated phantoms"}
 
 
-def _by_structure(scores: Sequence[Score]) -> dict[tuple[str, str], dict[str, float]]:
+def _by_structure(scores: Sequence[Score]) -> dict[tuple[str, str], dict[str, np.ndarray]]:
+    """(part, structure) -> "dsc" and "nsd" of each object, (N,) means over the prompts."""
     groups = group_by(scores, lambda one: (one.part, one.structure))
     return {
-        key: {name: float(np.mean([getattr(one, name) for one in group])) for name in ("dsc", "nsd")}
+        key: {name: np.mean([getattr(one, f"{name}s") for one in group], axis=0) for name in ("dsc", "nsd")}
         for key, group in groups.items()
     }
+
+
+def _fell(change: np.ndarray, tolerance: float) -> bool:
+    """Whether the mean of (N,) changes is a fall of more than a tolerance, and not chance."""
+    fall, count = -float(np.mean(change)), len(change)
+    if fall <= tolerance or fall > LARGE or count < 2:
+        return fall > tolerance
+    error = float(np.std(change, ddof=1)) / np.sqrt(count)
+    return fall > scipy.stats.t.ppf(CERTAINTY, count - 1) * error
 
 
 def _mean_dsc_in_boxes(scores: Sequence[Score], part: str) -> float:
@@ -194,10 +226,8 @@ def _mean_dsc_in_boxes(scores: Sequence[Score], part: str) -> float:
     return float(np.mean(values)) if values else 0.0
 
 
-def _sentence(what: str, score: str, value: float, loss: float, tolerance: float) -> str:
-    return (
-        f"{score.upper()} of {what} fell from {value:.3f} to {value - loss:.3f}, more than {tolerance:g} are too many"
-    )
+def _sentence(what: str, score: str, before: float, after: float, tolerance: float) -> str:
+    return f"{score.upper()} of {what} fell from {before:.3f} to {after:.3f}, more than {tolerance:g} are too many"
 
 
 def _spread(slices: Sequence[LabelledSlice], count: int) -> list[LabelledSlice]:

@@ -250,7 +250,7 @@ class Learner:
             "active": str(self._version.checkpoint),
             "cores": self.cores,
             "device": self.settings.device,
-            "replay": str(self.settings.folder / f"replay-{self._base_id}-{bundle.__version__}.json"),
+            "replay": str(self.settings.folder / f"phantoms-{self._base_id}-{bundle.__version__}.json"),
         }
         write_request(job, asked, self._labels)
 

@@ -24,6 +24,9 @@ _PIXELS_PER_BYTE = {
 }
 _FAX = dict.fromkeys(("tiff_ccitt", "group3", "group4"), 8)
 _PIXELS_PER_BYTE_AT_MOST = 2**16  # of zstd, LZMA and WebP
+_PNG_START = b"\x89PNG\r\n\x1a\n"
+_PNG_PARTS = 1 << 20  # libpng's have 8 kB of pixels each
+_PNG_VALUES = {0: 1, 2: 3, 3: 1, 4: 2, 6: 4}  # kind of colour -> values of a pixel
 # Not what Pillow hands on to other programs (EPS) or to other people's libraries.
 FORMATS = ("PNG", "JPEG", "TIFF", "BMP", "GIF", "WEBP")
 
@@ -44,6 +47,8 @@ def check_picture(path: Path, limits: Limits) -> None:
             _check_pages(path, _pixels_by_pillow(picture), limits)
             picture.seek(0)
             _check_room(path, picture)
+            if picture.format == "PNG":
+                _check_png(path)
 
 
 @contextmanager
@@ -91,6 +96,38 @@ def _check_room(path: Path, picture: Image.Image) -> None:
     size = path.stat().st_size
     if picture.width * picture.height > ratio * size:
         raise damaged(path, f"it announces {picture.width} x {picture.height} pixels, too many for {size} bytes")
+
+
+def _check_png(path: Path) -> None:
+    """Refuse a PNG whose parts, or whose rows once they are inflated, are longer than a file of its size can hold.
+
+    OpenCV, which reads colours of 16 bits, makes room for a part before it looks for it.
+    """
+    size, at = path.stat().st_size, len(_PNG_START)
+    with path.open("rb") as file:
+        for _ in range(_PNG_PARTS):
+            file.seek(at)
+            head = file.read(8)
+            if len(head) < 8:
+                return
+            length, kind = int.from_bytes(head[:4], "big"), head[4:]
+            at += 12 + length
+            if at > size:
+                raise damaged(path, f"a part of it announces {length} bytes, the file has {size}")
+            if kind == b"IHDR":
+                _check_rows(path, file.read(10), size)
+            if kind == b"IEND":
+                return
+    raise damaged(path, f"it has more than {_PNG_PARTS} parts")
+
+
+def _check_rows(path: Path, header: bytes, size: int) -> None:
+    """``header`` is what IHDR begins with: width, height, bits of a value, kind of colour (PNG, section 11.2.2)."""
+    width, height = int.from_bytes(header[:4], "big"), int.from_bytes(header[4:8], "big")
+    bits, colour = header[8], header[9]
+    row = 1 + (width * bits * _PNG_VALUES.get(colour, 1) + 7) // 8
+    if row * height > DEFLATE_RATIO * size:
+        raise damaged(path, f"it announces {height} rows of {row} bytes, too many for {size} bytes")
 
 
 def _check_pages(path: Path, sizes: Iterable[int], limits: Limits) -> None:
