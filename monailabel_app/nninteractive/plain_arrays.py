@@ -12,6 +12,7 @@ import numpy as np
 
 from bundle.data.headers.archives import read_npy_header
 from bundle.data.limits import LIMITS, Limits, variable_of
+from bundle.errors import VolumeError
 from monailabel_app.errors import RequestError
 
 
@@ -46,7 +47,7 @@ def read_npy(data: bytes, *, shape: Sequence[int] | None = None, limits: Limits 
     """
     try:
         header = read_npy_header(io.BytesIO(data))
-    except ValueError as error:
+    except VolumeError as error:
         raise RequestError("the file must be .npy with a plain array, as numpy.save writes it") from error
     found, dtype = header.shape, header.dtype
     if dtype.kind not in "buif" or dtype.hasobject or dtype.itemsize > 8:

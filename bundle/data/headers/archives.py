@@ -16,11 +16,13 @@ import numpy as np
 
 from bundle.data.headers.claims import Claim, check_deflated, check_raw, damaged, refusal, too_large
 from bundle.data.limits import Limits
+from bundle.errors import VolumeError
 
 READ_ENTRIES = ("imgs", "gts", "spacing", "affine")  # the ones of a MedSAM archive that are read
 _NPY_HEADER = 10_000  # bytes; NumPy's own bound on the text that it evaluates
 _LENGTH_DIGITS = {(1, 0): 2, (2, 0): 4}  # version -> bytes of the length of an npy header
 _PYTHON_2 = re.compile(r"(?<=\d)L\b")  # wrote the sizes of a shape as 3L
+_NO_NPY = "expected the header of a plain array of np.save or np.savez"
 _NUMBERS = "biuf"
 
 
@@ -77,32 +79,29 @@ def read_npy_header(file: BinaryIO) -> NpyHeader:
     blanks: 10 kB of them took half a minute.
 
     Raises:
-        ValueError: it is none, or has no plain array.
+        VolumeError: it is none, or has no plain array.
     """
     try:
         digits = _LENGTH_DIGITS[np.lib.format.read_magic(file)]
         length = int.from_bytes(file.read(digits), "little")
-        text = file.read(min(length, _NPY_HEADER + 1)).decode("latin1")
-        if not len(text) == length <= _NPY_HEADER:
-            raise ValueError(f"a header of {length} bytes")
+        text = file.read(min(length, _NPY_HEADER)).decode("latin1")
         fields = ast.literal_eval(_PYTHON_2.sub("", text))
-        shape, dtype = fields["shape"], np.lib.format.descr_to_dtype(fields["descr"])
-        if len(fields) != 3 or not isinstance(fields["fortran_order"], bool):
-            raise ValueError(f"fields {fields}")
-        if not isinstance(shape, tuple) or not all(type(size) is int for size in shape):
-            raise ValueError(f"shape {shape!r}")
+        shape, order, count = fields["shape"], fields["fortran_order"], len(fields)
+        dtype = np.lib.format.descr_to_dtype(fields["descr"])
     except Exception as error:  # what evaluating any text as Python may raise
-        raise ValueError("no header of a plain array") from error
-    start = len(np.lib.format.MAGIC_PREFIX) + 2 + digits + length
-    return NpyHeader(shape, dtype, fields["fortran_order"], start)
+        raise VolumeError(_NO_NPY) from error
+    is_shape = isinstance(shape, tuple) and all(type(size) is int for size in shape)
+    if len(text) != length or count != 3 or not is_shape or not isinstance(order, bool):
+        raise VolumeError(_NO_NPY)
+    return NpyHeader(shape, dtype, order, len(np.lib.format.MAGIC_PREFIX) + 2 + digits + length)
 
 
 def _npy_claim(file: BinaryIO, path: Path) -> tuple[Claim, int]:
     """The array that an npy header announces, and where its values begin."""
     try:
         header = read_npy_header(file)
-    except ValueError as error:
-        raise damaged(path, "expected the header of a plain array of np.save or np.savez") from error
+    except VolumeError as error:
+        raise damaged(path, str(error)) from error
     if header.dtype.hasobject or header.dtype.kind not in _NUMBERS:
         raise refusal(path, f"expected an array of numbers, got one of {header.dtype}; save numbers")
     return Claim(header.shape or (1,), header.dtype.itemsize), header.length
