@@ -183,6 +183,7 @@ def holds(interaction, mask: np.ndarray) -> bool:
 @settings(max_examples=8, deadline=None, phases=[Phase.explicit, Phase.reuse, Phase.generate])  # shrinking is slow
 @given(st.lists(ANY, min_size=1, max_size=2), st.integers(0, 2))
 @example([Scribble([[3, 3, 0], [2, 2, 4], [3, 0, 0]], positive=False)], 0)  # twice through one slice
+@example([square(8, 1, positive=True), Scribble([[12, 8, 6], [0, 13, 7], [1, 8, 0]])], 0)  # turns on its last slice
 def test_the_same_interactions_give_the_same_answer_and_the_last_one_holds(others, axis):
     opened = following()
     interactions = [STARTS["point"], *others]

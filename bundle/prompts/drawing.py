@@ -43,10 +43,15 @@ def evenly_along(path: np.ndarray, count: int, *, spacing: float = 0.0) -> np.nd
 
 
 def densely_along(path: np.ndarray) -> np.ndarray:
-    """(M, D) positions along a line with at most half a pixel (or voxel) between two of them, its ends among them."""
+    """(M, D) positions along a line, at most half a pixel (or voxel) between two of them, all of its own among them.
+
+    So what a line through a volume passes on a slice is also what its piece on that slice passes.
+    """
     path = np.asarray(path, dtype=float)
-    length = np.linalg.norm(np.diff(path, axis=0), axis=1).sum()
-    return along(path, np.linspace(0, 1, 1 + int(np.ceil(length / _STEP))))
+    ends = np.concatenate([[0.0], np.cumsum(np.linalg.norm(np.diff(path, axis=0), axis=1))])
+    places = np.linspace(0, 1, 1 + int(np.ceil(ends[-1] / _STEP)))
+    order = np.argsort(np.concatenate([places * ends[-1], ends]), kind="stable")
+    return np.concatenate([along(path, places), path])[order]
 
 
 def draw_line(path: np.ndarray, height: int, width: int) -> np.ndarray:
