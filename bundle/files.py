@@ -11,7 +11,9 @@ import os
 import re
 import tempfile
 import time
-from collections.abc import Callable
+import zipfile
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -111,6 +113,17 @@ class BoundedFile(io.BufferedReader):
         """Up to ``size`` bytes, or all that are left."""
         left = max(self.length - self.tell(), 0)
         return super().read(left if size is None or size < 0 else min(size, left))
+
+
+@contextmanager
+def opened_zip(path: Path) -> Iterator[zipfile.ZipFile]:
+    """A zip of somebody else's, whose records are read as ``BoundedFile`` reads, whatever size they announce.
+
+    Raises:
+        zipfile.BadZipFile, OSError, ValueError, NotImplementedError: it is none.
+    """
+    with BoundedFile(path) as file, zipfile.ZipFile(file) as archive:
+        yield archive
 
 
 def write_text(path: Path, text: str, *, mode: int = 0o644) -> Path:

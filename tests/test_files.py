@@ -7,12 +7,13 @@ import codecs
 import re
 import subprocess
 import sys
+import zipfile
 from pathlib import Path
 
 import pytest
 
 from bundle.errors import CaseError
-from bundle.files import JSON_DEPTH, BoundedFile, read_json, read_json_object, write_atomically, write_text
+from bundle.files import JSON_DEPTH, BoundedFile, opened_zip, read_json, read_json_object, write_atomically, write_text
 
 ROOT = Path(__file__).resolve().parent.parent
 SOURCES = [path for room in ("bundle", "monailabel_app", "scripts") for path in sorted((ROOT / room).rglob("*.py"))]
@@ -65,6 +66,17 @@ def test_a_file_reads_no_more_than_it_has(tmp_path):
         assert file.read(2**62) == file.read() == b""
         file.seek(8)
         assert file.read() == b"89"
+
+
+def test_a_record_of_a_zip_is_read_as_far_as_the_file_goes(tmp_path):
+    with zipfile.ZipFile(tmp_path / "a.zip", "w") as archive:
+        archive.writestr("data", b"12345")
+    content = (tmp_path / "a.zip").read_bytes()
+    length = content.rindex(b"PK\1\2") + 20  # where the directory says how long the record is in the file
+    (tmp_path / "a.zip").write_bytes(content[:length] + b"\xff\xff\xff\x7f" + content[length + 4 :])
+    with opened_zip(tmp_path / "a.zip") as archive:
+        assert isinstance(archive.fp, BoundedFile)  # zipfile asks it for 2 GB
+        assert archive.read("data")[:5] == b"12345"
 
 
 def test_the_locale_does_not_matter(tmp_path):

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from filelock import FileLock
 
-from bundle.files import write_atomically
+from bundle.files import opened_zip, write_atomically
 from bundle.root import cache_root
 
 logger = logging.getLogger(__name__)
@@ -60,7 +60,7 @@ class GraphFiles:
 
 def _read(path: Path) -> Parts | None:
     try:
-        with zipfile.ZipFile(path) as archive:
+        with opened_zip(path) as archive:
             parts = {name: archive.read(name) for name in archive.namelist()}  # which compares the checksums
         os.utime(path)  # used: what is cleared away by age stays
         return parts

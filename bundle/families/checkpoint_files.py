@@ -20,7 +20,7 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
 from bundle.errors import CheckpointError
-from bundle.files import BoundedFile, parse_json
+from bundle.files import BoundedFile, opened_zip, parse_json
 
 METADATA_KEY = "monai_sam"
 _RECORDS = 200_000  # of a zip: PyTorch writes one for each tensor, and ViT-H with its optimiser has about 2000
@@ -193,7 +193,7 @@ def _check_names(path: Path) -> None:
 def _pickles(path: Path) -> Iterator[BinaryIO]:
     """The pickles of a file, those before PyTorch's zip one behind the other in one stream."""
     if _is_zip(path):
-        with zipfile.ZipFile(path) as archive:
+        with opened_zip(path) as archive:
             for record in archive.infolist():
                 if record.filename.endswith("data.pkl"):
                     yield io.BytesIO(archive.read(record))
@@ -225,7 +225,7 @@ def _check_zip(path: Path) -> None:
     if not _is_zip(path):
         return
     try:
-        with zipfile.ZipFile(path) as archive:
+        with opened_zip(path) as archive:
             records = archive.infolist()
     except (zipfile.BadZipFile, OSError, ValueError, NotImplementedError) as error:
         raise _incomplete(path, error) from error

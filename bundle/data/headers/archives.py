@@ -17,6 +17,7 @@ import numpy as np
 from bundle.data.headers.claims import Claim, check_deflated, check_raw, damaged, refusal, too_large
 from bundle.data.limits import Limits
 from bundle.errors import VolumeError
+from bundle.files import opened_zip
 
 READ_ENTRIES = ("imgs", "gts", "spacing", "affine")  # the ones of a MedSAM archive that are read
 _NPY_HEADER = 10_000  # bytes; NumPy's own bound on the text that it evaluates
@@ -36,7 +37,7 @@ def check_npy(path: Path, limits: Limits) -> None:
 
 def check_npz(path: Path, limits: Limits) -> None:
     """Refuse an npz archive of too many or too large entries: see ``check_header``."""
-    with zipfile.ZipFile(path) as archive:
+    with opened_zip(path) as archive:
         entries = archive.infolist()
         if len(entries) > limits.entries:
             raise too_large(path, f"{len(entries)} entries", "entries", limits)
