@@ -97,6 +97,7 @@ def test_the_unzipped_bundle_runs_with_its_own_package_from_another_folder(folde
     assert done.returncode == 0, done.stderr
     assert f"package: {tmp_path / 'monai_sam' / 'bundle' / '__init__.py'}" in done.stdout
     report = json.loads((tmp_path / "out" / "ct.json").read_text())
+    assert {row["name"] for row in report["objects"]} == {"spleen", "left kidney"}
     assert all(0 <= row["dsc"] <= 1 for row in report["objects"])
     assert read_label(tmp_path / "out" / "ct.nii.gz").shape == (32, 28, 6)
 

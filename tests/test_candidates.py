@@ -54,6 +54,8 @@ def test_the_overlap_counts_slices_that_only_one_has():
         (0.65, 0.77, True),  # it is not, and the network believes in its answer
         (0.40, 0.77, False),  # it does not
         (0.40, 0.42, True),  # nobody is sure
+        (0.02, 0.0, False),  # the object is empty by now
+        (0.60, 0.0, True),
     ],
 )
 def test_who_is_surer_answers_a_correction(network, sure, answers):

@@ -158,7 +158,12 @@ def test_two_processes_get_what_one_gets(in_folder, tmp_path):
     words = [str(part) for name, value in options.items() for part in (f"--{name}", value)]
 
     def worker(rank: int):
-        environment = {"RANK": str(rank), "LOCAL_RANK": str(rank), "WORLD_SIZE": "2"}  # as torchrun says it
+        environment = {
+            "RANK": str(rank),
+            "LOCAL_RANK": str(rank),
+            "WORLD_SIZE": "2",
+            "CUDA_VISIBLE_DEVICES": "",
+        }  # torchrun's
         return run_warm(in_folder, "run", "--config_file", configs, *words, environment=environment)
 
     with ThreadPoolExecutor(2) as both:

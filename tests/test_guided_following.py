@@ -17,7 +17,7 @@ from bundle.interactive.cube_network import CubeNetwork
 from bundle.interactive.cube_predictor import CubePredictor
 from bundle.interactive.guided_following import GuidedFollowing
 from bundle.interactive.slice_following import SliceFollowing
-from bundle.interactive.slice_model import SlicePredictor
+from bundle.interactive.slice_model import SliceMask, SlicePredictor
 from bundle.networks.interface import MaskPrediction
 from bundle.prompts.interactions import Box, Mask, Point
 from bundle.prompts.prompts import ObjectPrompts
@@ -157,17 +157,38 @@ def test_a_slice_that_was_drawn_on_is_changed_by_a_click_on_itself_alone():
 
 
 @pytest.mark.usefixtures("network")
-def test_a_click_that_the_network_of_volumes_ignores_is_answered_on_its_slice_alone(monkeypatch):
+def test_a_click_that_the_network_of_volumes_ignores_is_answered_on_its_slice_and_ends_the_object_there(monkeypatch):
     _, guided = models()
     first = asked(guided, STARTS["flat box"])
     monkeypatch.setattr(guided.cubes, "correct", lambda view, before, given, **options: before)
     click = Point([24, 20, 14], positive=False)
     second = asked(guided, STARTS["flat box"], click, previous=first)
     changed = first.segmentation.mask ^ second.segmentation.mask
-    assert not second.segmentation.mask[24, 20, 14] and set(changed.nonzero()[2]) == {14}
+    assert not second.segmentation.mask[24, 20, 14] and set(changed.nonzero()[2]) == {12, 13, 14}
     third = asked(guided, STARTS["flat box"], click, Point([24, 20, 14]), previous=second)
     changed = first.segmentation.mask ^ third.segmentation.mask
-    assert third.segmentation.mask[24, 20, 14] and set(changed.nonzero()[2]) <= {14}
+    assert third.segmentation.mask[24, 20, 14] and set(changed.nonzero()[2]) <= {12, 13, 14}
+
+
+@pytest.mark.usefixtures("network")
+def test_a_click_that_leaves_nothing_on_its_slice_ends_the_object_there(monkeypatch):
+    _, guided = models()
+    first = asked(guided, STARTS["flat box"])
+    shown = sorted(set(first.segmentation.mask.nonzero()[2]))
+    at = shown[-2]  # beyond the slice of the box
+    ignoring = lambda view, before, given, **options: before  # noqa: E731
+    monkeypatch.setattr(guided.cubes, "correct", ignoring)
+    monkeypatch.setattr(
+        guided_following, "changed_there", lambda before, followed, interaction, frame: emptied(before, at, frame)
+    )
+    second = asked(guided, STARTS["flat box"], Point([24, 20, at], positive=False), previous=first)
+    assert sorted(set(second.segmentation.mask.nonzero()[2])) == shown[:-2]
+
+
+def emptied(found, index, frame):
+    """An object without one of its slices."""
+    nothing = SliceMask(np.zeros((frame.height, frame.width), dtype=bool))
+    return found.with_answers({**found.answers, index: nothing}, found.given, frame)
 
 
 @pytest.mark.usefixtures("network")

@@ -31,6 +31,7 @@ def npy_header(shape: tuple[int, ...], dtype: str = "|u1") -> bytes:
         (npy_header((-2, 2, 2)), "must have voxels"),
         (b"\x93NUMPY\x02\x00\xff\xff\xff\x7f{", "expected the header of a plain array"),
         (b"\x93NUMPY\x09\x00", "expected the header of a plain array"),
+        (npy_header((2**64, 2, 2)), "expected the header of a plain array"),
         (npy_header((2, 2, 2)).replace(b"}", b"("), "expected the header of a plain array"),
         (npy_header((2, 2, 2)).replace(b"(2, 2, 2)", b"[[2, 2]] "), "expected the header of a plain array"),
     ],

@@ -71,6 +71,14 @@ def test_a_png_that_is_one_colour_all_over_is_read(tmp_path, colour, bits):
     row = 1 + (600 * values * bits + 7) // 8
     (tmp_path / "a.png").write_bytes(png(600, 500, bits, colour, pixels=bytes(row * 500)))
     assert read_volume(tmp_path / "a.png").shape == (600, 500, 1)
+    content = (tmp_path / "a.png").read_bytes()
+    (tmp_path / "a.png").write_bytes(content[:-4])  # without the checksum of its end, which OpenCV wants
+    with (
+        contextlib.nullcontext()
+        if bits < 16 or colour == 0
+        else pytest.raises(VolumeError, match="16 bits are damaged")
+    ):
+        assert read_volume(tmp_path / "a.png").shape == (600, 500, 1)
 
 
 @pytest.mark.parametrize(

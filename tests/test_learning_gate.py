@@ -100,6 +100,17 @@ def test_a_small_fall_counts_where_it_is_not_chance(falls, accepted):
     assert judge(*noisy(*falls)).accepted == accepted
 
 
+def test_the_mean_is_that_of_the_structures_however_many_objects_each_has():
+    def held_out(many: float, few: float) -> list[Score]:
+        return [
+            Score("held_out", name, "box", (dsc,) * count, (0.8,) * count)
+            for name, dsc, count in (("many", many, 10), ("few", few, 2))
+        ]
+
+    assert judge(held_out(0.8, 0.8), held_out(0.795, 0.809)).accepted
+    assert not judge(held_out(0.8, 0.8), held_out(0.8025, 0.791)).accepted
+
+
 def test_surfaces_count_as_well_as_volumes():
     assert not judge(scores(), scores(0.95, 0.78)).accepted
 

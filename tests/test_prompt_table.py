@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
 from bundle.batch.prompt_table import names_in, prompts_of
@@ -26,20 +28,24 @@ def test_each_row_is_a_box_of_its_image(table):
         encoding="utf-8-sig",
     )
     assert names_in(path) == {"a", "b"}
-    liver, spleen = prompts_of(path, "a")
+    liver, spleen = prompts_of(path, Path("a.nii.gz"))
     assert (liver.name, liver.label, liver.box.tolist()) == ("liver", 1, [[62, 23, 21], [109, 82, 50]])
     assert (spleen.name, spleen.label, spleen.box.tolist()) == ("spleen", 3, [[17, 27, 33], [38, 68, 44]])
 
 
 def test_an_image_may_be_named_with_its_ending(table):
     path = table("a.nii.gz,liver,1,62,109,23,82,21,50\na.b,spleen,3,17,38,27,68,33,44\na.PNG,aorta,5,1,2,3,4,5,6\n")
-    assert [prompt.name for prompt in prompts_of(path, "a")] == ["liver", "aorta"]
-    assert [prompt.name for prompt in prompts_of(path, "a.b")] == ["spleen"]
+    assert [prompt.name for prompt in prompts_of(path, Path("a.nii.gz"))] == ["liver"]
+    assert [prompt.name for prompt in prompts_of(path, Path("a.PNG"))] == ["aorta"]  # another picture of that name
+    assert [prompt.name for prompt in prompts_of(path, Path("a.b.nii.gz"))] == ["spleen"]
 
 
 def test_names_and_labels_may_be_left_out(table):
     path = table("a,1,2,3,4,5,6\na,1,2,3,4,5,7\n", head="image,i0,i1,j0,j1,k0,k1\n")
-    assert [(prompt.name, prompt.label) for prompt in prompts_of(path, "a")] == [("object 1", 1), ("object 2", 2)]
+    assert [(prompt.name, prompt.label) for prompt in prompts_of(path, Path("a.nii.gz"))] == [
+        ("object 1", 1),
+        ("object 2", 2),
+    ]
 
 
 @pytest.mark.parametrize(
@@ -53,7 +59,7 @@ def test_names_and_labels_may_be_left_out(table):
 )
 def test_a_row_that_is_no_box_is_refused(text, message, table):
     with pytest.raises(PromptError, match=message):
-        prompts_of(table(text), "a")
+        prompts_of(table(text), Path("a.nii.gz"))
 
 
 def test_a_table_without_a_column_and_one_that_is_missing_are_refused(table, tmp_path):

@@ -15,7 +15,7 @@ import torch
 from monai.bundle import ConfigParser
 from training_room import ROOT, small_run_files
 from training_room import one_thread as one_thread
-from warm_process import start_warm
+from warm_process import end, start_warm
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 LONG = {"epochs": 4, "steps_per_epoch": 3, "lr_scheduler#warmup": 2}
@@ -75,9 +75,10 @@ def test_a_killed_run_ends_like_one_that_was_not(tmp_path):
     # medsam: between processes its small network is the same to the bit; the windows and clicks of default are not.
     files = small_run_files(killed, "medsam", **LONG)
     process = start_warm(ROOT, "run", "--config_file", files, logs=tmp_path)
-    wait_for(killed / "last.pt", process, tmp_path)
-    process.kill()
-    process.join()
+    try:
+        wait_for(killed / "last.pt", process, tmp_path)
+    finally:
+        end(process)
     assert process.exitcode == -signal.SIGKILL
     assert 3 <= read_state(killed)["iteration"] < 12
     resumed = run_here(files)

@@ -58,7 +58,7 @@ def test_nothing_outside_of_the_pieces_that_a_click_lies_in_moves(seed, share, v
         )
         return
     moved = voxels_of(stacked(now[0], FRAME), FRAME) ^ before
-    differs = before ^ after
+    differs = before ^ after if positive else before & ~after  # what is taken off adds nothing
     differs[..., 3] &= voxel[2] == 3  # the slice that the box was drawn on
     pieces, _ = ndimage.label(differs, np.ones((3, 3, 3)))
     assert np.array_equal(moved, pieces == pieces[voxel])
@@ -111,3 +111,45 @@ def test_a_click_that_is_ignored_changes_its_own_slice_alone():
     assert np.array_equal(mask[..., 5], after[..., 5])
     others = [k for k in range(FRAME.depth) if k != 5]
     assert np.array_equal(mask[..., others], before[..., others]) and np.array_equal(now.seen.mask(SHAPE), mask)
+
+
+@settings(max_examples=40, deadline=None)
+@given(
+    st.integers(0, 10_000),
+    st.lists(st.tuples(*(st.integers(0, n - 1) for n in SHAPE)), min_size=2, max_size=4),
+    st.lists(st.booleans(), min_size=4, max_size=4),
+)
+def test_what_was_said_before_holds_whatever_the_network_of_volumes_says_now(seed, voxels, signs):
+    *earlier, click = [Point(voxel, positive=sign) for voxel, sign in zip(voxels, signs, strict=False)]
+    off = Box([[0, 0, 5], [3, 8, 6]], positive=False)
+    before = drawn(seed, 0.5)
+    before[0:4, :, 5:7] = False
+    for point in earlier:
+        before[tuple(int(i) for i in point.voxel)] = point.positive
+    near = changed_near(
+        found(before, FLAT_BOX, off, *earlier), answer(drawn(seed + 1, 0.5)), sliced(click), FRAME, walk(FLAT_BOX)
+    )
+    if near is None:
+        return
+    now, last = voxels_of(stacked(near[0], FRAME), FRAME), tuple(int(i) for i in click.voxel)
+    assert now[last] == click.positive
+    said = {tuple(int(i) for i in point.voxel): point.positive for point in earlier}
+    assert all(now[voxel] == sign for voxel, sign in said.items() if voxel != last)
+    kept = np.zeros(SHAPE, bool)
+    kept[0:4, :, 5:7] = True
+    for voxel in (*said, last):
+        kept[voxel] = False
+    assert not now[kept].any()
+    if not click.positive:
+        assert not (now & ~before).any()
+
+
+def test_what_is_remembered_of_a_click_is_as_large_as_the_object_and_not_as_the_cube():
+    before = np.zeros(SHAPE, bool)
+    before[3:6, 3:6, 3:5] = True
+    whole = before.copy()
+    whole[6, 4, 3] = True
+    seen = CubesAnswer.as_given(before[3:6, 3:6, 3:5], (3, 3, 3), answer(before).cubes[0])
+    changed = whole ^ before
+    now = answer(whole).changed_only(seen, changed)
+    assert now.logits.size == 4 * 3 * 2 and np.array_equal(now.mask(SHAPE), whole)

@@ -112,7 +112,7 @@ def _partner(given: str | Path | None, image: Path, what: str, *, several: bool)
     if not path.exists():
         raise CaseError(f"there is no {what} {path}")
     if is_table(path):
-        return path if rows_of(path, _stem(image)) else _not_in_table(image, path)
+        return path if rows_of(path, image) else _not_in_table(image, path)
     if path.is_file() and not several:
         return path
     if path.is_file():

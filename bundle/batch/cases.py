@@ -102,7 +102,7 @@ class ReadCase:
 
 def _prompts_of(files: CaseFiles, image: Volume) -> list[ObjectPrompts]:
     if is_table(files.prompts):
-        return prompts_of(files.prompts, files.name)
+        return prompts_of(files.prompts, files.image)
     return read_prompts(files.prompts, picture=image.shape[2] == 1)
 
 

@@ -93,7 +93,7 @@ def digest_of(case: CaseFiles) -> str:
         if path is None:
             continue
         if is_table(path):
-            digest.update(json.dumps(rows_of(path, case.name)).encode())
+            digest.update(json.dumps(rows_of(path, case.image)).encode())
             continue
         for file in sorted(path.rglob("*")) if path.is_dir() else [path]:
             if file.is_file():

@@ -37,20 +37,17 @@ def names_in(path: Path) -> set[str]:
     Raises:
         PromptError: it cannot be read, or lacks a column.
     """
-    return {row["image"] for row in _rows(path, _stamp(path))}
+    return {row["image"] or "" for row in _rows(path, _stamp(path))}
 
 
-def rows_of(path: Path, image: str) -> list[dict[str, str]]:
-    """The rows of one image, whose name has no ending here, as they stand in the table."""
-    return [dict(row) for row in _rows(path, _stamp(path)) if image in _names(row["image"] or "")]
+def rows_of(path: Path, image: Path) -> list[dict[str, str]]:
+    """The rows of one image, by its file's name with the ending or without, as they stand in the table."""
+    name = image.resolve().name
+    names = name, name[: len(name) - len(ending_of(Path(name)))]
+    return [dict(row) for row in _rows(path, _stamp(path)) if row["image"] in names]
 
 
-def _names(written: str) -> tuple[str, str]:
-    """An image's name as it stands in a table, and without an ending."""
-    return written, written[: len(written) - len(ending_of(Path(written)))]
-
-
-def prompts_of(path: Path, image: str) -> list[ObjectPrompts]:
+def prompts_of(path: Path, image: Path) -> list[ObjectPrompts]:
     """The boxes of one image, (2, 3) voxel indices each.
 
     Raises:
@@ -59,7 +56,7 @@ def prompts_of(path: Path, image: str) -> list[ObjectPrompts]:
     prompts = [_prompt(row, number, path) for number, row in enumerate(rows_of(path, image), start=1)]
     labels = [prompt.label for prompt in prompts]
     if len(set(labels)) < len(labels):
-        raise PromptError(f"{path} gives two objects of {image} the same label: {labels}")
+        raise PromptError(f"{path} gives two objects of {image.name} the same label: {labels}")
     return prompts
 
 

@@ -101,6 +101,9 @@ def corrects(network: float, sure: float) -> bool:
         sure: mean predicted IoU of the object as it is, see ``Candidate.predicted_iou``.
 
     It does where it is about as sure as the object is already, and, if it believes in its answer, wherever the object
-    is not outlined well: what is good but for one place has nothing to gain from being seen anew.
+    is not outlined well: what is good but for one place has nothing to gain from being seen anew. Of an object that is
+    empty by now nobody is sure: there it has to believe in its answer.
     """
-    return network >= sure - _LESS_SURE or (network >= KNOWN and sure < _SURE)
+    if network < KNOWN:
+        return 0 < sure <= network + _LESS_SURE
+    return sure < _SURE or network >= sure - _LESS_SURE

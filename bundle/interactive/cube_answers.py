@@ -87,8 +87,7 @@ class CubesAnswer:
         """
         if not values.size:
             return self
-        ends = zip(self.part, part, strict=True)
-        both = tuple(slice(min(p.start, q.start), max(p.stop, q.stop)) for p, q in ends)
+        both = _around(self.part, part)
         logits = self._on(both)
         here = tuple(slice(q.start - b.start, q.stop - b.start) for q, b in zip(part, both, strict=True))
         logits[here] = np.maximum(logits[here], values) if larger else values
@@ -101,8 +100,9 @@ class CubesAnswer:
             before: the answer before.
             changed: (I, J, K) bool.
         """
-        logits = np.where(changed[self.part], self.logits, before._on(self.part))
-        return replace(self, logits=logits)
+        inside = bounds_of(changed)  # elsewhere, beyond the part before, nothing is known: it needs no memory
+        part = before.part if inside is None else _around(before.part, inside)
+        return replace(self, logits=np.where(changed[part], self._on(part), before._on(part)), part=part)
 
     def overwritten(self, changed: np.ndarray, mask: np.ndarray) -> CubesAnswer:
         """With some voxels as somebody said for certain that they are.
@@ -143,6 +143,11 @@ class CubesAnswer:
             there = tuple(slice(max(p.start, q.start) - q.start, min(p.stop, q.stop) - q.start) for p, q in ends)
             values[there] = self.logits[mine]
         return values
+
+
+def _around(one: Part, other: Part) -> Part:
+    """The smallest part that holds both."""
+    return tuple(slice(min(p.start, q.start), max(p.stop, q.stop)) for p, q in zip(one, other, strict=True))
 
 
 def bounds_of(voxels: np.ndarray) -> Part | None:

@@ -108,6 +108,17 @@ class Follower(Walk):
             self._replace(now, interaction)
         return now
 
+    def ended(self, found: Followed, interaction: SlicedInteraction) -> dict[int, SliceMask]:
+        """The answers of an object that ends where an interaction off it has left nothing on a slice.
+
+        Beyond, seen from where it started, nothing is left up to the next slice that something was drawn on.
+        """
+        now = Followed(dict(found.answers), found.origin, found.given)
+        for index in () if interaction.positive else interaction.slices:
+            if index in now.answers and index != now.origin and not now.shows(index):
+                self._end_at(now, index)
+        return now.answers
+
     def _correct_slices(self, now: Followed, interaction: SlicedInteraction) -> None:
         """Correct every slice that an interaction lies on, from the origin outward.
 

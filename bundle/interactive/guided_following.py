@@ -66,7 +66,8 @@ class GuidedFollowing(SliceFollowing):
 
     Clicks and scribbles are answered by the network of volumes where ``candidates.corrects`` says so, whoever found the
     object: of what it would change, the pieces that they lie in are changed, and not one voxel beside them. One that it
-    ignores the model of slices answers, on the slices that it lies on alone. Every other interaction is followed.
+    ignores the model of slices answers, on the slices that it lies on alone. One off the object that leaves nothing on
+    its slice ends the object there, whoever answers it. Every other interaction is followed.
 
     Args:
         predictor: the model of slices.
@@ -139,11 +140,12 @@ class GuidedFollowing(SliceFollowing):
             given = [one.interaction for one in (*before.given, interaction)]
             now = self.cubes.correct(state.cubes, before.seen, given, axis=frame.slice_axis, progress=progress)
             if corrects(now.iou, before.sure()):
-                found = changed_near(before, now, interaction, frame, follower)
-                if found is None:
-                    return changed_there(before, follower.correct(before, interaction), interaction, frame)
-                spacing = state.volume.spacing
-                return outlined(*found, ask, frame, spacing, self.rule.propagated)
+                near = changed_near(before, now, interaction, frame, follower)
+                if near is None:
+                    found = changed_there(before, follower.correct(before, interaction), interaction, frame)
+                else:
+                    found = outlined(*near, ask, frame, state.volume.spacing, self.rule.propagated)
+                return found.with_answers(follower.ended(found, interaction), found.given, frame)
         followed = follower.correct(before, interaction)
         return replace(before.with_answers(followed.answers, followed.given, frame), origin=followed.origin)
 

@@ -52,7 +52,8 @@ def changed_near(
 ) -> tuple[SeenObject, np.ndarray] | None:
     """The object with those pieces of a change that an interaction lies in; None where the network ignored it.
 
-    Slices that something else was drawn on stay as they are, and so does what lies beyond the limits of the object.
+    Slices that something else was drawn on stay as they are, and so does what lies under earlier points and scribbles,
+    under what was drawn off the object, and beyond its limits. An interaction off the object adds nothing to it.
 
     Args:
         before: the object.
@@ -67,6 +68,8 @@ def changed_near(
     stack, answer = stacked(before, frame), frame.stack(now.mask(frame.shape))
     differs = answer ^ frame.stack(before.seen.mask(frame.shape))
     differs &= _free(before, interaction, frame, walk)
+    if not interaction.positive:  # what is taken off the object makes it nowhere larger
+        differs &= stack
     under = np.zeros_like(differs)
     for index in interaction.slices:
         under[index] = interaction.covered(index, frame.height, frame.width)
@@ -170,4 +173,10 @@ def _free(before: Followed, interaction: SlicedInteraction, frame: SliceFrame, w
     for index in range(first, last + 1):
         if index in interaction.slices or not before.drawn_on(index):
             free[index, rows, columns] = True
+    for one in before.given:  # what holds where it lies; a box, a lasso or a mask of the object may be corrected
+        if not one.positive or one.kind in ("point", "scribble"):
+            for index in one.slices:
+                free[index][one.covered(index, frame.height, frame.width)] = False
+    for index in interaction.slices:
+        free[index][interaction.covered(index, frame.height, frame.width)] = True
     return free

@@ -158,13 +158,12 @@ def judge(before: Sequence[Score], after: Sequence[Score]) -> Verdict:
     for (part, structure), values in old.items():
         for score, value in values.items():
             change = new[part, structure][score] - value
-            if _fell(change, TOLERANCE):
+            if _fell([change], TOLERANCE):
                 what = f"{structure} ({_WORDS[part]})"
                 reasons.append(_sentence(what, score, np.mean(value), np.mean(value + change), TOLERANCE))
     held_out = [key for key in old if key[0] == HELD_OUT]
     for score in ("dsc", "nsd"):
-        change = np.concatenate([new[key][score] - old[key][score] for key in held_out])
-        if _fell(change, MEAN_TOLERANCE):
+        if _fell([new[key][score] - old[key][score] for key in held_out], MEAN_TOLERANCE):
             means = mean_of(before, score), mean_of(after, score)
             reasons.append(_sentence("the mean of the held-out labels", score, *means, MEAN_TOLERANCE))
     bar, boxes = (_mean_dsc_in_boxes(scores, part) for scores, part in ((before, ELLIPSE), (after, HELD_OUT)))
@@ -211,13 +210,19 @@ def _by_structure(scores: Sequence[Score]) -> dict[tuple[str, str], dict[str, np
     }
 
 
-def _fell(change: np.ndarray, tolerance: float) -> bool:
-    """Whether the mean of (N,) changes is a fall of more than a tolerance, and not chance."""
-    fall, count = -float(np.mean(change)), len(change)
-    if fall <= tolerance or fall > LARGE or count < 2:
+def _fell(changes: Sequence[np.ndarray], tolerance: float) -> bool:
+    """Whether the mean over structures is a fall of more than a tolerance, and not chance.
+
+    Args:
+        changes: of each structure, (N,) of its objects.
+        tolerance: less is no fall.
+    """
+    fall = -float(np.mean([np.mean(change) for change in changes]))
+    counts = [len(change) for change in changes]
+    if fall <= tolerance or fall > LARGE or min(counts) < 2:
         return fall > tolerance
-    error = float(np.std(change, ddof=1)) / np.sqrt(count)
-    return fall > scipy.stats.t.ppf(CERTAINTY, count - 1) * error
+    error = np.sqrt(sum(np.var(change, ddof=1) / len(change) for change in changes)) / len(changes)
+    return bool(fall > scipy.stats.t.ppf(CERTAINTY, sum(counts) - len(counts)) * error)
 
 
 def _mean_dsc_in_boxes(scores: Sequence[Score], part: str) -> float:

@@ -228,6 +228,8 @@ class Campaign:
         path = self.folder / "state.json"
         if path.is_file():
             state = json.loads(path.read_text())
+            for one in state["rounds"]:
+                one["code"] = one.pop("commit", one.get("code"))  # a state from before says the commit
             self.rounds = [Round(**one) for one in state["rounds"]]
             self.findings = {signature: Finding(**finding) for signature, finding in state["findings"].items()}
             self.signatures = set(state["signatures"])

@@ -91,7 +91,7 @@ def read_npy_header(file: BinaryIO) -> NpyHeader:
         dtype = np.lib.format.descr_to_dtype(fields["descr"])
     except Exception as error:  # what evaluating any text as Python may raise
         raise VolumeError(_NO_NPY) from error
-    is_shape = isinstance(shape, tuple) and all(type(size) is int for size in shape)
+    is_shape = isinstance(shape, tuple) and all(type(size) is int and abs(size) < 2**63 for size in shape)
     if len(text) != length or count != 3 or not is_shape or not isinstance(order, bool):
         raise VolumeError(_NO_NPY)
     return NpyHeader(shape, dtype, order, len(np.lib.format.MAGIC_PREFIX) + 2 + digits + length)

@@ -111,13 +111,13 @@ def _check_png(path: Path) -> None:
             if len(head) < 8:
                 return
             length, kind = int.from_bytes(head[:4], "big"), head[4:]
+            if kind == b"IEND":
+                return
             at += 12 + length
-            if at > size:
+            if at > size or (kind == b"IHDR" and length < 13):
                 raise damaged(path, f"a part of it announces {length} bytes, the file has {size}")
             if kind == b"IHDR":
                 _check_rows(path, file.read(10), size)
-            if kind == b"IEND":
-                return
     raise damaged(path, f"it has more than {_PNG_PARTS} parts")
 
 
