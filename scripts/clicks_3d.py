@@ -26,13 +26,14 @@ import numpy as np
 from tqdm import tqdm
 
 from bundle.data.synthetic.phantom import PHANTOM_LABELS, make_phantom
+from bundle.errors import OptionError
 from bundle.evaluation.cases import VolumeCase
 from bundle.evaluation.interaction import Interaction, Predict, run_protocol
 from bundle.evaluation.models import open_volumes
 from bundle.evaluation.protocols import Box, ClickProtocol, Points, object_rng
 from bundle.evaluation.volume_table import start_table
-from bundle.families.family import BUNDLE_ROOT
-from bundle.files import write_text
+from bundle.families.family import BUNDLE_ROOT, find_weights
+from bundle.files import sha256_of, write_text
 from bundle.interactive.segmenter import Segmenter
 
 CLICKS = 5
@@ -68,6 +69,11 @@ def main(argv: Sequence[str] | None = None) -> None:
 
 def play(results: list[dict[str, Any]], options: argparse.Namespace) -> None:
     """Add a result for every object and start that has none; the file is written after each."""
+    weights = sha256_of(find_weights(options.checkpoint or options.family))[:12]
+    settings = {"family": options.family, "weights": weights, "clicks_at_most": options.clicks}
+    if others := [result for result in results if any(result[name] != value for name, value in settings.items())]:
+        held = {name: others[0][name] for name in settings}
+        raise OptionError(f"{options.results} holds results of {held}, now {settings}; give another --results")
     done = {(result["object"], result["start"]) for result in results}
     objects = options.objects or list(OBJECTS if options.phantom is None else PHANTOM_LABELS)
     starts = options.starts or list(STARTS)
@@ -82,7 +88,7 @@ def play(results: list[dict[str, Any]], options: argparse.Namespace) -> None:
         protocol = ClickProtocol(STARTS[start], clicks=options.clicks, axis=AXIS)
         truth = case.labels == value
         steps = run_protocol(protocol, predict, truth, rng=object_rng(0, name), spacing=case.spacing)
-        results.append({"object": name, "start": start, **_record(steps)})
+        results.append({**settings, "object": name, "start": start, **_record(steps)})
         lines = ",\n".join(json.dumps(result) for result in results)
         write_text(options.results, f"[\n{lines}\n]\n")
 

@@ -13,6 +13,7 @@ from fakes import BrightRegionSam, bright_contract
 
 from bundle.data.volume import Volume, write_label, write_volume
 from bundle.engines.cache import PreparedCache
+from bundle.errors import OptionError
 from bundle.interactive.session import InteractiveSession
 from bundle.interactive.slice_model import SlicePredictor
 
@@ -57,6 +58,8 @@ def test_a_run_is_written_and_continued(clicks_3d, tmp_path, monkeypatch, capsys
     monkeypatch.setattr(clicks_3d, "_open", None)  # nothing is left to play
     clicks_3d.main(options)
     assert capsys.readouterr().out.count("| 3D box | cone") == 2
+    with pytest.raises(OptionError, match=r"now .*'clicks_at_most': 2"):
+        clicks_3d.main([*options, "--clicks", "2"])
 
 
 def test_a_generated_patient_has_a_file_of_results_of_its_own(clicks_3d):

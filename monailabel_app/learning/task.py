@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from monailabel.interfaces.datastore import Datastore
 from monailabel.interfaces.tasks.train import TrainTask
 
+from monailabel_app.learning.gate import ELLIPSE
 from monailabel_app.learning.learner import Learner
 from monailabel_app.learning.options import OPTIONS, option_table
 
@@ -41,8 +42,7 @@ class FinetuneTask(TrainTask):
                 "total_time": f"{(job.ended or 0) - (job.started or 0):.0f} s",
                 "version": job.version,
                 **{name: result[name] for name in ("dsc", "nsd", "held_out", "labels", "accepted", "reasons")},
-                "before": result["before"],
-                "after": result["after"],
+                **{name: _means(result[name]) for name in ("before", "after")},
             }
         share = self._learner.share_done()
         if share is not None:
@@ -55,3 +55,9 @@ class FinetuneTask(TrainTask):
     def __call__(self, request: Mapping[str, Any], datastore: Datastore) -> dict[str, Any]:
         """MONAI Label's own way of training, in the process that calls: ask for a job, as ``POST /train/`` does."""
         return self._learner.submit(request).told()
+
+
+def _means(rows: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """What a network was scored with, without the single objects and the ellipses beside them."""
+    kept = ("part", "structure", "prompt", "objects", "dsc", "nsd")
+    return [{name: row[name] for name in kept} for row in rows if row["part"] != ELLIPSE]
