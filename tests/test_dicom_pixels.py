@@ -170,6 +170,17 @@ def test_grey_ultrasound_in_ybr_is_grey(tmp_path, planar):
     np.testing.assert_allclose(picture[..., 0], grey, atol=3)
 
 
+def test_a_colour_picture_announces_no_more_than_it_holds(tmp_path):
+    path = write_slice(tmp_path / "us.dcm", np.zeros((4, 6), np.uint8), None, Modality="US")
+    change(path, SamplesPerPixel=3, PhotometricInterpretation="RGB", PlanarConfiguration=0, PixelData=bytes(72))
+    assert stored(path).shape == (4, 6, 3)
+    change(path, Rows=65535, Columns=65535)
+    with pytest.raises(VolumeError, match="announces 12884508675 bytes of pixels and holds 72"):
+        stored(path)
+    change(path, Rows=4, Columns=6, PhotometricInterpretation="YBR_FULL_422", PixelData=bytes(48))
+    assert stored(path).shape == (4, 6, 3)
+
+
 def test_a_palette_gives_its_colours(tmp_path):
     index = np.tile(np.arange(5, dtype=np.uint8) * 12, (4, 1))
     path = write_slice(tmp_path / "us.dcm", index, None, Modality="US")

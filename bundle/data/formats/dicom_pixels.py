@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import tempfile
 from collections.abc import Sequence
 from io import BytesIO
@@ -78,6 +79,8 @@ def decode(frame: Frame) -> np.ndarray:
     is_encapsulated = dataset.file_meta.TransferSyntaxUID.is_compressed and not _is_deflated(dataset)
     if is_encapsulated:
         _check_compression(dataset, frame.file)
+    elif frame.is_color:
+        _check_length(dataset, frame.file)
     if is_encapsulated or frame.is_color:
         return _decode_by_gdcm(dataset)
     values = dataset.pixel_array
@@ -102,6 +105,21 @@ def _check_compression(dataset: FileDataset, file: Path) -> None:
     pixels.seek(8 + offsets + 8)
     if begins and not pixels.read(16).startswith(begins):
         raise VolumeError(f"the pixels of {file} are not {syntax.name}, as its transfer syntax says; export it again")
+
+
+def _check_length(dataset: FileDataset, file: Path) -> None:
+    """Refuse fewer bytes of pixels than rows and columns announce: GDCM makes room for all of them first.
+
+    Raises:
+        VolumeError: there are fewer.
+    """
+    names = ("Rows", "Columns", "SamplesPerPixel", "BitsAllocated")
+    announced = math.prod(int(dataset.get(name) or 1) for name in names) * int(dataset.get("NumberOfFrames") or 1) // 8
+    if "422" in str(dataset.get("PhotometricInterpretation")):  # two pixels share their two colours
+        announced = announced * 2 // 3
+    held = len(dataset.get("PixelData") or b"")
+    if held < announced:
+        raise VolumeError(f"{file} announces {announced} bytes of pixels and holds {held}; export it again")
 
 
 def _stored_bits(values: np.ndarray, dataset: Dataset) -> np.ndarray:
