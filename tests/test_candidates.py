@@ -7,7 +7,16 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from bundle.interactive.candidates import FOLLOWING, NETWORK, REFINED, Candidate, Evidence, chosen, corrects
+from bundle.interactive.candidates import (
+    FOLLOWING,
+    NETWORK,
+    REFINED,
+    Candidate,
+    Evidence,
+    chosen,
+    corrects,
+    predicted_iou,
+)
 from bundle.interactive.slice_model import SliceMask
 
 ALIKE = Evidence(agreement=0.9, sure=(0.8, 0.6, 0.8), detail=1.0, outgrown=False)
@@ -35,8 +44,8 @@ def test_the_model_of_slices_judges_which_answer_is_taken(sure, detail, way):
 
 
 def test_the_predicted_iou_counts_each_slice_by_its_voxels():
-    assert candidate(1, 3).predicted_iou() == pytest.approx((0.5 + 3 * 0.6) / 4)
-    assert candidate(0, 0).predicted_iou() == 0
+    assert predicted_iou(candidate(1, 3).answers) == pytest.approx((0.5 + 3 * 0.6) / 4)
+    assert predicted_iou(candidate(0, 0).answers) == 0
 
 
 def test_the_overlap_counts_slices_that_only_one_has():

@@ -8,7 +8,7 @@ from itertools import product
 from pathlib import Path
 
 from bundle.batch.prompt_table import is_table, names_in, rows_of
-from bundle.data.formats.choice import ending_of
+from bundle.data.formats.choice import stem_of
 from bundle.data.headers.dicom import holds_dicom
 from bundle.data.image_files import images_or_series
 from bundle.data.volume import ENDINGS
@@ -57,7 +57,7 @@ def find_cases(
     several = len(images) > 1
     cases = [
         CaseFiles(
-            name=_stem(path),
+            name=stem_of(path),
             image=path,
             prompts=_partner(prompts, path, "prompts", several=several),
             label=_partner(label, path, "label", several=several),
@@ -118,7 +118,7 @@ def _partner(given: str | Path | None, image: Path, what: str, *, several: bool)
     if path.is_file():
         raise CaseError(f"expected a folder of {what} files for several images, got the file {path}")
     endings = (".json",) if what == "prompts" else ENDINGS
-    stems = dict.fromkeys((_stem(image), _stem(image).removesuffix("_0000")))
+    stems = dict.fromkeys((stem_of(image), stem_of(image).removesuffix("_0000")))
     found = [path / f"{stem}{ending}" for stem, ending in product(stems, endings)]
     if existing := [file for file in found if file.exists()]:
         return existing[0]
@@ -129,11 +129,6 @@ def _not_in_table(image: Path, table: Path) -> Path:
     raise CaseError(
         f"no prompts for {image.name} in {table}; its column `image` has {', '.join(sorted(names_in(table)))}"
     )
-
-
-def _stem(path: Path) -> str:
-    name = path.resolve().name
-    return name[: len(name) - len(ending_of(Path(name)))]
 
 
 def _check_names(cases: Sequence[CaseFiles]) -> None:

@@ -18,7 +18,7 @@ from pathlib import Path
 
 import numpy as np
 
-from bundle.data.formats.choice import ending_of
+from bundle.data.formats.choice import stem_of
 from bundle.errors import PromptError
 from bundle.prompts.prompts import ObjectPrompts
 
@@ -42,8 +42,7 @@ def names_in(path: Path) -> set[str]:
 
 def rows_of(path: Path, image: Path) -> list[dict[str, str]]:
     """The rows of one image, by its file's name with the ending or without, as they stand in the table."""
-    name = image.resolve().name
-    names = name, name[: len(name) - len(ending_of(Path(name)))]
+    names = image.resolve().name, stem_of(image)
     return [dict(row) for row in _rows(path, _stamp(path)) if row["image"] in names]
 
 

@@ -40,16 +40,17 @@ class Candidate:
         """Voxels of the object."""
         return sum(map(self.voxels, self.answers))
 
-    def predicted_iou(self) -> float:
-        """The mean of what the network estimates on the slices, weighted by the voxels of each; 0 without any."""
-        weights = [self.voxels(index) for index in self.answers]
-        return float(np.average([one.iou for one in self.answers.values()], weights=weights)) if any(weights) else 0.0
-
     def overlap(self, other: Candidate) -> float:
         """IoU of both."""
         both = self.answers.keys() & other.answers.keys()
         shared = sum(int(np.count_nonzero(self.answers[i].mask & other.answers[i].mask)) for i in both)
         return shared / max(1, self.size() + other.size() - shared)
+
+
+def predicted_iou(answers: Mapping[int, SliceMask]) -> float:
+    """The mean of what the network estimates on the slices, weighted by the voxels of each; 0 without any."""
+    weights = [int(np.count_nonzero(one.mask)) for one in answers.values()]
+    return float(np.average([one.iou for one in answers.values()], weights=weights)) if any(weights) else 0.0
 
 
 @dataclass(frozen=True)
@@ -98,7 +99,7 @@ def corrects(network: float, sure: float) -> bool:
 
     Args:
         network: IoU that it expects of its answer.
-        sure: mean predicted IoU of the object as it is, see ``Candidate.predicted_iou``.
+        sure: mean predicted IoU of the object as it is, see ``predicted_iou``.
 
     It does where it is about as sure as the object is already, and, if it believes in its answer, wherever the object
     is not outlined well: what is good but for one place has nothing to gain from being seen anew. Of an object that is

@@ -20,6 +20,7 @@ from bundle.interactive.candidates import (
     Evidence,
     chosen,
     corrects,
+    predicted_iou,
 )
 from bundle.interactive.cube_answers import CubesAnswer
 from bundle.interactive.cube_network import CubeNetwork, is_whole
@@ -120,7 +121,7 @@ class GuidedFollowing(SliceFollowing):
         mask = voxels_of(stacked(followed, frame), frame)
         if not mask.any():
             return followed
-        iou = Candidate(followed.answers, 0.0).predicted_iou()
+        iou = predicted_iou(followed.answers)
         seen = self.cubes.taken_over(state.volume, mask, axis=frame.slice_axis, iou=iou)
         return SeenObject(followed.answers, followed.origin, followed.given, seen)
 
@@ -187,7 +188,7 @@ class GuidedFollowing(SliceFollowing):
         }
         evidence = Evidence(
             agreement=found[FOLLOWING].overlap(found[NETWORK]),
-            sure=tuple(found[way].predicted_iou() for way in WAYS),
+            sure=tuple(predicted_iou(found[way].answers) for way in WAYS),
             detail=rough.cubes[0].cell / min(frame.pixel_spacing(state.volume.spacing)),
             outgrown=rough.touched or len(rough.cubes) > 1,
         )

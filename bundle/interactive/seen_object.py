@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 import scipy  # its modules are imported when they are used
 
-from bundle.interactive.candidates import Candidate, is_coarse
+from bundle.interactive.candidates import is_coarse, predicted_iou
 from bundle.interactive.cube_answers import CubesAnswer, bounds_of
 from bundle.interactive.propagation import Ask
 from bundle.interactive.refinement import refined
@@ -31,20 +31,23 @@ class SeenObject(Followed):
 
     def sure(self) -> float:
         """The mean predicted IoU of its slices, weighted by their voxels."""
-        return Candidate(self.answers, 0.0).predicted_iou()
+        return predicted_iou(self.answers)
 
     def with_answers(
         self, answers: Mapping[int, SliceMask], given: Sequence[SlicedInteraction], frame: SliceFrame
     ) -> SeenObject:
         """With other answers on its slices, which somebody else than the network of volumes gave."""
+        others = [i for i in self.answers.keys() | answers.keys() if self.answers.get(i) is not answers.get(i)]
+        now = SeenObject(dict(answers), self.origin, tuple(given), self.seen)
+        if not others:
+            return now
         changed, mask = (np.zeros(frame.shape, dtype=bool, order="F") for _ in range(2))
         nothing = SliceMask(np.zeros((frame.height, frame.width), dtype=bool))
-        for index in self.answers.keys() | answers.keys():
+        for index in others:
             before, after = self.answers.get(index, nothing), answers.get(index, nothing)
-            if before is not after:
-                frame.insert(changed, index, before.mask ^ after.mask)
-                frame.insert(mask, index, after.mask)
-        return SeenObject(dict(answers), self.origin, tuple(given), self.seen.overwritten(changed, mask))
+            frame.insert(changed, index, before.mask ^ after.mask)
+            frame.insert(mask, index, after.mask)
+        return replace(now, seen=self.seen.overwritten(changed, mask))
 
 
 def changed_near(

@@ -185,8 +185,14 @@ def score_rows(scores: Sequence[Score]) -> list[dict[str, Any]]:
     """As JSON, with the means."""
     return [
         {
-            **{"part": one.part, "structure": one.structure, "prompt": one.prompt, "objects": len(one.dscs)},
-            **{"dsc": round(one.dsc, 4), "nsd": round(one.nsd, 4), "dscs": list(one.dscs), "nsds": list(one.nsds)},
+            "part": one.part,
+            "structure": one.structure,
+            "prompt": one.prompt,
+            "objects": len(one.dscs),
+            "dsc": round(one.dsc, 4),
+            "nsd": round(one.nsd, 4),
+            "dscs": list(one.dscs),
+            "nsds": list(one.nsds),
         }
         for one in scores
     ]

@@ -20,6 +20,12 @@ def ending_of(path: Path) -> str:
     return next((ending for ending in ENDINGS if path.name.lower().endswith(ending)), "")
 
 
+def stem_of(path: Path) -> str:
+    """The name of a file without the one of ``ENDINGS`` that it has; of a link, that of the file."""
+    name = path.resolve().name
+    return name[: len(name) - len(ending_of(Path(name)))]
+
+
 def reader_of(path: Path, *, is_label: bool, series: str | None) -> Callable[[Path], Stored]:
     """The function that reads a file or folder.
 
