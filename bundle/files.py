@@ -106,7 +106,7 @@ class BoundedFile(io.BufferedReader):
     """
 
     def __init__(self, path: Path) -> None:
-        super().__init__(io.FileIO(path))
+        super().__init__(io.FileIO(os.fspath(path)))  # pydicom joins the name of a file to its messages as a text
         self.length = os.fstat(self.fileno()).st_size
 
     def read(self, size: int | None = -1) -> bytes:

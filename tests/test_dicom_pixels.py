@@ -153,6 +153,42 @@ def test_pixels_that_are_not_compressed_as_the_file_says_are_refused(tmp_path, s
         read_volume(tmp_path / "a.dcm")
 
 
+_OFFSETS = bytes.fromhex("feff00e0 00000000")  # an empty table of them
+
+
+@pytest.mark.parametrize(
+    "damaged",
+    [
+        bytes.fromhex("feff00e0 04000000 9e077d89 dbd6b2e3") + bytes(80),  # no item behind the offsets
+        bytes.fromhex("feff00e0 03000000 000000"),  # an offset has four bytes
+        _OFFSETS + bytes.fromhex("feff00e0 ffffffff"),  # a frame without an end
+        _OFFSETS,
+    ],
+)
+def test_compressed_pixels_that_are_no_items_are_refused(tmp_path, damaged):
+    """GDCM would look for seconds for the next item."""
+    path = _rle(tmp_path, damaged)
+    with pytest.raises(VolumeError, match=r"the pixels of .*a\.dcm are not RLE Lossless, as its transfer syntax says"):
+        read_volume(path)
+
+
+def test_a_file_that_ends_within_its_compressed_pixels_is_refused(tmp_path):
+    path = _rle(tmp_path, encapsulate([bytes(64)]))
+    path.write_bytes(path.read_bytes()[:-20])
+    with pytest.raises(VolumeError, match=r"a\.dcm holds no pixels, or ends within them"):
+        read_volume(path)
+
+
+def _rle(folder, pixels):
+    path = write_slice(folder / "a.dcm", np.zeros((8, 8), np.int16))
+    dataset = pydicom.dcmread(path)
+    dataset.file_meta.TransferSyntaxUID = RLELossless
+    dataset.PixelData = pixels
+    dataset["PixelData"].is_undefined_length = True
+    dataset.save_as(path)
+    return path
+
+
 @pytest.mark.parametrize("planar", [0, 1])
 def test_grey_ultrasound_in_ybr_is_grey(tmp_path, planar):
     grey = np.tile(np.arange(0, 250, 50, dtype=np.uint8), (4, 1))

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import math
+import struct
 import tempfile
 from collections.abc import Sequence
-from io import BytesIO
 from pathlib import Path
 
 import numpy as np
 import pydicom
 import SimpleITK as sitk
 from pydicom.dataset import Dataset, FileDataset
+from pydicom.encaps import generate_pixel_data_fragment, get_frame_offsets
+from pydicom.filebase import DicomBytesIO
 from pydicom.pixel_data_handlers.util import apply_modality_lut
 from pydicom.tag import Tag
 from pydicom.uid import MultiFrameGrayscaleWordSecondaryCaptureImageStorage, SecondaryCaptureImageStorage
@@ -73,7 +75,7 @@ def decode(frame: Frame) -> np.ndarray:
     """
     dataset = read_dataset(frame.file, force=True)
     if not any(tag in dataset for tag in _PIXELS):
-        raise VolumeError(f"{frame.file} holds no pixels")
+        raise VolumeError(f"{frame.file} holds no pixels, or ends within them")
     if "TransferSyntaxUID" not in dataset.file_meta:  # files from before 1993 have no meta header
         dataset.file_meta.TransferSyntaxUID = pydicom.uid.ImplicitVRLittleEndian
     is_encapsulated = dataset.file_meta.TransferSyntaxUID.is_compressed and not _is_deflated(dataset)
@@ -92,18 +94,23 @@ def _is_deflated(dataset: FileDataset) -> bool:
 
 
 def _check_compression(dataset: FileDataset, file: Path) -> None:
-    """Refuse pixels that do not begin as their transfer syntax says: GDCM looks for seconds for what is not there.
+    """Refuse pixels that are not what their transfer syntax says: GDCM looks for seconds for what is not there.
+
+    They are items, one behind the other (DICOM PS3.5 A.4), of which the first is the table of offsets.
 
     Raises:
-        VolumeError: they begin otherwise.
+        VolumeError: they are no such items, or begin otherwise.
     """
     syntax = dataset.file_meta.TransferSyntaxUID
-    begins = next((begins for start, begins in _BEGINS.items() if syntax.startswith(start)), None)
-    pixels = BytesIO(dataset.get("PixelData") or b"")
-    pixels.seek(4)
-    offsets = int.from_bytes(pixels.read(4), "little")  # the item in front of the pixels; its length may be 0
-    pixels.seek(8 + offsets + 8)
-    if begins and not pixels.read(16).startswith(begins):
+    begins = next((begins for start, begins in _BEGINS.items() if syntax.startswith(start)), b"")
+    pixels = DicomBytesIO(dataset.get("PixelData") or b"")
+    pixels.is_little_endian = True
+    try:
+        get_frame_offsets(pixels)
+        fragments = list(generate_pixel_data_fragment(pixels))
+    except (ValueError, EOFError, struct.error):  # what pydicom raises on damaged items
+        fragments = []
+    if not fragments or not fragments[0].startswith(begins):
         raise VolumeError(f"the pixels of {file} are not {syntax.name}, as its transfer syntax says; export it again")
 
 
