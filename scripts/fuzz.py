@@ -75,8 +75,6 @@ def _rounds(options: argparse.Namespace, bench: Path) -> None:
             import_readers([name])
             campaign = Campaign(TARGETS[name], options.state / name, bench, watched=bar.update)
             bar.set_description(name)
-            before = campaign.rounds[-1].executions if campaign.rounds and not campaign.rounds[-1].is_complete else 0
-            bar.update(before)
             current = campaign.run(planned, seconds=options.seconds)
             tqdm.write(f"{name}: round {current.number}, {current.executions:,} runs, {len(current.findings)} findings")
             write_report(list(campaigns_in(options.state, TARGETS, bench)), options.state)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import tracemalloc
 import zipfile
 
 import numpy as np
@@ -87,13 +88,17 @@ def whole(chunk: list[int]) -> dict[str, object]:
     ("change", "sentence"),
     [
         ({"shape": [10**6, 10**6, 10**6]}, "too large"),
-        ({"chunk_grid": {"name": "regular", "configuration": {"chunk_shape": [10**6, 10**6, 1]}}}, "chunks of"),
+        (
+            {"chunk_grid": {"name": "regular", "configuration": {"chunk_shape": [10**6, 10**6, 1]}}},
+            "a chunk for each slice",
+        ),
         ({"codecs": [{"name": "numcodecs.pickle"}]}, r"codecs must be .* got \['numcodecs.pickle'\]"),
         ({"data_type": "object"}, "array of numbers"),
         ({"data_type": {"name": "x"}}, "expected a shape"),
         ({"shape": [3000, 3, 4]}, "3000 chunks, the limit is 2048"),
         ({"chunk_grid": {"name": "regular", "configuration": {"chunk_shape": [1, 3]}}}, "must have 3 sizes"),
-        ({"shape": [500, 1000, 1000], **whole([500, 1000, 1000])}, "its chunks are"),
+        ({"shape": [500, 1000, 1000], **whole([500, 1000, 1000])}, "have 500000000 bytes, the limit is 268435456"),
+        ({"shape": [500, 1000, 1000], **whole([1, 1000, 1000])}, "its chunks are"),
         ({"fill_value": 10**30}, "damaged"),
         ({"consolidated_metadata": {"kind": "inline"}}, "one array or group"),
     ],
@@ -105,6 +110,18 @@ def test_a_wrong_zarr_array_is_refused(tmp_path, change, sentence):
     file.write_text(json.dumps({**json.loads(file.read_text()), **change}))
     with pytest.raises(VolumeError, match=sentence):
         read_volume(tmp_path / "a.zarr")
+
+
+def test_of_a_zarr_array_no_more_is_held_than_was_decoded(tmp_path):
+    write_zarr(tmp_path / "a.zarr", {"imgs": np.zeros((2, 3, 4), np.uint8)}, spacing=[1, 1, 1])
+    file = tmp_path / "a.zarr" / "imgs" / "zarr.json"
+    file.write_text(json.dumps({**json.loads(file.read_text()), "shape": [500, 1000, 1000], **whole([1, 1000, 1000])}))
+    (file.parent / "more").write_bytes(bytes(2**16))  # enough for as many zeros
+    tracemalloc.start()
+    with pytest.raises(VolumeError, match="damaged"):
+        read_volume(tmp_path / "a.zarr")
+    assert tracemalloc.get_traced_memory()[1] < 2**24
+    tracemalloc.stop()
 
 
 @pytest.mark.parametrize("affine", [[["liver"] * 4] * 4, [[{}] * 4] * 4, [[10**400] * 4] * 4, [[1, 2], [3]], {}])

@@ -76,7 +76,7 @@ class Campaign:
         target: the format.
         folder: where its state is kept.
         bench: where cases are laid out; memory is best.
-        watched: is told how many executions were just made.
+        watched: is told how many executions were just made; first, how many a round that goes on has behind it.
     """
 
     def __init__(
@@ -115,6 +115,7 @@ class Campaign:
             current = Round(len(self.rounds) + 1, planned, code)
             self.rounds.append(current)
             self._again(current)
+        self.watched(current.executions)
         current.planned = max(planned, current.executions)
         end = time.monotonic() + (float("inf") if seconds is None else seconds)
         saved = time.monotonic()
@@ -170,8 +171,7 @@ class Campaign:
 
     def _take_death(self, current: Round, make: Callable[[int], Case], numbers: list[int], outcome: Outcome) -> None:
         """Find the input that is to blame for the end of a child; the last one, unless it lives alone."""
-        known = self.findings.get(outcome.signature)
-        if known and len(known.examples) >= EXAMPLES:
+        if current.findings.get(outcome.signature, 0) >= EXAMPLES:
             self._record(current, make(numbers[-1]), outcome)
             return
         for number in reversed(numbers[-LOOKED_BACK:]):
@@ -190,7 +190,8 @@ class Campaign:
         finding.count += 1
         finding.last = current.number
         current.findings[outcome.signature] = current.findings.get(outcome.signature, 0) + 1
-        if case.digest in finding.examples or len(finding.examples) >= EXAMPLES:
+        # Those of earlier rounds may be mended, so they take no place from new ones.
+        if case.digest in finding.examples or current.findings[outcome.signature] > EXAMPLES:
             return
         finding.examples.append(case.digest)
         place = self._of(outcome.signature)

@@ -209,6 +209,9 @@ def zarr_group() -> list[Case]:
         case.with_file("imgs/zarr.json", sized([2, 32768, 4], [1, 3, 4]), "22,000 chunks"),
         case.with_file("imgs/zarr.json", sized([500, 1000, 1000], [1, 1, 1]), "500,000,000 chunks"),
         case.with_file("imgs/zarr.json", sized([500, 1000, 1000], [500, 1000, 1000]), "one chunk of 1 GB"),
+        case.with_file("imgs/zarr.json", sized([500, 1000, 1000], [1, 1000, 1000]), "500 chunks").with_file(
+            "imgs/more", bytes(2**16), "enough for as many zeros"
+        ),
     ]
 
 

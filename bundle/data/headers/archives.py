@@ -112,6 +112,7 @@ def _npy_claim(file: BinaryIO, path: Path) -> tuple[Claim, int]:
 
 # Zeros in zstd: 128 kB in 4 bytes. An array of this many bytes may be blank, without any chunk.
 _ZSTD_RATIO, _BLANK_BYTES = 2**15, 2**25
+_CHUNK_BYTES = 2**28  # a slice of 8192 x 8192 colours; room is made for one chunk before it is decoded
 # Those that turn bytes into numbers; numcodecs also has one that unpickles, which runs code.
 _CODECS = ("bytes", "blosc", "zstd", "gzip", "zlib", "lz4", "crc32c", "transpose")
 
@@ -159,8 +160,9 @@ def _check_zarr_array(metadata: dict[str, Any], file: Path, limits: Limits) -> N
     claim.check(file, limits)
     if len(chunk) != len(shape):
         raise refusal(file, f"its chunks must have {len(shape)} sizes, got {len(chunk)}; write it again")
-    if math.prod(chunk) * dtype.itemsize > limits.data_bytes:
-        raise too_large(file, f"chunks of {math.prod(chunk) * dtype.itemsize} bytes", "data_bytes", limits)
+    if math.prod(chunk) * dtype.itemsize > _CHUNK_BYTES:
+        given = f"its chunks have {math.prod(chunk) * dtype.itemsize} bytes, the limit is {_CHUNK_BYTES}"
+        raise refusal(file, f"{given}; write it with a chunk for each slice")
     _check_chunks(claim, chunk, file, limits)
 
 
