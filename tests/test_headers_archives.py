@@ -113,7 +113,7 @@ def test_a_wrong_zarr_array_is_refused(tmp_path, change, sentence):
 
 
 def test_of_a_zarr_array_no_more_is_held_than_was_decoded(tmp_path):
-    write_zarr(tmp_path / "a.zarr", {"imgs": np.zeros((2, 3, 4), np.uint8)}, spacing=[1, 1, 1])
+    write_zarr(tmp_path / "a.zarr", {"imgs": np.ones((2, 3, 4), np.uint8)}, spacing=[1, 1, 1])
     file = tmp_path / "a.zarr" / "imgs" / "zarr.json"
     file.write_text(json.dumps({**json.loads(file.read_text()), "shape": [500, 1000, 1000], **whole([1, 1000, 1000])}))
     (file.parent / "more").write_bytes(bytes(2**16))  # enough for as many zeros
