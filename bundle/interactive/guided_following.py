@@ -26,9 +26,10 @@ from bundle.interactive.cube_answers import CubesAnswer
 from bundle.interactive.cube_network import CubeNetwork, is_whole
 from bundle.interactive.cube_predictor import VolumeView
 from bundle.interactive.following import Followed, Follower
+from bundle.interactive.parts import PartSlices
 from bundle.interactive.propagation import Ask, PropagationRule, within
 from bundle.interactive.refinement import refined
-from bundle.interactive.seen_object import SeenObject, changed_near, changed_there, outlined, stacked, voxels_of
+from bundle.interactive.seen_object import SeenObject, changed_near, changed_there, outlined
 from bundle.interactive.slice_following import SliceFollowing
 from bundle.interactive.slice_model import SliceMask, SlicePredictor, SlicePrompt
 from bundle.interactive.sliced import SlicedInteraction, limit_of
@@ -118,11 +119,12 @@ class GuidedFollowing(SliceFollowing):
 
     def _seen(self, followed: Followed, state: SlicesAndCubes, frame: SliceFrame) -> Followed:
         """An object that was followed, as the network of volumes is told of it when it is corrected."""
-        mask = voxels_of(stacked(followed, frame), frame)
-        if not mask.any():
+        masks = {index: one.mask for index, one in followed.answers.items()}
+        here = PartSlices.holding(frame, masks)
+        if here is None:
             return followed
-        iou = predicted_iou(followed.answers)
-        seen = self.cubes.taken_over(state.volume, mask, axis=frame.slice_axis, iou=iou)
+        iou, mask = predicted_iou(followed.answers), here.voxels(here.cut(masks))
+        seen = self.cubes.taken_over(state.volume, mask, here.part, axis=frame.slice_axis, iou=iou)
         return SeenObject(followed.answers, followed.origin, followed.given, seen)
 
     def _correct(
@@ -145,7 +147,7 @@ class GuidedFollowing(SliceFollowing):
                 if near is None:
                     found = changed_there(before, follower.correct(before, interaction), interaction, frame)
                 else:
-                    found = outlined(*near, ask, frame, state.volume.spacing, self.rule.propagated)
+                    found = outlined(*near, ask, state.volume.spacing, self.rule.propagated)
                 return found.with_answers(follower.ended(found, interaction), found.given, frame)
         followed = follower.correct(before, interaction)
         return replace(before.with_answers(followed.answers, followed.given, frame), origin=followed.origin)
@@ -175,10 +177,9 @@ class GuidedFollowing(SliceFollowing):
             seconds: that following and the network of volumes took.
         """
         begun = time.perf_counter()
-        stack = frame.stack(rough.mask(state.volume.shape))
-        first, last = limits or (0, frame.depth - 1)
-        shown = first + np.flatnonzero(stack[first : last + 1].any(axis=(1, 2)))
-        slices = {int(index): SliceMask(np.ascontiguousarray(stack[index]), iou=rough.iou) for index in shown}
+        here, (first, last) = PartSlices(frame, rough.part), limits or (0, frame.depth - 1)
+        shown = here.pictures(here.stack(rough.mask_on(rough.part)))
+        slices = {index: SliceMask(mask, iou=rough.iou) for index, mask in shown.items() if first <= index <= last}
         outlined = refined(slices, ask, propagated=self.rule.propagated)
         taken = seconds[1], seconds[1] + time.perf_counter() - begun
         found = {
