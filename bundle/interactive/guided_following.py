@@ -35,6 +35,7 @@ from bundle.interactive.slice_model import SliceMask, SlicePredictor, SlicePromp
 from bundle.interactive.sliced import SlicedInteraction, limit_of
 from bundle.interactive.volume_model import Progress
 from bundle.interactive.volume_slices import VolumeSlices
+from bundle.prompts.interactions import Mask
 from bundle.transforms.frames import SliceFrame
 
 _ANSWERED = ("point", "scribble")  # kinds of corrections that the network of volumes was trained with
@@ -104,7 +105,7 @@ class GuidedFollowing(SliceFollowing):
         if is_whole(start.interaction):
             return self._seen(followed, state, frame)
         seconds = time.perf_counter() - begun
-        rough = self.cubes.begin(state.cubes, start.interaction, axis=frame.slice_axis, progress=progress)
+        rough = self.looked(followed, start, state, frame, progress=progress)
         if rough.iou < KNOWN:  # it would not be chosen, so nobody waits for its outlines
             return self._seen(followed, state, frame)
         looked = time.perf_counter() - begun - seconds
@@ -151,6 +152,36 @@ class GuidedFollowing(SliceFollowing):
                 return found.with_answers(follower.ended(found, interaction), found.given, frame)
         followed = follower.correct(before, interaction)
         return replace(before.with_answers(followed.answers, followed.given, frame), origin=followed.origin)
+
+    def looked(
+        self,
+        followed: Followed,
+        start: SlicedInteraction,
+        state: SlicesAndCubes,
+        frame: SliceFrame,
+        *,
+        progress: Progress | None = None,
+    ) -> CubesAnswer:
+        """What the network of volumes sees.
+
+        In a 3D box it finds what lies in the middle of the box, which of a curved or hollow object is something else.
+        Where it does not believe in that, it is asked again with the section that following began with.
+
+        Args:
+            followed: the answer of following.
+            start: the first interaction on the object.
+            state: of the volume.
+            frame: of the slices that it was followed along.
+            progress: of the slices in the middle of the cubes.
+        """
+        rough = self.cubes.begin(state.cubes, start.interaction, axis=frame.slice_axis, progress=progress)
+        section = followed.answers[followed.origin].mask
+        if rough.iou >= KNOWN or start.kind != "box" or not start.thick or not section.any():
+            return rough
+        here = PartSlices.holding(frame, {followed.origin: section})
+        area = Mask(here.voxels(here.cut({followed.origin: section})), corner=tuple(p.start for p in here.part))
+        again = self.cubes.begin(state.cubes, area, axis=frame.slice_axis, progress=progress)
+        return again if again.iou >= KNOWN else rough
 
     def candidates(
         self,

@@ -138,10 +138,16 @@ def outlined(
 def changed_there(
     before: SeenObject, followed: Followed, interaction: SlicedInteraction, frame: SliceFrame
 ) -> SeenObject:
-    """The object as it was, but on the slices that an interaction lies on, which are as they were followed."""
+    """The object as it was, but on the slices that an interaction lies on, which are as they were followed.
+
+    An interaction off the object adds nothing to it.
+    """
+    there = {index: one for index, one in followed.answers.items() if index in interaction.slices}
+    if not interaction.positive:
+        known = {index: before.answers[index].mask for index in there if index in before.answers}
+        there = {index: one.with_mask(one.mask & known[index]) for index, one in there.items() if index in known}
     answers = {index: one for index, one in before.answers.items() if index not in interaction.slices}
-    answers |= {index: one for index, one in followed.answers.items() if index in interaction.slices}
-    return before.with_answers(answers, followed.given, frame)
+    return before.with_answers(answers | there, followed.given, frame)
 
 
 def _pieces(differs: np.ndarray, meant: np.ndarray) -> np.ndarray | None:
