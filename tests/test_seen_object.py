@@ -203,3 +203,11 @@ def test_what_is_remembered_of_a_click_is_as_large_as_the_object_and_not_as_the_
     changed = whole ^ before
     now = answer(whole).changed_only(seen, changed, WHOLE)
     assert now.logits.size == 4 * 3 * 2 and np.array_equal(now.mask(SHAPE), whole)
+
+
+def test_a_click_off_the_object_that_is_ignored_adds_nothing_on_its_slice():
+    before, after = drawn(3, 0.5), drawn(4, 0.5)
+    click = sliced(Point([4, 4, 5], positive=False))
+    followed = Followed(found(after).answers, 3, (sliced(FLAT_BOX), click))
+    mask = voxels_of(changed_there(found(before, FLAT_BOX), followed, click, FRAME))
+    assert np.array_equal(mask[..., 5], (before & after)[..., 5])
