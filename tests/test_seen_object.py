@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from scipy import ndimage
 
 from bundle.interactive.cube_answers import CubesAnswer
-from bundle.interactive.seen_object import SeenObject, changed_near, changed_there, outlined
+from bundle.interactive.seen_object import SeenObject, changed_near, changed_there, lessened, outlined
 from bundle.interactive.slice_model import SliceMask
 from bundle.interactive.sliced import SlicedInteraction
 from bundle.interactive.walk import Followed, Walk
@@ -205,9 +205,13 @@ def test_what_is_remembered_of_a_click_is_as_large_as_the_object_and_not_as_the_
     assert now.logits.size == 4 * 3 * 2 and np.array_equal(now.mask(SHAPE), whole)
 
 
-def test_a_click_off_the_object_that_is_ignored_adds_nothing_on_its_slice():
+@pytest.mark.parametrize("at", [2, 5])
+def test_what_is_said_to_lie_off_the_object_adds_nothing_to_it(at):
     before, after = drawn(3, 0.5), drawn(4, 0.5)
-    click = sliced(Point([4, 4, 5], positive=False))
+    before[..., 1] = after[..., 6] = False
+    after[..., 7] = ~before[..., 7]
+    click = sliced(Point([4, 4, at], positive=False))
     followed = Followed(found(after).answers, 3, (sliced(FLAT_BOX), click))
-    mask = voxels_of(changed_there(found(before, FLAT_BOX), followed, click, FRAME))
-    assert np.array_equal(mask[..., 5], (before & after)[..., 5])
+    now = lessened(found(before, FLAT_BOX), followed)
+    assert np.array_equal(voxels_of(now), before & after)
+    assert all(now.shows(index) or index in click.slices for index in now.answers)

@@ -29,7 +29,7 @@ from bundle.interactive.following import Followed, Follower
 from bundle.interactive.parts import PartSlices
 from bundle.interactive.propagation import Ask, PropagationRule, within
 from bundle.interactive.refinement import refined
-from bundle.interactive.seen_object import SeenObject, changed_near, changed_there, outlined
+from bundle.interactive.seen_object import SeenObject, changed_near, changed_there, lessened, outlined
 from bundle.interactive.slice_following import SliceFollowing
 from bundle.interactive.slice_model import SliceMask, SlicePredictor, SlicePrompt
 from bundle.interactive.sliced import SlicedInteraction, limit_of
@@ -69,8 +69,9 @@ class GuidedFollowing(SliceFollowing):
 
     Clicks and scribbles are answered by the network of volumes where ``candidates.corrects`` says so, whoever found the
     object: of what it would change, the pieces that they lie in are changed, and not one voxel beside them. One that it
-    ignores the model of slices answers, on the slices that it lies on alone. One off the object that leaves nothing on
-    its slice ends the object there, whoever answers it. Every other interaction is followed.
+    ignores the model of slices answers, on the slices that it lies on alone. Every other interaction is followed.
+    Whoever answers, what is said to lie off the object adds nothing to it, and ends it where it leaves nothing on its
+    slice.
 
     Args:
         predictor: the model of slices.
@@ -140,18 +141,38 @@ class GuidedFollowing(SliceFollowing):
     ) -> Followed:
         if not isinstance(before, SeenObject):  # nothing was found so far
             return self._seen(follower.correct(before, interaction), state, frame)
-        if interaction.kind in _ANSWERED:
-            given = [one.interaction for one in (*before.given, interaction)]
-            now = self.cubes.correct(state.cubes, before.seen, given, axis=frame.slice_axis, progress=progress)
-            if corrects(now.iou, before.sure()):
-                near = changed_near(before, now, interaction, frame, follower)
-                if near is None:
-                    found = changed_there(before, follower.correct(before, interaction), interaction, frame)
-                else:
-                    found = outlined(*near, ask, state.volume.spacing, self.rule.propagated)
-                return found.with_answers(follower.ended(found, interaction), found.given, frame)
+        found = self._seen_anew(follower, state, frame, ask, progress, before, interaction)
+        if found is None:
+            followed = self._followed_on(follower, before, interaction)
+            found = replace(before.with_answers(followed.answers, followed.given, frame), origin=followed.origin)
+        return found.with_answers(follower.ended(found, interaction), found.given, frame)
+
+    def _seen_anew(
+        self,
+        follower: Follower,
+        state: SlicesAndCubes,
+        frame: SliceFrame,
+        ask: Ask,
+        progress: Progress | None,
+        before: SeenObject,
+        interaction: SlicedInteraction,
+    ) -> SeenObject | None:
+        """The object as the network of volumes corrects it; None where it is not the one that answers."""
+        if interaction.kind not in _ANSWERED:
+            return None
+        given = [one.interaction for one in (*before.given, interaction)]
+        now = self.cubes.correct(state.cubes, before.seen, given, axis=frame.slice_axis, progress=progress)
+        if not corrects(now.iou, before.sure()):
+            return None
+        near = changed_near(before, now, interaction, frame, follower)
+        if near is None:
+            return changed_there(before, self._followed_on(follower, before, interaction), interaction, frame)
+        return outlined(*near, ask, state.volume.spacing, self.rule.propagated)
+
+    def _followed_on(self, follower: Follower, before: SeenObject, interaction: SlicedInteraction) -> Followed:
+        """The object as the model of slices corrects it."""
         followed = follower.correct(before, interaction)
-        return replace(before.with_answers(followed.answers, followed.given, frame), origin=followed.origin)
+        return followed if interaction.positive else lessened(before, followed)
 
     def looked(
         self,

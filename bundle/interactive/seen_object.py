@@ -138,16 +138,21 @@ def outlined(
 def changed_there(
     before: SeenObject, followed: Followed, interaction: SlicedInteraction, frame: SliceFrame
 ) -> SeenObject:
-    """The object as it was, but on the slices that an interaction lies on, which are as they were followed.
-
-    An interaction off the object adds nothing to it.
-    """
-    there = {index: one for index, one in followed.answers.items() if index in interaction.slices}
-    if not interaction.positive:
-        known = {index: before.answers[index].mask for index in there if index in before.answers}
-        there = {index: one.with_mask(one.mask & known[index]) for index, one in there.items() if index in known}
+    """The object as it was, but on the slices that an interaction lies on, which are as they were followed."""
     answers = {index: one for index, one in before.answers.items() if index not in interaction.slices}
-    return before.with_answers(answers | there, followed.given, frame)
+    answers |= {index: one for index, one in followed.answers.items() if index in interaction.slices}
+    return before.with_answers(answers, followed.given, frame)
+
+
+def lessened(before: Followed, followed: Followed) -> Followed:
+    """An object after an interaction off it, without what that added."""
+    last, answers = followed.given[-1], {}
+    for index in before.answers.keys() & followed.answers.keys():
+        after = followed.answers[index]
+        mask = after.mask & before.answers[index].mask
+        if mask.any() or index in last.slices or not after.mask.any():
+            answers[index] = after.with_mask(mask)
+    return replace(followed, answers=answers)
 
 
 def _pieces(differs: np.ndarray, meant: np.ndarray) -> np.ndarray | None:
