@@ -78,7 +78,7 @@ def test_nothing_outside_of_the_pieces_that_a_click_lies_in_moves(seed, share, v
     assert now[0].seen.mask(SHAPE)[voxel] == positive
 
 
-@settings(max_examples=80, deadline=None)
+@settings(max_examples=40, deadline=None)
 @given(
     st.integers(0, 10_000),
     st.sampled_from(FRAMES),
