@@ -4,8 +4,8 @@
     python scripts/benchmark_corrections.py --before ../before    # beside another state of the code, in turns
 
 The object is a ball of 20 mm with a smaller one at its side, where the click lies. Seconds are those of the processor;
-the memory is the most that NumPy held at once during the click (tracemalloc), without the answer itself, which has the
-size of the volume. Each measurement is a process of its own. Which way answers the click is not asked: it is the
+the memory is the most that NumPy held at once during the click (tracemalloc), with the answer itself, which has a byte
+for each voxel. Each measurement is a process of its own. Which way answers the click is not asked: it is the
 network of volumes here, whatever it expects.
 """
 
@@ -37,7 +37,7 @@ def main() -> None:
     options = parser.parse_args()
     here = Path(__file__).resolve().parents[1]
     states = {"now": here} if options.before is None else {"before": options.before.resolve(), "now": here}
-    print("| volume | state | processor, s | its forward passes, s | memory beside the answer, MB |")
+    print("| volume | state | processor, s | its forward passes, s | memory, MB |")
     print("| --- | --- | ---: | ---: | ---: |")
     for depth in options.depths:
         for state, tree in states.items():
@@ -52,7 +52,7 @@ def main() -> None:
 
 
 def click(depth: int) -> dict[str, float]:
-    """Seconds of a click, of its forward passes, and the MB of memory beside its answer."""
+    """Seconds of a click, of its forward passes, and MB of memory at most."""
     import numpy as np
     import torch
 
@@ -93,7 +93,7 @@ def click(depth: int) -> dict[str, float]:
     found = model.predict(state, both, first)
     peak = tracemalloc.get_traced_memory()[1]
     assert (found.segmentation.mask ^ first.segmentation.mask).any()  # else nothing was measured
-    return {"seconds": seconds, "passes": taken, "memory": (peak - found.segmentation.mask.nbytes) / 1e6}
+    return {"seconds": seconds, "passes": taken, "memory": peak / 1e6}
 
 
 def _ball(shape: tuple[int, int, int], middle: tuple[int, int, int], radius: float) -> Any:
