@@ -147,8 +147,9 @@ def changed_there(
 def lessened(before: Followed, followed: Followed) -> Followed:
     """An object after an interaction off it, without what that added."""
     last, answers = followed.given[-1], {}
-    for index in before.answers.keys() & followed.answers.keys():
-        after = followed.answers[index]
+    for index, after in followed.answers.items():
+        if index not in before.answers:
+            continue
         mask = after.mask & before.answers[index].mask
         if mask.any() or index in last.slices or not after.mask.any():
             answers[index] = after.with_mask(mask)
