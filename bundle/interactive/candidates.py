@@ -17,8 +17,7 @@ KNOWN = 0.45  # IoU that the network of volumes expects of an answer at least
 _DETAIL = 1.0  # pixels
 # Chosen on sixteen objects, see docs/results.md, "Corrections through a volume".
 _SURE = 0.87  # IoU that is expected of an object's slices on average: it is outlined well
-_LESS_SURE = 0.05  # the network of volumes may expect so much less than that, ...
-_FAR_LESS = 0.2  # ... of an object that is not outlined well so much less
+_LESS_SURE = 0.05  # the network of volumes may expect so much less than that
 
 
 @dataclass(frozen=True, eq=False)
@@ -102,10 +101,10 @@ def corrects(network: float, sure: float) -> bool:
         network: IoU that it expects of its answer.
         sure: mean predicted IoU of the object as it is, see ``predicted_iou``.
 
-    It does where it is about as sure as the object is already, and, if it believes in its answer, where the object is
-    not outlined well, unless it expects far less than that: what is good but for one place has nothing to gain from
-    being seen anew. Of an object that is empty by now nobody is sure: there it has to believe in its answer.
+    It does where it is about as sure as the object is already, and, if it believes in its answer, wherever the object
+    is not outlined well: what is good but for one place has nothing to gain from being seen anew. Of an object that is
+    empty by now nobody is sure: there it has to believe in its answer.
     """
-    believes = network >= KNOWN
-    less = _FAR_LESS if believes and sure < _SURE else _LESS_SURE
-    return (believes or sure > 0) and network >= sure - less
+    if network < KNOWN:
+        return 0 < sure <= network + _LESS_SURE
+    return sure < _SURE or network >= sure - _LESS_SURE
