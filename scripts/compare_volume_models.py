@@ -176,7 +176,7 @@ class _Models:
         followed = follower.begin()
         seconds = time.perf_counter() - begun
         begun = time.perf_counter()
-        rough = self.cubes.begin(state.cubes, start.interaction, axis=AXIS)
+        rough = self.guided.looked(followed, start, state, frame)
         looked = time.perf_counter() - begun
         found, evidence = self.guided.candidates(followed, rough, start, state, frame, ask, seconds=(seconds, looked))
         ways = {}

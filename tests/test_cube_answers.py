@@ -6,10 +6,12 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bundle.interactive.cube_answers import CubesAnswer, bounds_of
+from bundle.interactive.cube_answers import CubesAnswer
+from bundle.interactive.parts import bounds_of
 from bundle.transforms.cube import Cube
 
 SHAPE = (7, 6, 5)
+WHOLE = tuple(slice(0, size) for size in SHAPE)
 CUBE = Cube((3.0, 2.5, 2.0), 8.0, (1.0, 1.0, 1.0), (2, 0, 1), 8)
 SEEDS = st.integers(0, 100_000)
 
@@ -21,16 +23,6 @@ def drawn(seed: int) -> np.ndarray:
 
 def given_as(voxels: np.ndarray, corner=(0, 0, 0)) -> CubesAnswer:
     return CubesAnswer.as_given(voxels, corner, CUBE)
-
-
-@given(SEEDS)
-def test_the_bounds_hold_every_voxel_and_no_empty_face(seed):
-    voxels, part = drawn(seed), bounds_of(drawn(seed))
-    assert (part is None) == (not voxels.any())
-    if part is not None:
-        inside = voxels[part]
-        assert inside.sum() == voxels.sum()
-        assert all(inside.take(end, axis=axis).any() for axis in range(3) for end in (0, -1))
 
 
 @given(SEEDS, st.tuples(*(st.integers(0, 3) for _ in range(3))))
@@ -50,5 +42,12 @@ def test_what_is_given_is_its_own_mask_and_knows_its_extent(seed, corner):
 @given(SEEDS, SEEDS, SEEDS)
 def test_what_is_overwritten_is_as_was_said_and_the_rest_as_it_was(before, where, said):
     before, where, said = drawn(before), drawn(where), drawn(said)
-    answer = given_as(before).overwritten(where, said)
+    answer = given_as(before).overwritten(where, said, WHOLE)
     assert np.array_equal(answer.mask(SHAPE), np.where(where, said, before))
+
+
+@given(SEEDS, SEEDS, st.tuples(*(st.integers(0, 2) for _ in range(3))))
+def test_two_answers_differ_in_the_smallest_part_that_holds_what_one_of_them_shows_alone(one, other, corner):
+    shape = tuple(size + 2 for size in SHAPE)
+    first, second = given_as(drawn(one)), given_as(drawn(other), corner)
+    assert first.differing(second) == bounds_of(first.mask(shape) ^ second.mask(shape))

@@ -11,11 +11,13 @@ from fakes import BrightCubes, bright_contract
 from bundle.data.volume import Volume
 from bundle.interactive.cube_network import CubeNetwork
 from bundle.interactive.cube_predictor import CubePredictor
+from bundle.interactive.parts import bounds_of
 from bundle.prompts.cube_maps import OFF, ON, SO_FAR
 from bundle.prompts.interactions import Box, Lasso, Mask, Point, Scribble
 from bundle.prompts.prompts import ObjectPrompts
 
 SHAPE = (48, 40, 32)
+WHOLE = tuple(slice(0, size) for size in SHAPE)
 ALIKE = 0.65  # where the cells' middles lie between voxels, the fake network loses a voxel on each side
 AFFINE = np.diag([-1.0, -1.0, 2.0, 1.0])
 
@@ -154,7 +156,7 @@ def test_a_cube_across_another_plane_is_told_by_the_slice_that_is_asked_for():
 
 def test_an_object_that_something_else_found_is_corrected_in_a_cube_around_it_and_the_click():
     network, state = opened(ORGAN | BESIDE)
-    before = network.taken_over(state.volume, ORGAN, axis=2, iou=0.8)
+    before = network.taken_over(state.volume, ORGAN, WHOLE, axis=2, iou=0.8)
     assert np.array_equal(before.mask(SHAPE), ORGAN) and before.iou == 0.8
     click = Point([40, 20, 15]).validated(SHAPE)
     now = network.correct(state, before, [STARTS["point"].validated(SHAPE), click], axis=2)
@@ -168,7 +170,7 @@ def test_of_a_long_object_the_part_around_a_click_is_looked_at():
     tube[9:15, 9:15, 4:196] = True
     network, _ = opened(ORGAN)
     state = network.start(Volume(tube.astype(np.float32) * 100, np.eye(4), "CT"))
-    before = network.taken_over(state.volume, tube, axis=2, iou=0.8)
+    before = network.taken_over(state.volume, tube, bounds_of(np.ones_like(tube)), axis=2, iou=0.8)
     click = Point([15, 12, 180]).validated(tube.shape)
     cube = network.correct(state, before, [click], axis=2).cubes[-1]
     assert cube.centre == (15.0, 12.0, 180.0) and cube.side == pytest.approx(6 * 6)
@@ -176,7 +178,9 @@ def test_of_a_long_object_the_part_around_a_click_is_looked_at():
 
 def test_an_object_that_was_taken_away_is_looked_for_around_the_click():
     network, state = opened(ORGAN)
-    before = network.taken_over(state.volume, ORGAN, axis=2, iou=0.8).overwritten(ORGAN, np.zeros_like(ORGAN))
+    before = network.taken_over(state.volume, ORGAN, WHOLE, axis=2, iou=0.8).overwritten(
+        ORGAN, np.zeros_like(ORGAN), WHOLE
+    )
     assert not before.mask(SHAPE).any()
     cube = network.correct(state, before, [STARTS["point"].validated(SHAPE)], axis=2).cubes[-1]
     assert cube.centre == (24.0, 20.0, 15.0) and cube.side == before.cubes[-1].side

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -19,6 +21,7 @@ from bundle.interactive.guided_following import GuidedFollowing
 from bundle.interactive.slice_following import SliceFollowing
 from bundle.interactive.slice_model import SliceMask, SlicePredictor
 from bundle.networks.interface import MaskPrediction
+from bundle.prompts.cube_maps import BOX
 from bundle.prompts.interactions import Box, Mask, Point
 from bundle.prompts.prompts import ObjectPrompts
 
@@ -237,3 +240,22 @@ def test_what_is_followed_in_between_is_seen_by_the_next_click():
     state = found.memory.states[1]
     assert np.array_equal(state.seen.mask(SHAPE)[..., 12:14], np.zeros((*SHAPE[:2], 2), bool))
     assert not found.segmentation.mask[18:30, 14:26, 12:14].any() and found.segmentation.mask[40, 20, 15]
+
+
+def test_a_3d_box_in_which_the_network_of_volumes_does_not_believe_is_asked_again_by_a_section(monkeypatch):
+    """An object that bends around the middle of its box: there lies something else."""
+    _, guided = models()
+    network, asked_with = guided.cubes.predictor.network, []
+    answer = network.predict
+
+    def predict(prepared, maps):
+        asked_with.append("box" if maps[0, BOX].any() else "section")
+        found = answer(prepared, maps)
+        return replace(found, iou=torch.full((1, 1), 0.4 if asked_with[-1] == "box" else 0.7))
+
+    monkeypatch.setattr(network, "predict", predict)
+    monkeypatch.setattr(guided_following, "chosen", lambda evidence: NETWORK)
+    mask = asked(guided, STARTS["3D box"]).segmentation.mask
+    assert set(asked_with) == {"box", "section"} and overlap(mask, ORGAN) > ALIKE
+    low, high = np.argwhere(mask).min(axis=0), np.argwhere(mask).max(axis=0)
+    assert (low >= (18, 14, 12)).all() and (high <= (29, 25, 17)).all()

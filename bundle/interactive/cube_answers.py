@@ -9,6 +9,7 @@ import numpy as np
 from torch import Tensor
 
 from bundle.interactive.cube_predictor import ABSENT, CubeAnswer
+from bundle.interactive.parts import Part, around, bounds_of, common, shifted, within_part
 from bundle.interactive.slice_model import SliceMask
 from bundle.prompts.interactions import Mask
 from bundle.prompts.on_slices import prompts_on_slices
@@ -16,9 +17,6 @@ from bundle.prompts.prompts import ObjectPrompts
 from bundle.prompts.slice_prompts import CERTAIN
 from bundle.transforms.cube import Cube
 from bundle.transforms.frames import SliceFrame
-
-Part = tuple[slice, slice, slice]
-"""Of a volume, along (i, j, k)."""
 
 _EDGE = 3  # layers of cells at a face of the cube, ...
 _TOUCHED = 0.002  # ... of which this share belongs to the object where it goes on beyond the face
@@ -66,16 +64,14 @@ class CubesAnswer:
 
     def mask(self, shape: Sequence[int]) -> np.ndarray:
         """(I, J, K) bool on the grid of the volume."""
-        whole = np.zeros(tuple(shape), dtype=bool, order="F")
-        whole[self.part] = self.logits > 0
-        return whole
+        return self.mask_on(tuple(slice(0, size) for size in shape))
 
     def seen_in(self, cube: Cube, shape: Sequence[int]) -> Tensor:
         """(S, S, S) logits of it in another cube."""
         ends = zip(self.part, shape, strict=True)
         padded = tuple(slice(max(p.start - 1, 0), min(p.stop + 1, size)) for p, size in ends)
         moved = cube.at([c - p.start for c, p in zip(cube.centre, padded, strict=True)])
-        return moved.sample(self._on(padded).astype(np.float32), smooth=False)
+        return moved.sample(self.logits_on(padded).astype(np.float32), smooth=False)
 
     def joined(self, values: np.ndarray, part: Part, *, larger: bool = False) -> CubesAnswer:
         """With other logits on some voxels.
@@ -87,37 +83,50 @@ class CubesAnswer:
         """
         if not values.size:
             return self
-        both = _around(self.part, part)
-        logits = self._on(both)
-        here = tuple(slice(q.start - b.start, q.stop - b.start) for q, b in zip(part, both, strict=True))
+        both = around([self.part, part])
+        logits, here = self.logits_on(both), within_part(part, both)
         logits[here] = np.maximum(logits[here], values) if larger else values
         return replace(self, logits=logits, part=both)
 
-    def changed_only(self, before: CubesAnswer, changed: np.ndarray) -> CubesAnswer:
+    def changed_only(self, before: CubesAnswer, changed: np.ndarray, part: Part) -> CubesAnswer:
         """This answer where it changed something that counts, and the one before it elsewhere.
 
         Args:
             before: the answer before.
-            changed: (I, J, K) bool.
+            changed: (i, j, k) bool on the voxels of a part; beside it nothing changed.
+            part: where they lie.
         """
         inside = bounds_of(changed)  # elsewhere, beyond the part before, nothing is known: it needs no memory
-        part = before.part if inside is None else _around(before.part, inside)
-        return replace(self, logits=np.where(changed[part], self._on(part), before._on(part)), part=part)
+        if inside is None:
+            return replace(self, logits=before.logits, part=before.part)
+        there = shifted(inside, part)
+        whole = around([before.part, there])
+        logits = before.logits_on(whole)
+        view, here = logits[within_part(there, whole)], changed[inside]
+        view[here] = self.logits_on(there)[here]
+        return replace(self, logits=logits, part=whole)
 
-    def overwritten(self, changed: np.ndarray, mask: np.ndarray) -> CubesAnswer:
+    def overwritten(self, changed: np.ndarray, mask: np.ndarray, part: Part) -> CubesAnswer:
         """With some voxels as somebody said for certain that they are.
 
         Args:
-            changed: (I, J, K) bool, those voxels.
-            mask: (I, J, K) bool, the object there.
+            changed: (i, j, k) bool on the voxels of a part, those voxels.
+            mask: (i, j, k) bool, the object there.
+            part: where they lie.
         """
-        part = bounds_of(changed)
-        if part is None:
+        inside = bounds_of(changed)
+        if inside is None:
             return self
-        logits = self._on(part)
-        here = changed[part]
-        logits[here] = np.where(mask[part][here], CERTAIN, -CERTAIN)
-        return self.joined(logits, part)
+        there, here = shifted(inside, part), changed[inside]
+        logits = self.logits_on(there)
+        logits[here] = np.where(mask[inside][here], CERTAIN, -CERTAIN)
+        return self.joined(logits, there)
+
+    def differing(self, other: CubesAnswer) -> Part | None:
+        """The smallest part that holds every voxel that one of two masks shows alone; None of none."""
+        part = around([self.part, other.part])
+        inside = bounds_of(self.mask_on(part) ^ other.mask_on(part))
+        return None if inside is None else shifted(inside, part)
 
     def extent(self) -> tuple[np.ndarray, int] | None:
         """The object's (2, 3) lowest and highest voxel index and its number of voxels; None of an empty one."""
@@ -132,30 +141,21 @@ class CubesAnswer:
 
     def known(self, part: Part) -> float:
         """Share of the voxels of a part that were looked at."""
-        return float((self._on(part) > ABSENT).mean())
+        return float((self.logits_on(part) > ABSENT).mean())
 
-    def _on(self, part: Part) -> np.ndarray:
-        """The logits on the voxels of a part."""
+    def logits_on(self, part: Part) -> np.ndarray:
+        """(i, j, k) float16 on the voxels of a part, a copy."""
         values = np.full([p.stop - p.start for p in part], ABSENT, dtype=np.float16)
-        ends = list(zip(self.part, part, strict=True))
-        if all(max(p.start, q.start) < min(p.stop, q.stop) for p, q in ends):
-            mine = tuple(slice(max(p.start, q.start) - p.start, min(p.stop, q.stop) - p.start) for p, q in ends)
-            there = tuple(slice(max(p.start, q.start) - q.start, min(p.stop, q.stop) - q.start) for p, q in ends)
-            values[there] = self.logits[mine]
+        if (both := common(self.part, part)) is not None:
+            values[within_part(both, part)] = self.logits[within_part(both, self.part)]
         return values
 
-
-def _around(one: Part, other: Part) -> Part:
-    """The smallest part that holds both."""
-    return tuple(slice(min(p.start, q.start), max(p.stop, q.stop)) for p, q in zip(one, other, strict=True))
-
-
-def bounds_of(voxels: np.ndarray) -> Part | None:
-    """The smallest part of (I, J, K) bool that holds all true voxels; None of none."""
-    if not voxels.any():
-        return None
-    ends = [np.flatnonzero(voxels.any(axis=tuple({0, 1, 2} - {axis}))) for axis in range(3)]
-    return tuple(slice(int(end[0]), int(end[-1]) + 1) for end in ends)
+    def mask_on(self, part: Part) -> np.ndarray:
+        """(i, j, k) bool on the voxels of a part."""
+        found = np.zeros([p.stop - p.start for p in part], dtype=bool, order="F")
+        if (both := common(self.part, part)) is not None:
+            found[within_part(both, part)] = self.logits[within_part(both, self.part)] > 0
+        return found
 
 
 def touched_faces(answer: CubeAnswer) -> list[tuple[int, int]]:

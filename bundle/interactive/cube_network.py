@@ -14,13 +14,13 @@ from bundle.data.volume import Volume
 from bundle.interactive.cube_answers import (
     CubesAnswer,
     beyond,
-    bounds_of,
     from_slice_on,
     honoured,
     slender,
     touched_faces,
 )
 from bundle.interactive.cube_predictor import CubeAnswer, CubePredictor, VolumeView
+from bundle.interactive.parts import Part, bounds_of, shifted
 from bundle.interactive.segmentation import Segmentation, Timer
 from bundle.interactive.sliced import started_first
 from bundle.interactive.volume_model import Progress, VolumePrediction
@@ -214,18 +214,20 @@ class CubeNetwork:
         now = before.joined(*cube.spread(answer.logits, shape))
         return replace(now, cubes=(*before.cubes, cube), iou=answer.iou, looks=before.looks + 1)
 
-    def taken_over(self, volume: Volume, mask: np.ndarray, *, axis: int, iou: float) -> CubesAnswer:
+    def taken_over(self, volume: Volume, mask: np.ndarray, part: Part, *, axis: int, iou: float) -> CubesAnswer:
         """An object that something else found, to be corrected.
 
         Args:
             volume: the image.
-            mask: (I, J, K) bool, not empty.
+            mask: (i, j, k) bool on the voxels of a part, not empty.
+            part: where they lie; all of the object lies there.
             axis: stored axis that slices are stacked along.
             iou: that is expected of it.
         """
-        part = bounds_of(mask)
-        corners = np.array([[p.start for p in part], [p.stop - 1 for p in part]], dtype=float)
-        return CubesAnswer.as_given(mask[part], corners[0].astype(int), self._cube(volume, corners, axis), iou=iou)
+        inside = bounds_of(mask)
+        where = shifted(inside, part)
+        corners = np.array([[p.start for p in where], [p.stop - 1 for p in where]], dtype=float)
+        return CubesAnswer.as_given(mask[inside], corners[0].astype(int), self._cube(volume, corners, axis), iou=iou)
 
     def _cube(
         self,

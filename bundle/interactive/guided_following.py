@@ -26,14 +26,16 @@ from bundle.interactive.cube_answers import CubesAnswer
 from bundle.interactive.cube_network import CubeNetwork, is_whole
 from bundle.interactive.cube_predictor import VolumeView
 from bundle.interactive.following import Followed, Follower
+from bundle.interactive.parts import PartSlices
 from bundle.interactive.propagation import Ask, PropagationRule, within
 from bundle.interactive.refinement import refined
-from bundle.interactive.seen_object import SeenObject, changed_near, changed_there, outlined, stacked, voxels_of
+from bundle.interactive.seen_object import SeenObject, changed_near, changed_there, lessened, outlined
 from bundle.interactive.slice_following import SliceFollowing
 from bundle.interactive.slice_model import SliceMask, SlicePredictor, SlicePrompt
 from bundle.interactive.sliced import SlicedInteraction, limit_of
 from bundle.interactive.volume_model import Progress
 from bundle.interactive.volume_slices import VolumeSlices
+from bundle.prompts.interactions import Mask
 from bundle.transforms.frames import SliceFrame
 
 _ANSWERED = ("point", "scribble")  # kinds of corrections that the network of volumes was trained with
@@ -67,8 +69,9 @@ class GuidedFollowing(SliceFollowing):
 
     Clicks and scribbles are answered by the network of volumes where ``candidates.corrects`` says so, whoever found the
     object: of what it would change, the pieces that they lie in are changed, and not one voxel beside them. One that it
-    ignores the model of slices answers, on the slices that it lies on alone. One off the object that leaves nothing on
-    its slice ends the object there, whoever answers it. Every other interaction is followed.
+    ignores the model of slices answers, on the slices that it lies on alone. Every other interaction is followed.
+    Whoever answers, what is said to lie off the object adds nothing to it, and ends it where it leaves nothing on its
+    slice.
 
     Args:
         predictor: the model of slices.
@@ -103,7 +106,7 @@ class GuidedFollowing(SliceFollowing):
         if is_whole(start.interaction):
             return self._seen(followed, state, frame)
         seconds = time.perf_counter() - begun
-        rough = self.cubes.begin(state.cubes, start.interaction, axis=frame.slice_axis, progress=progress)
+        rough = self.looked(followed, start, state, frame, progress=progress)
         if rough.iou < KNOWN:  # it would not be chosen, so nobody waits for its outlines
             return self._seen(followed, state, frame)
         looked = time.perf_counter() - begun - seconds
@@ -118,11 +121,12 @@ class GuidedFollowing(SliceFollowing):
 
     def _seen(self, followed: Followed, state: SlicesAndCubes, frame: SliceFrame) -> Followed:
         """An object that was followed, as the network of volumes is told of it when it is corrected."""
-        mask = voxels_of(stacked(followed, frame), frame)
-        if not mask.any():
+        masks = {index: one.mask for index, one in followed.answers.items()}
+        here = PartSlices.holding(frame, masks)
+        if here is None:
             return followed
-        iou = predicted_iou(followed.answers)
-        seen = self.cubes.taken_over(state.volume, mask, axis=frame.slice_axis, iou=iou)
+        iou, mask = predicted_iou(followed.answers), here.voxels(here.cut(masks))
+        seen = self.cubes.taken_over(state.volume, mask, here.part, axis=frame.slice_axis, iou=iou)
         return SeenObject(followed.answers, followed.origin, followed.given, seen)
 
     def _correct(
@@ -137,18 +141,68 @@ class GuidedFollowing(SliceFollowing):
     ) -> Followed:
         if not isinstance(before, SeenObject):  # nothing was found so far
             return self._seen(follower.correct(before, interaction), state, frame)
-        if interaction.kind in _ANSWERED:
-            given = [one.interaction for one in (*before.given, interaction)]
-            now = self.cubes.correct(state.cubes, before.seen, given, axis=frame.slice_axis, progress=progress)
-            if corrects(now.iou, before.sure()):
-                near = changed_near(before, now, interaction, frame, follower)
-                if near is None:
-                    found = changed_there(before, follower.correct(before, interaction), interaction, frame)
-                else:
-                    found = outlined(*near, ask, frame, state.volume.spacing, self.rule.propagated)
-                return found.with_answers(follower.ended(found, interaction), found.given, frame)
+        found = self._seen_anew(follower, state, frame, ask, progress, before, interaction)
+        if found is None:
+            followed = self._followed_on(follower, before, interaction)
+            found = replace(before.with_answers(followed.answers, followed.given, frame), origin=followed.origin)
+        return found.with_answers(follower.ended(found, interaction), found.given, frame)
+
+    def _seen_anew(
+        self,
+        follower: Follower,
+        state: SlicesAndCubes,
+        frame: SliceFrame,
+        ask: Ask,
+        progress: Progress | None,
+        before: SeenObject,
+        interaction: SlicedInteraction,
+    ) -> SeenObject | None:
+        """The object as the network of volumes corrects it; None where it is not the one that answers."""
+        if interaction.kind not in _ANSWERED:
+            return None
+        given = [one.interaction for one in (*before.given, interaction)]
+        now = self.cubes.correct(state.cubes, before.seen, given, axis=frame.slice_axis, progress=progress)
+        if not corrects(now.iou, before.sure()):
+            return None
+        near = changed_near(before, now, interaction, frame, follower)
+        if near is None:
+            return changed_there(before, self._followed_on(follower, before, interaction), interaction, frame)
+        return outlined(*near, ask, state.volume.spacing, self.rule.propagated)
+
+    def _followed_on(self, follower: Follower, before: SeenObject, interaction: SlicedInteraction) -> Followed:
+        """The object as the model of slices corrects it."""
         followed = follower.correct(before, interaction)
-        return replace(before.with_answers(followed.answers, followed.given, frame), origin=followed.origin)
+        return followed if interaction.positive else lessened(before, followed)
+
+    def looked(
+        self,
+        followed: Followed,
+        start: SlicedInteraction,
+        state: SlicesAndCubes,
+        frame: SliceFrame,
+        *,
+        progress: Progress | None = None,
+    ) -> CubesAnswer:
+        """What the network of volumes sees.
+
+        In a 3D box it finds what lies in the middle of the box, which of a curved or hollow object is something else.
+        Where it does not believe in that, it is asked again with the section that following began with.
+
+        Args:
+            followed: the answer of following.
+            start: the first interaction on the object.
+            state: of the volume.
+            frame: of the slices that it was followed along.
+            progress: of the slices in the middle of the cubes.
+        """
+        rough = self.cubes.begin(state.cubes, start.interaction, axis=frame.slice_axis, progress=progress)
+        section = followed.answers[followed.origin].mask
+        if rough.iou >= KNOWN or start.kind != "box" or not start.thick or not section.any():
+            return rough
+        here = PartSlices.holding(frame, {followed.origin: section})
+        area = Mask(here.voxels(here.cut({followed.origin: section})), corner=tuple(p.start for p in here.part))
+        again = self.cubes.begin(state.cubes, area, axis=frame.slice_axis, progress=progress)
+        return again if again.iou >= KNOWN else rough
 
     def candidates(
         self,
@@ -175,10 +229,9 @@ class GuidedFollowing(SliceFollowing):
             seconds: that following and the network of volumes took.
         """
         begun = time.perf_counter()
-        stack = frame.stack(rough.mask(state.volume.shape))
-        first, last = limits or (0, frame.depth - 1)
-        shown = first + np.flatnonzero(stack[first : last + 1].any(axis=(1, 2)))
-        slices = {int(index): SliceMask(np.ascontiguousarray(stack[index]), iou=rough.iou) for index in shown}
+        here, (first, last) = PartSlices(frame, rough.part), limits or (0, frame.depth - 1)
+        shown = here.pictures(here.stack(rough.mask_on(rough.part)))
+        slices = {index: SliceMask(mask, iou=rough.iou) for index, mask in shown.items() if first <= index <= last}
         outlined = refined(slices, ask, propagated=self.rule.propagated)
         taken = seconds[1], seconds[1] + time.perf_counter() - begun
         found = {

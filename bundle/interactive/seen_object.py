@@ -9,7 +9,8 @@ import numpy as np
 import scipy  # its modules are imported when they are used
 
 from bundle.interactive.candidates import is_coarse, predicted_iou
-from bundle.interactive.cube_answers import CubesAnswer, bounds_of
+from bundle.interactive.cube_answers import CubesAnswer
+from bundle.interactive.parts import PartSlices, around, bounds_of
 from bundle.interactive.propagation import Ask
 from bundle.interactive.refinement import refined
 from bundle.interactive.slice_model import SliceMask
@@ -37,26 +38,30 @@ class SeenObject(Followed):
         self, answers: Mapping[int, SliceMask], given: Sequence[SlicedInteraction], frame: SliceFrame
     ) -> SeenObject:
         """With other answers on its slices, which somebody else than the network of volumes gave."""
-        others = [i for i in self.answers.keys() | answers.keys() if self.answers.get(i) is not answers.get(i)]
         now = SeenObject(dict(answers), self.origin, tuple(given), self.seen)
-        if not others:
-            return now
-        changed, mask = (np.zeros(frame.shape, dtype=bool, order="F") for _ in range(2))
         nothing = SliceMask(np.zeros((frame.height, frame.width), dtype=bool))
-        for index in others:
+        changed, mask = {}, {}
+        for index in self.answers.keys() | answers.keys():
             before, after = self.answers.get(index, nothing), answers.get(index, nothing)
-            frame.insert(changed, index, before.mask ^ after.mask)
-            frame.insert(mask, index, after.mask)
-        return replace(now, seen=self.seen.overwritten(changed, mask))
+            if before is not after:
+                changed[index], mask[index] = before.mask ^ after.mask, after.mask
+        here = PartSlices.holding(frame, changed)
+        if here is None:
+            return now
+        seen = self.seen.overwritten(here.voxels(here.cut(changed)), here.voxels(here.cut(mask)), here.part)
+        return replace(now, seen=seen)
 
 
 def changed_near(
     before: SeenObject, now: CubesAnswer, interaction: SlicedInteraction, frame: SliceFrame, walk: Walk
-) -> tuple[SeenObject, np.ndarray] | None:
+) -> tuple[SeenObject, np.ndarray, PartSlices] | None:
     """The object with those pieces of a change that an interaction lies in; None where the network ignored it.
 
     Slices that something else was drawn on stay as they are, and so does what lies under earlier points and scribbles,
     under what was drawn off the object, and beyond its limits. An interaction off the object adds nothing to it.
+
+    All of it is decided on the part of the volume that the change and the interaction lie in: beside it nothing is
+    other than it was.
 
     Args:
         before: the object.
@@ -66,38 +71,43 @@ def changed_near(
         walk: knows how far the object may go.
 
     Returns:
-        The object, and (D, H, W) bool: the pieces.
+        The object, (d, h, w) bool: the pieces, and the part of the volume that they lie in.
     """
-    stack, answer = stacked(before, frame), frame.stack(now.mask(frame.shape))
-    differs = answer ^ frame.stack(before.seen.mask(frame.shape))
-    differs &= _free(before, interaction, frame, walk)
+    differing = now.differing(before.seen)
+    covered = {index: interaction.covered(index, frame.height, frame.width) for index in interaction.slices}
+    if differing is None:
+        return None
+    drawn = PartSlices.holding(frame, covered)
+    here = PartSlices(frame, differing if drawn is None else around([differing, drawn.part]))
+    stack, under = here.cut({index: one.mask for index, one in before.answers.items()}), here.cut(covered)
+    answer = here.stack(now.mask_on(here.part))
+    differs = answer ^ here.stack(before.seen.mask_on(here.part))
+    differs &= _free(before, interaction, here, walk)
     if not interaction.positive:  # what is taken off the object makes it nowhere larger
         differs &= stack
-    under = np.zeros_like(differs)
-    for index in interaction.slices:
-        under[index] = interaction.covered(index, frame.height, frame.width)
     meant = under & (stack != interaction.positive) & (answer == interaction.positive)
     changed = _pieces(differs, meant)
     if changed is None:
         return None
     mask = np.where(changed, answer, stack)
     mask[under] = interaction.positive
-    seen = now.changed_only(before.seen, voxels_of(changed, frame))
-    seen = seen.overwritten(voxels_of(under, frame), voxels_of(under & mask, frame))
+    seen = now.changed_only(before.seen, here.voxels(changed), here.part)
+    seen = seen.overwritten(here.voxels(under), here.voxels(under & mask), here.part)
     answers = dict(before.answers)
-    for index in np.flatnonzero((mask ^ stack).any(axis=(1, 2))).tolist():
-        if mask[index].any() or index in interaction.slices:
-            answers[index] = SliceMask(mask[index].copy(), iou=now.iou)
+    for index, moved in here.pictures(mask ^ stack).items():
+        shown = before.answers[index].mask ^ moved if index in before.answers else moved
+        if shown.any() or index in interaction.slices:
+            answers[index] = SliceMask(shown, iou=now.iou)
         else:
             answers.pop(index, None)
-    return SeenObject(answers, before.origin, (*before.given, interaction), seen), changed
+    return SeenObject(answers, before.origin, (*before.given, interaction), seen), changed, here
 
 
 def outlined(
     found: SeenObject,
     changed: np.ndarray,
+    here: PartSlices,
     ask: Ask,
-    frame: SliceFrame,
     spacing: Sequence[float],
     propagated: Sequence[str],
 ) -> SeenObject:
@@ -105,19 +115,20 @@ def outlined(
 
     Args:
         found: the object.
-        changed: (D, H, W) bool.
+        changed: (d, h, w) bool.
+        here: the part of the volume that it lies in.
         ask: answers a prompt on a slice.
-        frame: of the slices.
         spacing: (i, j, k) in mm.
         propagated: what the model of slices is asked with, see ``refined``.
     """
+    frame = here.frame
     if not is_coarse(found.seen.cubes[-1].cell / min(frame.pixel_spacing(spacing))):
         return found
-    last = found.given[-1]
-    rough = {i: found.answers[i] for i in np.flatnonzero(changed.any(axis=(1, 2))).tolist() if found.shows(i)}
+    last, pieces = found.given[-1], here.pictures(changed)
+    rough = {index: found.answers[index] for index in pieces if found.shows(index)}
     answers = dict(found.answers)
     for index, seen in refined(rough, ask, propagated=propagated).items():
-        mask = np.where(changed[index], seen.mask, rough[index].mask)
+        mask = np.where(pieces[index], seen.mask, rough[index].mask)
         if index in last.slices:
             mask[last.covered(index, frame.height, frame.width)] = last.positive
         answers[index] = SliceMask(mask, iou=seen.iou)
@@ -133,24 +144,20 @@ def changed_there(
     return before.with_answers(answers, followed.given, frame)
 
 
-def stacked(found: Followed, frame: SliceFrame) -> np.ndarray:
-    """(D, H, W) bool of an object on its slices."""
-    stack = np.zeros((frame.depth, frame.height, frame.width), dtype=bool)
-    for index, answer in found.answers.items():
-        stack[index] = answer.mask
-    return stack
-
-
-def voxels_of(stack: np.ndarray, frame: SliceFrame) -> np.ndarray:
-    """(I, J, K) bool of what is stacked on slices (D, H, W)."""
-    voxels = np.zeros(frame.shape, dtype=bool, order="F")
-    for index in np.flatnonzero(stack.any(axis=(1, 2))).tolist():
-        frame.insert(voxels, index, stack[index])
-    return voxels
+def lessened(before: Followed, followed: Followed) -> Followed:
+    """An object after an interaction off it, without what that added."""
+    last, answers = followed.given[-1], {}
+    for index, after in followed.answers.items():
+        if index not in before.answers:
+            continue
+        mask = after.mask & before.answers[index].mask
+        if mask.any() or index in last.slices or not after.mask.any():
+            answers[index] = after.with_mask(mask)
+    return replace(followed, answers=answers)
 
 
 def _pieces(differs: np.ndarray, meant: np.ndarray) -> np.ndarray | None:
-    """The connected pieces of (D, H, W) bool that hold a voxel of another; None of none."""
+    """The connected pieces of (d, h, w) bool that hold a voxel of another; None of none."""
     part = bounds_of(differs)
     if part is None:
         return None
@@ -163,23 +170,31 @@ def _pieces(differs: np.ndarray, meant: np.ndarray) -> np.ndarray | None:
     return found
 
 
-def _free(before: Followed, interaction: SlicedInteraction, frame: SliceFrame, walk: Walk) -> np.ndarray:
-    """(D, H, W) bool: where an interaction may change an object."""
-    given = (*before.given, interaction)
+def _free(before: Followed, interaction: SlicedInteraction, here: PartSlices, walk: Walk) -> np.ndarray:
+    """(d, h, w) bool: where in a part of the volume an interaction may change an object."""
+    given, frame = (*before.given, interaction), here.frame
     first, last = walk.reach(given)
-    free = np.zeros((frame.depth, frame.height, frame.width), dtype=bool)
-    limit = limit_of(given)
-    columns, rows = slice(None), slice(None)
-    if limit is not None:
+    inside = np.ones((frame.height, frame.width), dtype=bool)
+    if (limit := limit_of(given)) is not None:
         x0, y0, x1, y1 = nearest_index(limit, (frame.width, frame.height) * 2)
-        columns, rows = slice(x0, x1 + 1), slice(y0, y1 + 1)
-    for index in range(first, last + 1):
-        if index in interaction.slices or not before.drawn_on(index):
-            free[index, rows, columns] = True
+        inside = np.zeros_like(inside)
+        inside[y0 : y1 + 1, x0 : x1 + 1] = True
+    free = here.cut(
+        {
+            index: inside
+            for index in here.indices
+            if first <= index <= last and (index in interaction.slices or not before.drawn_on(index))
+        }
+    )
     for one in before.given:  # what holds where it lies; a box, a lasso or a mask of the object may be corrected
         if not one.positive or one.kind in ("point", "scribble"):
-            for index in one.slices:
-                free[index][one.covered(index, frame.height, frame.width)] = False
-    for index in interaction.slices:
-        free[index][interaction.covered(index, frame.height, frame.width)] = True
+            _set(free, one, here, value=False)
+    _set(free, interaction, here, value=True)
     return free
+
+
+def _set(free: np.ndarray, one: SlicedInteraction, here: PartSlices, *, value: bool) -> None:
+    """Set what lies under an interaction on a part, (d, h, w) bool."""
+    for place, index in enumerate(here.indices):
+        if index in one.slices:
+            free[place][one.covered(index, here.frame.height, here.frame.width)[here.pixels]] = value
