@@ -21,8 +21,8 @@ from bundle.evaluation.clicks import challenge_table, click_table
 from bundle.evaluation.client_table import client_table
 from bundle.evaluation.learning_table import gate_table, learning_table
 from bundle.evaluation.performance_table import (
+    command_table,
     ratio_table,
-    start_table,
     volume_table,
     waiting_table,
     worker_table,
@@ -167,7 +167,7 @@ TABLES: Mapping[str, Callable[[Mapping[str, Any]], Table]] = {
     "waiting": waiting_table,
     "ratios": ratio_table,
     "volumes": volume_table,
-    "start": start_table,
+    "start": command_table,
     "workers": worker_table,
 }
 

@@ -59,7 +59,7 @@ def volume_table(results: Mapping[str, Any]) -> Table:
     return Table(["volume", "warm click, ms", "its forward passes, ms", "ratio"], rows, 1)
 
 
-def start_table(results: Mapping[str, Any]) -> Table:
+def command_table(results: Mapping[str, Any]) -> Table:
     """Until a command answers, before and now: medians of seconds, and of the ratios of the pairs.
 
     Args:
