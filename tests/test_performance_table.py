@@ -58,5 +58,6 @@ def test_the_ratio_of_a_start_is_the_median_of_those_of_the_pairs():
 
 
 def test_two_workers_are_as_fast_as_the_one_that_works_longer():
-    pair = {"load": 8.2, "1": {"clock": 300.0, "processor": [110.0]}, "2": {"clock": 200.0, "processor": [55.0, 50.0]}}
-    assert worker_table({"workers": [pair]}).rows == [["1", "8", "110", "55", "2.00", "300", "200", "1.50"]]
+    pair = {"load": 8.2, "studies": 24}
+    pair |= {"1": {"clock": 300.0, "processor": [110.0]}, "2": {"clock": 200.0, "processor": [55.0, 50.0]}}
+    assert worker_table({"workers": [pair]}).rows == [["1", "24", "8", "110", "55", "2.00", "300", "200", "1.50"]]
