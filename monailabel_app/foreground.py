@@ -1,4 +1,7 @@
-"""A server in the terminal: what can be checked is checked first, and the banner comes when it answers."""
+"""A server in the terminal: its port is checked first, and the banner comes when it answers.
+
+This process imports no PyTorch: the server does, and checks family and weights as soon as it has (`server.start`).
+"""
 
 from __future__ import annotations
 
@@ -16,17 +19,11 @@ from bundle.errors import OptionError
 _POLL_SECONDS = 0.25
 
 
-def check_start(host: str, port: int, conf: Mapping[str, str]) -> None:
-    """Refuse a port that is taken, and a family or weights that are not there, before the server loads for a minute.
-
-    Args:
-        host: address to listen on.
-        port: TCP port.
-        conf: options of the app.
+def check_port(host: str, port: int) -> None:
+    """Refuse a port that is taken, before the server loads for a minute.
 
     Raises:
         OptionError: the port cannot be had.
-        FamilyError: no such family, or its weights are not on this machine.
     """
     try:
         with socket.create_server((host, port)):
@@ -34,14 +31,6 @@ def check_start(host: str, port: int, conf: Mapping[str, str]) -> None:
     except (OSError, OverflowError) as error:
         reason = getattr(error, "strerror", None) or error
         raise OptionError(f"cannot listen on {host}:{port} ({reason}); choose another with --port") from error
-    from bundle.families.family import find_weights, load_family  # seconds
-
-    family = load_family(conf.get("family", "default"))
-    checkpoint = Path(conf["checkpoint"]) if "checkpoint" in conf else None
-    if checkpoint is not None and not checkpoint.is_file():
-        raise OptionError(f"there is no checkpoint {checkpoint}")
-    if checkpoint is None:
-        find_weights(family)
 
 
 def run_in_foreground(

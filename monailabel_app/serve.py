@@ -13,13 +13,13 @@ from collections.abc import MutableMapping
 from pathlib import Path
 
 from bundle.errors import explain_errors
-from monailabel_app.foreground import check_start, run_in_foreground
+from monailabel_app.foreground import check_port, run_in_foreground
 from monailabel_app.nninteractive.command import PORTS, serving_command
 from monailabel_app.server.access import TOKENS, TOKENS_FILE
+from monailabel_app.server.audit_log import AUDIT_LOG
 from monailabel_app.server.launch import APP, server_command, server_environment
 from monailabel_app.server.logs import LOG_FORMAT
 from monailabel_app.server.reach import BEHIND_PROXY, HOST, HOSTS, check_reach, is_loopback
-from monailabel_app.server.watch import AUDIT_LOG
 
 HELP = """\
 monai-sam listens on {url} ({reach}; stop it with Ctrl+C). Open it in a browser to see what it offers.
@@ -61,7 +61,7 @@ def main() -> None:
     url = f"{'https' if tls else 'http'}://{args.host}:{args.port or 8000}"
     ohif = (OHIF_READY if is_dicomweb else OHIF_MISSING).format(url=url)
     reach = "this machine only" if is_loopback(args.host) else "for all who have a token"
-    check_start(args.host, args.port or 8000, dict(args.conf))
+    check_port(args.host, args.port or 8000)
     banner = HELP.format(url=url, ohif=ohif, reach=reach)
     command = server_command(studies, port=args.port or 8000, conf=dict(args.conf), host=args.host, tls=tls)
     # MONAI Label reads a file .env of the folder it starts in, and takes it for its own.
@@ -76,7 +76,7 @@ def serve_dialect(args: argparse.Namespace, environment: MutableMapping[str, str
     port = args.port or PORTS[args.dialect]
     tls = (args.tls_certificate, args.tls_key) if args.tls_certificate and args.tls_key else None
     url = f"{'https' if tls else 'http'}://{args.host}:{port}"
-    check_start(args.host, port, dict(args.conf))
+    check_port(args.host, port)
     banner = f"monai-sam listens on {url} (stop it with Ctrl+C).\n\n{DIALECTS[args.dialect].format(url=url)}"
     command = serving_command(args.dialect, port=port, conf=dict(args.conf), host=args.host, tls=tls)
     sys.exit(run_in_foreground(command, environment, folder=APP, address=(args.host, port), banner=banner))

@@ -31,7 +31,7 @@ from bundle.evaluation.cases import VolumeCase
 from bundle.evaluation.interaction import Interaction, Predict, run_protocol
 from bundle.evaluation.models import open_volumes
 from bundle.evaluation.protocols import Box, ClickProtocol, Points, object_rng
-from bundle.evaluation.volume_table import start_table
+from bundle.evaluation.volume_table import object_click_table
 from bundle.families.family import BUNDLE_ROOT, find_weights
 from bundle.files import sha256_of, write_text
 from bundle.interactive.segmenter import Segmenter
@@ -64,7 +64,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     results = json.loads(options.results.read_text(encoding="utf-8")) if options.results.exists() else []
     if not options.print:
         play(results, options)
-    print(start_table(results).as_markdown())
+    print(object_click_table(results).as_markdown())
 
 
 def play(results: list[dict[str, Any]], options: argparse.Namespace) -> None:

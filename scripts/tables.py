@@ -21,8 +21,8 @@ from bundle.evaluation.clicks import challenge_table, click_table
 from bundle.evaluation.client_table import client_table
 from bundle.evaluation.learning_table import gate_table, learning_table
 from bundle.evaluation.performance_table import (
+    command_table,
     ratio_table,
-    start_table,
     volume_table,
     waiting_table,
     worker_table,
@@ -142,6 +142,19 @@ def memory(result: Mapping[str, Any]) -> Table:
     return Table(["", "cycles", "MB after a quarter", "MB at the end", "growth, kB a cycle", "is called"], rows, 1)
 
 
+def environment(result: Mapping[str, Any], *, shown: int = 10) -> Table:
+    """What the largest packages of an environment take on the disk, the others together, and all."""
+    gib = {name: one["bytes"] / 2**30 for name, one in result["packages"].items()}
+    nvidia = {name: gib.pop(name) for name in list(gib) if name.startswith("nvidia-")}
+    parts = {f"CUDA ({len(nvidia)} packages of NVIDIA)": sum(nvidia.values()), **gib} if nvidia else gib
+    ranked = sorted(parts.items(), key=lambda part: -part[1])
+    others = {f"{len(ranked) - shown} others": sum(size for _, size in ranked[shown:])} if len(ranked) > shown else {}
+    whole = result["bytes"] / 2**30
+    outside = {"of no package": whole - sum(parts.values())}
+    rows = {**dict(ranked[:shown]), **others, **outside, "all": whole}
+    return Table(["package", "GiB"], [[name, f"{size:.2f}"] for name, size in rows.items()], 1)
+
+
 def _of_one_model(whole: Table) -> Table:
     return Table([*whole.columns[1:]], [row[1:] for row in whole.rows], whole.names - 1)
 
@@ -167,8 +180,9 @@ TABLES: Mapping[str, Callable[[Mapping[str, Any]], Table]] = {
     "waiting": waiting_table,
     "ratios": ratio_table,
     "volumes": volume_table,
-    "start": start_table,
+    "start": command_table,
     "workers": worker_table,
+    "environment": environment,
 }
 
 

@@ -103,6 +103,19 @@ def test_the_page_for_people_shows_the_networks_that_trainings_made(app, tmp_pat
     assert re.search(r"\b1 .*5 +liver +0\.750 to 0\.810 +answers", text) and "Let it answer" in text
 
 
+def test_the_page_for_people_asks_again_for_networks_only_while_they_are_seen(app, tmp_path, monkeypatch):
+    asked = []
+    versions = SimpleNamespace(all=lambda: asked.append(1) or [Version(0, None)] * 200)
+    learner = SimpleNamespace(version=0, versions=versions, status=lambda **_: {"status": "RUNNING"})
+    monkeypatch.setattr(QuietApp, "learner", learner, raising=False)
+    monkeypatch.setattr(app, "info", lambda: {"models": {f"model {n}": {} for n in range(200)}, "labels": []})
+    with listening(create_app()) as server:
+        page_of(f"{server}/", tmp_path / "profile")
+        unseen = len(asked)
+        page_of(f"{server}/#learning", tmp_path / "profile")
+    assert unseen == 1 and len(asked) > 2
+
+
 def test_the_page_for_people_says_so_where_nothing_learns(app, tmp_path):
     with listening(create_app()) as server:
         text = page_of(f"{server}/", tmp_path / "profile")

@@ -16,7 +16,7 @@ from bundle.evaluation.volume_table import (
     challenge_volume_table,
     click_volume_table,
     group_table,
-    start_table,
+    object_click_table,
     way_of,
     way_table,
 )
@@ -133,7 +133,8 @@ def test_clicks_after_a_start_are_a_row_for_each_object_and_their_mean():
 
 def test_an_object_that_needs_no_more_clicks_keeps_its_score_and_the_mean_has_all():
     about = {"start": "point", "without_effect": 1}
-    table = start_table([{**about, "object": "a", "dsc": [0.5, 0.7, 0.8]}, {**about, "object": "b", "dsc": [0.9, 1.0]}])
+    longer, shorter = {"object": "a", "dsc": [0.5, 0.7, 0.8]}, {"object": "b", "dsc": [0.9, 1.0]}
+    table = object_click_table([about | longer, about | shorter])
     assert table.columns[2:] == ["start alone", "click 1", "click 2", "clicks without effect"]
     assert [row[1:] for row in table.rows] == [
         ["a", "0.500", "0.700", "0.800", "1"],

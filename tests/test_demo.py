@@ -95,11 +95,11 @@ def test_an_image_without_a_label_is_refused(run_demo, case, capsys):
     assert "belong together" in capsys.readouterr().err
 
 
-def test_where_answers_overlap_the_surer_one_lies_on_top():
+def test_an_organ_whose_answer_lies_in_that_of_another_is_seen_whichever_is_surer():
     large = np.ones((3, 3, 3), dtype=bool)
     small = np.zeros_like(large)
     small[1, 1, 1] = True
-    sure = Answer(small, {"predicted_iou": {"small": {"1": 0.9}}}, 0.1)
-    unsure = Answer(large, {"predicted_iou": {"large": {"0": 0.8, "1": 0.8, "2": 0.8}}}, 0.1)
-    labels = merge((3, 3, 3), {"small": 5, "large": 7}, [sure, unsure])
+    within = Answer(small, {"predicted_iou": {"gallbladder": {"1": 0.8}}}, 0.1)
+    around = Answer(large, {"predicted_iou": {"liver": {"0": 0.9, "1": 0.9, "2": 0.9}}}, 0.1)
+    labels = merge((3, 3, 3), {"gallbladder": 5, "liver": 7}, [within, around])
     assert labels[1, 1, 1] == 5 and labels[0, 0, 0] == 7

@@ -56,25 +56,28 @@ def test_progress_is_told_before_each_point_and_may_end_it():
         everything(slices, frame, 5, progress=enough)
 
 
-def test_proposals_share_no_voxel_and_go_into_a_session():
+def test_proposals_go_into_a_session():
     session = open_session()
     proposals = everything_proposed(VolumeSlices(session.volume, session.predictor), session.frame(2), 5)
     assert [one.name for one in proposals] == ["object 1", "object 2"]
-    assert not (proposals[0].mask & proposals[1].mask).any()
     session.propose(proposals, model="everything mode")
     assert set(np.unique(session.labels)) == {0, 1, 2}
     session.undo()
     assert not session.labels.any()
 
 
-def test_what_lies_within_a_surer_object_is_not_proposed(monkeypatch):
-    slices, frame = slices_of()
+def test_where_proposals_overlap_the_session_decides_and_shows_what_lies_in_another(monkeypatch):
+    session = open_session()
+    frame = session.frame(2)
     masks = np.zeros((3, frame.height, frame.width), bool)
-    masks[0, 2:14, 2:14] = masks[1, 4:6, 4:6] = masks[2, 15:17, 2:6] = True
+    masks[0, 2:14, 2:14] = masks[1, 4:6, 4:6] = masks[2, 13:17, 2:6] = True
     found = [SliceMask(mask, iou=iou) for mask, iou in zip(masks, (0.95, 0.9, 0.8), strict=True)]
     monkeypatch.setattr(module, "everything", lambda *_, **__: found)
-    proposals = everything_proposed(slices, frame, 5)
+    proposals = everything_proposed(VolumeSlices(session.volume, session.predictor), frame, 5)
     assert [(one.name, one.mask.sum(), one.predicted_iou) for one in proposals] == [
         ("object 1", 144, 0.95),
-        ("object 2", 8, 0.8),
+        ("object 2", 4, 0.9),
+        ("object 3", 16, 0.8),
     ]
+    session.propose(proposals, model="everything mode")
+    assert [(session.labels == label).sum() for label in (1, 2, 3)] == [144 - 4, 4, 12]

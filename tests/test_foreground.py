@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import os
 import socket
+import subprocess
 import sys
 
 import pytest
 
-from bundle.errors import FamilyError, OptionError
+from bundle.errors import OptionError
 from monailabel_app import foreground
-from monailabel_app.foreground import check_start, run_in_foreground
+from monailabel_app.foreground import check_port, run_in_foreground
 from monailabel_app.server.launch import free_port
 
 # A server that answers one connection and ends.
@@ -22,35 +23,22 @@ def test_a_port_that_is_taken_is_refused_before_anything_loads():
         socket.create_server(("127.0.0.1", 0)) as taken,
         pytest.raises(OptionError, match="choose another with --port"),
     ):
-        check_start("127.0.0.1", taken.getsockname()[1], {})
+        check_port("127.0.0.1", taken.getsockname()[1])
 
 
 @pytest.mark.parametrize("port", [-1, 70000])
 def test_a_port_that_cannot_be_is_refused(port):
     with pytest.raises(OptionError, match=f"cannot listen on 127.0.0.1:{port}"):
-        check_start("127.0.0.1", port, {})
+        check_port("127.0.0.1", port)
 
 
-@pytest.mark.parametrize(
-    ("conf", "error", "message"),
-    [
-        ({"family": "nosuch"}, FamilyError, "no family 'nosuch'; known are"),
-        ({"checkpoint": "nowhere.pt"}, OptionError, "there is no checkpoint nowhere.pt"),
-    ],
-)
-def test_a_family_or_weights_that_are_not_there_are_refused(conf, error, message):
-    with pytest.raises(error, match=message):
-        check_start("127.0.0.1", free_port(), conf)
+def test_a_free_port_passes():
+    check_port("127.0.0.1", free_port())
 
 
-def test_weights_that_were_not_downloaded_are_named_with_the_command_that_does(monkeypatch, tmp_path):
-    monkeypatch.setenv("MONAI_SAM_HOME", str(tmp_path))
-    with pytest.raises(FamilyError, match="monai-sam download medsam"):
-        check_start("127.0.0.1", free_port(), {"family": "medsam"})
-
-
-def test_what_can_start_passes():
-    check_start("127.0.0.1", free_port(), {})
+def test_the_process_in_the_terminal_imports_no_pytorch():
+    program = "import sys, monailabel_app.serve; sys.exit(bool({'torch', 'numpy', 'monai'} & set(sys.modules)))"
+    assert subprocess.run([sys.executable, "-c", program]).returncode == 0
 
 
 @pytest.mark.parametrize(

@@ -18,9 +18,9 @@ MASKS = st.lists(hnp.arrays(bool, SHAPE), min_size=1, max_size=3)
 IOU = st.sampled_from([0.5, 0.7, None])
 
 
-def one(key: int, scores, *, locked: bool = False, points=()) -> SegmentedObject:
+def one(key: int, scores, *, points=(), **is_so) -> SegmentedObject:
     return SegmentedObject(
-        key, f"{key}", key, (0, 0, 0), locked=locked, scores=scores, interactions=tuple(map(Point, points))
+        key, f"{key}", key, (0, 0, 0), scores=scores, interactions=tuple(map(Point, points)), **is_so
     )
 
 
@@ -33,7 +33,7 @@ def test_a_part_of_the_label_map_is_cut_out_of_the_whole(masks, data):
         scores = {axis: {index: data.draw(IOU) for index in range(SHAPE[axis])}}
         inside = np.argwhere(mask)
         points = [inside[data.draw(st.integers(0, len(inside) - 1))]] if len(inside) else []
-        objects.append(one(key, scores, points=points))
+        objects.append(one(key, scores, points=points, proposed=data.draw(st.booleans())))
         regions[key] = Region.of(mask)
     low = [data.draw(st.integers(0, size - 1)) for size in SHAPE]
     high = [data.draw(st.integers(first + 1, size)) for first, size in zip(low, SHAPE, strict=True)]
@@ -60,3 +60,15 @@ def test_what_the_user_gave_comes_before_what_the_model_guesses():
 
 def test_no_object_is_an_empty_map():
     assert not label_map((), {}, WHOLE, SHAPE).any()
+
+
+def test_an_object_within_another_is_seen_though_the_other_is_surer():
+    sure, unsure = {2: {k: 0.99 for k in range(3)}}, {2: {k: 0.6 for k in range(3)}}
+    inside = np.zeros(SHAPE, bool)
+    inside[1:3, 1:3, 1] = True
+    regions = {1: Region.of(np.ones(SHAPE, bool)), 2: Region.of(inside)}
+    assert np.array_equal(label_map((one(1, sure), one(2, unsure)), regions, WHOLE, SHAPE) == 2, inside)
+    assert not (label_map((one(1, sure, locked=True), one(2, unsure)), regions, WHOLE, SHAPE) == 2).any()
+    assert not (label_map((one(1, sure), one(2, unsure, proposed=True)), regions, WHOLE, SHAPE) == 2).any()
+    given = {2: dict.fromkeys(range(3))}
+    assert not (label_map((one(1, given), one(2, unsure)), regions, WHOLE, SHAPE) == 2).any()

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from bundle.evaluation.performance_table import (
+    command_table,
     ratio_table,
-    start_table,
     volume_table,
     waiting_table,
     worker_table,
@@ -52,11 +52,12 @@ def test_volumes_of_several_sizes():
 def test_the_ratio_of_a_start_is_the_median_of_those_of_the_pairs():
     pairs = [(10.0, 0.2), (12.0, 0.5), (8.0, 0.1)]
     runs = [{"before": {"clock": 4, "processor": a}, "now": {"clock": 2, "processor": b}} for a, b in pairs]
-    table = start_table({"start": [{"load": 3.0, "help": run} for run in runs]})
+    table = command_table({"start": [{"load": 3.0, "help": run} for run in runs]})
     assert table.rows == [["help", "10.0", "0.2", "50", "4.0", "2.0", "2.00"]]
     assert table.columns[:4] == ["seconds", "processor, before", "processor, now", "processor, ratio"]
 
 
 def test_two_workers_are_as_fast_as_the_one_that_works_longer():
-    pair = {"load": 8.2, "1": {"clock": 300.0, "processor": [110.0]}, "2": {"clock": 200.0, "processor": [55.0, 50.0]}}
-    assert worker_table({"workers": [pair]}).rows == [["1", "8", "110", "55", "2.00", "300", "200", "1.50"]]
+    pair = {"load": 8.2, "studies": 24}
+    pair |= {"1": {"clock": 300.0, "processor": [110.0]}, "2": {"clock": 200.0, "processor": [55.0, 50.0]}}
+    assert worker_table({"workers": [pair]}).rows == [["1", "24", "8", "110", "55", "2.00", "300", "200", "1.50"]]

@@ -16,7 +16,7 @@ from monailabel_app.nninteractive.leases import Leases
 from monailabel_app.nninteractive.reaping import reaping
 from monailabel_app.nninteractive.serving import make_app
 from monailabel_app.server.access import Accounts
-from monailabel_app.server.watch import AuditLog
+from monailabel_app.server.audit_log import AuditLog
 
 TOKEN, WATCHER = "0123456789abcdef0123", "9876543210abcdef0123"
 ADDRESS = {"base_url": "http://127.0.0.1:1527", "client": ("127.0.0.1", 50000)}

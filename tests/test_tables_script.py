@@ -128,3 +128,16 @@ def test_clicks_and_the_challenges_numbers_of_a_result_are_tables_as_well():
     clicks = TABLES["TABLES"]["clicks"](result)
     assert clicks.columns[-4:] == ["NoC@85", "never", "NoC@90", "never"]
     assert clicks.rows == [["cvpr25", "liver", "5", "6", "3.00", "50.0%", "2.50", "50.0%", "2.50", "50.0%"]]
+
+
+def test_an_environment_is_its_largest_packages_the_others_what_is_of_no_package_and_all():
+    gib, sizes = 2**30, {"nvidia-a": 2, "nvidia-b": 1, "torch": 1, "small": 0.25, "smaller": 0.25}
+    packages = {name: {"version": "1", "bytes": size * gib} for name, size in sizes.items()}
+    table = TABLES["environment"]({"bytes": 5 * gib, "packages": packages}, shown=2)
+    assert table.rows == [
+        ["CUDA (2 packages of NVIDIA)", "3.00"],
+        ["torch", "1.00"],
+        ["2 others", "0.50"],
+        ["of no package", "0.50"],
+        ["all", "5.00"],
+    ]

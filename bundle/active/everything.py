@@ -63,18 +63,12 @@ def everything(
 def everything_proposed(
     slices: VolumeSlices, frame: SliceFrame, index: int, *, progress: Callable[[], object] = lambda: None
 ) -> list[Proposal]:
-    """The same for a session: ``object 1`` is the surest; where two overlap, the surer one has the pixels.
-
-    What lies within surer ones is left out.
-    """
-    proposals, taken = [], np.zeros((frame.height, frame.width), bool)
-    for answer in everything(slices, frame, index, progress=progress):
+    """The same for a session, which decides where they overlap; ``object 1`` is the surest."""
+    proposals = []
+    for number, answer in enumerate(everything(slices, frame, index, progress=progress), start=1):
         mask = np.zeros(frame.shape, bool, order="F")
-        frame.insert(mask, index, answer.mask & ~taken)
-        taken |= answer.mask
-        if mask.any():
-            name = f"object {len(proposals) + 1}"
-            proposals.append(Proposal(name, mask, predicted_iou=float(np.clip(answer.iou, 0, 1))))
+        frame.insert(mask, index, answer.mask)
+        proposals.append(Proposal(f"object {number}", mask, predicted_iou=float(np.clip(answer.iou, 0, 1))))
     return proposals
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import partial
@@ -142,9 +143,9 @@ class PromptInferer(Inferer):
             PromptError: naming the object whose prompt cannot be used.
         """
         session = segmenter.open(case.image)
-        label_map = LabelMap(case.image.shape, max(prompt.label for prompt in case.prompts))
-        seconds = {"encode": 0.0, "decode": 0.0, "total": 0.0}
-        result = CaseResult(label_map.labels, seconds=seconds, engine=segmenter.engine)
+        gathered = LabelMap(case.image.shape)
+        objects: list[ObjectResult] = []
+        seconds, encoded = Counter({"encode": 0.0, "decode": 0.0, "total": 0.0}), 0
         total = sum(
             slices_of(prompt, case.image.shape, axis=self.axis, dimension=self.dimension) for prompt in case.prompts
         )
@@ -152,12 +153,14 @@ class PromptInferer(Inferer):
             for _, prompts in groupby(case.prompts, key=lambda prompt: prompt.label):
                 parts = list(self._segment(session, list(prompts), bar))
                 for prompt, part in parts:
-                    label_map.add(part, prompt.label, prompt)
-                _record(result, parts)
-        for found in result.objects:
-            found.voxels = int(np.count_nonzero(label_map.labels == found.label))
-        result.contested_voxels = label_map.contested_voxels
-        return result
+                    gathered.add(part, prompt.label, prompt)
+                    seconds.update(part.seconds)
+                    encoded += part.encoded
+                objects.append(_numbers(parts))
+        labels = gathered.labels
+        for found in objects:
+            found.voxels = int(np.count_nonzero(labels == found.label))
+        return CaseResult(labels, objects, gathered.contested_voxels, dict(seconds), encoded, segmenter.engine)
 
     def _segmenter_of(self, network: nn.Module) -> Segmenter:
         if not network.spec.prompts:
@@ -201,16 +204,12 @@ def slices_of(prompt: ObjectPrompts, shape: Sequence[int], *, axis: int, dimensi
     return int(abs(ends[1] - ends[0])) + 1 if ends[0] != ends[1] else shape[axis]
 
 
-def _record(result: CaseResult, parts: Sequence[tuple[ObjectPrompts, Segmentation]]) -> None:
-    """Add one object's numbers to the case's."""
+def _numbers(parts: Sequence[tuple[ObjectPrompts, Segmentation]]) -> ObjectResult:
+    """The numbers of one object, but for its voxels, which hang on the other objects."""
     first = parts[0][0]
     scores = [iou for _, part in parts for iou in part.scores.values()]
     seconds = sum(part.seconds["total"] for _, part in parts)
-    result.objects.append(ObjectResult(first.name, first.label, len(scores), float(np.mean(scores)), 0, seconds))
-    for _, part in parts:
-        result.encoded_slices += part.encoded
-        for kind, spent in part.seconds.items():
-            result.seconds[kind] += spent
+    return ObjectResult(first.name, first.label, len(scores), float(np.mean(scores)), 0, seconds)
 
 
 class CaseEvaluator(SupervisedEvaluator):

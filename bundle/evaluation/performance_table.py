@@ -59,7 +59,7 @@ def volume_table(results: Mapping[str, Any]) -> Table:
     return Table(["volume", "warm click, ms", "its forward passes, ms", "ratio"], rows, 1)
 
 
-def start_table(results: Mapping[str, Any]) -> Table:
+def command_table(results: Mapping[str, Any]) -> Table:
     """Until a command answers, before and now: medians of seconds, and of the ratios of the pairs.
 
     Args:
@@ -82,7 +82,8 @@ def worker_table(results: Mapping[str, Any]) -> Table:
     """A folder of studies by one worker and by two: a row for each pair of runs.
 
     Args:
-        results: ``workers``, pairs of runs, by number of workers ``clock`` and of each worker ``processor``; ``load``.
+        results: ``workers``, pairs of runs, by number of workers ``clock`` and of each worker ``processor``; ``load``
+            and ``studies``.
     """
     rows = []
     for number, pair in enumerate(results["workers"], start=1):
@@ -91,6 +92,7 @@ def worker_table(results: Mapping[str, Any]) -> Table:
         rows.append(
             [
                 str(number),
+                str(pair["studies"]),
                 f"{pair['load']:.0f}",
                 f"{one['processor'][0]:.0f}",
                 f"{longest:.0f}",
@@ -101,7 +103,7 @@ def worker_table(results: Mapping[str, Any]) -> Table:
             ]
         )
     columns = [f"{kind}, {what}" for kind in ("processor", "clock") for what in ("one worker", "two", "ratio")]
-    return Table(["pair", "load", *columns], rows, 2)
+    return Table(["pair", "studies", "load", *columns], rows, 3)
 
 
 def _in_order(things: Sequence[str]) -> list[str]:

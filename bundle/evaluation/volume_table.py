@@ -74,7 +74,7 @@ def click_volume_table(results: Sequence[Result]) -> Table:
     return Table(["start", "object", "start alone", *(f"click {k}" for k in range(1, most))], rows, 2)
 
 
-def start_table(results: Sequence[Result]) -> Table:
+def object_click_table(results: Sequence[Result]) -> Table:
     """DSC of each object after its start and after each click, the clicks that changed nothing, and the means."""
     most = max((len(result["dsc"]) for result in results), default=1)
     rows = []

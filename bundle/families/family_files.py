@@ -58,7 +58,7 @@ def read_family_file(path: Path, choice: Sequence[str] = ()) -> dict[str, Any]:
     if missing := [key for key in _NEEDED if key not in config]:
         raise FamilyError(f"{path.name} lacks the section {missing[0]!r}")
     _check_types(config, _SECTIONS, path, "")
-    builder_named(config["network_def"].get("_target_"), path.name)
+    _name_of_builder(config["network_def"].get("_target_"), path.name)
     if "carried" in config["contract"]:  # where family files said it up to version 2.5
         raise FamilyError(f"carried of the contract of {path.name} is the option propagated of its network_def now")
     _check_checkpoint(config.get("checkpoint") or {"file": "-"}, path)
@@ -88,10 +88,15 @@ def builder_named(target: object, where: str) -> Callable[..., nn.Module]:
     Raises:
         FamilyError: it names something else.
     """
+    return getattr(builders, _name_of_builder(target, where))
+
+
+def _name_of_builder(target: object, where: str) -> str:
+    """The name in `builders.BUILDERS`; the builder itself may cost an import of seconds."""
     room, _, name = target.rpartition(".") if isinstance(target, str) else ("", "", "")
     if room != _BUILDERS or name not in builders.BUILDERS:
         raise FamilyError(f"network_def of {where} must have a builder in {_BUILDERS} as _target_, got {target!r:.80}")
-    return getattr(builders, name)
+    return name
 
 
 def _read(path: Path) -> dict[str, Any]:

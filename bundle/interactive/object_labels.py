@@ -16,7 +16,7 @@ from bundle.transforms.frames import nearest_index
 
 
 def label_map(objects: Objects, masks: Mapping[int, Region], box: Box, shape: Sequence[int]) -> np.ndarray:
-    """The label map of a box by the overlap rule (``LabelMap``); which object a voxel goes to hangs on no other voxel.
+    """The label map of a box by the overlap rule (`LabelMap`), which shows what the one of the volume shows there.
 
     Args:
         objects: of the session.
@@ -37,20 +37,22 @@ def label_map(objects: Objects, masks: Mapping[int, Region], box: Box, shape: Se
     for one, mask in here:
         if one.locked:
             locked[mask] = one.label
-    gathered = LabelMap(locked.shape, highest, locked=locked)
+    gathered = LabelMap(locked.shape, locked=locked)
     for one, mask in here:
         if not one.locked and mask.any():
-            _gather(gathered, one, mask, around[0], shape)
+            _gather(gathered, one, mask, masks[one.id], around[0], shape)
     inner = tuple(slice(a, b) for a, b in zip(around[0] - box[0], around[1] - box[0], strict=True))
     labels[inner] = gathered.labels
     return labels
 
 
-def _gather(gathered: LabelMap, one: SegmentedObject, mask: np.ndarray, low: np.ndarray, shape: Sequence[int]) -> None:
+def _gather(
+    gathered: LabelMap, one: SegmentedObject, mask: np.ndarray, whole: Region, low: np.ndarray, shape: Sequence[int]
+) -> None:
     parts = one.segmentations(mask, low)
     for number, part in enumerate(parts, start=1):
         prompts = _clicks_in(one, low, mask.shape, shape) if number == len(parts) else None
-        gathered.add(part, one.label, prompts)
+        gathered.add(part, one.label, prompts, whole=whole, is_proposed=one.proposed)
 
 
 def _clicks_in(one: SegmentedObject, low: np.ndarray, sides: Sequence[int], shape: Sequence[int]) -> ObjectPrompts:

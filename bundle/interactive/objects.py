@@ -11,7 +11,7 @@ from bundle.data.palette import color_of
 from bundle.errors import SessionError
 from bundle.interactive.answer_options import NO_OPTIONS, AnswerOptions
 from bundle.interactive.regions import Region
-from bundle.interactive.segmentation import Segmentation
+from bundle.interactive.segmentation import GIVEN, Segmentation
 from bundle.prompts.interactions import Box as BoxInteraction
 from bundle.prompts.interactions import Interaction, Lasso, Mask, Point, Scribble
 from bundle.prompts.prompts import ObjectPrompts
@@ -117,14 +117,13 @@ class SegmentedObject:
     def segmentations(self, mask: np.ndarray, low: np.ndarray) -> list[Segmentation]:
         """Its mask in a box as the overlap rule takes it, a part for each axis that it was answered along.
 
-        A mask without a predicted IoU takes every voxel where the user gave it, and none of another object where it was
-        only proposed.
+        A mask without a predicted IoU has the score `GIVEN` where the user gave it, and 0 where it was only proposed.
 
         Args:
             mask: (A, B, C) bool, the object in the box.
             low: (3,) int, where the box begins.
         """
-        parts, given = [], 0.0 if self.proposed else 1.0
+        parts, given = [], 0.0 if self.proposed else GIVEN
         for axis, found in self.scores.items():
             start, depth = int(low[axis]), mask.shape[axis]
             scores = {

@@ -5,6 +5,7 @@ from __future__ import annotations
 import struct
 import zlib
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 
@@ -54,6 +55,11 @@ class Region:
     def is_empty(self) -> bool:
         """Whether it has no voxel."""
         return self.voxels.size == 0
+
+    @cached_property
+    def size(self) -> int:
+        """How many voxels it has."""
+        return int(np.count_nonzero(self.voxels))
 
     def within(self, box: Box) -> np.ndarray:
         """What lies in a box, as a bool array of the box's sides."""

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import math
 import time
 from dataclasses import dataclass, field
 
 import numpy as np
 
 from bundle.interactive.slice_model import SliceMask
+
+GIVEN = math.inf
+"""The score of a slice whose mask the user gave."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -16,7 +20,8 @@ class Segmentation:
 
     Attributes:
         mask: (I, J, K) bool on the grid of the volume.
-        scores: slice index -> the network's own estimate of the mask's IoU, for every slice that was answered.
+        scores: slice index -> the network's own estimate of the mask's IoU, for every slice that was answered;
+            `GIVEN` where the user gave the mask.
         axis: the stored axis that the slices are stacked along.
         seconds: time spent in ``encode``, ``decode`` and in all (``total``).
         encoded: how many times the encoder had to run.

@@ -121,7 +121,7 @@ def merge(shape: Sequence[int], objects: Mapping[str, int], answers: Iterable[An
         objects: name -> value, in the order of the answers.
         answers: the last one for each object.
     """
-    gathered = LabelMap(shape, max(objects.values()))
+    gathered = LabelMap(shape)
     for (name, value), answer in zip(objects.items(), answers, strict=True):
         scores = {int(index): iou for index, iou in answer.params[fields.PREDICTED_IOU][name].items()}
         gathered.add(Segmentation(answer.mask, scores, axis=2), value)

@@ -31,6 +31,7 @@ from bundle.interactive.session import InteractiveSession
 from monailabel_app.nninteractive.command import PORTS
 from monailabel_app.nninteractive.workbench import Opener
 from monailabel_app.server.access import Accounts, Role, Routes, SettingsError
+from monailabel_app.server.audit_log import AuditLog
 from monailabel_app.server.body_limits import SmallBodies
 from monailabel_app.server.gate import Gate, account_of
 from monailabel_app.server.leaving import cancelled_when_left
@@ -40,7 +41,7 @@ from monailabel_app.server.metrics import Metrics
 from monailabel_app.server.origins import OwnPagesOnly
 from monailabel_app.server.reach import HOST, answered_hosts, check_reach, is_loopback
 from monailabel_app.server.safe_headers import SafeHeaders
-from monailabel_app.server.watch import AuditLog, Watch
+from monailabel_app.server.watch import Watch
 from monailabel_app.tasks.open_images import Keeper
 from monailabel_app.work import WorkQueue, doing, turn
 

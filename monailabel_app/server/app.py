@@ -50,6 +50,7 @@ from monailabel_app.server import (
 )
 from monailabel_app.server.access import Accounts
 from monailabel_app.server.admission import Admission
+from monailabel_app.server.audit_log import AuditLog
 from monailabel_app.server.body_limits import FORM_LIMITS, SmallBodies
 from monailabel_app.server.dicomweb_paths import checked_dicomweb_path
 from monailabel_app.server.gate import Gate
@@ -57,7 +58,7 @@ from monailabel_app.server.metrics import Metrics
 from monailabel_app.server.origins import OwnPagesOnly
 from monailabel_app.server.reach import answered_hosts, check_old_login_is_off
 from monailabel_app.server.safe_headers import SafeHeaders
-from monailabel_app.server.watch import AuditLog, Watch
+from monailabel_app.server.watch import Watch
 from monailabel_app.work import WorkQueue
 
 logger = logging.getLogger(__name__)

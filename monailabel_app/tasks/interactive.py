@@ -146,7 +146,7 @@ Answer = tuple[np.ndarray, dict[str, Any]]
 
 def _segment(session: InteractiveSession, click: ClickRequest, options: AnswerOptions, measured: bool) -> Answer:
     """Make the prompts of a request those of the session, and gather its objects in one label map."""
-    gathered = LabelMap(session.volume.shape, max(prompts.label for prompts in click.objects))
+    gathered = LabelMap(session.volume.shape)
     scores: dict[str, dict[int, float]] = {}
     warnings: dict[str, Sequence[str]] = {}
     seconds = {"encode": 0.0, "decode": 0.0}  # where nothing is new

@@ -9,7 +9,7 @@ import pytest
 from app_room import a_label, a_volume, client_of
 
 from monailabel_app.server.access import TOKENS, SettingsError
-from monailabel_app.server.watch import AUDIT_LOG, AuditLog
+from monailabel_app.server.audit_log import AUDIT_LOG, AuditLog
 
 TOKEN = "0123456789abcdef0123"
 HEADERS = {"Authorization": f"Bearer {TOKEN}"}
