@@ -76,11 +76,13 @@ def main(argv: Sequence[str] | None = None) -> None:
         "hippocampus": read_slices(spread_patients(items)),
         "abdomen": read_slices(validation_items(options.data / SETS["abdomen"], options.per_structure)),
     }
-    played = {BEFORE: evaluate(BEFORE, base, slices, options)}
+    played, results = {BEFORE: evaluate(BEFORE, base, slices, options)}, {}
     for name in options.runs:
-        candidate = learn(name, items[:LABELLED], base, options) / "candidate.safetensors"
-        played[name] = evaluate(name, candidate, slices, options)
-        result = summary(played, options)
+        folder = learn(name, items[:LABELLED], base, options)
+        results[name] = read_json(folder / "result.json")
+        if results[name]["accepted"]:  # nobody is answered by one that is refused
+            played[name] = evaluate(name, folder / "candidate.safetensors", slices, options)
+        result = summary(played, results, options)
         write_text(options.output / "learning.json", json.dumps(result, indent=1) + "\n")
         write_text(options.output / "table.md", page(result))
     print(page(result))
@@ -225,9 +227,12 @@ def spread(slices: Sequence[LabelledSlice], value: int, count: int) -> list[Labe
     return [shown[int((number + 0.5) * len(shown) / count)] for number in range(min(count, len(shown)))]
 
 
-def summary(played: Mapping[str, Sequence[Mapping[str, Any]]], options: argparse.Namespace) -> dict[str, Any]:
-    """What docs/learning.md shows: the answers of each network, and what the gate said to those that have learnt."""
-    results = {name: read_json(folder_of(name, options) / "result.json") for name in played if name != BEFORE}
+def summary(
+    played: Mapping[str, Sequence[Mapping[str, Any]]],
+    results: Mapping[str, Mapping[str, Any]],
+    options: argparse.Namespace,
+) -> dict[str, Any]:
+    """What docs/learning.md shows: the answers of each published network, and what the gate said to each training."""
     told = ("accepted", "reasons", "share", "steps", "seconds", "held_out", "dsc", "nsd")
     return {
         "settings": read_json(options.output / "settings.json"),

@@ -111,8 +111,24 @@ def test_the_mean_is_that_of_the_structures_however_many_objects_each_has():
     assert not judge(held_out(0.8, 0.8), held_out(0.8025, 0.791)).accepted
 
 
-def test_surfaces_count_as_well_as_volumes():
-    assert not judge(scores(), scores(0.95, 0.78)).accepted
+def one_structure(part: str, dsc: float, nsd: float) -> list[Score]:
+    """Held-out labels that stay as they are, and another structure with these means."""
+    other = Score(part, "liver", "box", (dsc - 0.01, dsc, dsc + 0.01), (nsd - 0.01, nsd, nsd + 0.01))
+    return [Score("held_out", "new", "box", (0.9,) * 3, (0.8,) * 3), other]
+
+
+@pytest.mark.parametrize(
+    ("part", "before", "after", "accepted"),
+    [
+        ("held_out", (0.95, 0.80), (0.95, 0.78), False),
+        ("held_out", (0.95, 0.80), (0.93, 0.80), False),
+        ("replay", (0.95, 0.80), (0.93, 0.80), False),
+        ("replay", (0.93, 0.586), (0.93, 0.555), True),  # five labels of the hippocampus, which raised real livers' NSD
+        ("replay", (0.57, 0.40), (0.28, 0.40), False),  # the liver that LoRA on the pancreas once unlearned
+    ],
+)
+def test_surfaces_count_on_labels_of_people_and_overlap_on_phantoms_too(part, before, after, accepted):
+    assert judge(one_structure(part, *before), one_structure(part, *after)).accepted == accepted
 
 
 def test_both_networks_are_asked_the_same_and_a_bad_one_is_refused():
