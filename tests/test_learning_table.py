@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from bundle.evaluation.learning_table import gate_table, learning_rows, learning_table
+from bundle.evaluation.learning_table import gate_table, learning_rows, learning_table, settings_table
 from bundle.evaluation.statistics import StatisticsError
 
 
@@ -47,5 +47,12 @@ def test_the_tables_say_what_is_lost_and_why_the_gate_refused():
     assert "-0.090 [-0.100, -0.080]" in text and "50%" in text
     scores = {"before": 0.9, "after": 0.8}
     gate = {"network": "5 labels", "accepted": False, "reasons": ["DSC of liver fell"], "share": 0.25, "steps": 40}
-    text = gate_table({"gate": [{**gate, "dsc": scores, "nsd": scores}]}).as_markdown()
+    text = gate_table({"gate": [{**gate, "dsc": scores, "nsd": scores, "box": 0.64, "ellipse": 0.73}]}).as_markdown()
     assert "refused: DSC of liver fell" in text and "0.900 to 0.800" in text and "25%" in text
+    assert "0.640 |   0.730" in text
+
+
+def test_settings_are_shown_by_what_each_changed_in_a_box_and_from_a_point():
+    run = {"setting": "`lora`", "steps": 40, "share": 0.5, "dsc": {"liver": {"box": 0.93, "point": 0.74}}}
+    table = settings_table({"before": {"liver": {"box": 0.9, "point": 0.75}}, "runs": [run]})
+    assert table.columns[-1] == "liver" and table.rows == [["`lora`", "40", "50%", "+0.030 / -0.010"]]

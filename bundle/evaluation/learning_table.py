@@ -75,9 +75,26 @@ def gate_table(result: Mapping[str, Any]) -> Table:
     rows = []
     for one in result["gate"]:
         held = [f"{one[score]['before']:.3f} to {one[score]['after']:.3f}" for score in SCORES]
+        boxes = [f"{one[of]:.3f}" for of in ("box", "ellipse")]
         said = "published" if one["accepted"] else f"refused: {'; '.join(one['reasons'])}"
-        rows.append([one["network"], str(one["steps"]), f"{one['share']:.0%}", *held, said])
-    return Table(["network", "steps", "of the change", "held-out DSC", "held-out NSD", "the gate"], rows, 1)
+        rows.append([one["network"], str(one["steps"]), f"{one['share']:.0%}", *held, *boxes, said])
+    columns = ("network", "steps", "of the change", "held-out DSC", "held-out NSD", "in a box", "ellipse", "the gate")
+    return Table([*columns], rows, 1)
+
+
+def settings_table(result: Mapping[str, Any]) -> Table:
+    """What each setting of a training changed in DSC, from a box / from a point, on the objects that chose among them.
+
+    ``before`` of the result is structure -> prompt -> mean DSC, as is ``dsc`` of each of its ``runs``.
+    """
+    before, rows = result["before"], []
+    for run in result["runs"]:
+        changes = [
+            " / ".join(f"{run['dsc'][structure][prompt] - dsc:+.3f}" for prompt, dsc in prompts.items())
+            for structure, prompts in before.items()
+        ]
+        rows.append([run["setting"], str(run["steps"]), f"{run['share']:.0%}", *changes])
+    return Table(["tuning and what is kept", "steps", "of the change", *before], rows, 1)
 
 
 def _first_answers(records: Sequence[Played]) -> list[dict[str, Any]]:

@@ -169,7 +169,7 @@ def judge(before: Sequence[Score], after: Sequence[Score]) -> Verdict:
         if _fell([new[key][score] - old[key][score] for key in held_out], MEAN_TOLERANCE):
             means = mean_of(before, score), mean_of(after, score)
             reasons.append(_sentence("the mean of the held-out labels", score, *means, MEAN_TOLERANCE))
-    bar, boxes = (_mean_dsc_in_boxes(scores, part) for scores, part in ((before, ELLIPSE), (after, HELD_OUT)))
+    bar, boxes = (mean_dsc_in_boxes(scores, part) for scores, part in ((before, ELLIPSE), (after, HELD_OUT)))
     if boxes < bar:
         reasons.append(
             f"DSC of the held-out labels is {boxes:.3f} in a box, less than the {bar:.3f} of an ellipse in the box: "
@@ -181,6 +181,12 @@ def judge(before: Sequence[Score], after: Sequence[Score]) -> Verdict:
 def mean_of(scores: Sequence[Score], score: str) -> float:
     """The mean DSC or NSD over structures and prompts of the held-out labels; 0 where there are none."""
     values = [getattr(one, score) for one in scores if one.part == HELD_OUT]
+    return float(np.mean(values)) if values else 0.0
+
+
+def mean_dsc_in_boxes(scores: Sequence[Score], part: str) -> float:
+    """The mean DSC from a box over the structures of a part; 0 where there are none."""
+    values = [one.dsc for one in scores if (one.part, one.prompt) == (part, BOX)]
     return float(np.mean(values)) if values else 0.0
 
 
@@ -232,12 +238,6 @@ def _fell(changes: Sequence[np.ndarray], tolerance: float) -> bool:
         return fall > tolerance
     error = np.sqrt(sum(np.var(change, ddof=1) / len(change) for change in changes)) / len(changes)
     return bool(fall > scipy.stats.t.ppf(CERTAINTY, sum(counts) - len(counts)) * error)
-
-
-def _mean_dsc_in_boxes(scores: Sequence[Score], part: str) -> float:
-    """Mean over structures; 0 where there are none."""
-    values = [one.dsc for one in scores if (one.part, one.prompt) == (part, BOX)]
-    return float(np.mean(values)) if values else 0.0
 
 
 def _sentence(what: str, score: str, before: float, after: float, tolerance: float) -> str:
