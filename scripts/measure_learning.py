@@ -45,7 +45,7 @@ from bundle.families.family import find_weights, load_family
 from bundle.files import read_json, sha256_of, write_text
 from bundle.interactive.segmenter import Segmenter
 from bundle.layers import remember_settings
-from monailabel_app.learning.gate import ELLIPSE, HELD_OUT, mean_dsc_in_boxes, scores_from_rows
+from monailabel_app.learning.gate import HELD_OUT, SHAPE, mean_dsc_in_boxes, scores_from_rows
 from monailabel_app.learning.jobs import job_environment
 from monailabel_app.learning.material import split_patients
 from monailabel_app.learning.options import BACKGROUND, read_options
@@ -244,7 +244,7 @@ def summary(
 def judged(result: Mapping[str, Any]) -> dict[str, Any]:
     """What the gate said to a training, and what it asks of boxes."""
     told = ("accepted", "reasons", "share", "steps", "seconds", "held_out", "dsc", "nsd")
-    asked = {"box": ("after", HELD_OUT), "ellipse": ("before", ELLIPSE)}
+    asked = {"box": ("after", HELD_OUT), "shape": ("before", SHAPE)}
     boxes = {name: mean_dsc_in_boxes(scores_from_rows(result[when]), part) for name, (when, part) in asked.items()}
     return {**{key: result[key] for key in told}, **{name: round(dsc, 4) for name, dsc in boxes.items()}}
 

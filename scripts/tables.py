@@ -19,7 +19,7 @@ from typing import Any
 from bundle.errors import OptionError, explain_errors
 from bundle.evaluation.clicks import challenge_table, click_table
 from bundle.evaluation.client_table import client_table
-from bundle.evaluation.learning_table import gate_table, learning_table, settings_table
+from bundle.evaluation.learning_table import gate_table, learning_table, loop_table, settings_table
 from bundle.evaluation.performance_table import (
     ratio_table,
     start_table,
@@ -163,6 +163,7 @@ TABLES: Mapping[str, Callable[[Mapping[str, Any]], Table]] = {
     "learning": learning_table,
     "gate": gate_table,
     "learning_settings": settings_table,
+    "loop": loop_table,
     "load": load,
     "memory": memory,
     "waiting": waiting_table,

@@ -89,9 +89,9 @@ def test_slices_of_the_abdomen_that_chose_the_defaults_are_not_measured(monkeypa
 
 
 def result(accepted: bool) -> dict:
-    """What a training leaves whose answers in a box have a DSC of 0.6, and those of an ellipse 0.7."""
+    """What a training leaves whose answers in a box have a DSC of 0.6, and those of the mean shape 0.7."""
     scores = {"before": 0.5, "after": 0.6}
-    boxes = [Score("held_out", "disc", "box", (0.6,), (0.4,)), Score("ellipse", "disc", "box", (0.7,), (0.4,))]
+    boxes = [Score("held_out", "disc", "box", (0.6,), (0.4,)), Score("shape", "disc", "box", (0.7,), (0.4,))]
     return {
         **{"accepted": accepted, "reasons": [], "share": 1.0, "steps": 4, "seconds": 1.0, "held_out": "patients"},
         **{"dsc": scores, "nsd": scores, "after": score_rows(boxes[:1]), "before": score_rows(boxes)},
@@ -123,7 +123,7 @@ def test_one_that_the_gate_refuses_is_told_of_and_not_measured(monkeypatch, tmp_
     measure_learning.main(["--data", "x", "-o", str(tmp_path), "--runs", "5 swapped labels", "1 label"])
     written = json.loads((tmp_path / "learning.json").read_text())
     assert asked == ["before", "1 label"] == [row["network"] for row in written["rows"]]
-    assert [(one["network"], one["accepted"], one["box"], one["ellipse"]) for one in written["gate"]] == [
+    assert [(one["network"], one["accepted"], one["box"], one["shape"]) for one in written["gate"]] == [
         ("5 swapped labels", False, 0.6, 0.7),
         ("1 label", True, 0.6, 0.7),
     ]
