@@ -114,8 +114,7 @@ def run(folder: Path) -> dict[str, Any]:
     )
     replay = phantom_pool(REPLAY_SEEDS, contract=family.contract)
     report_stage(folder, "measuring the network that is served")
-    shapes = measure_shapes(held_out, training, names, seed=request.options["seed"])
-    before = kept_scores(folder / BEFORE, lambda: scores_before(request, held_out, replay, names)) + shapes
+    before = kept_scores(folder / BEFORE, lambda: scores_before(request, training, held_out, replay, names))
     report_stage(folder, "training")
     trained = train(request, family, folder, used=time.process_time())
     base = plain_weights(build_network(family, checkpoint=request.base))
@@ -159,9 +158,16 @@ def run(folder: Path) -> dict[str, Any]:
 
 
 def scores_before(
-    request: Request, held_out: Sequence[LabelledSlice], replay: Sequence[LabelledSlice], names: Mapping[int, str]
+    request: Request,
+    training: Sequence[LabelledSlice],
+    held_out: Sequence[LabelledSlice],
+    replay: Sequence[LabelledSlice],
+    names: Mapping[int, str],
 ) -> list[Score]:
-    """What must not be lost: of the network that is served, and of the base on the replay set, once for all jobs."""
+    """What must not be lost: of the network that is served, and of the base on the replay set, once for all jobs.
+
+    And what the mean shape of the labels that train has in the boxes of the held-out ones, which has to be surpassed.
+    """
 
     def of_base() -> list[Score]:
         base = Segmenter.from_family(request.family, checkpoint=request.base, device=request.device)
@@ -169,7 +175,8 @@ def scores_before(
 
     active = Segmenter.from_family(request.family, checkpoint=request.active, device=request.device)
     served = measure(active.predictor, held_out, names, part=HELD_OUT, seed=request.options["seed"])
-    return served + kept_scores(Path(request.replay), of_base)
+    shapes = measure_shapes(held_out, training, names, seed=request.options["seed"])
+    return served + shapes + kept_scores(Path(request.replay), of_base)
 
 
 def scores_after(
