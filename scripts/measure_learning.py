@@ -45,6 +45,7 @@ from bundle.families.family import find_weights, load_family
 from bundle.files import read_json, sha256_of, write_text
 from bundle.interactive.segmenter import Segmenter
 from bundle.layers import remember_settings
+from monailabel_app.learning.gate import HELD_OUT, SHAPE, mean_dsc_in_boxes, scores_from_rows
 from monailabel_app.learning.jobs import job_environment
 from monailabel_app.learning.material import split_patients
 from monailabel_app.learning.options import BACKGROUND, read_options
@@ -76,11 +77,13 @@ def main(argv: Sequence[str] | None = None) -> None:
         "hippocampus": read_slices(spread_patients(items)),
         "abdomen": read_slices(validation_items(options.data / SETS["abdomen"], options.per_structure)),
     }
-    played = {BEFORE: evaluate(BEFORE, base, slices, options)}
+    played, results = {BEFORE: evaluate(BEFORE, base, slices, options)}, {}
     for name in options.runs:
-        candidate = learn(name, items[:LABELLED], base, options) / "candidate.safetensors"
-        played[name] = evaluate(name, candidate, slices, options)
-        result = summary(played, options)
+        folder = learn(name, items[:LABELLED], base, options)
+        results[name] = read_json(folder / "result.json")
+        if results[name]["accepted"]:  # nobody is answered by one that is refused
+            played[name] = evaluate(name, folder / "candidate.safetensors", slices, options)
+        result = summary(played, results, options)
         write_text(options.output / "learning.json", json.dumps(result, indent=1) + "\n")
         write_text(options.output / "table.md", page(result))
     print(page(result))
@@ -225,15 +228,25 @@ def spread(slices: Sequence[LabelledSlice], value: int, count: int) -> list[Labe
     return [shown[int((number + 0.5) * len(shown) / count)] for number in range(min(count, len(shown)))]
 
 
-def summary(played: Mapping[str, Sequence[Mapping[str, Any]]], options: argparse.Namespace) -> dict[str, Any]:
-    """What docs/learning.md shows: the answers of each network, and what the gate said to those that have learnt."""
-    results = {name: read_json(folder_of(name, options) / "result.json") for name in played if name != BEFORE}
-    told = ("accepted", "reasons", "share", "steps", "seconds", "held_out", "dsc", "nsd")
+def summary(
+    played: Mapping[str, Sequence[Mapping[str, Any]]],
+    results: Mapping[str, Mapping[str, Any]],
+    options: argparse.Namespace,
+) -> dict[str, Any]:
+    """What docs/learning.md shows: the answers of each published network, and what the gate said to each training."""
     return {
         "settings": read_json(options.output / "settings.json"),
         "rows": learning_rows(played),
-        "gate": [{"network": name, **{key: result[key] for key in told}} for name, result in results.items()],
+        "gate": [{"network": name, **judged(result)} for name, result in results.items()],
     }
+
+
+def judged(result: Mapping[str, Any]) -> dict[str, Any]:
+    """What the gate said to a training, and what it asks of boxes."""
+    told = ("accepted", "reasons", "share", "steps", "seconds", "held_out", "dsc", "nsd")
+    asked = {"box": ("after", HELD_OUT), "shape": ("before", SHAPE)}
+    boxes = {name: mean_dsc_in_boxes(scores_from_rows(result[when]), part) for name, (when, part) in asked.items()}
+    return {**{key: result[key] for key in told}, **{name: round(dsc, 4) for name, dsc in boxes.items()}}
 
 
 def page(result: Mapping[str, Any]) -> str:

@@ -19,7 +19,7 @@ from typing import Any
 from bundle.errors import OptionError, explain_errors
 from bundle.evaluation.clicks import challenge_table, click_table
 from bundle.evaluation.client_table import client_table
-from bundle.evaluation.learning_table import gate_table, learning_table
+from bundle.evaluation.learning_table import gate_table, learning_table, loop_table, settings_table
 from bundle.evaluation.performance_table import (
     command_table,
     ratio_table,
@@ -175,6 +175,8 @@ TABLES: Mapping[str, Callable[[Mapping[str, Any]], Table]] = {
     "gains": gains,
     "learning": learning_table,
     "gate": gate_table,
+    "learning_settings": settings_table,
+    "loop": loop_table,
     "load": load,
     "memory": memory,
     "waiting": waiting_table,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from bundle.evaluation.learning_table import gate_table, learning_rows, learning_table
+from bundle.evaluation.learning_table import gate_table, learning_rows, learning_table, loop_table, settings_table
 from bundle.evaluation.statistics import StatisticsError
 
 
@@ -47,5 +47,32 @@ def test_the_tables_say_what_is_lost_and_why_the_gate_refused():
     assert "-0.090 [-0.100, -0.080]" in text and "50%" in text
     scores = {"before": 0.9, "after": 0.8}
     gate = {"network": "5 labels", "accepted": False, "reasons": ["DSC of liver fell"], "share": 0.25, "steps": 40}
-    text = gate_table({"gate": [{**gate, "dsc": scores, "nsd": scores}]}).as_markdown()
+    text = gate_table({"gate": [{**gate, "dsc": scores, "nsd": scores, "box": 0.64, "shape": 0.73}]}).as_markdown()
     assert "refused: DSC of liver fell" in text and "0.900 to 0.800" in text and "25%" in text
+    assert "0.640 |      0.730" in text
+
+
+def test_settings_are_shown_by_what_each_changed_in_a_box_and_from_a_point():
+    run = {"setting": "`lora`", "steps": 40, "share": 0.5, "dsc": {"liver": {"box": 0.93, "point": 0.74}}}
+    table = settings_table({"before": {"liver": {"box": 0.9, "point": 0.75}}, "runs": [run]})
+    assert table.columns[-1] == "liver" and table.rows == [["`lora`", "40", "50%", "+0.030 / -0.010"]]
+
+
+def test_a_round_says_what_came_of_each_label():
+    sample = {"image": "a", "reason": "drawn at random"}
+    trained = {**sample, "training": "DONE", "dsc": 0.81}
+    rounds = [
+        {**trained, "version": 1, "gate_dsc": {"before": 0.7, "after": 0.75}},
+        {**trained, "version": None, "gate_reasons": ["DSC of liver fell", "DSC of aorta fell"]},
+        {**trained, "version": None, "training": "ERROR"},
+        sample,
+    ]
+    rows = loop_table({"dsc_before": 0.8, "rounds": rounds}).rows
+    assert rows[0] == ["0", "", "", "", "0.800"]
+    assert [row[3] for row in rows[1:]] == [
+        "published as version 1: held-out DSC 0.700 to 0.750",
+        "refused: DSC of liver fell; DSC of aorta fell",
+        "ended as ERROR",
+        "none asked for",
+    ]
+    assert [row[4] for row in rows[1:]] == ["0.810", "0.810", "0.810", ""]

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import json
+
 import numpy as np
 import pytest
 from app_room import AFFINE
 
 from bundle.data.volume import Volume, read_label, write_label
+from monailabel_app.learning.gate import Score, score_rows
 from scripts import measure_learning
 from scripts.measure_learning import (
     LABELLED,
@@ -83,3 +86,44 @@ def test_slices_of_the_abdomen_that_chose_the_defaults_are_not_measured(monkeypa
     measured = [one["image"] for one in validation_items(tmp_path, 12)]
     assert len(set(measured)) == 24 and sum(name.startswith("liver") for name in measured) == 12
     assert not set(measured) & set([*names[:40:5][:8], *names[40::5][:8], "liver_99.png"])
+
+
+def result(accepted: bool) -> dict:
+    """What a training leaves whose answers in a box have a DSC of 0.6, and those of the mean shape 0.7."""
+    scores = {"before": 0.5, "after": 0.6}
+    boxes = [Score("held_out", "disc", "box", (0.6,), (0.4,)), Score("shape", "disc", "box", (0.7,), (0.4,))]
+    return {
+        **{"accepted": accepted, "reasons": [], "share": 1.0, "steps": 4, "seconds": 1.0, "held_out": "patients"},
+        **{"dsc": scores, "nsd": scores, "after": score_rows(boxes[:1]), "before": score_rows(boxes)},
+    }
+
+
+def test_one_that_the_gate_refuses_is_told_of_and_not_measured(monkeypatch, tmp_path):
+    asked = []
+
+    def learn(name, *_):
+        folder = tmp_path / name.replace(" ", "_")
+        folder.mkdir()
+        (folder / "result.json").write_text(json.dumps(result(name == "1 label")))
+        return folder
+
+    def evaluate(name, *_):
+        asked.append(name)
+        scores = [{"dsc": 0.8, "nsd": 0.6}]
+        return [
+            {"structure": "disc", "patient": "a", "prompt": prompt, "scores": scores} for prompt in ("box", "clicks")
+        ]
+
+    weights = tmp_path / "base.safetensors"
+    weights.write_bytes(b"weights")
+    stand_ins = {"learn": learn, "evaluate": evaluate, "msd": lambda *_, **__: [], "read_slices": lambda _: []}
+    stand_ins |= {"spread_patients": lambda _: [], "validation_items": lambda *_: [], "find_weights": lambda _: weights}
+    for name, stand_in in stand_ins.items():
+        monkeypatch.setattr(measure_learning, name, stand_in)
+    measure_learning.main(["--data", "x", "-o", str(tmp_path), "--runs", "5 swapped labels", "1 label"])
+    written = json.loads((tmp_path / "learning.json").read_text())
+    assert asked == ["before", "1 label"] == [row["network"] for row in written["rows"]]
+    assert [(one["network"], one["accepted"], one["box"], one["shape"]) for one in written["gate"]] == [
+        ("5 swapped labels", False, 0.6, 0.7),
+        ("1 label", True, 0.6, 0.7),
+    ]

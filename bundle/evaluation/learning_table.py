@@ -75,9 +75,53 @@ def gate_table(result: Mapping[str, Any]) -> Table:
     rows = []
     for one in result["gate"]:
         held = [f"{one[score]['before']:.3f} to {one[score]['after']:.3f}" for score in SCORES]
+        boxes = [f"{one[of]:.3f}" for of in ("box", "shape")]
         said = "published" if one["accepted"] else f"refused: {'; '.join(one['reasons'])}"
-        rows.append([one["network"], str(one["steps"]), f"{one['share']:.0%}", *held, said])
-    return Table(["network", "steps", "of the change", "held-out DSC", "held-out NSD", "the gate"], rows, 1)
+        rows.append([one["network"], str(one["steps"]), f"{one['share']:.0%}", *held, *boxes, said])
+    columns = (
+        "network",
+        "steps",
+        "of the change",
+        "held-out DSC",
+        "held-out NSD",
+        "in a box",
+        "mean shape",
+        "the gate",
+    )
+    return Table([*columns], rows, 1)
+
+
+def loop_table(result: Mapping[str, Any]) -> Table:
+    """What came of each label in a round of active learning at a server (scripts/simulate_active_learning.py)."""
+    rows = [["0", "", "", "", f"{result['dsc_before']:.3f}"]]
+    for number, one in enumerate(result["rounds"], start=1):
+        if "training" not in one:
+            came = "none asked for"
+        elif one["training"] != "DONE":
+            came = f"ended as {one['training']}"
+        elif one["version"]:
+            held = one["gate_dsc"]
+            came = f"published as version {one['version']}: held-out DSC {held['before']:.3f} to {held['after']:.3f}"
+        else:
+            came = f"refused: {'; '.join(one['gate_reasons'])}"
+        dsc = f"{one['dsc']:.3f}" if "dsc" in one else ""
+        rows.append([str(number), one["image"], one["reason"], came, dsc])
+    return Table(["labels", "next sample", "why this one", "training", "DSC of other patients in a box"], rows, 4)
+
+
+def settings_table(result: Mapping[str, Any]) -> Table:
+    """What each setting of a training changed in DSC, from a box / from a point, on the objects that chose among them.
+
+    ``before`` of the result is structure -> prompt -> mean DSC, as is ``dsc`` of each of its ``runs``.
+    """
+    before, rows = result["before"], []
+    for run in result["runs"]:
+        changes = [
+            " / ".join(f"{run['dsc'][structure][prompt] - dsc:+.3f}" for prompt, dsc in prompts.items())
+            for structure, prompts in before.items()
+        ]
+        rows.append([run["setting"], str(run["steps"]), f"{run['share']:.0%}", *changes])
+    return Table(["tuning and what is kept", "steps", "of the change", *before], rows, 1)
 
 
 def _first_answers(records: Sequence[Played]) -> list[dict[str, Any]]:

@@ -6,13 +6,17 @@ with the version before alone, a little could be lost with each.)
 
 Of each structure the mean DSC and NSD over its objects and over both prompts (a box with sides up to 5 pixels of 256
 outward; one point in the middle) may be lower by at most ``TOLERANCE``, and the mean over the structures of the
-held-out labels by at most ``MEAN_TOLERANCE``. NSD is at 2 pixels of a slice of 256. The objects are few, so that a
-small fall can be chance: one of less than ``LARGE`` counts where Student's one-sided test over the objects, each
-compared with itself, says at ``CERTAINTY`` that it is none.
+held-out labels by at most ``MEAN_TOLERANCE``. NSD is at 2 pixels of a slice of 256. Phantoms are judged by DSC alone:
+they say whether a prompt still finds what it asks for, but where exactly a drawn organ ends is nothing that a network
+has learnt. (Five labels of the hippocampus took the NSD of the phantoms' liver from 0.586 to 0.555 and raised that of
+real livers by 0.008.) The objects are few, so that a small fall can be chance: one of less than ``LARGE`` counts where
+Student's one-sided test over the objects, each compared with itself, says at ``CERTAINTY`` that it is none.
 
 Labels that are wrong everywhere alike are wrong in the held-out patients too, so that learning them looks like a gain.
-But they do not follow their images: a network that looks at the image answers their boxes worse than an ellipse in each
-box, which looks at nothing, and is not published.
+But they do not follow their images: whoever has seen no image, and draws the mean shape of the labels that train into
+each box, does as well there as a network. So a network has to do better, by more than chance. (An ellipse is no such
+bar: five labels of other patients' hippocampus took a network from a DSC of 0.73 to 0.81 in boxes where an ellipse has
+0.78 and the mean shape 0.81. Of five right ones a network has 0.82 and the mean shape 0.76.)
 """
 
 from __future__ import annotations
@@ -25,13 +29,13 @@ import numpy as np
 import scipy  # its modules are imported when they are used
 
 from bundle.data.labelled_slice import LabelledSlice
-from bundle.evaluation.baselines import ellipse
 from bundle.evaluation.cases import SliceCase
 from bundle.evaluation.interaction import run_protocol
 from bundle.evaluation.models import OpenCase, open_baseline, open_slices
 from bundle.evaluation.protocols import object_rng, protocol_named
 from bundle.evaluation.statistics import group_by
 from bundle.interactive.slice_model import SlicePredictor
+from monailabel_app.learning.mean_shape import mean_shape
 
 TOLERANCE = 0.01  # of a structure
 MEAN_TOLERANCE = 0.002  # of the mean over structures, where single objects average out
@@ -39,7 +43,8 @@ LARGE = 0.03  # a fall of so much is never taken for chance
 CERTAINTY = 0.95
 PROMPTS = {"box": "box_jitter_20", "point": "points_1"}
 BOX = "box"
-HELD_OUT, REPLAY, ELLIPSE = "held_out", "replay", "ellipse"
+HELD_OUT, REPLAY, SHAPE = "held_out", "replay", "shape"
+JUDGED_BY = {HELD_OUT: ("dsc", "nsd"), REPLAY: ("dsc",)}
 OBJECTS = {HELD_OUT: 10, REPLAY: 4}  # of each structure
 NSD_TOLERANCE = 2.0  # pixels of a slice of 256
 
@@ -49,7 +54,7 @@ class Score:
     """How well a structure was outlined.
 
     Attributes:
-        part: "held_out" or "replay", or "ellipse": of ellipses in the boxes of the held-out labels.
+        part: "held_out" or "replay", or "shape": of the mean shape in the boxes of the held-out labels.
         structure: its name.
         prompt: "box" or "point".
         dscs, nsds: of its objects, each on a slice; the same ones in the same order of every network.
@@ -102,10 +107,19 @@ def measure(
     return _measure(open_slices(predictor), slices, names, PROMPTS, part, OBJECTS[part], seed=seed, progress=progress)
 
 
-def measure_ellipses(slices: Sequence[LabelledSlice], names: Mapping[int, str], *, seed: int = 0) -> list[Score]:
-    """The same objects of held-out labels, and an ellipse in the box of each. Arguments as ``measure``."""
-    boxes = {BOX: PROMPTS[BOX]}
-    return _measure(open_baseline(ellipse), slices, names, boxes, ELLIPSE, OBJECTS[HELD_OUT], seed=seed)
+def measure_shapes(
+    slices: Sequence[LabelledSlice], training: Sequence[LabelledSlice], names: Mapping[int, str], *, seed: int = 0
+) -> list[Score]:
+    """The same objects of held-out labels, and the mean shape of the labels that train in the box of each.
+
+    A structure that trains nowhere has none. Other arguments as ``measure``.
+    """
+    scores = []
+    for value, structure in sorted(names.items()):
+        if masks := [labelled.labels == value for labelled in training if value in labelled.ids]:
+            draw, boxes = open_baseline(mean_shape(masks)), {BOX: PROMPTS[BOX]}
+            scores += _measure(draw, slices, {value: structure}, boxes, SHAPE, OBJECTS[HELD_OUT], seed=seed)
+    return scores
 
 
 def _measure(
@@ -148,29 +162,32 @@ def judge(before: Sequence[Score], after: Sequence[Score]) -> Verdict:
 
     Args:
         before: on held-out labels of the network that is served, on the replay set of the one that the server was
-            started with, and of ``measure_ellipses``.
+            started with, and of ``measure_shapes``.
         after: of the trained network, on the same.
     """
     if not any(score.part == HELD_OUT for score in before):
         return Verdict(False, ("no held-out label shows an object of 20 pixels on a slice, so nothing can be judged",))
     reasons = []
-    old, new = (_by_structure([one for one in scores if one.part != ELLIPSE]) for scores in (before, after))
+    old, new = (_by_structure([one for one in scores if one.part in JUDGED_BY]) for scores in (before, after))
     for (part, structure), values in old.items():
-        for score, value in values.items():
-            change = new[part, structure][score] - value
+        for score in JUDGED_BY[part]:
+            value, change = values[score], new[part, structure][score] - values[score]
             if _fell([change], TOLERANCE):
                 what = f"{structure} ({_WORDS[part]})"
                 reasons.append(_sentence(what, score, np.mean(value), np.mean(value + change), TOLERANCE))
     held_out = [key for key in old if key[0] == HELD_OUT]
-    for score in ("dsc", "nsd"):
+    for score in JUDGED_BY[HELD_OUT]:
         if _fell([new[key][score] - old[key][score] for key in held_out], MEAN_TOLERANCE):
             means = mean_of(before, score), mean_of(after, score)
             reasons.append(_sentence("the mean of the held-out labels", score, *means, MEAN_TOLERANCE))
-    bar, boxes = (_mean_dsc_in_boxes(scores, part) for scores, part in ((before, ELLIPSE), (after, HELD_OUT)))
-    if boxes < bar:
+    shapes = {one.structure: one.dscs for one in before if one.part == SHAPE}
+    boxes = [one for one in after if (one.part, one.prompt) == (HELD_OUT, BOX) and one.structure in shapes]
+    gains = [np.subtract(one.dscs, shapes[one.structure]) for one in boxes]
+    if gains and np.mean([gain.mean() for gain in gains]) <= _by_chance(gains):
+        bar, dsc = mean_dsc_in_boxes(before, SHAPE), np.mean([one.dsc for one in boxes])
         reasons.append(
-            f"DSC of the held-out labels is {boxes:.3f} in a box, less than the {bar:.3f} of an ellipse in the box: "
-            "they do not follow their images, or need more labels or a longer training"
+            f"DSC of the held-out labels is {dsc:.3f} in a box, not clearly more than the {bar:.3f} of the labels' "
+            "mean shape: they do not follow their images, or need more labels or a longer training"
         )
     return Verdict(not reasons, tuple(reasons))
 
@@ -178,6 +195,12 @@ def judge(before: Sequence[Score], after: Sequence[Score]) -> Verdict:
 def mean_of(scores: Sequence[Score], score: str) -> float:
     """The mean DSC or NSD over structures and prompts of the held-out labels; 0 where there are none."""
     values = [getattr(one, score) for one in scores if one.part == HELD_OUT]
+    return float(np.mean(values)) if values else 0.0
+
+
+def mean_dsc_in_boxes(scores: Sequence[Score], part: str) -> float:
+    """The mean DSC from a box over the structures of a part; 0 where there are none."""
+    values = [one.dsc for one in scores if (one.part, one.prompt) == (part, BOX)]
     return float(np.mean(values)) if values else 0.0
 
 
@@ -224,17 +247,20 @@ def _fell(changes: Sequence[np.ndarray], tolerance: float) -> bool:
         tolerance: less is no fall.
     """
     fall = -float(np.mean([np.mean(change) for change in changes]))
+    return fall > tolerance and (fall > LARGE or fall > _by_chance(changes))
+
+
+def _by_chance(changes: Sequence[np.ndarray]) -> float:
+    """How much a mean over structures may be where there is no change; 0 where so few objects say nothing of that.
+
+    Args:
+        changes: of each structure, (N,) of its objects.
+    """
     counts = [len(change) for change in changes]
-    if fall <= tolerance or fall > LARGE or min(counts) < 2:
-        return fall > tolerance
+    if min(counts) < 2:
+        return 0.0
     error = np.sqrt(sum(np.var(change, ddof=1) / len(change) for change in changes)) / len(changes)
-    return bool(fall > scipy.stats.t.ppf(CERTAINTY, sum(counts) - len(counts)) * error)
-
-
-def _mean_dsc_in_boxes(scores: Sequence[Score], part: str) -> float:
-    """Mean over structures; 0 where there are none."""
-    values = [one.dsc for one in scores if (one.part, one.prompt) == (part, BOX)]
-    return float(np.mean(values)) if values else 0.0
+    return float(scipy.stats.t.ppf(CERTAINTY, sum(counts) - len(counts)) * error)
 
 
 def _sentence(what: str, score: str, before: float, after: float, tolerance: float) -> str:

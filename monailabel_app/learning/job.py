@@ -43,12 +43,12 @@ from monailabel_app.learning.gate import (
     judge,
     mean_of,
     measure,
-    measure_ellipses,
+    measure_shapes,
     score_rows,
     scores_from_rows,
 )
 from monailabel_app.learning.jobs import BEFORE
-from monailabel_app.learning.material import VALIDATION, write_material
+from monailabel_app.learning.material import TRAINING, VALIDATION, write_material
 from monailabel_app.learning.weights import plain_weights, start_of, with_share
 
 logger = logging.getLogger(__name__)
@@ -108,10 +108,13 @@ def run(folder: Path) -> dict[str, Any]:
     report_stage(folder, "reading the labels")
     data = write_material(request.accepted, request.sides, folder / "data")
     names = {int(value): name for value, name in data["labels"].items() if int(value)}
-    held_out = read_pool(_items(folder / "data", data[VALIDATION]), contract=family.contract, max_side=_MAX_SIDE)
+    training, held_out = (
+        read_pool(_items(folder / "data", data[side]), contract=family.contract, max_side=_MAX_SIDE)
+        for side in (TRAINING, VALIDATION)
+    )
     replay = phantom_pool(REPLAY_SEEDS, contract=family.contract)
     report_stage(folder, "measuring the network that is served")
-    before = kept_scores(folder / BEFORE, lambda: scores_before(request, held_out, replay, names))
+    before = kept_scores(folder / BEFORE, lambda: scores_before(request, training, held_out, replay, names))
     report_stage(folder, "training")
     trained = train(request, family, folder, used=time.process_time())
     base = plain_weights(build_network(family, checkpoint=request.base))
@@ -155,11 +158,15 @@ def run(folder: Path) -> dict[str, Any]:
 
 
 def scores_before(
-    request: Request, held_out: Sequence[LabelledSlice], replay: Sequence[LabelledSlice], names: Mapping[int, str]
+    request: Request,
+    training: Sequence[LabelledSlice],
+    held_out: Sequence[LabelledSlice],
+    replay: Sequence[LabelledSlice],
+    names: Mapping[int, str],
 ) -> list[Score]:
     """What must not be lost: of the network that is served, and of the base on the replay set, once for all jobs.
 
-    And what ellipses in the boxes of the held-out labels have.
+    And what the mean shape of the labels that train has in the boxes of the held-out ones, which has to be surpassed.
     """
 
     def of_base() -> list[Score]:
@@ -168,8 +175,8 @@ def scores_before(
 
     active = Segmenter.from_family(request.family, checkpoint=request.active, device=request.device)
     served = measure(active.predictor, held_out, names, part=HELD_OUT, seed=request.options["seed"])
-    ellipses = measure_ellipses(held_out, names, seed=request.options["seed"])
-    return served + ellipses + kept_scores(Path(request.replay), of_base)
+    shapes = measure_shapes(held_out, training, names, seed=request.options["seed"])
+    return served + shapes + kept_scores(Path(request.replay), of_base)
 
 
 def scores_after(

@@ -8,7 +8,7 @@ from typing import Any
 from monailabel.interfaces.datastore import Datastore
 from monailabel.interfaces.tasks.train import TrainTask
 
-from monailabel_app.learning.gate import ELLIPSE
+from monailabel_app.learning.gate import HELD_OUT, REPLAY
 from monailabel_app.learning.learner import Learner
 from monailabel_app.learning.options import OPTIONS, option_table
 
@@ -58,6 +58,6 @@ class FinetuneTask(TrainTask):
 
 
 def _means(rows: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
-    """What a network was scored with, without the single objects and the ellipses beside them."""
+    """What a network was scored with, without the single objects and the shapes beside them."""
     kept = ("part", "structure", "prompt", "objects", "dsc", "nsd")
-    return [{name: row[name] for name in kept} for row in rows if row["part"] != ELLIPSE]
+    return [{name: row[name] for name in kept} for row in rows if row["part"] in (HELD_OUT, REPLAY)]
