@@ -255,7 +255,11 @@ def test_a_3d_box_in_which_the_network_of_volumes_does_not_believe_is_asked_agai
 
     monkeypatch.setattr(network, "predict", predict)
     monkeypatch.setattr(guided_following, "chosen", lambda evidence: NETWORK)
-    mask = asked(guided, STARTS["3D box"]).segmentation.mask
-    assert set(asked_with) == {"box", "section"} and overlap(mask, ORGAN) > ALIKE
-    low, high = np.argwhere(mask).min(axis=0), np.argwhere(mask).max(axis=0)
-    assert (low >= (18, 14, 12)).all() and (high <= (29, 25, 17)).all()
+    found = asked(guided, Box([[18, 14, 12], [29, 25, 15]]))  # the organ goes on to slice 17
+    mask = found.segmentation.mask
+    assert set(asked_with) == {"box", "section"} and overlap(mask, ORGAN) > ALIKE / 2
+    (state,) = found.memory.states
+    assert state.seen.looks == 2
+    for voxels in (mask, state.seen.mask(SHAPE)):  # what the network of volumes is told of it, too
+        low, high = np.argwhere(voxels).min(axis=0), np.argwhere(voxels).max(axis=0)
+        assert (low >= (18, 14, 12)).all() and (high <= (29, 25, 15)).all()

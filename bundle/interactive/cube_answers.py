@@ -88,6 +88,11 @@ class CubesAnswer:
         logits[here] = np.maximum(logits[here], values) if larger else values
         return replace(self, logits=logits, part=both)
 
+    def within(self, part: Part) -> CubesAnswer:
+        """Without what lies beside a part; of what shares no voxel with it that part, of which nothing is known."""
+        here = common(self.part, part) or part
+        return replace(self, logits=self.logits_on(here), part=here)
+
     def changed_only(self, before: CubesAnswer, changed: np.ndarray, part: Part) -> CubesAnswer:
         """This answer where it changed something that counts, and the one before it elsewhere.
 

@@ -29,7 +29,14 @@ from bundle.interactive.following import Followed, Follower
 from bundle.interactive.parts import PartSlices
 from bundle.interactive.propagation import Ask, PropagationRule, within
 from bundle.interactive.refinement import refined
-from bundle.interactive.seen_object import SeenObject, changed_near, changed_there, lessened, outlined
+from bundle.interactive.seen_object import (
+    SeenObject,
+    changed_near,
+    changed_there,
+    lessened,
+    outlined,
+    within_limit,
+)
 from bundle.interactive.slice_following import SliceFollowing
 from bundle.interactive.slice_model import SliceMask, SlicePredictor, SlicePrompt
 from bundle.interactive.sliced import SlicedInteraction, limit_of
@@ -186,7 +193,8 @@ class GuidedFollowing(SliceFollowing):
         """What the network of volumes sees.
 
         In a 3D box it finds what lies in the middle of the box, which of a curved or hollow object is something else.
-        Where it does not believe in that, it is asked again with the section that following began with.
+        Where it does not believe in that, it is asked again with the section that following began with. Nothing beside
+        the box is seen of the object.
 
         Args:
             followed: the answer of following.
@@ -196,13 +204,20 @@ class GuidedFollowing(SliceFollowing):
             progress: of the slices in the middle of the cubes.
         """
         rough = self.cubes.begin(state.cubes, start.interaction, axis=frame.slice_axis, progress=progress)
-        section = followed.answers[followed.origin].mask
-        if rough.iou >= KNOWN or start.kind != "box" or not start.thick or not section.any():
+        if start.kind != "box" or not start.thick:
             return rough
-        here = PartSlices.holding(frame, {followed.origin: section})
-        area = Mask(here.voxels(here.cut({followed.origin: section})), corner=tuple(p.start for p in here.part))
+        box = PartSlices.holding(frame, dict.fromkeys(start.ends, within_limit([start], frame))).part
+        section = followed.answers[followed.origin].mask
+        if rough.iou >= KNOWN or not section.any():
+            return rough.within(box)
+        place = tuple(
+            slice(followed.origin, followed.origin + 1) if axis == frame.slice_axis else slice(0, size)
+            for axis, size in enumerate(frame.shape)
+        )
+        area = Mask(PartSlices(frame, place).voxels(section[None]), corner=tuple(p.start for p in place))
         again = self.cubes.begin(state.cubes, area, axis=frame.slice_axis, progress=progress)
-        return again if again.iou >= KNOWN else rough
+        again = replace(again, looks=again.looks + rough.looks)
+        return (again if again.iou >= KNOWN else rough).within(box)
 
     def candidates(
         self,

@@ -145,14 +145,20 @@ def changed_there(
 
 
 def lessened(before: Followed, followed: Followed) -> Followed:
-    """An object after an interaction off it, without what that added."""
+    """An object after an interaction off it, without what that added.
+
+    A neighbour of the slices that it lies on that would lose all of the object is left as it was: that the object ends
+    is said on those slices.
+    """
     last, answers = followed.given[-1], {}
     for index, after in followed.answers.items():
-        if index not in before.answers:
+        known = before.answers.get(index)
+        if known is None or known is after:
+            answers.update({} if known is None else {index: after})
             continue
-        mask = after.mask & before.answers[index].mask
-        if mask.any() or index in last.slices or not after.mask.any():
-            answers[index] = after.with_mask(mask)
+        mask = after.mask & known.mask
+        is_emptied = after.mask.any() and not mask.any() and index not in last.slices
+        answers[index] = known if is_emptied else after.with_mask(mask)
     return replace(followed, answers=answers)
 
 
@@ -170,15 +176,21 @@ def _pieces(differs: np.ndarray, meant: np.ndarray) -> np.ndarray | None:
     return found
 
 
-def _free(before: Followed, interaction: SlicedInteraction, here: PartSlices, walk: Walk) -> np.ndarray:
-    """(d, h, w) bool: where in a part of the volume an interaction may change an object."""
-    given, frame = (*before.given, interaction), here.frame
-    first, last = walk.reach(given)
+def within_limit(given: Sequence[SlicedInteraction], frame: SliceFrame) -> np.ndarray:
+    """(H, W) bool: the pixels that 3D boxes among interactions leave an object."""
     inside = np.ones((frame.height, frame.width), dtype=bool)
     if (limit := limit_of(given)) is not None:
         x0, y0, x1, y1 = nearest_index(limit, (frame.width, frame.height) * 2)
         inside = np.zeros_like(inside)
         inside[y0 : y1 + 1, x0 : x1 + 1] = True
+    return inside
+
+
+def _free(before: Followed, interaction: SlicedInteraction, here: PartSlices, walk: Walk) -> np.ndarray:
+    """(d, h, w) bool: where in a part of the volume an interaction may change an object."""
+    given, frame = (*before.given, interaction), here.frame
+    first, last = walk.reach(given)
+    inside = within_limit(given, frame)
     free = here.cut(
         {
             index: inside

@@ -2,16 +2,12 @@
 
 from __future__ import annotations
 
-import logging
 from pathlib import Path
 
 import pydicom
 from pydicom.dataset import FileDataset
 
 from bundle.files import BoundedFile
-
-# It warns of each item that is not as it should be, which costs as much as reading them; the readers say what counts.
-logging.getLogger("pydicom").setLevel(logging.ERROR)
 
 
 def read_dataset(path: Path, *, stop_before_pixels: bool = False, force: bool = False) -> FileDataset:
