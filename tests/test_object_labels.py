@@ -33,7 +33,7 @@ def test_a_part_of_the_label_map_is_cut_out_of_the_whole(masks, data):
         scores = {axis: {index: data.draw(IOU) for index in range(SHAPE[axis])}}
         inside = np.argwhere(mask)
         points = [inside[data.draw(st.integers(0, len(inside) - 1))]] if len(inside) else []
-        objects.append(one(key, scores, points=points, proposed=data.draw(st.booleans())))
+        objects.append(one(key, scores, points=points, unprompted=data.draw(st.booleans())))
         regions[key] = Region.of(mask)
     low = [data.draw(st.integers(0, size - 1)) for size in SHAPE]
     high = [data.draw(st.integers(first + 1, size)) for first, size in zip(low, SHAPE, strict=True)]
@@ -69,6 +69,6 @@ def test_an_object_within_another_is_seen_though_the_other_is_surer():
     regions = {1: Region.of(np.ones(SHAPE, bool)), 2: Region.of(inside)}
     assert np.array_equal(label_map((one(1, sure), one(2, unsure)), regions, WHOLE, SHAPE) == 2, inside)
     assert not (label_map((one(1, sure, locked=True), one(2, unsure)), regions, WHOLE, SHAPE) == 2).any()
-    assert not (label_map((one(1, sure), one(2, unsure, proposed=True)), regions, WHOLE, SHAPE) == 2).any()
+    assert not (label_map((one(1, sure), one(2, unsure, unprompted=True)), regions, WHOLE, SHAPE) == 2).any()
     given = {2: dict.fromkeys(range(3))}
-    assert not (label_map((one(1, given), one(2, unsure)), regions, WHOLE, SHAPE) == 2).any()
+    assert np.array_equal(label_map((one(1, given), one(2, unsure)), regions, WHOLE, SHAPE) == 2, inside)

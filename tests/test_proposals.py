@@ -104,3 +104,20 @@ def test_proposals_are_restored_with_the_session(tmp_path):
     session = open_session(journal=Journal.of(tmp_path / "s", volume()))
     session.propose(found(predicted_iou={"left": {3: 0.5}}), model="m")
     assert state(open_session(journal=Journal.of(tmp_path / "s", volume()))) == state(session)
+
+
+def test_a_name_or_a_tick_of_a_proposed_object_hides_nothing_that_was_found_in_it():
+    session, lesion = open_session(), np.zeros(SHAPE, bool)
+    lesion[4:6, 8:10, 4:6] = True
+    session.propose([Proposal("1", organs()[:9], predicted_iou=0.9), Proposal("2", lesion)], model="m")
+    before = session.labels
+    assert (before == 2).sum() == lesion.sum()
+    for work in (
+        lambda: session.rename("1", "liver"),
+        lambda: session.confirm(4, "liver"),
+        lambda: session.lock("liver"),
+    ):
+        update = work()
+        assert np.array_equal(session.labels, before), update
+    session.lock("2")
+    assert np.array_equal(session.labels, before)

@@ -191,4 +191,4 @@ def _with_interactions(
     lying = {(axis, slices_of(one, axis, shape)) for one in touched for axis in range(3)}
     prompted = {(axis, first) for axis, (first, last) in lying if first == last}
     kept = {"confirmed": before.confirmed - prompted, "filled": before.filled - prompted}
-    return replace(before, interactions=tuple(given), **kept, proposed=False)
+    return replace(before, interactions=tuple(given), **kept, proposed=False, unprompted=False)

@@ -9,10 +9,11 @@ import numpy as np
 
 from bundle.data.values import smallest_unsigned
 from bundle.interactive.regions import Box, Region, union
-from bundle.interactive.segmentation import GIVEN, Segmentation
+from bundle.interactive.segmentation import Segmentation
 from bundle.prompts.prompts import ObjectPrompts
 
 _ENCLOSED = 0.5  # share of the smaller object: most of it lies in the larger one
+_SMALLER = 0.8  # of the larger one's size, at most: two answers to one question are not within each other
 
 
 class LabelMap:
@@ -21,9 +22,8 @@ class LabelMap:
     1. A locked object is never painted over.
     2. What was drawn on an object, by a click, scribble, lasso or mask, belongs to it; to the last one where several
        were drawn there.
-    3. An object leaves a smaller one that lies in it (`encloses`) its voxels, so that a tumour is seen in its organ in
-       whatever order they came; but not those that are known less well than its own: what the user gave is not left to
-       what the model answered, nor that to what was only proposed.
+    3. An object leaves a smaller one that lies in it (`enclosed`) its voxels, so that a tumour is seen in its organ in
+       whatever order they came. What was asked for or given leaves nothing to what something found by itself.
     4. The object of higher predicted IoU on that slice has it; where the user gave the mask, that object.
     5. The object that came first.
 
@@ -43,7 +43,7 @@ class LabelMap:
         prompts: ObjectPrompts | None = None,
         *,
         whole: Region | None = None,
-        is_proposed: bool = False,
+        unprompted: bool = False,
     ) -> None:
         """Add an object, or a part of one.
 
@@ -53,10 +53,10 @@ class LabelMap:
             prompts: what it was asked with, valid for the volume; what was drawn on the object stays with it.
             whole: all of the object, where this is a label map of a part of the volume; in indices of any origin that
                 is the same for all objects.
-            is_proposed: whether something found it by itself and nobody has worked on it.
+            unprompted: whether something found it by itself.
         """
-        one = self._objects.setdefault(label, _Object(whole))
-        one.parts.append(_Part.of(segmentation, is_proposed))
+        one = self._objects.setdefault(label, _Object(whole, unprompted))
+        one.parts.append(_Part.of(segmentation))
         for interaction in () if prompts is None else prompts.interactions:
             if interaction.positive:
                 drawn = interaction.named_voxels(self._shape)
@@ -68,11 +68,12 @@ class LabelMap:
         kind = smallest_unsigned(max([*self._objects, int(self._locked.max(initial=0))]))
         labels = self._locked.astype(kind, order="F")  # the order that files have: writing is several times as fast
         best = np.where(labels != 0, np.float32(np.inf), np.float32(0))
-        wholes = {label: one.whole or _together(one.parts) for label, one in self._objects.items()}
-        for label, one in self._objects.items():
-            within = [other for key, other in self._objects.items() if encloses(wholes[label], wholes[key])]
+        objects = list(self._objects.values())
+        within = enclosed([one.whole or _together(one.parts) for one in objects])
+        for (label, one), inner in zip(self._objects.items(), within, strict=True):
+            seen = [objects[at] for at in inner if one.unprompted or not objects[at].unprompted]
             for part in one.parts:
-                _paint(labels, best, part, label, [inner for other in within for inner in other.parts])
+                _paint(labels, best, part, label, [other.region for found in seen for other in found.parts])
         for label, one in self._objects.items():
             for drawn in one.drawn:
                 free = drawn[self._locked[tuple(drawn.T)] == 0]
@@ -91,15 +92,20 @@ class LabelMap:
         return int(np.count_nonzero(claims > 1))
 
 
-def encloses(outer: Region, inner: Region) -> bool:
-    """Whether most of a smaller object lies in a larger one."""
-    if outer.is_empty or inner.is_empty or outer.size <= inner.size:
-        return False
-    low, high = np.maximum(outer.box[0], inner.box[0]), np.minimum(outer.box[1], inner.box[1])
-    if (low >= high).any():
-        return False
-    both = outer.within(np.stack([low, high])) & inner.within(np.stack([low, high]))
-    return int(np.count_nonzero(both)) > _ENCLOSED * inner.size
+def enclosed(regions: Sequence[Region]) -> list[list[int]]:
+    """Of each of some objects the places of those that are smaller and lie in it for the most part."""
+    held = [place for place, region in enumerate(regions) if not region.is_empty]
+    boxes, sizes = [regions[place].box for place in held], np.array([regions[place].size for place in held])
+    lows, highs = (np.array([box[end] for box in boxes]).reshape(-1, 3) for end in (0, 1))
+    found: list[list[int]] = [[] for _ in regions]
+    for place, outer in enumerate(held):
+        meet = (lows < highs[place]).all(axis=1) & (lows[place] < highs).all(axis=1)
+        for other in np.flatnonzero(meet & (sizes <= _SMALLER * sizes[place])).tolist():
+            both = np.stack([np.maximum(lows[place], lows[other]), np.minimum(highs[place], highs[other])])
+            shared = regions[outer].within(both) & regions[held[other]].within(both)
+            if np.count_nonzero(shared) > _ENCLOSED * sizes[other]:
+                found[outer].append(held[other])
+    return found
 
 
 @dataclass(frozen=True, eq=False)
@@ -109,43 +115,32 @@ class _Part:
     region: Region
     scores: Mapping[int, float]
     axis: int
-    is_proposed: bool
 
     @classmethod
-    def of(cls, segmentation: Segmentation, is_proposed: bool) -> _Part:
-        found = Region.of(segmentation.mask)
+    def of(cls, segmentation: Segmentation) -> _Part:
         scores, axis = dict(segmentation.scores), segmentation.axis
-        return cls(_on_slices(found, axis, scores), scores, axis, is_proposed)
-
-    def level(self, index: int) -> int:
-        """How well it is known on a slice: proposed, answered, given."""
-        return 0 if self.is_proposed else 2 if self.scores[index] == GIVEN else 1
-
-    def known(self, level: int) -> Region:
-        """Its voxels where it is known so well or better."""
-        return _on_slices(self.region, self.axis, [index for index in self.scores if self.level(index) >= level])
+        return cls(_on_slices(Region.of(segmentation.mask), axis, scores), scores, axis)
 
 
 @dataclass(eq=False)
 class _Object:
     whole: Region | None
+    unprompted: bool
     parts: list[_Part] = field(default_factory=list)
     drawn: list[np.ndarray] = field(default_factory=list)
 
 
-def _paint(labels: np.ndarray, best: np.ndarray, part: _Part, label: int, within: Sequence[_Part]) -> None:
+def _paint(labels: np.ndarray, best: np.ndarray, part: _Part, label: int, within: Sequence[Region]) -> None:
     """Paint a part of an object slice by slice, but for what it leaves to the objects within it."""
     if part.region.is_empty:
         return
     box, axis = part.region.box, part.axis
     labels, best = labels[_slices(box)], best[_slices(box)]
-    shown = [index for index in part.scores if box[0, axis] <= index < box[1, axis]]
-    left = {level: _taken(box, [one.known(level) for one in within]) for level in map(part.level, shown)}
-    for index in shown:
+    own = part.region.voxels & ~_taken(box, within) if within else part.region.voxels
+    for index in (index for index in part.scores if box[0, axis] <= index < box[1, axis]):
         at = tuple(index - box[0, axis] if along == axis else slice(None) for along in range(3))
-        mask = part.region.voxels[at] & ~left[part.level(index)][at]
         score = np.float32(part.scores[index])
-        won = mask & ((labels[at] == 0) | (score > best[at]))
+        won = own[at] & ((labels[at] == 0) | (score > best[at]))
         labels[at][won], best[at][won] = label, score
 
 

@@ -47,7 +47,8 @@ class Propose(Event):
 
     def changed(self, before: SegmentedObject, shape: Sequence[int]) -> SegmentedObject:
         """As ``Event``."""
-        return replace(emptied(before), base=self.base, scores={self.axis: dict(self.scores)}, proposed=True)
+        found = replace(emptied(before), proposed=True, unprompted=True)
+        return replace(found, base=self.base, scores={self.axis: dict(self.scores)})
 
 
 @dataclass(frozen=True, eq=False)
@@ -101,7 +102,8 @@ class Fill(Event):
         """As ``Event``."""
         filled = before.filled | {(self.axis, index) for index in self.slices}
         scores = before.scores.get(self.axis, {}) | dict.fromkeys(self.slices)
-        return replace(before, filled=filled, scores={**before.scores, self.axis: scores}, proposed=False)
+        now = replace(before, proposed=False, unprompted=False)
+        return replace(now, filled=filled, scores={**before.scores, self.axis: scores})
 
 
 @dataclass(frozen=True, eq=False)

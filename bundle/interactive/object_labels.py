@@ -52,7 +52,7 @@ def _gather(
     parts = one.segmentations(mask, low)
     for number, part in enumerate(parts, start=1):
         prompts = _clicks_in(one, low, mask.shape, shape) if number == len(parts) else None
-        gathered.add(part, one.label, prompts, whole=whole, is_proposed=one.proposed)
+        gathered.add(part, one.label, prompts, whole=whole, unprompted=one.unprompted)
 
 
 def _clicks_in(one: SegmentedObject, low: np.ndarray, sides: Sequence[int], shape: Sequence[int]) -> ObjectPrompts:

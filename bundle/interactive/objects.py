@@ -39,6 +39,7 @@ class SegmentedObject:
         asked: what it was asked, the interactions of each time that one after the other continued.
         shown: which of these answers the mask is made of, and the model of each.
         proposed: whether something found it by itself and nobody has worked on it since.
+        unprompted: whether its mask is still that which something found by itself; a name or a tick changes no mask.
         filled: slices (axis, index) that were filled between confirmed ones.
         options: how its answers are bounded and cleaned.
     """
@@ -56,6 +57,7 @@ class SegmentedObject:
     asked: Mapping[Scope, tuple[tuple[Interaction, ...], ...]] = field(default_factory=dict)
     shown: Mapping[Scope, str] = field(default_factory=dict)
     proposed: bool = False
+    unprompted: bool = False
     filled: frozenset[tuple[int, int]] = frozenset()
     options: AnswerOptions = NO_OPTIONS
 
@@ -117,13 +119,13 @@ class SegmentedObject:
     def segmentations(self, mask: np.ndarray, low: np.ndarray) -> list[Segmentation]:
         """Its mask in a box as the overlap rule takes it, a part for each axis that it was answered along.
 
-        A mask without a predicted IoU has the score `GIVEN` where the user gave it, and 0 where it was only proposed.
+        A mask without a predicted IoU has the score `GIVEN` where the user gave it, and 0 where something found it.
 
         Args:
             mask: (A, B, C) bool, the object in the box.
             low: (3,) int, where the box begins.
         """
-        parts, given = [], 0.0 if self.proposed else GIVEN
+        parts, given = [], 0.0 if self.unprompted else GIVEN
         for axis, found in self.scores.items():
             start, depth = int(low[axis]), mask.shape[axis]
             scores = {

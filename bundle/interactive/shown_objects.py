@@ -10,7 +10,7 @@ import numpy as np
 from bundle.errors import SessionError
 from bundle.interactive.object_labels import label_map
 from bundle.interactive.objects import SegmentedObject, existing, on_slice
-from bundle.interactive.regions import Box
+from bundle.interactive.regions import Box, Region
 from bundle.interactive.segmentation import Segmentation
 from bundle.interactive.steps import History
 
@@ -58,6 +58,11 @@ class ShownObjects:
         """The label map of a box, (2, 3) int, half-open."""
         with self._lock:
             return label_map(self.objects, self._history.masks, self._box(box), self._shape)
+
+    def region(self, name: str) -> Region:
+        """All that an object takes of the volume."""
+        with self._lock:
+            return self._history.mask(self.object(name).id)
 
     def segmentation(self, name: str, *, axis: int = 2, index: int | None = None) -> Segmentation:
         """What the session shows of an object, without what other objects that are locked take.

@@ -164,7 +164,7 @@ def _segment(session: InteractiveSession, click: ClickRequest, options: AnswerOp
             progress=checkpoint,
         )
         found = session.segmentation(prompts.name, axis=SLICE_AXIS, index=click.index)
-        gathered.add(found, prompts.label, prompts)
+        gathered.add(found, prompts.label, prompts, whole=session.region(prompts.name))
         scores[prompts.name] = found.scores
         warnings[prompts.name] = session.object(prompts.name).warnings
         encoded += update.encoded
