@@ -22,7 +22,8 @@ from monailabel_app.server.temporary import own_temporary_folder
 def main() -> None:
     """Become the server; a setting that cannot be used ends it with one sentence."""
     explain_errors()
-    check_weights(conf_of(sys.argv[1:]))
+    if "start_server" in sys.argv:
+        check_weights(conf_of(sys.argv[1:]))
     from monailabel.main import Main  # all of MONAI, ten seconds
 
     # uvicorn stops in peace and then raises the signal again, which would end the process before it has cleaned up.
