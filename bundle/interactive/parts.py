@@ -1,4 +1,4 @@
-"""A part of a volume, so that a click costs what it changes and not what the volume has."""
+"""A part of a volume, so that a click costs what the object and the look at it take and not what the volume has."""
 
 from __future__ import annotations
 

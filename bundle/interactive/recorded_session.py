@@ -66,7 +66,10 @@ class RecordedSession(SteppedSession):
             return self._commit(draft)
 
     def lock(self, name: str) -> Update:
-        """Keep an object as the label map shows it now: no prompt changes it, no other object is painted over it."""
+        """Keep an object as the label map shows it now: no prompt changes it, no other object is painted over it.
+
+        Where it gave a voxel to one of two others that claim it, these settle it anew between themselves.
+        """
         with self._draft() as draft:
             one = existing(draft.objects, name)
             box = draft.mask(one.id).box
