@@ -15,7 +15,7 @@ from bundle.engines.cache import PreparedCache
 from bundle.interactive.session import InteractiveSession
 from bundle.interactive.slice_model import SlicePredictor
 from monailabel_app.errors import RequestError
-from monailabel_app.tasks.automatic import EVERYTHING, FIND, KNOWN, AutomaticTask, ClassTask, MultiTask
+from monailabel_app.tasks.automatic import EVERYTHING, FIND, KNOWN, AutomaticTask, ClassTask, MultiTask, _in_values
 from monailabel_app.tasks.interactive import SamTask
 from monailabel_app.tasks.offered import MODELS, offered_tasks, read_models
 from monailabel_app.tasks.open_images import ImageSessions
@@ -160,6 +160,14 @@ def test_points_of_several_structures_have_the_values_of_their_labels(sessions, 
 def test_an_object_that_is_no_label_has_a_value_of_its_own(sessions, image):
     labels, reply = answered(MultiTask(sessions, names=NAMES), image, label="cyst", foreground=[[5, 9, 5]])
     assert reply["label_names"] == {"cyst": 4} and labels[5, 9, 5] == 4
+
+
+def test_an_object_of_a_value_as_an_atlas_has_it_takes_no_memory_by_value():
+    session = BrightSegmenter().open(Volume((organs() * 100.0).astype(np.float32), AFFINE))
+    session.new_object("nucleus", label=2_000_000_000)
+    session.set_mask(organs(), "nucleus")
+    labels, names = _in_values(session, {"spleen": 1, "left": 2})
+    assert names == {"nucleus": 3} and np.array_equal(labels == 3, organs())
 
 
 def test_the_types_are_those_that_clients_list(sessions):

@@ -14,7 +14,7 @@ from monailabel.interfaces.tasks.infer_v2 import InferType
 from bundle.active.automatic import known_structures
 from bundle.active.everything import everything_proposed
 from bundle.active.places import Place
-from bundle.data.labels import count_labels
+from bundle.data.labels import count_labels, find_labels
 from bundle.interactive.proposals import Proposal
 from bundle.interactive.session import InteractiveSession
 from monailabel_app.errors import RequestError
@@ -171,13 +171,13 @@ def _proposed(
 def _in_values(session: InteractiveSession, values: Mapping[str, int]) -> tuple[np.ndarray, dict[str, int]]:
     """The session's label map with the app's values; objects that no label names have the values behind those."""
     shown, free = session.labels, len(values)
-    table = np.zeros(int(shown.max(initial=0)) + 1, np.int64)
-    names = {}
+    names, numbers = {}, {}
     for one in session.objects:
         if one.name not in values:
             free += 1
-        if one.label < len(table):
-            table[one.label] = names[one.name] = values.get(one.name, free)
-    labels = table[shown]
+        numbers[one.label] = names[one.name] = values.get(one.name, free)
+    labels = np.zeros(shown.shape, np.int64, order="F")
+    for label, box in find_labels(shown).items():
+        labels[box][shown[box] == label] = numbers[label]
     there = count_labels(labels)
     return labels, {name: value for name, value in sorted(names.items(), key=lambda of: of[1]) if value in there}
