@@ -19,6 +19,7 @@ from bundle.data.synthetic.phantom import make_phantom
 from bundle.data.volume import read_label, write_volume
 from bundle.evaluation.volume_table import group_table, way_of
 from bundle.prompts.prompts import read_prompts
+from monailabel_app.tasks.offered import MODELS
 
 ROOT = Path(__file__).resolve().parent.parent
 TEXT = (ROOT / "README.md").read_text()
@@ -144,3 +145,9 @@ def test_its_numbers_of_clicks_through_a_volume_are_those_of_the_result_file(sta
     played = [one["dsc"] for one in result("volume_models") if one["start"] == f"{start}, then clicks"]
     first, last = np.mean([(scores[0], scores[-1]) for scores in played], axis=0)
     assert f"| {len(played)} | {first:.3f} | **{last:.3f}** |" in TEXT
+
+
+def test_the_panel_of_slicer_is_filled_in_with_names_that_the_server_gives():
+    (panel,) = [text for text in blocks("text") if "SmartEdit" in text]
+    models, strategies = (re.findall(rf"{field}: +(\w+)", panel) for field in ("Model", "Strategy"))
+    assert set(models) <= {"finetune", *MODELS} and strategies == ["foreground_random"]
