@@ -74,9 +74,9 @@ def changed_near(
         The object, (d, h, w) bool: the pieces, and the part of the volume that they lie in.
     """
     differing = now.differing(before.seen)
-    covered = {index: interaction.covered(index, frame.height, frame.width) for index in interaction.slices}
     if differing is None:
         return None
+    covered = {index: interaction.covered(index, frame.height, frame.width) for index in interaction.slices}
     drawn = PartSlices.holding(frame, covered)
     here = PartSlices(frame, differing if drawn is None else around([differing, drawn.part]))
     stack, under = here.cut({index: one.mask for index, one in before.answers.items()}), here.cut(covered)
@@ -152,13 +152,12 @@ def lessened(before: Followed, followed: Followed) -> Followed:
     """
     last, answers = followed.given[-1], {}
     for index, after in followed.answers.items():
-        known = before.answers.get(index)
-        if known is None or known is after:
-            answers.update({} if known is None else {index: after})
-            continue
-        mask = after.mask & known.mask
-        is_emptied = after.mask.any() and not mask.any() and index not in last.slices
-        answers[index] = known if is_emptied else after.with_mask(mask)
+        if (known := before.answers.get(index)) is after:
+            answers[index] = after
+        elif known is not None:
+            mask = after.mask & known.mask
+            is_emptied = after.mask.any() and not mask.any() and index not in last.slices
+            answers[index] = known if is_emptied else after.with_mask(mask)
     return replace(followed, answers=answers)
 
 
