@@ -1,4 +1,4 @@
-"""Which of three answers to a start is taken."""
+"""Which answer to a start is taken."""
 
 from __future__ import annotations
 
@@ -6,18 +6,23 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+import torch
 
 from bundle.interactive.candidates import (
     FOLLOWING,
     NETWORK,
     REFINED,
+    TOGETHER,
     Candidate,
     Evidence,
     chosen,
     corrects,
     predicted_iou,
+    share_of_network,
+    together,
 )
 from bundle.interactive.slice_model import SliceMask
+from bundle.transforms.placement import Placement
 
 ALIKE = Evidence(agreement=0.9, sure=(0.8, 0.6, 0.8), detail=1.0, outgrown=False)
 
@@ -41,6 +46,47 @@ def candidate(*sizes: int, iou: float = 0.5) -> Candidate:
 )
 def test_the_model_of_slices_judges_which_answer_is_taken(sure, detail, way):
     assert chosen(replace(ALIKE, sure=sure, detail=detail)) == way
+
+
+@pytest.mark.parametrize(
+    ("boxed", "agreement", "sure", "way"),
+    [
+        (True, 0.6, (0.8, 0.6, 0.8), TOGETHER),
+        (False, 0.6, (0.8, 0.6, 0.8), FOLLOWING),  # nobody said how far it reaches
+        (True, 0.2, (0.8, 0.6, 0.8), FOLLOWING),  # they are two objects
+        (True, 0.6, (0.8, 0.4, 0.8), FOLLOWING),  # the network does not believe in its answer
+        (True, 0.6, (0.7, 0.6, 0.8), NETWORK),  # following went astray
+    ],
+)
+def test_in_a_3d_box_both_answers_count_where_they_show_the_same_object(boxed, agreement, sure, way):
+    assert chosen(replace(ALIKE, boxed=boxed, agreement=agreement, sure=sure)) == way
+
+
+@pytest.mark.parametrize(
+    ("ends", "share"),
+    [
+        ((1, 3), 1 / 2),  # the box cuts it off on both sides
+        ((1, 4), 1 / 3),  # on slice 4 it ends
+        ((0, 3), 1 / 3),  # at slice 0 the image ends
+        ((1, 5), 1 / 3),  # at slice 5 as well
+    ],
+)
+def test_the_network_counts_as_much_where_the_box_cuts_off_what_was_followed(ends, share):
+    followed = candidate(4, 4, 8, 4, 2, 4).answers
+    assert share_of_network(followed, ends, depth=6) == share
+
+
+def test_the_mean_of_both_drops_what_one_is_unsure_of_and_the_other_does_not_see():
+    """Followed: three pixels of certainty, one pixel of 0.6, one of 0.4 that is not in the mask."""
+    probability = torch.zeros(10, 10)
+    probability[0, :5] = torch.tensor([1, 1, 1, 0.6, 0.4])
+    placement = Placement.of(1, 10, size=10)
+    one = SliceMask(probability[:1].numpy() > 0.5, torch.logit(probability, eps=1e-6), iou=0.7, placement=placement)
+    seen = np.array([[1, 0, 1, 0.2, 0.9, 1, 0, 0, 0, 0]], dtype=np.float32)
+    found = together({4: one, 5: candidate(2).answers[0]}, {4: seen, 6: seen}, 1 / 3)
+    assert found[4].mask[0, :6].tolist() == [True, True, True, False, True, False]
+    assert found[4].iou == 0.7
+    assert found[5].mask.sum() == 2 and 6 not in found  # certain where the other sees nothing; no slice is added
 
 
 def test_the_predicted_iou_counts_each_slice_by_its_voxels():

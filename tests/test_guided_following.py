@@ -14,7 +14,7 @@ from test_cube_network import AFFINE, ALIKE, BESIDE, ORGAN, SHAPE, STARTS, overl
 from bundle.data.volume import Volume
 from bundle.engines.cache import PreparedCache
 from bundle.interactive import guided_following
-from bundle.interactive.candidates import FOLLOWING, NETWORK, REFINED
+from bundle.interactive.candidates import FOLLOWING, NETWORK, REFINED, TOGETHER
 from bundle.interactive.cube_network import CubeNetwork
 from bundle.interactive.cube_predictor import CubePredictor
 from bundle.interactive.guided_following import GuidedFollowing
@@ -81,6 +81,18 @@ def test_a_box_leaves_nothing_outside(taken):
     mask = asked(guided, STARTS["3D box"]).segmentation.mask
     low, high = np.argwhere(mask).min(axis=0), np.argwhere(mask).max(axis=0)
     assert (low >= (18, 14, 12)).all() and (high <= (29, 25, 17)).all()
+
+
+def test_in_a_3d_box_both_answers_are_taken_together_and_corrected_as_what_was_followed(monkeypatch):
+    following, guided = models()
+    ways, chosen = [], guided_following.chosen
+    monkeypatch.setattr(guided_following, "chosen", lambda evidence: ways.append(chosen(evidence)) or ways[-1])
+    first = asked(guided, STARTS["3D box"])
+    mask = first.segmentation.mask
+    assert ways == [TOGETHER] and overlap(mask, ORGAN) > ALIKE
+    assert (mask <= asked(following, STARTS["3D box"]).segmentation.mask).all()  # no slice nor what nobody saw is added
+    second = asked(guided, STARTS["3D box"], Point([20, 16, 15], positive=False), previous=first)
+    assert not second.segmentation.mask[20, 16, 15] and (second.segmentation.mask <= mask).all()
 
 
 def test_the_mask_of_a_slice_stays_as_it_was_drawn(taken):

@@ -9,10 +9,11 @@ import numpy as np
 
 from bundle.evaluation.clicks import challenge_scores
 from bundle.evaluation.tables import Table
-from bundle.interactive.candidates import WAYS, Evidence, chosen
+from bundle.interactive.candidates import FOLLOWING, REFINED, WAYS, Evidence, chosen
 
 CHOSEN = "chosen"
 _COLUMNS = (*WAYS, CHOSEN)
+_NONE = (np.nan,) * 3  # of a way that a start does not have
 
 Result = Mapping[str, Any]
 
@@ -23,7 +24,7 @@ def way_table(results: Sequence[Result]) -> Table:
     rows = []
     for result in sorted(started, key=lambda one: (one["group"], one["object"], one["start"])):
         way = way_of(result)
-        scores = [_pair(result["ways"][name]["dsc"], result["ways"][name]["nsd"]) for name in WAYS]
+        scores = [_pair(*_of(result, name)[:2]) for name in WAYS]
         rows.append([result["group"], result["object"], result["start"], *scores, way])
     return Table(["group", "object", "start", *WAYS, CHOSEN], rows, 3)
 
@@ -119,20 +120,21 @@ def way_of(result: Result) -> str:
 
 
 def _of(result: Result, way: str) -> tuple[float, float, float]:
-    """DSC, NSD and seconds; the chosen way takes the time of all of them."""
+    """DSC, NSD and seconds, NaN of a way that the start does not have; the chosen way takes the time of all of them."""
+    ways = result["ways"]
     if way != CHOSEN:
-        return tuple(result["ways"][way][score] for score in ("dsc", "nsd", "seconds"))
-    taken = result["ways"][way_of(result)]
-    seconds = result["ways"][WAYS[0]]["seconds"] + result["ways"][WAYS[-1]]["seconds"]
-    return taken["dsc"], taken["nsd"], seconds
+        return tuple(ways[way][score] for score in ("dsc", "nsd", "seconds")) if way in ways else _NONE
+    taken = ways[way_of(result)]
+    return taken["dsc"], taken["nsd"], ways[FOLLOWING]["seconds"] + ways[REFINED]["seconds"]
 
 
 def _cells(means: Sequence[np.ndarray]) -> list[str]:
-    return [*(_pair(*mean[:2]) for mean in means), " / ".join(f"{mean[2]:.0f}" for mean in means)]
+    seconds = " / ".join("-" if np.isnan(mean[2]) else f"{mean[2]:.0f}" for mean in means)
+    return [*(_pair(*mean[:2]) for mean in means), seconds]
 
 
 def _pair(dsc: float, nsd: float) -> str:
-    return f"{dsc:.3f} / {nsd:.3f}"
+    return "-" if np.isnan(dsc) else f"{dsc:.3f} / {nsd:.3f}"
 
 
 def _challenge(result: Result) -> list[float]:

@@ -1,4 +1,4 @@
-"""Three answers to the start of an object through the volume, and which of them is taken."""
+"""The answers to the start of an object through the volume, and which of them is taken."""
 
 from __future__ import annotations
 
@@ -9,12 +9,15 @@ import numpy as np
 
 from bundle.interactive.slice_model import SliceMask
 
-FOLLOWING, NETWORK, REFINED = "following", "3D", "3D refined"
-WAYS = (FOLLOWING, NETWORK, REFINED)
+FOLLOWING, NETWORK, REFINED, TOGETHER = "following", "3D", "3D refined", "together"
+WAYS = (FOLLOWING, NETWORK, REFINED, TOGETHER)
 # All were chosen on the objects that docs/results.md names under "Three ways through a volume".
 _SURER = 0.01  # of the mean predicted IoU: less is no difference
 KNOWN = 0.45  # IoU that the network of volumes expects of an answer at least
 _DETAIL = 1.0  # pixels
+_SAME = 0.25  # IoU of following with the network of volumes: both found the same object
+_CUT = 0.25  # of its largest section, the object on a slice on which it does not end by itself
+_SHARE, _SHARE_WHERE_CUT = 1 / 3, 1 / 2  # of the network of volumes in the mean of both
 # Chosen on sixteen objects, see docs/results.md, "Corrections through a volume".
 _SURE = 0.87  # IoU that is expected of an object's slices on average: it is outlined well
 _LESS_SURE = 0.05  # the network of volumes may expect so much less than that
@@ -55,19 +58,21 @@ def predicted_iou(answers: Mapping[int, SliceMask]) -> float:
 
 @dataclass(frozen=True)
 class Evidence:
-    """What is known of the three answers without knowing the object.
+    """What is known of the answers without knowing the object.
 
     Attributes:
         agreement: IoU of following with the network of volumes.
-        sure: mean predicted IoU of each way, in the order of ``WAYS``.
+        sure: mean predicted IoU of following, of the network of volumes, and of its answer refined.
         detail: side of a cell of the network of volumes, in pixels of a slice.
         outgrown: whether the object goes on beyond the cubes that were looked at, or needed several.
+        boxed: whether a 3D box says how far the object reaches.
     """
 
     agreement: float
     sure: tuple[float, float, float]
     detail: float
     outgrown: bool
+    boxed: bool = False
 
 
 def chosen(evidence: Evidence) -> str:
@@ -78,11 +83,51 @@ def chosen(evidence: Evidence) -> str:
     neighbour of the same shade, or lost the object. That holds where the network of volumes believes in its answer,
     which it does not where it found another structure with clear outlines. The outlines are its own where it saw the
     object in as much detail as its pixels have; otherwise those of the model of slices.
+
+    In a 3D box nothing but the box ends what is followed, so that it is too large on the last slices, where the network
+    of volumes, which ends the object too early, is right as often: where both found the same object, both count.
     """
     followed, network, outlined = evidence.sure
-    if outlined <= followed + _SURER or network < KNOWN:
+    if network < KNOWN:
         return FOLLOWING
-    return REFINED if is_coarse(evidence.detail) else NETWORK
+    if outlined > followed + _SURER:
+        return REFINED if is_coarse(evidence.detail) else NETWORK
+    return TOGETHER if evidence.boxed and evidence.agreement >= _SAME else FOLLOWING
+
+
+def share_of_network(followed: Mapping[int, SliceMask], ends: tuple[int, int], depth: int) -> float:
+    """How much the network of volumes counts beside what was followed in a 3D box.
+
+    Args:
+        followed: slice index -> answer.
+        ends: first and last slice of the box.
+        depth: slices of the volume.
+
+    It counts as much where the box cuts off on both of its ends what was followed: an object that fits its box does not
+    end like that. On the first and the last slice of the volume it is the image that cuts it.
+    """
+    sizes = {index: int(np.count_nonzero(one.mask)) for index, one in followed.items()}
+    least = _CUT * max(sizes.values(), default=0)
+    cut = all(0 < end < depth - 1 and sizes.get(end, 0) > least for end in ends)
+    return _SHARE_WHERE_CUT if cut else _SHARE
+
+
+def together(
+    followed: Mapping[int, SliceMask], network: Mapping[int, np.ndarray], share: float
+) -> dict[int, SliceMask]:
+    """What was followed, with the outlines of the mean of both probabilities.
+
+    Args:
+        followed: slice index -> answer.
+        network: slice index -> (H, W) probability by the network of volumes; nothing on a slice that is not there.
+        share: of the network of volumes in the mean, at most one half, so that no slice is added.
+    """
+    found = {}
+    for index, one in followed.items():
+        both = (1 - share) * one.probability() + share * network.get(index, 0.0)
+        if (mask := both > 0.5).any():
+            found[index] = one.with_mask(mask)
+    return found
 
 
 def is_coarse(detail: float) -> bool:

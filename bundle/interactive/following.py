@@ -39,7 +39,7 @@ class Follower(Walk):
 
     def begin(self) -> Followed:
         """The object as its start alone shows it."""
-        if self._start.thick and self._start.kind == "box":
+        if self._start.is_3d_box:
             return self._begin_in_box()
         if self._start.thick and self._start.kind == "mask":
             return self._begin_as_given()

@@ -8,6 +8,7 @@ from dataclasses import replace
 from functools import cached_property
 
 import numpy as np
+import torch
 
 from bundle.data.volume import Volume
 from bundle.interactive.candidates import (
@@ -15,12 +16,14 @@ from bundle.interactive.candidates import (
     KNOWN,
     NETWORK,
     REFINED,
-    WAYS,
+    TOGETHER,
     Candidate,
     Evidence,
     chosen,
     corrects,
     predicted_iou,
+    share_of_network,
+    together,
 )
 from bundle.interactive.cube_answers import CubesAnswer
 from bundle.interactive.cube_network import CubeNetwork, is_whole
@@ -72,7 +75,7 @@ class GuidedFollowing(SliceFollowing):
 
     What is compact and has weak borders, as a lesion, a network that sees all three planes at once tells better from
     its surroundings; a long object, and one with clear outlines, is followed better. Both are asked, the slice of the
-    prompt first, and ``candidates.chosen`` says which of the answers is taken.
+    prompt first, and ``candidates.chosen`` says which of the answers is taken, or the mean of both.
 
     Clicks and scribbles are answered by the network of volumes where ``candidates.corrects`` says so, whoever found the
     object: of what it would change, the pieces that they lie in are changed, and not one voxel beside them. One that it
@@ -122,7 +125,7 @@ class GuidedFollowing(SliceFollowing):
         )
         way = chosen(evidence)
         taken = _as_followed(followed, found[way])
-        if way == FOLLOWING:
+        if way in (FOLLOWING, TOGETHER):
             return self._seen(taken, state, frame)
         return SeenObject(taken.answers, taken.origin, taken.given, rough)
 
@@ -204,7 +207,7 @@ class GuidedFollowing(SliceFollowing):
             progress: of the slices in the middle of the cubes.
         """
         rough = self.cubes.begin(state.cubes, start.interaction, axis=frame.slice_axis, progress=progress)
-        if start.kind != "box" or not start.thick:
+        if not start.is_3d_box:
             return rough
         box = PartSlices.holding(frame, dict.fromkeys(start.ends, within_limit([start], frame))).part
         section = followed.answers[followed.origin].mask
@@ -231,7 +234,7 @@ class GuidedFollowing(SliceFollowing):
         limits: tuple[int, int] | None = None,
         seconds: tuple[float, float] = (0.0, 0.0),
     ) -> tuple[dict[str, Candidate], Evidence]:
-        """The three answers to a start, and what is known of them.
+        """The answers to a start, that of both together to a 3D box alone, and what is known of them.
 
         Args:
             followed: the answer of following.
@@ -254,18 +257,29 @@ class GuidedFollowing(SliceFollowing):
             NETWORK: Candidate(_honoured(slices, start, frame), taken[0]),
             REFINED: Candidate(_honoured(outlined, start, frame), taken[1]),
         }
+        if start.is_3d_box:
+            share = share_of_network(followed.answers, start.ends, frame.depth)
+            both = together(followed.answers, _probabilities(rough, here), share)
+            found[TOGETHER] = Candidate(_honoured(both, start, frame), sum(seconds))
         evidence = Evidence(
             agreement=found[FOLLOWING].overlap(found[NETWORK]),
-            sure=tuple(predicted_iou(found[way].answers) for way in WAYS),
+            sure=tuple(predicted_iou(found[way].answers) for way in (FOLLOWING, NETWORK, REFINED)),
             detail=rough.cubes[0].cell / min(frame.pixel_spacing(state.volume.spacing)),
             outgrown=rough.touched or len(rough.cubes) > 1,
+            boxed=start.is_3d_box,
         )
         return found, evidence
 
 
+def _probabilities(seen: CubesAnswer, here: PartSlices) -> dict[int, np.ndarray]:
+    """Slice index -> (H, W) float32, of an object that the network of volumes sees on a part."""
+    logits = torch.from_numpy(seen.logits_on(here.part)).float()
+    return here.pictures(here.stack(torch.sigmoid(logits).numpy()))
+
+
 def _honoured(answers: Mapping[int, SliceMask], start: SlicedInteraction, frame: SliceFrame) -> dict[int, SliceMask]:
     """Answers in which the start holds: what was drawn lies in them, and nothing beside a 3D box."""
-    if start.thick and start.kind == "box":
+    if start.is_3d_box:
         limit = limit_of([start])
         return {index: within(answer, limit) for index, answer in answers.items() if index in start.slices}
     # Where the network shows nothing it is sure of nothing, whatever was drawn there.

@@ -105,10 +105,10 @@ class PartSlices:
         return found
 
     def pictures(self, stack: np.ndarray) -> dict[int, np.ndarray]:
-        """Slice index -> (H, W) bool of each slice that something of (d, h, w) bool lies on."""
+        """Slice index -> (H, W) of each slice that something of a (d, h, w) stack lies on, which is 0 elsewhere."""
         found = {}
         for place in np.flatnonzero(stack.any(axis=(1, 2))).tolist():
-            picture = np.zeros((self.frame.height, self.frame.width), dtype=bool)
+            picture = np.zeros((self.frame.height, self.frame.width), dtype=stack.dtype)
             picture[self.pixels] = stack[place]
             found[self.indices[place]] = picture
         return found

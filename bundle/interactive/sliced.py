@@ -50,6 +50,11 @@ class SlicedInteraction:
         return len(self.slices) > 1 and next(iter(self.slices.values()))[0].encloses
 
     @property
+    def is_3d_box(self) -> bool:
+        """Whether it is a box of several slices, which says along all axes how far the object reaches."""
+        return self.kind == "box" and self.thick
+
+    @property
     def ends(self) -> tuple[int, int]:
         """The first and the last slice that see it."""
         return min(self.slices), max(self.slices)
@@ -96,7 +101,7 @@ def on_slice(interactions: Iterable[SlicedInteraction], index: int) -> list[Slic
 
 def bounded(interactions: Sequence[SlicedInteraction]) -> Sequence[SlicedInteraction]:
     """The last 3D box around the object, which says where it ends, and what came after it; empty without one."""
-    boxes = [place for place, one in enumerate(interactions) if one.thick and one.kind == "box" and one.positive]
+    boxes = [place for place, one in enumerate(interactions) if one.is_3d_box and one.positive]
     return interactions[boxes[-1] :] if boxes else ()
 
 

@@ -97,6 +97,12 @@ class SliceMask:
             return torch.where(torch.from_numpy(self.mask), CERTAIN, -CERTAIN)[None, None]
         return self.placement.logits_to_slice(self.logits[None, None]).clone()
 
+    def probability(self) -> np.ndarray:
+        """(H, W) float32, that a pixel is the object's: over one half in the mask, and at most that beside it."""
+        found = torch.sigmoid(self.slice_logits()[0, 0]).numpy()
+        half = np.float32(0.5)
+        return np.where(self.mask, np.maximum(found, np.nextafter(half, np.float32(1))), np.minimum(found, half))
+
     def with_mask(self, mask: np.ndarray) -> SliceMask:
         """The same answer with another (H, W) mask: its logits are certain where that differs, else as before."""
         changed = mask != self.mask
