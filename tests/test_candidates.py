@@ -53,7 +53,9 @@ def test_the_model_of_slices_judges_which_answer_is_taken(sure, detail, way):
     [
         (True, 0.6, (0.8, 0.6, 0.8), TOGETHER),
         (False, 0.6, (0.8, 0.6, 0.8), FOLLOWING),  # nobody said how far it reaches
-        (True, 0.2, (0.8, 0.6, 0.8), FOLLOWING),  # they are two objects
+        (True, 0.1, (0.8, 0.6, 0.8), FOLLOWING),  # they are two objects
+        (True, 0.1, (0.7, 0.6, 0.8), FOLLOWING),  # even where the model of slices is surer of the other one
+        (False, 0.1, (0.7, 0.6, 0.8), NETWORK),  # which without a box is the better one
         (True, 0.6, (0.8, 0.4, 0.8), FOLLOWING),  # the network does not believe in its answer
         (True, 0.6, (0.7, 0.6, 0.8), NETWORK),  # following went astray
     ],

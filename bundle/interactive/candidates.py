@@ -15,7 +15,7 @@ WAYS = (FOLLOWING, NETWORK, REFINED, TOGETHER)
 _SURER = 0.01  # of the mean predicted IoU: less is no difference
 KNOWN = 0.45  # IoU that the network of volumes expects of an answer at least
 _DETAIL = 1.0  # pixels
-_SAME = 0.25  # IoU of following with the network of volumes: both found the same object
+_SAME = 0.2  # IoU of following with the network of volumes in a 3D box: both found the same object
 _CUT = 0.25  # of its largest section, the object on a slice on which it does not end by itself
 _SHARE, _SHARE_WHERE_CUT = 1 / 3, 1 / 2  # of the network of volumes in the mean of both
 # Chosen on sixteen objects, see docs/results.md, "Corrections through a volume".
@@ -84,15 +84,16 @@ def chosen(evidence: Evidence) -> str:
     which it does not where it found another structure with clear outlines. The outlines are its own where it saw the
     object in as much detail as its pixels have; otherwise those of the model of slices.
 
-    In a 3D box nothing but the box ends what is followed, so that it is too large on the last slices, where the network
-    of volumes, which ends the object too early, is right as often: where both found the same object, both count.
+    A 3D box says how far the object reaches. Of two different objects in it, that which was followed from end to end is
+    the one that was meant. But nothing except the box ends what is followed, so that it is too large on the last
+    slices, and the network of volumes ends it too early: where both found the same object, both count.
     """
     followed, network, outlined = evidence.sure
-    if network < KNOWN:
+    if network < KNOWN or (evidence.boxed and evidence.agreement < _SAME):
         return FOLLOWING
     if outlined > followed + _SURER:
         return REFINED if is_coarse(evidence.detail) else NETWORK
-    return TOGETHER if evidence.boxed and evidence.agreement >= _SAME else FOLLOWING
+    return TOGETHER if evidence.boxed else FOLLOWING
 
 
 def share_of_network(followed: Mapping[int, SliceMask], ends: tuple[int, int], depth: int) -> float:
