@@ -23,7 +23,7 @@ def waiting_table(results: Mapping[str, Any]) -> Table:
 
 
 def ratio_table(results: Mapping[str, Any]) -> Table:
-    """What the issue asks of each model: a click beside its forward passes, and the encoder beside a matrix product."""
+    """Of each model a click beside its forward passes, and the encoder beside a matrix product."""
     rows = []
     for model in results["models"]:
         seconds, peak = model["seconds"], model["matmul_gflop_s"]
