@@ -54,6 +54,7 @@ STRATEGY = "foreground_random"
 LABELS = {"orthanc": 5, "folder": 1}
 IMAGES = {"orthanc": 6, "folder": 3}  # other patients on each way
 HELD_OUT = 12  # patients that no server holds
+STEPS = 4  # of each way, that are told
 WINDOW = (1400, 900)  # pixels of the browser
 
 
@@ -70,7 +71,6 @@ def main(argv: Sequence[str] | None = None) -> int:
         result = options.output / f"{name}.json"
         if result.is_file():
             continue
-        print(f"{name}: begins", flush=True)
         try:
             with tempfile.TemporaryDirectory(prefix=f"{name}-", dir=options.output) as work:
                 walked = WAYS[name](options, Path(work))
@@ -79,7 +79,6 @@ def main(argv: Sequence[str] | None = None) -> int:
             is_complete = False
             continue
         write_text(result, json.dumps({**settings, **walked}, indent=1) + "\n")
-        print(f"{name}: done", flush=True)
     return 0 if is_complete else 1
 
 
@@ -101,17 +100,20 @@ def walk_from_orthanc(options: argparse.Namespace, work: Path) -> dict[str, Any]
         empty = len(DICOMwebClient(pacs).search_for_studies())
         for case in cases:
             store(pacs, case, work / "dicom")
+        say("orthanc", 1, f"{len(cases)} studies stored")
         with server(pacs, options, work, cases[0]) as url:
             with ohif(url, work / "browser", size=WINDOW) as viewer:
                 viewer.show_studies(cases[-1].name)
                 save_picture(picture(options, "studies"), viewer.screenshot(work / "studies.png"))
                 shown = [click(viewer, cases[0], network=0)]
                 save_picture(picture(options, "click"), viewer.screenshot(work / "click.png"))
+            say("orthanc", 2, "clicked in OHIF")
             of_series = {uid_of(case, "series"): case for case in cases}
             known = {uid: replace(case, name=uid) for uid, case in of_series.items()}  # the server's id of an image
             played = play(Annotator(url, work / "client"), known, options, "orthanc")
             for one in played["rounds"]:
                 one["image"] = of_series[one["image"]].name  # a patient says more than a UID
+            say("orthanc", 3, "labelled and trained")
             left = unlabelled(cases, played)
             views = []
             with ohif(url, work / "browser", size=WINDOW) as viewer:
@@ -120,6 +122,7 @@ def walk_from_orthanc(options: argparse.Namespace, work: Path) -> dict[str, Any]
                     shown.append(click(viewer, left, network=network))
                     views.append(viewer.screenshot(work / f"view-{network}.png", "axial"))
             save_picture(picture(options, "networks"), *views)
+            say("orthanc", 4, "clicked with both networks")
     return {**played, "studies_at_first": empty, "shown": shown}
 
 
@@ -129,15 +132,19 @@ def walk_from_folder(options: argparse.Namespace, work: Path) -> dict[str, Any]:
     (studies := work / "studies").mkdir()
     for case in cases:
         shutil.copyfile(case.image, studies / f"{case.name}{''.join(case.image.suffixes)}")
+    say("folder", 1, f"{len(cases)} images copied")
     with server(studies, options, work, cases[0]) as url:
         played = play(Annotator(url, work / "client"), {case.name: case for case in cases}, options, "folder")
+        say("folder", 2, "labelled and trained")
         version = newest(url)
         save_picture(picture(options, "page"), page_of(url, work))
+        say("folder", 3, "host page seen")
     weights = next((work / "learning").rglob(f"{version:06d}.safetensors")) if version else options.checkpoint
     with nninteractive(weights, work, options.output / "napari.log") as url:
-        shown, windows = draw_in_napari(url, unlabelled(cases, played), version, work / "napari")
-    for name, window in zip(("box", "wrong", "undo"), windows, strict=True):
-        save_picture(picture(options, name), window)
+        shown = draw_in_napari(url, unlabelled(cases, played), version, work / "napari")
+    save_picture(picture(options, "box"), work / "napari/window-1.png")
+    save_picture(picture(options, "undo"), work / "napari/canvas-2.png", work / "napari/canvas-3.png")
+    say("folder", 4, "drawn in napari")
     return {**played, "shown": shown}
 
 
@@ -182,6 +189,11 @@ def newest(url: str) -> int:
 def let_answer(url: str, network: int) -> None:
     """Let a network answer; all stay."""
     requests.put(f"{url}/train/versions/{network}", timeout=60).raise_for_status()
+
+
+def say(name: str, step: int, what: str) -> None:
+    """How far a way is walked."""
+    print(f"{name} {step}/{STEPS}: {what}", flush=True)
 
 
 def picture(options: argparse.Namespace, name: str) -> Path:

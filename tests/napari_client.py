@@ -5,7 +5,7 @@
 The folder holds image.npy, (Z, Y, X), and steps.json: the spacing in mm along these axes, and what is done, one after
 the other, ``{"tool": "box", "from": [z, y, x], "to": [z, y, x]}``, ``{"tool": "point", "at": [z, y, x], "positive":
 false}`` or ``{"tool": "undo"}``. Afterwards it also holds masks.npy, (steps, Z, Y, X) uint8, the label layer after each
-of them, and the window after each: window-1.png, ...
+of them, and the window after each with the canvas in it: window-1.png, canvas-1.png, ...
 """
 
 from __future__ import annotations
@@ -49,7 +49,9 @@ def main(url: str, folder: Path) -> None:
         do(viewer, widget, step)
         masks.append(viewer.layers[widget.label_layer_name].data.copy())
         show_answer(viewer, widget)
-        iio.imwrite(folder / f"window-{number}.png", viewer.screenshot(canvas_only=False, flash=False))
+        for name, is_canvas in (("window", False), ("canvas", True)):
+            shown = viewer.screenshot(canvas_only=is_canvas, flash=False)
+            iio.imwrite(folder / f"{name}-{number}.png", shown)
     np.save(folder / "masks.npy", np.stack(masks))
     widget._release_session()
     viewer.close()

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import shutil
+import signal
 import subprocess
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -23,7 +25,8 @@ def use_napari(
 
     Args:
         url: of the server.
-        folder: for the client's files; the window after each step is left there as window-1.png, ...
+        folder: for the client's files; the window after each step is left there as window-1.png, ..., and its canvas
+            as canvas-1.png, ...
         image: (Z, Y, X).
         spacing: mm along these axes.
         steps: what is done.
@@ -40,8 +43,17 @@ def use_napari(
     (folder / "steps.json").write_text(json.dumps({"spacing": list(spacing), "steps": list(steps), **plan}))
     script = Path(__file__).with_name("napari_client.py")
     command = [screen, "-a", "-s", "-screen 0 1280x900x24", python, str(script), url, str(folder)]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=300, env=_environment(folder))
-    assert done.returncode == 0, done.stdout + done.stderr
+    log = folder / "log"
+    with log.open("wb") as output:
+        process = subprocess.Popen(
+            command, stdout=output, stderr=output, env=_environment(folder), start_new_session=True
+        )
+    try:
+        code = process.wait(300)
+    finally:
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGTERM)  # the screen and napari with it, where it was not done in time
+    assert code == 0, log.read_text()
     return np.load(folder / "masks.npy")
 
 

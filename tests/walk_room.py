@@ -93,13 +93,13 @@ def page_of(url: str, folder: Path) -> Path:
         browser.get(url)
         networks = browser.find_element("id", "versions")
         WebDriverWait(browser, START_S).until(lambda _: "answers" in networks.text)
-        top, bottom = browser.execute_script(
+        top, bottom, width = browser.execute_script(
             "return [document.querySelector('#images').previousElementSibling.getBoundingClientRect().top,"
-            " document.querySelector('#learning').getBoundingClientRect().bottom]"
+            " document.querySelector('#learning').getBoundingClientRect().bottom, document.documentElement.clientWidth]"
         )
         browser.save_screenshot(str(folder / "page.png"))
     with Image.open(folder / "page.png") as whole:
-        part = whole.crop((0, int(top), whole.width, min(int(bottom), whole.height)))
+        part = whole.crop((0, int(top), width, min(int(bottom), whole.height)))
     part.save(folder / "page.png")
     return folder / "page.png"
 
@@ -109,9 +109,13 @@ def page_of(url: str, folder: Path) -> Path:
 
 @contextmanager
 def nninteractive(checkpoint: Path | None, folder: Path, log: Path) -> Iterator[str]:
-    """A server of napari's dialect with weights, the shipped ones without any; its address."""
+    """A server of napari's dialect with weights, the shipped ones without any; its address.
+
+    It asks no network of volumes, which no training changes.
+    """
     url = f"http://127.0.0.1:{(port := free_port())}"
-    conf = {"sessions": str(folder / "napari-sessions")} | ({"checkpoint": str(checkpoint)} if checkpoint else {})
+    conf = {"family": "default-without_3d", "sessions": str(folder / "napari-sessions")}
+    conf |= {"checkpoint": str(checkpoint)} if checkpoint else {}
     with log.open("wb") as output:
         command = serving_command("nninteractive", port=port, conf=conf)
         process = subprocess.Popen(command, stdout=output, stderr=output)
@@ -123,11 +127,11 @@ def nninteractive(checkpoint: Path | None, folder: Path, log: Path) -> Iterator[
             process.wait(30)
 
 
-def draw_in_napari(url: str, case: Case, network: int, folder: Path) -> tuple[list[Shown], list[Path]]:
+def draw_in_napari(url: str, case: Case, network: int, folder: Path) -> list[Shown]:
     """A box around the first structure on the slice that shows most of it, a click beside it, and undo.
 
     Returns:
-        What each of the three windows shows, and these.
+        What is shown after each; the folder then holds window-1.png, canvas-1.png, ...
     """
     volume, _, mask = volume_and_mask(case)
     # The client sends an array as SimpleITK has it, (z, y, x), and the server takes it as lying in LPS.
@@ -142,11 +146,10 @@ def draw_in_napari(url: str, case: Case, network: int, folder: Path) -> tuple[li
     spacing = [float(side) for side in volume.spacing[::-1]]
     masks = use_napari(url, folder, image.astype(np.float32), spacing, steps, window=window_of(image)) > 0
     np.testing.assert_array_equal(masks[2], masks[0], err_msg="undo did not bring back what the box was answered with")
-    shown = [
+    return [
         _shown("napari", what, case, network, found[z], truth[z])
         for what, found in zip(("a box", "a click beside it", "undo"), masks, strict=True)
     ]
-    return shown, [folder / f"window-{number}.png" for number in (1, 2, 3)]
 
 
 # ---- all ------------------------------------------------------------------------------------------------------------
