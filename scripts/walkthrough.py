@@ -45,6 +45,7 @@ from monailabel_app.server.launch import running_server
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tests"))  # the rooms of the clients
 
 import ohif_room
+from napari_room import find_napari
 from ohif_room import ohif
 from pacs_room import orthanc
 from walk_room import START_S, click, draw_in_napari, nninteractive, page_of, save_picture, store, uid_of
@@ -128,6 +129,7 @@ def walk_from_orthanc(options: argparse.Namespace, work: Path) -> dict[str, Any]
 
 def walk_from_folder(options: argparse.Namespace, work: Path) -> dict[str, Any]:
     """Label and train with Slicer's client, look at the host page, and draw in napari with the new network."""
+    find_napari()  # that it is missing shall not be found after the training
     cases = cases_of(options.data, "training", sum(IMAGES.values()))[IMAGES["orthanc"] :]
     (studies := work / "studies").mkdir()
     for case in cases:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
 import os
 import shutil
@@ -16,6 +15,14 @@ import numpy as np
 import pytest
 
 PYTHON = "MONAI_SAM_NAPARI"
+
+
+def find_napari() -> tuple[str, str]:
+    """The Python that has napari, and what starts a screen for it; the test skips where one is missing."""
+    python, screen = os.environ.get(PYTHON), shutil.which("xvfb-run")
+    if python is None or screen is None:
+        pytest.skip(f"needs napari: {PYTHON} names a Python that has napari-nninteractive, and xvfb is installed")
+    return python, screen
 
 
 def use_napari(
@@ -35,9 +42,7 @@ def use_napari(
     Returns:
         (steps, Z, Y, X) uint8, the label layer after each step.
     """
-    python, screen = os.environ.get(PYTHON), shutil.which("xvfb-run")
-    if python is None or screen is None:
-        pytest.skip(f"needs napari: {PYTHON} names a Python that has napari-nninteractive, and xvfb is installed")
+    python, screen = find_napari()
     folder.mkdir(parents=True, exist_ok=True)
     np.save(folder / "image.npy", image)
     (folder / "steps.json").write_text(json.dumps({"spacing": list(spacing), "steps": list(steps), **plan}))
@@ -50,9 +55,9 @@ def use_napari(
         )
     try:
         code = process.wait(300)
-    finally:
-        with contextlib.suppress(ProcessLookupError):
-            os.killpg(process.pid, signal.SIGTERM)  # the screen and napari with it, where it was not done in time
+    except BaseException:
+        os.killpg(process.pid, signal.SIGTERM)  # the screen, and napari with it
+        raise
     assert code == 0, log.read_text()
     return np.load(folder / "masks.npy")
 

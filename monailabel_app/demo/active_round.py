@@ -83,7 +83,7 @@ def play_on_server(
         train_after: numbers of labels after which a training is asked for; None is after each.
 
     Returns:
-        What ``play_rounds`` returns, with the names of the strategy and the data.
+        What ``Annotator.play`` returns, with the names of the strategy and the data.
     """
     cases = {case.name: case for case in cases_of(data, "training", volumes)}
     held_out = cases_of(data, "validation", _HELD_OUT)
