@@ -19,7 +19,14 @@ from typing import Any
 from bundle.errors import OptionError, explain_errors
 from bundle.evaluation.clicks import challenge_table, click_table
 from bundle.evaluation.client_table import client_table
-from bundle.evaluation.learning_table import gate_table, learning_table, loop_table, settings_table
+from bundle.evaluation.learning_table import (
+    answers_table,
+    gate_table,
+    learning_table,
+    loop_table,
+    settings_table,
+    shown_table,
+)
 from bundle.evaluation.performance_table import (
     command_table,
     ratio_table,
@@ -177,6 +184,8 @@ TABLES: Mapping[str, Callable[[Mapping[str, Any]], Table]] = {
     "gate": gate_table,
     "learning_settings": settings_table,
     "loop": loop_table,
+    "answers": answers_table,
+    "shown": shown_table,
     "load": load,
     "memory": memory,
     "waiting": waiting_table,

@@ -5,7 +5,7 @@
 The folder holds image.npy, (Z, Y, X), and steps.json: the spacing in mm along these axes, and what is done, one after
 the other, ``{"tool": "box", "from": [z, y, x], "to": [z, y, x]}``, ``{"tool": "point", "at": [z, y, x], "positive":
 false}`` or ``{"tool": "undo"}``. Afterwards it also holds masks.npy, (steps, Z, Y, X) uint8, the label layer after each
-of them, and window.png.
+of them, and the window after each with the canvas in it: window-1.png, canvas-1.png, ...
 """
 
 from __future__ import annotations
@@ -45,12 +45,14 @@ def main(url: str, folder: Path) -> None:
     until(lambda: widget._session_locked and widget._upload_dialog is None and widget.interaction_button.index == POINT)
     until(lambda: widget.point_layer_name in viewer.layers)
     masks = []
-    for step in plan["steps"]:
+    for number, step in enumerate(plan["steps"], start=1):
         do(viewer, widget, step)
         masks.append(viewer.layers[widget.label_layer_name].data.copy())
+        show_answer(viewer, widget)
+        for name, is_canvas in (("window", False), ("canvas", True)):
+            shown = viewer.screenshot(canvas_only=is_canvas, flash=False)
+            iio.imwrite(folder / f"{name}-{number}.png", shown)
     np.save(folder / "masks.npy", np.stack(masks))
-    QApplication.processEvents()
-    iio.imwrite(folder / "window.png", viewer.screenshot(canvas_only=False, flash=False))
     widget._release_session()
     viewer.close()
 
@@ -74,6 +76,16 @@ def do(viewer: napari.Viewer, widget: nnInteractiveWidget, step: dict) -> None:
             QTest.qWait(50)
         QTest.mouseRelease(canvas, Qt.LeftButton, pos=stop)
     until(lambda: len(widget._interaction_history) > count)
+
+
+def show_answer(viewer: napari.Viewer, widget: nnInteractiveWidget) -> None:
+    """Draw boxes as outlines, and the image smoothly, so that the answer is seen."""
+    boxes = viewer.layers[widget.bbox_layer_name]
+    if len(boxes.data):
+        boxes.face_color = "transparent"
+    viewer.layers["image"].interpolation2d = "linear"
+    viewer.layers[widget.label_layer_name].opacity = 0.6
+    QApplication.processEvents()
 
 
 def pixel(viewer: napari.Viewer, voxel: Sequence[float]) -> QPoint:

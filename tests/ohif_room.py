@@ -23,6 +23,8 @@ from selenium.webdriver.common.by import By
 from selenium.webdriver.support.expected_conditions import alert_is_present, url_changes
 from selenium.webdriver.support.ui import WebDriverWait
 
+from bundle.data.volume import Volume
+
 PATIENCE = 120  # seconds; only a broken page waits for them
 _LPS_TO_RAS = np.diag([-1.0, -1.0, 1.0, 1.0])
 _SOFTWARE_GL = ("--use-angle=swiftshader", "--enable-unsafe-swiftshader", "--ignore-gpu-blocklist")
@@ -50,7 +52,9 @@ _IS_LOADED = f"""{_ENGINE}.getViewports().length === 3 && {_ENGINE}.getViewports
   one => cornerstone.cache.getVolume(one.getVolumeId()).loadStatus.loaded)"""
 _SEGMENTATION = "services.segmentationService.getLabelmapVolume('1')"
 _TAB = "[...document.querySelectorAll('.tab')].find(tab => tab.innerText.includes(arguments[0]))"
-_POINTS = "cornerstoneTools.annotation.state.getAllAnnotations().length"
+# The crosshairs are annotations, too, and may come late.
+_POINTS = """cornerstoneTools.annotation.state.getAllAnnotations().filter(
+  one => one.metadata.toolName === 'ProbeMONAILabel').length"""
 
 
 @dataclass(frozen=True, eq=False)
@@ -79,6 +83,11 @@ class Ohif:
 
     def __init__(self, driver: Chrome, server: str) -> None:
         self._driver, self.server, self._has_notice = driver, server, True
+
+    def show_studies(self, text: str) -> None:
+        """Open the list of studies, and wait until a text, as a patient's name, stands in it."""
+        self._driver.get(f"{self.server}/ohif/")
+        self._until(f"document.body.innerText.includes({json.dumps(text)})")
 
     def open(self, study: str) -> None:
         """Open a study, close the notice that it is no medical device, which comes once, and wait for the image."""
@@ -172,9 +181,14 @@ class Ohif:
         patience.until(url_changes(before))
         return text, self._driver.current_url
 
-    def screenshot(self, path: Path) -> None:
-        """Write what is on the screen."""
-        self._driver.save_screenshot(str(path))
+    def screenshot(self, path: Path, viewport: str | None = None) -> Path:
+        """Write what is on the screen as PNG, or one view alone, once no message lies over it; the file."""
+        self._until("!document.body.innerText.includes('Running Inference')")
+        if viewport is None:
+            self._driver.save_screenshot(str(path))
+        else:
+            self._run(f"return {_VIEWPORT}.element", f"mpr-{viewport}").screenshot(str(path))
+        return path
 
     def _run(self, script: str, *values: Any) -> Any:
         return self._driver.execute_script(script, *values)
@@ -194,9 +208,28 @@ class Ohif:
         return base64.b64decode(self._run(f"{script} return btoa(text)"))
 
 
+def at(volume: Volume, voxel: Sequence[float]) -> list[float]:
+    """Where a voxel of a volume lies, in RAS+ mm."""
+    return (volume.affine @ [*voxel, 1])[:3].tolist()
+
+
+def on_grid(array: np.ndarray, affine: np.ndarray, volume: Volume) -> np.ndarray:
+    """An array of the page on the grid of a volume, which has the same voxels in another order."""
+    indices = np.indices(volume.shape).reshape(3, -1)
+    places = np.linalg.inv(affine) @ volume.affine @ np.vstack([indices, np.ones(indices.shape[1])])
+    return array[tuple(places[:3].round().astype(int))].reshape(volume.shape)
+
+
 @contextlib.contextmanager
 def ohif(server: str, profile: Path, *, size: tuple[int, int] = (1000, 700)) -> Iterator[Ohif]:
     """A browser for the viewer of a server; the test skips where there is none."""
+    with chrome(profile, size=size) as driver:
+        yield Ohif(driver, server)
+
+
+@contextlib.contextmanager
+def chrome(profile: Path, *, size: tuple[int, int]) -> Iterator[Chrome]:
+    """A browser with a window of so many pixels; the test skips where there is none."""
     driver = shutil.which("chromedriver")
     if driver is None:
         pytest.skip("needs a browser's driver: apt-get install chromium-driver")
@@ -210,6 +243,6 @@ def ohif(server: str, profile: Path, *, size: tuple[int, int] = (1000, 700)) -> 
     page = Chrome(options=options, service=Service(driver))
     try:
         page.set_script_timeout(PATIENCE)
-        yield Ohif(page, server)
+        yield page
     finally:
         page.quit()

@@ -9,7 +9,7 @@ from app_room import listening
 from dicom_files import write_volume_series
 from monailabel.config import settings
 from monailabel.interfaces.utils.app import apps
-from ohif_room import Reply, ohif
+from ohif_room import Reply, at, ohif, on_grid
 from pacs_room import orthanc
 
 from bundle.data.synthetic.phantom import make_phantom
@@ -54,14 +54,14 @@ def test_a_click_a_correction_and_the_next_object_on_slices_with_reversed_number
     shown, affine = page.segmentation()
 
     page.choose_organ("background")
-    off = farthest(on_truth(shown > 0, affine, truth), inside)
+    off = farthest(on_grid(shown > 0, affine, truth), inside)
     page.click("axial", at(truth, off))
     page.choose_organ("liver")
     reply = page.run()
     assert len(reply.params["foreground"]) == len(reply.params["background"]) == 1
     shown, _ = page.segmentation()
     np.testing.assert_array_equal(shown == page.segment("liver"), reply.labels > 0)
-    assert not on_truth(shown, affine, truth)[tuple(off)] and on_truth(shown, affine, truth)[tuple(inside)]
+    assert not on_grid(shown, affine, truth)[tuple(off)] and on_grid(shown, affine, truth)[tuple(inside)]
 
     page.choose_model("sam_3d")
     page.choose_organ("spleen")
@@ -71,7 +71,7 @@ def test_a_click_a_correction_and_the_next_object_on_slices_with_reversed_number
     found = shown == page.segment("spleen")
     np.testing.assert_array_equal(found, (reply.labels > 0) & (before == 0))  # the page keeps what another organ has
     np.testing.assert_array_equal(shown[before > 0], before[before > 0])
-    assert found.any(axis=(0, 1)).sum() > 1 and (on_truth(found, affine, truth) & spleen).any()
+    assert found.any(axis=(0, 1)).sum() > 1 and (on_grid(found, affine, truth) & spleen).any()
 
 
 def test_a_click_on_a_sagittal_series_and_once_it_is_accepted_the_next_sample(page, phantom):
@@ -98,7 +98,7 @@ def click(page, truth, organ, series, name) -> tuple[np.ndarray, Reply]:
     shown, affine = page.segmentation()
     np.testing.assert_allclose(affine, reply.affine, atol=1e-3)
     np.testing.assert_array_equal(shown == page.segment(name), reply.labels > 0)
-    found = on_truth(shown > 0, affine, truth)
+    found = on_grid(shown > 0, affine, truth)
     here, there = (np.take(mask, inside[axis], axis) for mask in (found, organ))
     assert 2 * (here & there).sum() / (here.sum() + there.sum()) > 0.7  # upside down it would be 0
     assert found.sum() == here.sum()  # on one slice
@@ -118,15 +118,3 @@ def farthest(mask: np.ndarray, voxel: np.ndarray) -> np.ndarray:
     """The voxel of a mask that is farthest from another."""
     places = np.argwhere(mask)
     return places[np.square(places - voxel).sum(axis=1).argmax()]
-
-
-def at(volume, voxel) -> list[float]:
-    """Where a voxel lies, in RAS+ mm."""
-    return (volume.affine @ [*voxel, 1])[:3].tolist()
-
-
-def on_truth(array: np.ndarray, affine: np.ndarray, truth) -> np.ndarray:
-    """An array of the page on the grid of the truth, which has the same voxels in another order."""
-    indices = np.indices(truth.shape).reshape(3, -1)
-    places = np.linalg.inv(affine) @ truth.affine @ np.vstack([indices, np.ones(indices.shape[1])])
-    return array[tuple(places[:3].round().astype(int))].reshape(truth.shape)

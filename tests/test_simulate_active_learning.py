@@ -20,7 +20,7 @@ from bundle.active.simulation import Measured
 from bundle.data.volume import Volume, write_label
 from bundle.errors import OptionError, RunStateError
 from monailabel_app.demo import active_round
-from monailabel_app.demo.active_round import Annotator, Case, cases_of
+from monailabel_app.demo.active_round import Annotator, Case, box_dsc, cases_of
 from monailabel_app.tasks.interactive import SamTask
 from monailabel_app.tasks.open_images import ImageSessions
 from scripts import simulate_active_learning as script
@@ -113,13 +113,17 @@ def test_an_annotator_at_a_server_labels_what_it_hands_out(tmp_path):
             said = [annotator.round("uncertainty", cases, None) for _ in range(2)]
             with pytest.raises(OptionError, match="no image left"):
                 annotator.round("uncertainty", cases, None)
-            dsc = annotator.box_dsc([*cases.values()])
+            answers = annotator.answers([*cases.values()])
             assert annotator._is_training() is False  # nothing trains here: it is not waited for
         app.scorer.job.stop()
     assert said[1]["reason"].startswith("greatest doubt of")  # the server has scored while the first label was drawn
     assert {one["image"] for one in said} == {"one", "two"} == set(app.datastore().get_labeled_images())
     assert app.datastore().get_label_info("one", "final")["label_info"] == [{"name": "left", "idx": 1}]
-    assert dsc > 0.95 and organs().any()
+    assert box_dsc(answers) > 0.95 and organs().any()
+    assert [(one["patient"], one["prompt"]) for one in answers] == [
+        (name, prompt) for name in ("one", "two") for prompt in ("box", "clicks")
+    ]
+    assert all(one["structure"] == "left" and one["scores"][0]["dsc"] > 0.95 for one in answers)
 
 
 def test_a_round_leaves_its_report_and_no_weights_of_the_server(tmp_path, monkeypatch, capsys):
@@ -150,6 +154,7 @@ def test_a_round_leaves_its_report_and_no_weights_of_the_server(tmp_path, monkey
     report = json.loads((tmp_path / "run" / "server.json").read_text())
     assert [one["image"] for one in report["rounds"]] == ["one", "two"] and report["trained"] is False
     assert report["dsc_before"] > 0.95 and "dsc" not in report["rounds"][0]
+    assert [row["network"] for row in report["rows"]] == ["before"] and report["rows"][0]["objects"] == 1
     assert [path.name for path in (tmp_path / "run").iterdir()] == ["server.json"]
     assert Path(asked["learning"]).is_relative_to(tmp_path / "run") and asked["labels"] == "left"
     assert json.loads(capsys.readouterr().out) == report

@@ -1,4 +1,4 @@
-"""What a network that has learnt answers, beside the one from before (scripts/measure_learning.py)."""
+"""What a network that has learnt answers, beside the one from before (measure_learning.py, walkthrough.py)."""
 
 from __future__ import annotations
 
@@ -15,18 +15,15 @@ BEFORE = "before"
 TARGET = 0.90
 """DSC that clicks are counted to."""
 SCORES = ("dsc", "nsd")
-COLUMNS = (
-    *("network", "structure", "objects", "DSC box", "DSC point", "change of DSC", "NSD box", "NSD point"),
-    *(f"clicks to DSC {TARGET:.2f}", "never"),
-)
+COLUMNS = ("network", "structure", "objects", "DSC box", "DSC point", "change of DSC", "NSD box", "NSD point")
 
 Played = Mapping[str, Any]
 """Of one object and prompt: ``structure``, ``patient``, ``prompt`` ("box" or "clicks") and the ``scores`` (dsc and nsd)
 after the first prompt and after each correction."""
 
 
-def learning_rows(played: Mapping[str, Sequence[Played]]) -> list[dict[str, Any]]:
-    """A row for each network and structure.
+def answer_rows(played: Mapping[str, Sequence[Played]]) -> list[dict[str, Any]]:
+    """A row of the first answers for each network and structure.
 
     ``change`` is the mean difference of DSC to the network from before, over box and point, with the 95 % interval of a
     bootstrap over patients.
@@ -39,10 +36,7 @@ def learning_rows(played: Mapping[str, Sequence[Played]]) -> list[dict[str, Any]
     for network, records in played.items():
         changes = {one.organ: one for one in compare(before, _first_answers(records))}
         for structure in dict.fromkeys(record["structure"] for record in records):
-            box, clicks = (
-                [one["scores"] for one in records if (one["structure"], one["prompt"]) == (structure, prompt)]
-                for prompt in ("box", "clicks")
-            )
+            box, clicks = (_of(records, structure, prompt) for prompt in ("box", "clicks"))
             change = changes[structure]
             rows.append(
                 {
@@ -52,22 +46,39 @@ def learning_rows(played: Mapping[str, Sequence[Played]]) -> list[dict[str, Any]
                     **{f"{score}_box": _first(box, score) for score in SCORES},
                     **{f"{score}_point": _first(clicks, score) for score in SCORES},
                     "change": [round(value, 4) for value in (change.difference, change.low, change.high)],
-                    **_counted([[step["dsc"] for step in steps] for steps in clicks]),
                 }
             )
     return rows
 
 
-def learning_table(result: Mapping[str, Any]) -> Table:
-    """The table of ``learning_rows``, which ``rows`` of the result holds."""
+def learning_rows(played: Mapping[str, Sequence[Played]]) -> list[dict[str, Any]]:
+    """The rows of ``answer_rows`` with the number of clicks to ``TARGET``."""
+    rows = answer_rows(played)
+    for row in rows:
+        clicks = _of(played[row["network"]], row["structure"], "clicks")
+        row |= _counted([[step["dsc"] for step in steps] for steps in clicks])
+    return rows
+
+
+def answers_table(result: Mapping[str, Any]) -> Table:
+    """The table of ``answer_rows``, which ``rows`` of the result holds."""
     rows = []
     for row in result["rows"]:
         change = "" if row["network"] == BEFORE else "{:+.3f} [{:+.3f}, {:+.3f}]".format(*row["change"])
         numbers = [f"{row[name]:.3f}" for name in ("dsc_box", "dsc_point", "nsd_box", "nsd_point")]
         numbers.insert(2, change)
-        counted = [f"{row['clicks']:.2f}", f"{row['never']:.0%}"]
-        rows.append([row["network"], row["structure"], str(row["objects"]), *numbers, *counted])
+        rows.append([row["network"], row["structure"], str(row["objects"]), *numbers])
     return Table([*COLUMNS], rows, 2)
+
+
+def learning_table(result: Mapping[str, Any]) -> Table:
+    """The table of ``learning_rows``, which ``rows`` of the result holds."""
+    answers = answers_table(result)
+    rows = [
+        [*answered, f"{row['clicks']:.2f}", f"{row['never']:.0%}"]
+        for answered, row in zip(answers.rows, result["rows"], strict=True)
+    ]
+    return Table([*answers.columns, f"clicks to DSC {TARGET:.2f}", "never"], rows, answers.names)
 
 
 def gate_table(result: Mapping[str, Any]) -> Table:
@@ -109,6 +120,15 @@ def loop_table(result: Mapping[str, Any]) -> Table:
     return Table(["labels", "next sample", "why this one", "training", "DSC of other patients in a box"], rows, 4)
 
 
+def shown_table(result: Mapping[str, Any]) -> Table:
+    """What the pictures of scripts/walkthrough.py show, which ``shown`` of the result holds."""
+    rows = [
+        [one["client"], one["prompt"], str(one["network"]), one["patient"], one["structure"], f"{one['dsc']:.3f}"]
+        for one in result["shown"]
+    ]
+    return Table(["client", "prompt", "network", "patient", "structure", "DSC of the slice"], rows, 5)
+
+
 def settings_table(result: Mapping[str, Any]) -> Table:
     """What each setting of a training changed in DSC, from a box / from a point, on the objects that chose among them.
 
@@ -127,6 +147,11 @@ def settings_table(result: Mapping[str, Any]) -> Table:
 def _first_answers(records: Sequence[Played]) -> list[dict[str, Any]]:
     """As ``statistics`` reads them."""
     return [{"organ": one["structure"], "case": one["patient"], "dsc": one["scores"][0]["dsc"]} for one in records]
+
+
+def _of(records: Sequence[Played], structure: str, prompt: str) -> list[Sequence[Mapping[str, float]]]:
+    """The scores of each object of a structure."""
+    return [one["scores"] for one in records if (one["structure"], one["prompt"]) == (structure, prompt)]
 
 
 def _first(objects: Sequence[Sequence[Mapping[str, float]]], score: str) -> float:

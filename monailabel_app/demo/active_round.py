@@ -5,7 +5,7 @@ from __future__ import annotations
 import shutil
 import tempfile
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,13 +16,16 @@ from bundle.data.datasets import msd
 from bundle.data.grid import check_grid
 from bundle.data.volume import read_label, read_volume
 from bundle.errors import OptionError
-from bundle.prompts.simulation import tight_box
+from bundle.evaluation.learning_table import BEFORE, Played, answer_rows
+from bundle.evaluation.metrics import evaluate_label_map
+from bundle.prompts.simulation import interior_point, tight_box
 from monailabel_app.demo.slicer_user import load_slicer_client
 from monailabel_app.server.launch import ServerError, running_server
 
 TRAINER = "finetune"
+TOLERANCE_MM = 1.0  # of the NSD: a voxel of MSD's hippocampi
 _PATIENCE = 3600.0  # seconds that a training, or the scores of all images, may take
-_HELD_OUT = 6  # images that are asked for with a box, before and after
+_HELD_OUT = 6  # images that are asked for before and after
 
 
 @dataclass(frozen=True)
@@ -80,7 +83,7 @@ def play_on_server(
         train_after: numbers of labels after which a training is asked for; None is after each.
 
     Returns:
-        What happened in each round, with the DSC of a box on held-out images after each training, and that before.
+        What ``Annotator.play`` returns, with the names of the strategy and the data.
     """
     cases = {case.name: case for case in cases_of(data, "training", volumes)}
     held_out = cases_of(data, "validation", _HELD_OUT)
@@ -96,21 +99,8 @@ def play_on_server(
         settings = {"TMPDIR": kept}
         with running_server(studies, log=folder / "server.log", conf=shown, settings=settings, timeout=600) as url:
             annotator = Annotator(url, Path(kept, "client"))
-            trains = TRAINER in annotator.client.info()["trainers"]
-            before, played = annotator.box_dsc(held_out), []
-            for number in range(1, rounds + 1):
-                now = trains and (train_after is None or number in train_after)
-                played.append(annotator.round(strategy, cases, options if now else None))
-                if now:
-                    played[-1]["dsc"] = annotator.box_dsc(held_out)
-    return {
-        "strategy": strategy,
-        "data": data.name,
-        "images": len(cases),
-        "trained": trains,
-        "rounds": played,
-        "dsc_before": before,
-    }
+            played = annotator.play(strategy, cases, held_out, rounds=rounds, options=options, train_after=train_after)
+    return {"strategy": strategy, "data": data.name, **played}
 
 
 class Annotator:
@@ -126,6 +116,43 @@ class Annotator:
         module = load_slicer_client()
         self.client = module.MONAILabelClient(url, tmpdir=str(folder), client_id="simulated annotator")
         self._url, self._get = url, module.MONAILabelUtils.http_method
+
+    def play(
+        self,
+        strategy: str,
+        cases: Mapping[str, Case],
+        held_out: Sequence[Case],
+        *,
+        rounds: int,
+        options: Mapping[str, Any],
+        train_after: Sequence[int] | None = None,
+    ) -> dict[str, Any]:
+        """Label what the server hands out; for the arguments see ``play_on_server``.
+
+        Args:
+            cases: every image of the server, by its id.
+            held_out: what is segmented before and after each training; the server does not hold these.
+
+        Returns:
+            What happened in each round, with the mean DSC in a box on the held-out images after each training, and that
+            before; ``rows`` are those of ``answer_rows``.
+        """
+        trains = TRAINER in self.client.info()["trainers"]
+        answers, played = {BEFORE: self.answers(held_out)}, []
+        for number in range(1, rounds + 1):
+            now = trains and (train_after is None or number in train_after)
+            played.append(self.round(strategy, cases, options if now else None))
+            if now:
+                network = f"{number} label{'s' if number > 1 else ''}"
+                answers[network] = self.answers(held_out)
+                played[-1]["dsc"] = box_dsc(answers[network])
+        return {
+            "images": len(cases),
+            "trained": trains,
+            "rounds": played,
+            "dsc_before": box_dsc(answers[BEFORE]),
+            "rows": answer_rows(answers),
+        }
 
     def round(self, strategy: str, cases: Mapping[str, Case], options: Mapping[str, Any] | None) -> dict[str, Any]:
         """Take the next image, save its label, and train on all labels, where options are given.
@@ -177,23 +204,44 @@ class Annotator:
         """Whether the server trains, also while it learns by itself."""
         return self.client.train_status(check_if_running=True)
 
-    def box_dsc(self, cases: Sequence[Case]) -> float:
-        """Mean DSC of ``sam_2d`` with a box around each structure, on the slice that shows most of it."""
-        found = []
+    def answers(self, cases: Sequence[Case]) -> list[Played]:
+        """What ``sam_2d`` answers on the slice that shows most of each structure, to a tight box and to a point in it.
+
+        NSD is at ``TOLERANCE_MM``.
+        """
+        found: list[Played] = []
         for case in cases:
             volume = read_volume(case.image)
             truth = check_grid(volume, read_label(case.label)).array
             for name, value in case.names.items():
                 mask = truth == value
                 if mask.any():
-                    found.append(self._dsc_of_box(case, name, mask))
-        return round(float(np.mean(found)), 4)
+                    found += self._answers_of(case, name, mask, volume.spacing)
+        return found
 
-    def _dsc_of_box(self, case: Case, name: str, mask: np.ndarray) -> float:
-        index = int(mask.sum(axis=(0, 1)).argmax())
-        i0, j0, i1, j1 = (int(v) for v in tight_box(mask[:, :, index].T)[[0, 1, 2, 3]])
-        params = {"label": name, "roi": [i0, i1, j0, j1, index, index], "result_extension": ".nrrd"}
-        file, _ = self.client.infer("sam_2d", "", params, file=str(case.image))
-        answer = read_label(file).array[:, :, index] != 0
-        Path(file).unlink()
-        return float(2 * (answer & mask[:, :, index]).sum() / (answer.sum() + mask[:, :, index].sum()))
+    def _answers_of(self, case: Case, name: str, mask: np.ndarray, spacing: np.ndarray) -> Iterator[Played]:
+        place = place_in(mask)
+        j0, i0, j1, i1 = (int(v) for v in tight_box(mask[:, :, place[2]]))  # its rows are i, its columns j
+        asked = {"box": {"roi": [i0, i1, j0, j1, place[2], place[2]]}, "clicks": {"foreground": [place]}}
+        for prompt, where in asked.items():
+            params = {"label": name, "slice": place[2], **where, "result_extension": ".nrrd"}
+            file, _ = self.client.infer("sam_2d", "", params, file=str(case.image))
+            answer = read_label(file).array[:, :, place[2]] != 0
+            Path(file).unlink()
+            score = evaluate_label_map(
+                answer, mask[:, :, place[2]], spacing=spacing[:2], labels={"it": 1}, tolerance_mm=TOLERANCE_MM
+            )[0]
+            scores = [{"dsc": round(score.dsc, 4), "nsd": round(score.nsd, 4)}]
+            yield {"structure": name, "patient": case.name, "prompt": prompt, "scores": scores}
+
+
+def place_in(mask: np.ndarray) -> list[int]:
+    """The voxel (i, j, k) farthest from the edge of an object, on the slice k that shows most of it."""
+    index = int(mask.sum(axis=(0, 1)).argmax())
+    j, i = interior_point(mask[:, :, index])  # the rows of the array are i, its columns j
+    return [int(i), int(j), index]
+
+
+def box_dsc(answers: Sequence[Played]) -> float:
+    """The mean DSC of the answers to a box."""
+    return round(float(np.mean([one["scores"][0]["dsc"] for one in answers if one["prompt"] == "box"])), 4)

@@ -91,7 +91,7 @@ def free_port() -> int:
 
 @contextmanager
 def running_server(
-    studies: Path,
+    studies: Path | str,
     *,
     log: Path,
     conf: Mapping[str, str] | None = None,
@@ -101,7 +101,7 @@ def running_server(
     """Run a server on a free port while the block runs; gives its address.
 
     Args:
-        studies: folder of images.
+        studies: folder of images, or address of a DICOMweb server.
         log: file for its output.
         conf: options of the app.
         settings: environment variables for it.
@@ -111,12 +111,13 @@ def running_server(
         ServerError: it stopped, or did not answer in time.
         SettingsError: a login is asked for.
     """
+    where = str(studies.resolve()) if isinstance(studies, Path) else studies
     port = free_port()
     log.parent.mkdir(parents=True, exist_ok=True)
     with log.open("wb") as output:
         # It starts in the app's folder: MONAI Label reads a file .env of the current one, and takes it for its own.
         process = subprocess.Popen(
-            server_command(str(studies.resolve()), port=port, conf=conf),
+            server_command(where, port=port, conf=conf),
             env=server_environment(settings),
             stdout=output,
             stderr=subprocess.STDOUT,
