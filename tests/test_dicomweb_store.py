@@ -52,6 +52,18 @@ def test_all_series_are_listed_without_fetching_any(store, pacs):
     assert set(pacs.asked) == {"search"}
 
 
+def test_a_server_without_a_series_of_the_filter_is_said_once_to_have_none(pacs, tmp_path, caplog):
+    for instance in pacs.instances:
+        instance.Modality = "MR"
+    store = store_of(pacs, tmp_path / "cache")
+    assert store.list_images() == [] == store.list_images()
+    (record,) = caplog.records
+    assert "no series of {'Modality': 'CT'}; MONAI_LABEL_DICOMWEB_SEARCH_FILTER" in record.getMessage()
+    for instance in pacs.instances:
+        instance.Modality = "CT"
+    assert store.list_images() == [FIRST, SECOND] and len(caplog.records) == 1
+
+
 def test_a_series_is_fetched_once_and_read_from_its_own_files(store, pacs, series):
     for _ in range(2):
         folder = store.series_folder(FIRST)

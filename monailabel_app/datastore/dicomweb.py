@@ -124,6 +124,7 @@ class DicomWeb:
         client.set_http_retry_params(retry=False)  # whoever clicks waits for it
         self._client = client
         self._filters = dict(filters)
+        self._is_empty = False  # at the last listing
         self._lock = threading.Lock()
         self._listed = _Listing(self._list_series, fresh)
         self._segmented = _Listing(self._list_segmentations, fresh)
@@ -188,7 +189,14 @@ class DicomWeb:
         return _segmentation_of(dataset)
 
     def _list_series(self) -> Mapping[str, Series]:
-        return {series.uid: series for series in self._search(self._filters)}
+        found = {series.uid: series for series in self._search(self._filters)}
+        if not found and not self._is_empty:  # said once, as a listing is asked for again and again
+            logger.warning(
+                "The DICOMweb server has no series of %s; MONAI_LABEL_DICOMWEB_SEARCH_FILTER says which are listed",
+                self._filters,
+            )
+        self._is_empty = not found
+        return found
 
     def _search(self, filters: Mapping[str, Any]) -> list[Series]:
         with _asking("cannot be searched"):
