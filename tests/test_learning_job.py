@@ -9,6 +9,7 @@ import pytest
 import torch
 from evaluation_room import write_weights
 from learning_room import write_small_family
+from safetensors.torch import load_file
 from test_export import vit
 
 from bundle.data.synthetic.phantom import make_phantom
@@ -98,6 +99,30 @@ def test_a_job_that_goes_on_does_nothing_twice(done, room, monkeypatch):
     monkeypatch.setattr(torch, "set_num_threads", lambda count: None)
     again = job.run(room)
     assert {**again, "seconds": 0} == {**done, "seconds": 0}
+
+
+@pytest.mark.parametrize(("patients", "share"), [(1, 0.5), (2, 1.0)])
+def test_of_an_only_patient_half_of_the_change_is_published_at_most(room, tmp_path, monkeypatch, patients, share):
+    request = read_json(room / "request.json")
+    sides = dict(list(request["sides"].items())[:patients])
+    (tmp_path / "request.json").write_text(
+        json.dumps({**request, "sides": sides, "accepted": request["accepted"][:patients]})
+    )
+    (tmp_path / "training").mkdir()
+    tuned = write_weights(room / "tiny.json", tmp_path / "training" / "best.safetensors", seed=1)
+    good = [Score("held_out", "liver", "box", (0.9,) * 3, (0.8,) * 3)]
+    monkeypatch.setattr(job, "phantom_pool", lambda *_, **__: [])
+    monkeypatch.setattr(job, "scores_before", lambda *_: good)
+    monkeypatch.setattr(job, "scores_after", lambda *_: good)
+    monkeypatch.setattr(torch, "set_num_threads", lambda count: None)
+    done = job.run(tmp_path)
+    assert (done["accepted"], done["share"]) == (True, share)
+    first, second, published = (
+        load_file(path) for path in (request["base"], tuned, tmp_path / "candidate.safetensors")
+    )
+    for name, value in ((name, value.float()) for name, value in published.items() if value.is_floating_point()):
+        between = torch.lerp(first[name].float(), second[name].float(), share)
+        torch.testing.assert_close(value, between, rtol=1e-3, atol=1e-4)
 
 
 @pytest.mark.parametrize("share", [0.0, 0.5, 1.0])

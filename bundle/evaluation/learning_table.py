@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from itertools import chain
 from typing import Any
 
 import numpy as np
@@ -16,8 +17,8 @@ TARGET = 0.90
 """DSC that clicks are counted to."""
 SCORES = ("dsc", "nsd")
 COLUMNS = (
-    *("network", "structure", "objects", "DSC box", "DSC point", "change of DSC", "NSD box", "NSD point"),
-    *(f"clicks to DSC {TARGET:.2f}", "never"),
+    *("network", "structure", "objects", "DSC box", "DSC point", "change of DSC", "of each training"),
+    *("NSD box", "NSD point", f"clicks to DSC {TARGET:.2f}", "never"),
 )
 
 Played = Mapping[str, Any]
@@ -25,19 +26,23 @@ Played = Mapping[str, Any]
 after the first prompt and after each correction."""
 
 
-def learning_rows(played: Mapping[str, Sequence[Played]]) -> list[dict[str, Any]]:
-    """A row for each network and structure.
+def learning_rows(played: Mapping[str, Sequence[Sequence[Played]]]) -> list[dict[str, Any]]:
+    """A row for each network and structure; scores are means over the trainings, which differ in their seeds.
 
     ``change`` is the mean difference of DSC to the network from before, over box and point, with the 95 % interval of a
-    bootstrap over patients.
+    bootstrap over patients, each the mean of its objects and of the trainings; ``changes`` are those of each training.
 
     Args:
-        played: network -> what it answered; ``BEFORE`` is among them, and all were asked the same.
+        played: network -> what came of each of its trainings answered; ``BEFORE`` is among them, with one. All were
+            asked the same.
     """
-    before = _first_answers(played[BEFORE])
+    (before,) = map(_first_answers, played[BEFORE])
     rows = []
-    for network, records in played.items():
-        changes = {one.organ: one for one in compare(before, _first_answers(records))}
+    for network, trainings in played.items():
+        records = list(chain.from_iterable(trainings))
+        changes, *single = (
+            {one.organ: one for one in compare(before, _first_answers(r))} for r in (records, *trainings)
+        )
         for structure in dict.fromkeys(record["structure"] for record in records):
             box, clicks = (
                 [one["scores"] for one in records if (one["structure"], one["prompt"]) == (structure, prompt)]
@@ -48,10 +53,11 @@ def learning_rows(played: Mapping[str, Sequence[Played]]) -> list[dict[str, Any]
                 {
                     "network": network,
                     "structure": structure,
-                    "objects": len(clicks),
+                    "objects": len(clicks) // len(trainings),
                     **{f"{score}_box": _first(box, score) for score in SCORES},
                     **{f"{score}_point": _first(clicks, score) for score in SCORES},
                     "change": [round(value, 4) for value in (change.difference, change.low, change.high)],
+                    "changes": [round(one[structure].difference, 4) for one in single],
                     **_counted([[step["dsc"] for step in steps] for steps in clicks]),
                 }
             )
@@ -64,7 +70,7 @@ def learning_table(result: Mapping[str, Any]) -> Table:
     for row in result["rows"]:
         change = "" if row["network"] == BEFORE else "{:+.3f} [{:+.3f}, {:+.3f}]".format(*row["change"])
         numbers = [f"{row[name]:.3f}" for name in ("dsc_box", "dsc_point", "nsd_box", "nsd_point")]
-        numbers.insert(2, change)
+        numbers[2:2] = change, "" if row["network"] == BEFORE else " ".join(f"{one:+.3f}" for one in row["changes"])
         counted = [f"{row['clicks']:.2f}", f"{row['never']:.0%}"]
         rows.append([row["network"], row["structure"], str(row["objects"]), *numbers, *counted])
     return Table([*COLUMNS], rows, 2)
@@ -77,9 +83,10 @@ def gate_table(result: Mapping[str, Any]) -> Table:
         held = [f"{one[score]['before']:.3f} to {one[score]['after']:.3f}" for score in SCORES]
         boxes = [f"{one[of]:.3f}" for of in ("box", "shape")]
         said = "published" if one["accepted"] else f"refused: {'; '.join(one['reasons'])}"
-        rows.append([one["network"], str(one["steps"]), f"{one['share']:.0%}", *held, *boxes, said])
+        rows.append([one["network"], str(one["seed"]), str(one["steps"]), f"{one['share']:.0%}", *held, *boxes, said])
     columns = (
         "network",
+        "seed",
         "steps",
         "of the change",
         "held-out DSC",
@@ -88,7 +95,7 @@ def gate_table(result: Mapping[str, Any]) -> Table:
         "mean shape",
         "the gate",
     )
-    return Table([*columns], rows, 1)
+    return Table([*columns], rows, 2)
 
 
 def loop_table(result: Mapping[str, Any]) -> Table:
