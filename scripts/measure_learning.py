@@ -227,7 +227,7 @@ def summary(options: argparse.Namespace) -> dict[str, Any]:
 def judged(result: Mapping[str, Any]) -> dict[str, Any]:
     """What the gate said to a training, and what it asks of boxes."""
     told = ("accepted", "reasons", "share", "steps", "seconds", "held_out", "dsc", "nsd")
-    asked = {"box": ("after", HELD_OUT), "shape": ("before", SHAPE)}
+    asked = {"box": ("whole", HELD_OUT), "shape": ("before", SHAPE)}
     boxes = {name: mean_dsc_in_boxes(scores_from_rows(result[when]), part) for name, (when, part) in asked.items()}
     return {**{key: result[key] for key in told}, **{name: round(dsc, 4) for name, dsc in boxes.items()}}
 

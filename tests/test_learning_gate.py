@@ -18,6 +18,7 @@ from monailabel_app.learning.gate import (
     TOLERANCE,
     Score,
     judge,
+    judge_labels,
     mean_of,
     measure,
     measure_shapes,
@@ -152,8 +153,8 @@ def test_labels_that_do_not_follow_their_images_are_refused_though_the_network_i
         [*measure(predictor(), of, NAMES, part="held_out"), *measure_shapes(of, of, NAMES)]
         for of in (slices(), beside())
     )
-    assert judge(right, right).accepted
-    (reason,) = judge(wrong, wrong).reasons
+    assert judge_labels(right, right).accepted and judge(wrong, wrong).accepted
+    (reason,) = judge_labels(wrong, wrong).reasons
     assert "of the labels' mean shape: they do not follow their images" in reason
 
 
@@ -172,8 +173,7 @@ def in_boxes(*dscs: float, part: str = "held_out") -> list[Score]:
     ],
 )
 def test_a_network_has_to_beat_who_sees_no_image_by_more_than_chance(network, shape, accepted):
-    before = [*in_boxes(*network), *in_boxes(*shape, part="shape")]
-    assert judge(before, in_boxes(*network)).accepted == accepted
+    assert judge_labels(in_boxes(*shape, part="shape"), in_boxes(*network)).accepted == accepted
 
 
 def test_the_mean_shape_sees_nothing_of_the_image():
@@ -184,7 +184,7 @@ def test_the_mean_shape_sees_nothing_of_the_image():
 
 def test_a_structure_that_trains_nowhere_has_no_mean_shape():
     assert measure_shapes(slices(), [], NAMES) == []
-    assert judge(scores(), scores()).accepted
+    assert judge_labels([], scores()).accepted
 
 
 def test_a_structure_that_nobody_labelled_there_has_no_score():

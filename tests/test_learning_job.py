@@ -125,6 +125,24 @@ def test_of_an_only_patient_half_of_the_change_is_published_at_most(room, tmp_pa
         torch.testing.assert_close(value, between, rtol=1e-3, atol=1e-4)
 
 
+def boxes(part: str, *dscs: float) -> list[Score]:
+    return [Score(part, "liver", "box", dscs, (0.8,) * len(dscs))]
+
+
+def test_labels_are_judged_by_all_of_the_change_and_losses_by_the_share_that_is_published():
+    before = boxes("held_out", 0.7, 0.71, 0.72) + boxes("shape", 0.75, 0.76, 0.77)
+    tried = {1.0: boxes("held_out", 0.85, 0.84, 0.88), 0.5: boxes("held_out", 0.65, 0.6, 0.6)}
+    tried[0.25] = boxes("held_out", 0.74, 0.74, 0.75)  # under the mean shape, as what is served is
+    verdict, share, after = job.choose_share(before, tried[1.0], tried.get, (0.5, 0.25))
+    assert (verdict.accepted, share, after) == (True, 0.25, tried[0.25])
+
+
+def test_of_labels_that_do_not_follow_their_images_no_share_is_tried():
+    before, whole = boxes("held_out", 0.7, 0.7) + boxes("shape", 0.8, 0.81), boxes("held_out", 0.8, 0.8)
+    verdict, share, after = job.choose_share(before, whole, None, (1.0, 0.5))
+    assert (verdict.accepted, share, after) == (False, 1.0, whole) and "mean shape" in verdict.reasons[0]
+
+
 @pytest.mark.parametrize("share", [0.0, 0.5, 1.0])
 def test_a_share_of_the_change_lies_between_the_two_networks(room, share):
     family = load_family(room / "tiny.json")

@@ -67,7 +67,7 @@ def result(accepted: bool) -> dict:
     boxes = [Score("held_out", "disc", "box", (0.6,), (0.4,)), Score("shape", "disc", "box", (0.7,), (0.4,))]
     return {
         **{"accepted": accepted, "reasons": [], "share": 1.0, "steps": 4, "seconds": 1.0, "held_out": "patients"},
-        **{"dsc": scores, "nsd": scores, "after": score_rows(boxes[:1]), "before": score_rows(boxes)},
+        **{"dsc": scores, "nsd": scores, "whole": score_rows(boxes[:1]), "before": score_rows(boxes)},
     }
 
 
