@@ -45,7 +45,8 @@ OPTIONS = {
 class MonaiSam(MONAILabelApp):
     """Options (``--conf name value``): family, checkpoint, device, engine (auto, torch, openvino), labels and models
     (names with commas between them), modality, sessions (the folder that keeps them, or "off"), session_days, learning
-    (the folder of trainings and versions of the network, or "off"), learn_while_annotating ("on", or "off").
+    (the folder of trainings and versions of the network, or "off"), learn_while_annotating ("on" or "off"; by default
+    on for a folder).
 
     Attributes:
         learner: trains on accepted labels; None where the server does not learn.
