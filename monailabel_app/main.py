@@ -15,6 +15,7 @@ from monailabel.interfaces.tasks.train import TrainTask
 
 import bundle
 from bundle.interactive.segmenter import Segmenter
+from monailabel_app.datastore.address import is_dicomweb
 from monailabel_app.datastore.dicomweb_store import store_at
 from monailabel_app.datastore.session_folder import SessionFolder
 from monailabel_app.datastore.study_folder import StudyFolder
@@ -44,7 +45,8 @@ OPTIONS = {
 class MonaiSam(MONAILabelApp):
     """Options (``--conf name value``): family, checkpoint, device, engine (auto, torch, openvino), labels and models
     (names with commas between them), modality, sessions (the folder that keeps them, or "off"), session_days, learning
-    (the folder of trainings and versions of the network, or "off"), learn_while_annotating ("on", or "off").
+    (the folder of trainings and versions of the network, or "off"), learn_while_annotating ("on" or "off"; by default
+    on for a folder).
 
     Attributes:
         learner: trains on accepted labels; None where the server does not learn.
@@ -125,7 +127,7 @@ class MonaiSam(MONAILabelApp):
 
     def init_datastore(self) -> Datastore:
         """A folder of studies, or a DICOMweb server."""
-        if self.studies.startswith(("http://", "https://")):
+        if is_dicomweb(self.studies):
             if settings.MONAI_LABEL_DATASTORE:  # XNAT or DSA: MONAI Label's own
                 return super().init_datastore()
             return store_at(self.studies.strip().rstrip("/"))

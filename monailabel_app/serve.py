@@ -13,6 +13,7 @@ from collections.abc import MutableMapping
 from pathlib import Path
 
 from bundle.errors import explain_errors
+from monailabel_app.datastore.address import is_dicomweb
 from monailabel_app.foreground import check_port, run_in_foreground
 from monailabel_app.nninteractive.command import PORTS, serving_command
 from monailabel_app.server.access import TOKENS, TOKENS_FILE
@@ -53,13 +54,13 @@ def main() -> None:
         serve_dialect(args, environment)
     if args.studies is None:
         sys.exit("say which images: a folder, or the address of a DICOMweb server")
-    is_dicomweb = args.studies.startswith(("http://", "https://"))
-    if not is_dicomweb and not Path(args.studies).is_dir():
+    is_address = is_dicomweb(args.studies)
+    if not is_address and not Path(args.studies).is_dir():
         sys.exit(f"there is no folder {args.studies}; give a folder of images or the address of a DICOMweb server")
-    studies = args.studies if is_dicomweb else str(Path(args.studies).resolve())
+    studies = args.studies if is_address else str(Path(args.studies).resolve())
     tls = (args.tls_certificate, args.tls_key) if args.tls_certificate and args.tls_key else None
     url = f"{'https' if tls else 'http'}://{args.host}:{args.port or 8000}"
-    ohif = (OHIF_READY if is_dicomweb else OHIF_MISSING).format(url=url)
+    ohif = (OHIF_READY if is_address else OHIF_MISSING).format(url=url)
     reach = "this machine only" if is_loopback(args.host) else "for all who have a token"
     check_port(args.host, args.port or 8000)
     banner = HELP.format(url=url, ohif=ohif, reach=reach)

@@ -2,16 +2,19 @@
 
     python scripts/measure_learning.py --data ../shared/data --output runs/learning
 
-Structure: the two halves of the hippocampus in T1 MR (MSD Task04, every second case), which version 7 of the shipped
-model has never seen; version 8 was trained on some of it, so give version 7 as --checkpoint. The labels of the first
-patients are accepted one after the other; each training is the server's own job (monailabel_app.learning.job) with the
-options of "learn while annotating": LoRA, 2 minutes of 2 cores. Other patients, who never train nor judge, are then
-segmented by simulated users before and after: a box, a point, and clicks from a point until DSC 0.90 on single slices.
-The liver and the pancreas of the validation patients of abdomen-ct-2d say what is unlearned. The defaults of a training
-were chosen on other patients of the hippocampus and on other slices of the abdomen. Twice the five labels are
+Structure: the two halves of the hippocampus, which version 7 of the shipped model has never seen; version 8 was trained
+on some of it, so give version 7 as --checkpoint. The labels of the first patients are accepted one after the other;
+each training is the server's own job (monailabel_app.learning.job) with the options of "learn while annotating": LoRA,
+2 minutes of 2 cores. Other patients (bundle/evaluation/learning_objects.py) are then segmented by simulated users
+before and after: a box, a point, and clicks from a point until DSC 0.90 on single slices. Twice the five labels are
 wrong, and the gate has to refuse what comes of them: `moved` by a third of the structure's width, and `swapped`, the
-label of the next patient on each image. `--runs "5 swapped labels"` does one of them alone, as after a change of the
-gate. It ends in learning.json and table.md. Every part is kept in the folder and not done again.
+label of the next patient on each image. `--runs "1 label" --seeds 0 1 2` trains on one label three times. It ends in
+learning.json.
+
+With `--shares 1 0.5 0.25` nothing is trained: the networks between the base and each training of the folder (Wortsman
+et al. 2022) are asked for the objects that the settings of a training are chosen on; shares.json.
+
+Every part is kept in the folder and not done again.
 """
 
 from __future__ import annotations
@@ -25,30 +28,35 @@ import json
 import subprocess
 import sys
 from collections.abc import Mapping, Sequence
+from functools import partial
+from itertools import product
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from monai.transforms import ResizeWithPadOrCrop
-from tqdm import tqdm
 
-from bundle.data.datasets import Item, msd
-from bundle.data.labelled_slices import LabelledSlice, read_pool
+from bundle.data.datasets import Item
 from bundle.data.volume import read_label, write_label
 from bundle.errors import explain_errors
-from bundle.evaluation.cases import SliceCase
-from bundle.evaluation.interaction import run_protocol
+from bundle.evaluation.learning_objects import (
+    evaluate,
+    items_that_choose,
+    items_that_measure,
+    labelled_patients,
+    read_slices,
+)
 from bundle.evaluation.learning_table import BEFORE, gate_table, learning_rows, learning_table
-from bundle.evaluation.models import open_slices
-from bundle.evaluation.protocols import object_rng, protocol_named
-from bundle.families.family import find_weights, load_family
+from bundle.families.family import build_network, find_weights, load_family
 from bundle.files import read_json, sha256_of, write_text
 from bundle.interactive.segmenter import Segmenter
+from bundle.interactive.slice_model import SlicePredictor
 from bundle.layers import remember_settings
 from monailabel_app.learning.gate import HELD_OUT, SHAPE, mean_dsc_in_boxes, scores_from_rows
 from monailabel_app.learning.jobs import job_environment
 from monailabel_app.learning.material import split_patients
 from monailabel_app.learning.options import BACKGROUND, read_options
+from monailabel_app.learning.weights import plain_weights, with_share
 
 RUNS: dict[str, tuple[int, str]] = {
     "1 label": (1, ""),
@@ -57,36 +65,59 @@ RUNS: dict[str, tuple[int, str]] = {
     "5 swapped labels": (5, "swapped"),
 }
 """Name -> how many labels, and how they are wrong."""
-SETS = {"hippocampus": "ct-mr/msd-hippocampus-mr-3d", "abdomen": "abdomen-ct-2d"}
-ORGANS = {"hippocampus": {1: "anterior", 2: "posterior"}, "abdomen": {1: "liver", 2: "pancreas"}}
-PROTOCOLS = {"box": "box_jitter_20", "clicks": "clicks_from_point_4"}
-LABELLED = max(count for count, _ in RUNS.values())  # patients whose labels are accepted
-PATIENTS = 6  # whose hippocampus is segmented before and after
-CHOSEN_ON = 8  # slices of each organ that the defaults of a training were chosen on
-DATALIST = "datalist.json"
+BEFORE_FILE = f"{BEFORE}.json"
 
 
 def main(argv: Sequence[str] | None = None) -> None:
-    """Run what is missing; the result is written after each part, and its table printed at the end."""
+    """Run what is missing; the results are written after each part, and the tables printed at the end."""
     options = arguments(argv)
     base = find_weights(options.checkpoint or "default").resolve()
     settings = {"minutes": options.minutes, "objects": options.per_structure} | dict(options.train)
     remember_settings(options.output, {**settings, "weights": sha256_of(base)[:16]})
-    items = msd(options.data / SETS["hippocampus"], datalist=DATALIST)
-    slices = {
-        "hippocampus": read_slices(spread_patients(items)),
-        "abdomen": read_slices(validation_items(options.data / SETS["abdomen"], options.per_structure)),
-    }
-    played, results = {BEFORE: evaluate(BEFORE, base, slices, options)}, {}
-    for name in options.runs:
-        folder = learn(name, items[:LABELLED], base, options)
-        results[name] = read_json(folder / "result.json")
-        if results[name]["accepted"]:  # nobody is answered by one that is refused
-            played[name] = evaluate(name, folder / "candidate.safetensors", slices, options)
-        result = summary(played, results, options)
+    if options.shares:
+        choose_share(base, options)
+    else:
+        measure(base, options)
+
+
+def measure(base: Path, options: argparse.Namespace) -> None:
+    """Train, judge, and ask what is published for objects; learning.json tells of all that lies in the folder."""
+    items, count = labelled_patients(options.data), options.per_structure
+    slices = read_slices(items_that_measure(options.data, count))
+    evaluate(options.output / BEFORE_FILE, slices, count, partial(open_checkpoint, base))
+    for name, seed in product(options.runs, options.seeds):
+        folder = learn(name, seed, items, base, options)
+        if file := played_file(folder):
+            evaluate(file, slices, count, partial(open_checkpoint, folder / "candidate.safetensors"))
+        result = summary(options)
         write_text(options.output / "learning.json", json.dumps(result, indent=1) + "\n")
-        write_text(options.output / "table.md", page(result))
-    print(page(result))
+    print(f"{learning_table(result).as_markdown()}\n{gate_table(result).as_markdown()}")
+
+
+def choose_share(base: Path, options: argparse.Namespace) -> None:
+    """Ask networks between the base and each training of the folder for the objects that choose; shares.json."""
+    slices = read_slices(items_that_choose(options.data))
+    ask = partial(evaluate, slices=slices, count=options.per_structure)
+    played = {BEFORE: [ask(options.output / "before-chosen.json", predictor=partial(open_checkpoint, base))]}
+    for name, share in product(options.runs, options.shares):
+        for folder in trainings_of(name, options).values():
+            answers = ask(folder / f"share-{share:g}.json", predictor=partial(open_share, base, folder, share))
+            played.setdefault(f"{name}, {share:.0%}", []).append(answers)
+    result = {"rows": learning_rows(played)}
+    write_text(options.output / "shares.json", json.dumps(result, indent=1) + "\n")
+    print(learning_table(result).as_markdown())
+
+
+def open_checkpoint(checkpoint: Path) -> SlicePredictor:
+    """A network of the shipped family."""
+    return Segmenter.from_family("default", checkpoint=checkpoint).predictor
+
+
+def open_share(base: Path, folder: Path, share: float) -> SlicePredictor:
+    """The network that has a share of what a training changed."""
+    family, trained = load_family("default"), folder / "training" / "best.safetensors"
+    first, second = (plain_weights(build_network(family, checkpoint=path)) for path in (base, trained))
+    return Segmenter(family, with_share(family, first, second, share)).predictor
 
 
 def arguments(argv: Sequence[str] | None) -> argparse.Namespace:
@@ -104,41 +135,22 @@ def arguments(argv: Sequence[str] | None) -> argparse.Namespace:
         "--train", nargs=2, action="append", default=[], metavar=("NAME", "VALUE"), help="other options of the training"
     )
     parser.add_argument("--runs", nargs="+", choices=RUNS, default=list(RUNS), help="by default all")
+    parser.add_argument("--seeds", nargs="+", type=int, default=[0], help="of each run's trainings, by default one")
+    parser.add_argument(
+        "--shares", nargs="+", type=float, help="train nothing, but try these shares of the trainings' changes"
+    )
     return parser.parse_args(argv)
 
 
-def validation_items(root: Path, count: int) -> list[Item]:
-    """So many slices of the liver and of the pancreas, of patients who validated the shipped model."""
-    items = [item for item in msd(root, datalist=DATALIST) if item.get("split") == "validation"]
-    by_organ = [[item for item in items if Path(item["image"]).name.startswith(o)] for o in ORGANS["abdomen"].values()]
-    unused = [[item for item in some if item not in _each(some, CHOSEN_ON)] for some in by_organ]
-    return [item for some in unused for item in _each(some, count)]
-
-
-def spread_patients(items: Sequence[Item]) -> list[Item]:
-    """``PATIENTS`` of those whose labels are not accepted, halfway between those that the defaults were chosen on."""
-    step = len(items) // PATIENTS
-    return list(items[LABELLED + step // 2 :: step][:PATIENTS])
-
-
-def _each(items: Sequence[Item], count: int) -> list[Item]:
-    return list(items[:: max(1, len(items) // count)][:count])
-
-
-def read_slices(items: Sequence[Item]) -> list[LabelledSlice]:
-    """Slices with the views of the shipped family."""
-    return read_pool(items, contract=load_family("default").contract, max_side=512)
-
-
-def learn(name: str, items: Sequence[Item], base: Path, options: argparse.Namespace) -> Path:
+def learn(name: str, seed: int, items: Sequence[Item], base: Path, options: argparse.Namespace) -> Path:
     """Run the server's job on the labels of the first patients, from the weights `base`; its folder."""
-    folder, (count, wrong) = folder_of(name, options), RUNS[name]
+    folder, (count, wrong) = folder_of(name, seed, options), RUNS[name]
     if (folder / "result.json").is_file():
         return folder
     folder.mkdir(parents=True, exist_ok=True)
     accepted = [accepted_label(items, number, folder, wrong) for number in range(count)]
     request = {
-        "options": read_options({**dict(options.train), "minutes": options.minutes * 2 / options.cores}),
+        "options": read_options({**dict(options.train), "seed": seed, "minutes": options.minutes * 2 / options.cores}),
         "accepted": accepted,
         "sides": split_patients([one["patient"] for one in accepted], options.output / "split.json"),
         "family": "default",
@@ -149,7 +161,7 @@ def learn(name: str, items: Sequence[Item], base: Path, options: argparse.Namesp
         "replay": str(options.output / f"phantoms-{sha256_of(base)[:16]}.json"),
     }
     write_text(folder / "request.json", json.dumps(request))
-    print(f"training on {name}", flush=True)
+    print(f"training on {name}, seed {seed}", flush=True)
     command = [sys.executable, "-m", "monailabel_app.learning.job", str(folder)]
     with (folder / "log.txt").open("ab") as log:
         # A job ends when the other end of its standard input closes.
@@ -160,9 +172,21 @@ def learn(name: str, items: Sequence[Item], base: Path, options: argparse.Namesp
     return folder
 
 
-def folder_of(name: str, options: argparse.Namespace) -> Path:
+def folder_of(name: str, seed: int, options: argparse.Namespace) -> Path:
     """Where a training leaves what it made."""
-    return options.output / name.replace(" ", "_")
+    return options.output / f"{name.replace(' ', '_')}_seed_{seed}"
+
+
+def trainings_of(name: str, options: argparse.Namespace) -> dict[int, Path]:
+    """Seed -> folder of each training that was judged."""
+    found = options.output.glob(f"{name.replace(' ', '_')}_seed_*/result.json")
+    return dict(sorted((int(path.parent.name.rpartition("_")[2]), path.parent) for path in found))
+
+
+def played_file(folder: Path) -> Path | None:
+    """Of what the published network answers; None where the gate has refused it, so that it answers nobody."""
+    result = read_json(folder / "result.json")
+    return folder / f"played-{result['share']:g}.json" if result["accepted"] else None
 
 
 def accepted_label(items: Sequence[Item], number: int, folder: Path, wrong: str) -> dict[str, Any]:
@@ -189,69 +213,23 @@ def swapped(labels: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
 WRONG = {"moved": moved, "swapped": swapped}
 
 
-def evaluate(
-    name: str, checkpoint: Path, slices: Mapping[str, Sequence[LabelledSlice]], options: argparse.Namespace
-) -> list[dict[str, Any]]:
-    """Every object's scores, of each prompt; kept in a file."""
-    path = folder_of(name, options).with_suffix(".json")
-    if path.is_file():
-        return read_json(path)
-    predict = open_slices(Segmenter.from_family("default", checkpoint=checkpoint).predictor)
-    chosen = [
-        (part, value, one) for part, value in structures() for one in spread(slices[part], value, options.per_structure)
-    ]
-    records = []
-    for part, value, labelled in tqdm(chosen, desc=f"segmenting with {name}"):
-        case, structure = SliceCase(labelled), ORGANS[part][value]
-        for prompt, protocol in PROTOCOLS.items():
-            played = run_protocol(
-                protocol_named(protocol),
-                predict(case),
-                case.labels == value,
-                rng=object_rng(0, f"{labelled.key} {structure}"),
-                spacing=case.spacing,
-            )
-            scores = [{"dsc": round(one.score.dsc, 4), "nsd": round(one.score.nsd, 4)} for one in played]
-            records.append({"structure": structure, "patient": labelled.patient, "prompt": prompt, "scores": scores})
-    write_text(path, json.dumps(records))
-    return records
-
-
-def structures() -> list[tuple[str, int]]:
-    """Set and label value of everything that is segmented."""
-    return [(part, value) for part, names in ORGANS.items() for value in names]
-
-
-def spread(slices: Sequence[LabelledSlice], value: int, count: int) -> list[LabelledSlice]:
-    """So many slices that show a structure, evenly over all."""
-    shown = [one for one in slices if value in one.ids]
-    return [shown[int((number + 0.5) * len(shown) / count)] for number in range(min(count, len(shown)))]
-
-
-def summary(
-    played: Mapping[str, Sequence[Mapping[str, Any]]],
-    results: Mapping[str, Mapping[str, Any]],
-    options: argparse.Namespace,
-) -> dict[str, Any]:
-    """What docs/learning.md shows: the answers of each published network, and what the gate said to each training."""
-    return {
-        "settings": read_json(options.output / "settings.json"),
-        "rows": learning_rows(played),
-        "gate": [{"network": name, **judged(result)} for name, result in results.items()],
-    }
+def summary(options: argparse.Namespace) -> dict[str, Any]:
+    """What docs/learning.md shows: the answers of the published networks, and what the gate said to each training."""
+    played, gate = {BEFORE: [read_json(options.output / BEFORE_FILE)]}, []
+    for name in RUNS:
+        for seed, folder in trainings_of(name, options).items():
+            gate.append({"network": name, "seed": seed, **judged(read_json(folder / "result.json"))})
+            if (file := played_file(folder)) and file.is_file():
+                played.setdefault(name, []).append(read_json(file))
+    return {"settings": read_json(options.output / "settings.json"), "rows": learning_rows(played), "gate": gate}
 
 
 def judged(result: Mapping[str, Any]) -> dict[str, Any]:
     """What the gate said to a training, and what it asks of boxes."""
     told = ("accepted", "reasons", "share", "steps", "seconds", "held_out", "dsc", "nsd")
-    asked = {"box": ("after", HELD_OUT), "shape": ("before", SHAPE)}
+    asked = {"box": ("whole", HELD_OUT), "shape": ("before", SHAPE)}
     boxes = {name: mean_dsc_in_boxes(scores_from_rows(result[when]), part) for name, (when, part) in asked.items()}
     return {**{key: result[key] for key in told}, **{name: round(dsc, 4) for name, dsc in boxes.items()}}
-
-
-def page(result: Mapping[str, Any]) -> str:
-    """Both tables."""
-    return f"{learning_table(result).as_markdown().strip()}\n\n{gate_table(result).as_markdown().strip()}\n"
 
 
 if __name__ == "__main__":

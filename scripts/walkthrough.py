@@ -154,6 +154,7 @@ def walk_from_folder(options: argparse.Namespace, work: Path) -> dict[str, Any]:
 def server(studies: Path | str, options: argparse.Namespace, work: Path, case: Case) -> Iterator[str]:
     """The server of 3D Slicer and OHIF as `monai-sam serve STUDIES` starts it; its address."""
     conf = {"labels": ",".join(case.names), "learning": str(work / "learning"), "sessions": str(work / "sessions")}
+    conf |= {"learn_while_annotating": "off"}  # it trains when the script asks for it, and once
     conf |= {"checkpoint": str(options.checkpoint.resolve())} if options.checkpoint else {}
     settings = {
         "TMPDIR": str(work),

@@ -440,15 +440,24 @@ def test_it_can_be_switched_off(room):
 
 def test_each_folder_of_studies_learns_for_itself(tmp_path):
     first, second = (LearningSettings.of({}, name) for name in ("/studies/a", "/studies/b"))
-    assert first.folder != second.folder and not first.automatic
+    assert first.folder != second.folder
     assert LearningSettings.of({"learning": "off"}, "/studies/a") is None
     chosen = LearningSettings.of({"learning": str(tmp_path / "x"), "learn_while_annotating": "off"}, "/studies/a")
     assert chosen.folder == tmp_path / "x" and not chosen.automatic
 
 
-def test_it_trains_by_itself_where_that_is_switched_on(tmp_path):
-    conf = {"learning": str(tmp_path), "learn_while_annotating": "on"}
-    assert LearningSettings.of(conf, "/studies/a").automatic
+@pytest.mark.parametrize(
+    ("studies", "option", "automatic"),
+    [
+        ("/studies/a", {}, True),
+        ("/studies/a", {"learn_while_annotating": "off"}, False),
+        ("http://127.0.0.1:8042/dicom-web", {}, False),
+        ("https://pacs/dicom-web", {}, False),
+        ("http://127.0.0.1:8042/dicom-web", {"learn_while_annotating": "on"}, True),
+    ],
+)
+def test_it_trains_by_itself_on_a_folder_and_on_a_pacs_when_asked(tmp_path, studies, option, automatic):
+    assert LearningSettings.of({"learning": str(tmp_path), **option}, studies).automatic == automatic
 
 
 @pytest.mark.parametrize(

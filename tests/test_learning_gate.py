@@ -18,6 +18,7 @@ from monailabel_app.learning.gate import (
     TOLERANCE,
     Score,
     judge,
+    judge_labels,
     mean_of,
     measure,
     measure_shapes,
@@ -152,13 +153,13 @@ def test_labels_that_do_not_follow_their_images_are_refused_though_the_network_i
         [*measure(predictor(), of, NAMES, part="held_out"), *measure_shapes(of, of, NAMES)]
         for of in (slices(), beside())
     )
-    assert judge(right, right).accepted
-    (reason,) = judge(wrong, wrong).reasons
+    assert judge_labels(right, right).accepted and judge(wrong, wrong).accepted
+    (reason,) = judge_labels(wrong, wrong).reasons
     assert "of the labels' mean shape: they do not follow their images" in reason
 
 
-def in_boxes(*dscs: float, part: str = "held_out") -> list[Score]:
-    return [Score(part, "new", "box", dscs, (0.5,) * len(dscs))]
+def in_boxes(*dscs: float, part: str = "held_out", structure: str = "new") -> list[Score]:
+    return [Score(part, structure, "box", dscs, (0.5,) * len(dscs))]
 
 
 @pytest.mark.parametrize(
@@ -172,8 +173,16 @@ def in_boxes(*dscs: float, part: str = "held_out") -> list[Score]:
     ],
 )
 def test_a_network_has_to_beat_who_sees_no_image_by_more_than_chance(network, shape, accepted):
-    before = [*in_boxes(*network), *in_boxes(*shape, part="shape")]
-    assert judge(before, in_boxes(*network)).accepted == accepted
+    assert judge_labels(in_boxes(*shape, part="shape"), in_boxes(*network)).accepted == accepted
+
+
+@pytest.mark.parametrize(("tumour", "accepted"), [((0.70, 0.71, 0.69), False), ((0.75, 0.76, 0.74), True)])
+def test_a_structure_that_is_right_does_not_make_up_for_one_that_is_wrong(tumour, accepted):
+    shapes = in_boxes(0.75, 0.76, 0.74, part="shape", structure="liver")
+    shapes += in_boxes(0.77, 0.78, 0.76, part="shape", structure="tumour")
+    found = judge_labels(shapes, in_boxes(0.92, 0.93, 0.91, structure="liver") + in_boxes(*tumour, structure="tumour"))
+    assert found.accepted == accepted
+    assert all("DSC of tumour is 0.700 in a box, clearly less than the 0.770" in reason for reason in found.reasons)
 
 
 def test_the_mean_shape_sees_nothing_of_the_image():
@@ -184,7 +193,7 @@ def test_the_mean_shape_sees_nothing_of_the_image():
 
 def test_a_structure_that_trains_nowhere_has_no_mean_shape():
     assert measure_shapes(slices(), [], NAMES) == []
-    assert judge(scores(), scores()).accepted
+    assert judge_labels([], scores()).accepted
 
 
 def test_a_structure_that_nobody_labelled_there_has_no_score():

@@ -9,6 +9,7 @@ import pytest
 import torch
 from evaluation_room import write_weights
 from learning_room import write_small_family
+from safetensors.torch import load_file
 from test_export import vit
 
 from bundle.data.synthetic.phantom import make_phantom
@@ -98,6 +99,48 @@ def test_a_job_that_goes_on_does_nothing_twice(done, room, monkeypatch):
     monkeypatch.setattr(torch, "set_num_threads", lambda count: None)
     again = job.run(room)
     assert {**again, "seconds": 0} == {**done, "seconds": 0}
+
+
+@pytest.mark.parametrize(("patients", "share"), [(1, 0.5), (2, 1.0)])
+def test_of_an_only_patient_half_of_the_change_is_published_at_most(room, tmp_path, monkeypatch, patients, share):
+    request = read_json(room / "request.json")
+    sides = dict(list(request["sides"].items())[:patients])
+    (tmp_path / "request.json").write_text(
+        json.dumps({**request, "sides": sides, "accepted": request["accepted"][:patients]})
+    )
+    (tmp_path / "training").mkdir()
+    tuned = write_weights(room / "tiny.json", tmp_path / "training" / "best.safetensors", seed=1)
+    good = [Score("held_out", "liver", "box", (0.9,) * 3, (0.8,) * 3)]
+    monkeypatch.setattr(job, "phantom_pool", lambda *_, **__: [])
+    monkeypatch.setattr(job, "scores_before", lambda *_: good)
+    monkeypatch.setattr(job, "scores_after", lambda *_: good)
+    monkeypatch.setattr(torch, "set_num_threads", lambda count: None)
+    done = job.run(tmp_path)
+    assert (done["accepted"], done["share"]) == (True, share)
+    first, second, published = (
+        load_file(path) for path in (request["base"], tuned, tmp_path / "candidate.safetensors")
+    )
+    for name, value in ((name, value.float()) for name, value in published.items() if value.is_floating_point()):
+        between = torch.lerp(first[name].float(), second[name].float(), share)
+        torch.testing.assert_close(value, between, rtol=1e-3, atol=1e-4)
+
+
+def boxes(part: str, *dscs: float) -> list[Score]:
+    return [Score(part, "liver", "box", dscs, (0.8,) * len(dscs))]
+
+
+def test_labels_are_judged_by_all_of_the_change_and_losses_by_the_share_that_is_published():
+    before = boxes("held_out", 0.7, 0.71, 0.72) + boxes("shape", 0.75, 0.76, 0.77)
+    tried = {1.0: boxes("held_out", 0.85, 0.84, 0.88), 0.5: boxes("held_out", 0.65, 0.6, 0.6)}
+    tried[0.25] = boxes("held_out", 0.74, 0.74, 0.75)  # under the mean shape, as what is served is
+    verdict, share, after = job.choose_share(before, tried[1.0], tried.get, (0.5, 0.25))
+    assert (verdict.accepted, share, after) == (True, 0.25, tried[0.25])
+
+
+def test_of_labels_that_do_not_follow_their_images_no_share_is_tried():
+    before, whole = boxes("held_out", 0.7, 0.7) + boxes("shape", 0.8, 0.81), boxes("held_out", 0.8, 0.8)
+    verdict, share, after = job.choose_share(before, whole, None, (1.0, 0.5))
+    assert (verdict.accepted, share, after) == (False, 1.0, whole) and "mean shape" in verdict.reasons[0]
 
 
 @pytest.mark.parametrize("share", [0.0, 0.5, 1.0])

@@ -24,7 +24,7 @@ AFTER = [
 
 
 def test_scores_are_means_of_first_answers_and_clicks_are_counted_to_the_target():
-    first, last = learning_rows({"before": BEFORE, "1 label": AFTER})
+    first, last = learning_rows({"before": [BEFORE], "1 label": [AFTER]})
     assert first["dsc_box"] == pytest.approx(0.85) and first["dsc_point"] == pytest.approx(0.7)
     assert first["nsd_box"] == pytest.approx(0.425) and first["objects"] == 2
     assert (first["clicks"], first["never"]) == (3.0, 0.5)  # 4 (3 and one more) and 2
@@ -32,21 +32,29 @@ def test_scores_are_means_of_first_answers_and_clicks_are_counted_to_the_target(
 
 
 def test_the_change_is_that_of_the_patients_over_box_and_point():
-    first, last = learning_rows({"before": BEFORE, "1 label": AFTER})
+    first, last = learning_rows({"before": [BEFORE], "1 label": [AFTER]})
     assert first["change"] == [0, 0, 0]
     assert last["change"] == pytest.approx([0.09, 0.08, 0.1])  # a gains 0.1, b 0.08
 
 
+def test_of_more_trainings_the_mean_is_told_and_the_change_of_each():
+    _, last = learning_rows({"before": [BEFORE], "1 label": [AFTER, BEFORE]})
+    assert last["objects"] == 2 and last["dsc_box"] == pytest.approx(0.885) and last["clicks"] == 2.25
+    assert last["change"] == pytest.approx([0.045, 0.04, 0.05])  # the half of 0.1 and of 0.08: one gained nothing
+    assert last["changes"] == pytest.approx([0.09, 0.0])
+
+
 def test_networks_that_were_asked_other_things_are_not_compared():
     with pytest.raises(StatisticsError, match="same patients"):
-        learning_rows({"before": BEFORE, "1 label": AFTER[:1]})
+        learning_rows({"before": [BEFORE], "1 label": [AFTER[:1]]})
 
 
 def test_the_tables_say_what_is_lost_and_why_the_gate_refused():
-    text = learning_table({"rows": learning_rows({"before": AFTER, "1 label": BEFORE})}).as_markdown()
-    assert "-0.090 [-0.100, -0.080]" in text and "50%" in text
+    text = learning_table({"rows": learning_rows({"before": [AFTER], "1 label": [BEFORE, AFTER]})}).as_markdown()
+    assert "-0.045 [-0.050, -0.040] |    -0.090 +0.000" in text and "25%" in text
     scores = {"before": 0.9, "after": 0.8}
     gate = {"network": "5 labels", "accepted": False, "reasons": ["DSC of liver fell"], "share": 0.25, "steps": 40}
+    gate["seed"] = 2
     text = gate_table({"gate": [{**gate, "dsc": scores, "nsd": scores, "box": 0.64, "shape": 0.73}]}).as_markdown()
     assert "refused: DSC of liver fell" in text and "0.900 to 0.800" in text and "25%" in text
     assert "0.640 |      0.730" in text

@@ -11,15 +11,7 @@ from app_room import AFFINE
 from bundle.data.volume import Volume, read_label, write_label
 from monailabel_app.learning.gate import Score, score_rows
 from scripts import measure_learning
-from scripts.measure_learning import (
-    LABELLED,
-    PATIENTS,
-    accepted_label,
-    moved,
-    spread_patients,
-    swapped,
-    validation_items,
-)
+from scripts.measure_learning import accepted_label, folder_of, moved, swapped
 
 SHAPES = {"a": (12, 10, 8), "b": (9, 13, 8)}
 
@@ -69,61 +61,76 @@ def test_a_right_label_is_the_file_itself(items, tmp_path):
     assert accepted_label(items, 0, tmp_path, "")["label"] == str(items[0]["label"])
 
 
-@pytest.mark.parametrize("count", [64, 100, 101])
-def test_six_patients_are_measured_who_neither_train_nor_chose_the_defaults(count):
-    items = [{"patient": number} for number in range(count)]
-    chosen_on = items[LABELLED:][:: count // PATIENTS][:PATIENTS]
-    measured = spread_patients(items)
-    assert len(measured) == PATIENTS and not [one for one in measured if one in (*items[:LABELLED], *chosen_on)]
-
-
-def test_slices_of_the_abdomen_that_chose_the_defaults_are_not_measured(monkeypatch, tmp_path):
-    names = [f"{organ}_{number:02d}.png" for organ in ("liver", "pancreas") for number in range(40)]
-    items = [{"image": name, "split": "validation"} for name in names] + [
-        {"image": "liver_99.png", "split": "training"}
-    ]
-    monkeypatch.setattr(measure_learning, "msd", lambda root, **options: items)
-    measured = [one["image"] for one in validation_items(tmp_path, 12)]
-    assert len(set(measured)) == 24 and sum(name.startswith("liver") for name in measured) == 12
-    assert not set(measured) & set([*names[:40:5][:8], *names[40::5][:8], "liver_99.png"])
-
-
 def result(accepted: bool) -> dict:
     """What a training leaves whose answers in a box have a DSC of 0.6, and those of the mean shape 0.7."""
     scores = {"before": 0.5, "after": 0.6}
     boxes = [Score("held_out", "disc", "box", (0.6,), (0.4,)), Score("shape", "disc", "box", (0.7,), (0.4,))]
     return {
         **{"accepted": accepted, "reasons": [], "share": 1.0, "steps": 4, "seconds": 1.0, "held_out": "patients"},
-        **{"dsc": scores, "nsd": scores, "after": score_rows(boxes[:1]), "before": score_rows(boxes)},
+        **{"dsc": scores, "nsd": scores, "whole": score_rows(boxes[:1]), "before": score_rows(boxes)},
     }
 
 
 def test_one_that_the_gate_refuses_is_told_of_and_not_measured(monkeypatch, tmp_path):
     asked = []
 
-    def learn(name, *_):
-        folder = tmp_path / name.replace(" ", "_")
+    def learn(name, seed, items, base, options):
+        folder = folder_of(name, seed, options)
         folder.mkdir()
-        (folder / "result.json").write_text(json.dumps(result(name == "1 label")))
+        (folder / "result.json").write_text(json.dumps(result((name, seed) in (("1 label", 0), ("1 label", 10)))))
         return folder
 
-    def evaluate(name, *_):
-        asked.append(name)
+    def evaluate(file, *_):
+        asked.append(str(file.relative_to(tmp_path)))
         scores = [{"dsc": 0.8, "nsd": 0.6}]
-        return [
-            {"structure": "disc", "patient": "a", "prompt": prompt, "scores": scores} for prompt in ("box", "clicks")
-        ]
+        prompts = ("box", "clicks")
+        records = [{"structure": "disc", "patient": "a", "prompt": prompt, "scores": scores} for prompt in prompts]
+        file.write_text(json.dumps(records))
 
     weights = tmp_path / "base.safetensors"
     weights.write_bytes(b"weights")
-    stand_ins = {"learn": learn, "evaluate": evaluate, "msd": lambda *_, **__: [], "read_slices": lambda _: []}
-    stand_ins |= {"spread_patients": lambda _: [], "validation_items": lambda *_: [], "find_weights": lambda _: weights}
+    stand_ins = {"learn": learn, "evaluate": evaluate, "find_weights": lambda _: weights}
+    stand_ins |= dict.fromkeys(("labelled_patients", "items_that_measure", "read_slices"), lambda *_: {})
     for name, stand_in in stand_ins.items():
         monkeypatch.setattr(measure_learning, name, stand_in)
-    measure_learning.main(["--data", "x", "-o", str(tmp_path), "--runs", "5 swapped labels", "1 label"])
+    measure_learning.main(["--data", "x", "-o", str(tmp_path), "--runs", "5 swapped labels"])
+    measure_learning.main(["--data", "x", "-o", str(tmp_path), "--runs", "1 label", "--seeds", "10", "2", "0"])
     written = json.loads((tmp_path / "learning.json").read_text())
-    assert asked == ["before", "1 label"] == [row["network"] for row in written["rows"]]
-    assert [(one["network"], one["accepted"], one["box"], one["shape"]) for one in written["gate"]] == [
-        ("5 swapped labels", False, 0.6, 0.7),
-        ("1 label", True, 0.6, 0.7),
+    assert [name for name in asked if name != "before.json"] == [
+        "1_label_seed_10/played-1.json",
+        "1_label_seed_0/played-1.json",
+    ]
+    assert [(row["network"], len(row["changes"])) for row in written["rows"]] == [("before", 1), ("1 label", 2)]
+    told = [(one["network"], one["seed"], one["accepted"], one["box"], one["shape"]) for one in written["gate"]]
+    assert told == [
+        ("1 label", 0, True, 0.6, 0.7),
+        ("1 label", 2, False, 0.6, 0.7),
+        ("1 label", 10, True, 0.6, 0.7),
+        ("5 swapped labels", 0, False, 0.6, 0.7),
+    ]
+
+
+def test_shares_of_each_training_are_tried_on_the_objects_that_choose(monkeypatch, tmp_path):
+    asked = {}
+
+    def evaluate(file, slices, count, predictor):
+        asked[str(file.relative_to(tmp_path))] = slices
+        scores = [{"dsc": {"share-0.5.json": 0.7, "share-1.json": 0.9}.get(file.name, 0.6), "nsd": 0.6}]
+        return [{"structure": "disc", "patient": "a", "prompt": one, "scores": scores} for one in ("box", "clicks")]
+
+    (tmp_path / "weights.safetensors").write_bytes(b"weights")
+    for seed in (0, 1):
+        (tmp_path / f"1_label_seed_{seed}").mkdir()
+        (tmp_path / f"1_label_seed_{seed}" / "result.json").write_text("{}")
+    stand_ins = {"evaluate": evaluate, "items_that_choose": lambda _: "choosing", "read_slices": lambda items: items}
+    stand_ins["find_weights"] = lambda _: tmp_path / "weights.safetensors"
+    for name, stand_in in stand_ins.items():
+        monkeypatch.setattr(measure_learning, name, stand_in)
+    measure_learning.main(["--data", "x", "-o", str(tmp_path), "--runs", "1 label", "--shares", "1", "0.5"])
+    assert len(asked) == 5 and set(asked.values()) == {"choosing"}
+    rows = json.loads((tmp_path / "shares.json").read_text())["rows"]
+    assert [(row["network"], row["changes"]) for row in rows] == [
+        ("before", [0.0]),
+        ("1 label, 100%", [0.3, 0.3]),
+        ("1 label, 50%", [0.1, 0.1]),
     ]

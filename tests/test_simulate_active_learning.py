@@ -157,6 +157,7 @@ def test_a_round_leaves_its_report_and_no_weights_of_the_server(tmp_path, monkey
     assert [row["network"] for row in report["rows"]] == ["before"] and report["rows"][0]["objects"] == 1
     assert [path.name for path in (tmp_path / "run").iterdir()] == ["server.json"]
     assert Path(asked["learning"]).is_relative_to(tmp_path / "run") and asked["labels"] == "left"
+    assert asked["learn_while_annotating"] == "off"
     assert json.loads(capsys.readouterr().out) == report
 
 

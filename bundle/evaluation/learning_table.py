@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from itertools import chain
 from typing import Any
 
 import numpy as np
@@ -15,26 +16,31 @@ BEFORE = "before"
 TARGET = 0.90
 """DSC that clicks are counted to."""
 SCORES = ("dsc", "nsd")
-COLUMNS = ("network", "structure", "objects", "DSC box", "DSC point", "change of DSC", "NSD box", "NSD point")
+CHANGE = "change of DSC"
+COLUMNS = ("network", "structure", "objects", "DSC box", "DSC point", CHANGE, "NSD box", "NSD point")
 
 Played = Mapping[str, Any]
 """Of one object and prompt: ``structure``, ``patient``, ``prompt`` ("box" or "clicks") and the ``scores`` (dsc and nsd)
 after the first prompt and after each correction."""
 
 
-def answer_rows(played: Mapping[str, Sequence[Played]]) -> list[dict[str, Any]]:
-    """A row of the first answers for each network and structure.
+def answer_rows(played: Mapping[str, Sequence[Sequence[Played]]]) -> list[dict[str, Any]]:
+    """A row of the first answers for each network and structure; means over the trainings, which differ in their seeds.
 
     ``change`` is the mean difference of DSC to the network from before, over box and point, with the 95 % interval of a
-    bootstrap over patients.
+    bootstrap over patients, each the mean of its objects and of the trainings; ``changes`` are those of each training.
 
     Args:
-        played: network -> what it answered; ``BEFORE`` is among them, and all were asked the same.
+        played: network -> what came of each of its trainings answered; ``BEFORE`` is among them, with one. All were
+            asked the same.
     """
-    before = _first_answers(played[BEFORE])
+    (before,) = map(_first_answers, played[BEFORE])
     rows = []
-    for network, records in played.items():
-        changes = {one.organ: one for one in compare(before, _first_answers(records))}
+    for network, trainings in played.items():
+        records = list(chain.from_iterable(trainings))
+        changes, *single = (
+            {one.organ: one for one in compare(before, _first_answers(r))} for r in (records, *trainings)
+        )
         for structure in dict.fromkeys(record["structure"] for record in records):
             box, clicks = (_of(records, structure, prompt) for prompt in ("box", "clicks"))
             change = changes[structure]
@@ -42,20 +48,21 @@ def answer_rows(played: Mapping[str, Sequence[Played]]) -> list[dict[str, Any]]:
                 {
                     "network": network,
                     "structure": structure,
-                    "objects": len(clicks),
+                    "objects": len(clicks) // len(trainings),
                     **{f"{score}_box": _first(box, score) for score in SCORES},
                     **{f"{score}_point": _first(clicks, score) for score in SCORES},
                     "change": [round(value, 4) for value in (change.difference, change.low, change.high)],
+                    "changes": [round(one[structure].difference, 4) for one in single],
                 }
             )
     return rows
 
 
-def learning_rows(played: Mapping[str, Sequence[Played]]) -> list[dict[str, Any]]:
+def learning_rows(played: Mapping[str, Sequence[Sequence[Played]]]) -> list[dict[str, Any]]:
     """The rows of ``answer_rows`` with the number of clicks to ``TARGET``."""
     rows = answer_rows(played)
     for row in rows:
-        clicks = _of(played[row["network"]], row["structure"], "clicks")
+        clicks = _of(list(chain.from_iterable(played[row["network"]])), row["structure"], "clicks")
         row |= _counted([[step["dsc"] for step in steps] for steps in clicks])
     return rows
 
@@ -72,13 +79,14 @@ def answers_table(result: Mapping[str, Any]) -> Table:
 
 
 def learning_table(result: Mapping[str, Any]) -> Table:
-    """The table of ``learning_rows``, which ``rows`` of the result holds."""
-    answers = answers_table(result)
-    rows = [
-        [*answered, f"{row['clicks']:.2f}", f"{row['never']:.0%}"]
-        for answered, row in zip(answers.rows, result["rows"], strict=True)
-    ]
-    return Table([*answers.columns, f"clicks to DSC {TARGET:.2f}", "never"], rows, answers.names)
+    """The table of ``learning_rows``, which ``rows`` of the result holds; the change also of each training."""
+    answers, place = answers_table(result), COLUMNS.index(CHANGE) + 1
+    rows = []
+    for answered, row in zip(answers.rows, result["rows"], strict=True):
+        each = "" if row["network"] == BEFORE else " ".join(f"{one:+.3f}" for one in row["changes"])
+        rows.append([*answered[:place], each, *answered[place:], f"{row['clicks']:.2f}", f"{row['never']:.0%}"])
+    clicks = f"clicks to DSC {TARGET:.2f}"
+    return Table([*COLUMNS[:place], "of each training", *COLUMNS[place:], clicks, "never"], rows, answers.names)
 
 
 def gate_table(result: Mapping[str, Any]) -> Table:
@@ -88,9 +96,10 @@ def gate_table(result: Mapping[str, Any]) -> Table:
         held = [f"{one[score]['before']:.3f} to {one[score]['after']:.3f}" for score in SCORES]
         boxes = [f"{one[of]:.3f}" for of in ("box", "shape")]
         said = "published" if one["accepted"] else f"refused: {'; '.join(one['reasons'])}"
-        rows.append([one["network"], str(one["steps"]), f"{one['share']:.0%}", *held, *boxes, said])
+        rows.append([one["network"], str(one["seed"]), str(one["steps"]), f"{one['share']:.0%}", *held, *boxes, said])
     columns = (
         "network",
+        "seed",
         "steps",
         "of the change",
         "held-out DSC",
@@ -99,7 +108,7 @@ def gate_table(result: Mapping[str, Any]) -> Table:
         "mean shape",
         "the gate",
     )
-    return Table([*columns], rows, 1)
+    return Table([*columns], rows, 2)
 
 
 def loop_table(result: Mapping[str, Any]) -> Table:

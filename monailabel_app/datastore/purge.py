@@ -13,6 +13,7 @@ import time
 from pathlib import Path
 
 from bundle.errors import explain_errors
+from monailabel_app.datastore.address import is_dicomweb
 from monailabel_app.datastore.dicomweb_store import store_at
 from monailabel_app.datastore.study_folder import StudyFolder
 
@@ -26,7 +27,7 @@ def main() -> None:
     parser.add_argument("studies", help="the folder of studies, or the address of the DICOMweb server")
     parser.add_argument("--days", type=float, required=True, help="what was replaced or used in these days stays")
     args = parser.parse_args()
-    is_address = args.studies.startswith(("http://", "https://"))
+    is_address = is_dicomweb(args.studies)
     if not (is_address or Path(args.studies).is_dir()) or not args.days >= 0:
         parser.error("give a folder of studies, or the address of a DICOMweb server, and a number of days from 0")
     store = store_at(args.studies.rstrip("/")) if is_address else StudyFolder(args.studies)

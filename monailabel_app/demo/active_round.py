@@ -95,6 +95,7 @@ def play_on_server(
         for case in cases.values():
             shutil.copyfile(case.image, studies / f"{case.name}{''.join(case.image.suffixes)}")
         ours = {"labels": ",".join(names), "sessions": "off", "learning": str(Path(kept, "learning"))}
+        ours["learn_while_annotating"] = "off"  # the trainings are those of the rounds
         shown = {**ours, **(conf or {})}
         settings = {"TMPDIR": kept}
         with running_server(studies, log=folder / "server.log", conf=shown, settings=settings, timeout=600) as url:
@@ -151,7 +152,7 @@ class Annotator:
             "trained": trains,
             "rounds": played,
             "dsc_before": box_dsc(answers[BEFORE]),
-            "rows": answer_rows(answers),
+            "rows": answer_rows({network: [records] for network, records in answers.items()}),
         }
 
     def round(self, strategy: str, cases: Mapping[str, Case], options: Mapping[str, Any] | None) -> dict[str, Any]:

@@ -14,9 +14,10 @@ Student's one-sided test over the objects, each compared with itself, says at ``
 
 Labels that are wrong everywhere alike are wrong in the held-out patients too, so that learning them looks like a gain.
 But they do not follow their images: whoever has seen no image, and draws the mean shape of the labels that train into
-each box, does as well there as a network. So a network has to do better, by more than chance. (An ellipse is no such
-bar: five labels of other patients' hippocampus took a network from a DSC of 0.73 to 0.81 in boxes where an ellipse has
-0.78 and the mean shape 0.81. Of five right ones a network has 0.82 and the mean shape 0.76.)
+each box, does as well there as a network. So a network that has learnt all of them has to do better, by more than
+chance, before any share of what it learnt is published. (An ellipse is no such bar: five labels of other patients'
+hippocampus took a network from a DSC of 0.73 to 0.81 in boxes where an ellipse has 0.78 and the mean shape 0.81. Of
+five right ones a network has 0.82 and the mean shape 0.76.)
 """
 
 from __future__ import annotations
@@ -158,12 +159,12 @@ def _measure(
 
 
 def judge(before: Sequence[Score], after: Sequence[Score]) -> Verdict:
-    """Compare a trained network with what must not be lost.
+    """Compare a network that is to be served with what must not be lost.
 
     Args:
-        before: on held-out labels of the network that is served, on the replay set of the one that the server was
-            started with, and of ``measure_shapes``.
-        after: of the trained network, on the same.
+        before: on held-out labels of the network that is served, and on the replay set of the one that the server was
+            started with.
+        after: of the new network, on the same.
     """
     if not any(score.part == HELD_OUT for score in before):
         return Verdict(False, ("no held-out label shows an object of 20 pixels on a slice, so nothing can be judged",))
@@ -180,16 +181,31 @@ def judge(before: Sequence[Score], after: Sequence[Score]) -> Verdict:
         if _fell([new[key][score] - old[key][score] for key in held_out], MEAN_TOLERANCE):
             means = mean_of(before, score), mean_of(after, score)
             reasons.append(_sentence("the mean of the held-out labels", score, *means, MEAN_TOLERANCE))
-    shapes = {one.structure: one.dscs for one in before if one.part == SHAPE}
-    boxes = [one for one in after if (one.part, one.prompt) == (HELD_OUT, BOX) and one.structure in shapes]
-    gains = [np.subtract(one.dscs, shapes[one.structure]) for one in boxes]
-    if gains and np.mean([gain.mean() for gain in gains]) <= _by_chance(gains):
-        bar, dsc = mean_dsc_in_boxes(before, SHAPE), np.mean([one.dsc for one in boxes])
-        reasons.append(
-            f"DSC of the held-out labels is {dsc:.3f} in a box, not clearly more than the {bar:.3f} of the labels' "
-            "mean shape: they do not follow their images, or need more labels or a longer training"
-        )
     return Verdict(not reasons, tuple(reasons))
+
+
+def judge_labels(shapes: Sequence[Score], whole: Sequence[Score]) -> Verdict:
+    """Whether labels follow their images: whoever learns them has to surpass who draws their mean shape.
+
+    That is asked of all structures together, as each has few objects. But no right one makes up for a wrong one: of
+    none the network may be clearly worse, by more than ``LARGE``.
+
+    Args:
+        shapes: of ``measure_shapes``; other scores are left alone.
+        whole: of the network with all of the change, on the same objects.
+    """
+    drawn = {one.structure: one for one in shapes if one.part == SHAPE}
+    boxes = [one for one in whole if (one.part, one.prompt) == (HELD_OUT, BOX) and one.structure in drawn]
+    gains = [np.subtract(one.dscs, drawn[one.structure].dscs) for one in boxes]
+    if gains and np.mean([gain.mean() for gain in gains]) <= _by_chance(gains):
+        means = float(np.mean([one.dsc for one in boxes])), mean_dsc_in_boxes(shapes, SHAPE)
+        return Verdict(False, (_no_better("the held-out labels", means, "not clearly more"),))
+    reasons = tuple(
+        _no_better(one.structure, (one.dsc, drawn[one.structure].dsc), "clearly less")
+        for one, gain in zip(boxes, gains, strict=True)
+        if -gain.mean() > max(LARGE, _by_chance([gain]))
+    )
+    return Verdict(not reasons, reasons)
 
 
 def mean_of(scores: Sequence[Score], score: str) -> float:
@@ -265,6 +281,13 @@ def _by_chance(changes: Sequence[np.ndarray]) -> float:
 
 def _sentence(what: str, score: str, before: float, after: float, tolerance: float) -> str:
     return f"{score.upper()} of {what} fell from {before:.3f} to {after:.3f}, more than {tolerance:g} are too many"
+
+
+def _no_better(what: str, means: tuple[float, float], how: str) -> str:
+    return (
+        f"DSC of {what} is {means[0]:.3f} in a box, {how} than the {means[1]:.3f} of the labels' mean shape: they do "
+        "not follow their images, or need more labels or a longer training"
+    )
 
 
 def _spread(slices: Sequence[LabelledSlice], count: int) -> list[LabelledSlice]:

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from bundle.interactive.session_files import sessions_folder
+from monailabel_app.datastore.address import is_dicomweb
 from monailabel_app.errors import RequestError
 
 logger = logging.getLogger(__name__)
@@ -35,13 +36,16 @@ class LearningSettings:
     def of(cls, conf: Mapping[str, str], studies: str) -> LearningSettings | None:
         """As the options of the app say (``learning``, ``learn_while_annotating``).
 
+        By itself it trains on the labels of a folder; a PACS also holds those of others, so that it is asked for there.
+
         Returns:
             None with ``learning`` "off", and where nothing can be written in the folder that nobody chose.
 
         Raises:
             RequestError: an option that cannot be used.
         """
-        automatic, chosen = conf.get("learn_while_annotating") or "off", conf.get("learning")
+        automatic = conf.get("learn_while_annotating") or ("off" if is_dicomweb(studies) else "on")
+        chosen = conf.get("learning")
         if automatic not in ("on", "off"):
             raise RequestError(f"learn_while_annotating must be on or off, got {automatic!r}")
         if chosen == "off":
