@@ -122,14 +122,14 @@ def _rules(segmenter: Segmenter, names: Sequence[str]) -> dict[str, PropagationR
 def _cases(
     options: argparse.Namespace, segmenter: Segmenter
 ) -> tuple[dict[str, Callable[[], VolumeCase]], dict[str, Mapping[int, str]]]:
-    """Key -> opens the volume, and key -> its objects."""
+    """Key -> opens the volume, and key -> its objects; the key of a file is its path as it was given."""
     contract = segmenter.family.contract
     cases: dict[str, Callable[[], VolumeCase]] = {}
     organs: dict[str, Mapping[int, str]] = {}
     for image, label in options.case:
         labels = np.unique(read_label(label).array)
-        cases[Path(image).name] = partial(_read, image, label, contract=contract)
-        organs[Path(image).name] = {int(value): f"label {value}" for value in labels if value}
+        cases[image] = partial(_read, image, label, contract=contract)  # files of two folders may have one name
+        organs[image] = {int(value): f"label {value}" for value in labels if value}
     for seed in range(FIRST_SEED, FIRST_SEED + (0 if options.case else options.phantoms)):
         cases[f"phantom {seed}"] = partial(_phantom, seed, contract=contract)
         organs[f"phantom {seed}"] = {value: name for name, value in PHANTOM_LABELS.items()}
@@ -138,7 +138,7 @@ def _cases(
 
 def _read(image: str, label: str, *, contract) -> VolumeCase:  # noqa: ANN001, as VolumeCase takes it
     volume = read_volume(image)
-    return VolumeCase(Path(image).name, volume, check_grid(volume, read_label(label)), contract=contract)
+    return VolumeCase(image, volume, check_grid(volume, read_label(label)), contract=contract)
 
 
 def _phantom(seed: int, *, contract) -> VolumeCase:  # noqa: ANN001

@@ -33,22 +33,25 @@ def test_every_parameter_but_what_is_carried_is_tuned_around_its_shipped_value(t
 
 
 def test_a_run_is_written_and_continued(tune, tmp_path, monkeypatch, capsys):
+    """Of two volumes, whose files have the same names."""
     truth = np.zeros((24, 20, 10), bool)
     truth[6:16, 5:14, 2:8] = True
-    affine = np.diag([2.0, 2.0, 3.0, 1.0])
-    write_volume(Volume(truth.astype(np.float32) * 100, affine, "CT"), tmp_path / "image.nii.gz")
-    write_label(truth.astype(np.uint8), Volume(truth, affine), tmp_path / "label.nii.gz")
+    affine, cases = np.diag([2.0, 2.0, 3.0, 1.0]), []
+    for folder in (tmp_path / "a", tmp_path / "b"):
+        folder.mkdir()
+        write_volume(Volume(truth.astype(np.float32) * 100, affine, "CT"), folder / "image.nii.gz")
+        write_label(truth.astype(np.uint8), Volume(truth, affine), folder / "label.nii.gz")
+        cases += ["--case", str(folder / "image.nii.gz"), str(folder / "label.nii.gz")]
     predictor = SlicePredictor(BrightRegionSam(), bright_contract(), store=PreparedCache())
     model = SimpleNamespace(family=SimpleNamespace(contract=bright_contract(), volume=None), predictor=predictor)
     monkeypatch.setattr(tune.Segmenter, "from_family", lambda *_, **__: model)
     monkeypatch.setattr(tune, "VALUES", {"swells": (1.0,)})
-    case = ["--case", str(tmp_path / "image.nii.gz"), str(tmp_path / "label.nii.gz")]
-    command = ["--output", str(tmp_path / "out"), "--clicks", "1", *case]
+    command = ["--output", str(tmp_path / "out"), "--clicks", "1", *cases]
     tune.main(command)
     table = rule_table(json.loads((tmp_path / "out" / "result.json").read_text())).as_markdown()
     rows = [[cell.strip() for cell in line.split("|")[1:5]] for line in table.strip().splitlines()[2:]]
     starts = ("3D box", "2D box", "point")
-    assert rows == [[rule, start, "1", "1.000"] for rule in ("as shipped", "swells 1") for start in starts]
+    assert rows == [[rule, start, "2", "1.000"] for rule in ("as shipped", "swells 1") for start in starts]
     predictor.network.predict = None  # nothing is left to play
     tune.main(command)
     assert capsys.readouterr().out.count("swells 1") == 6
