@@ -76,7 +76,7 @@ class MonaiSam(MONAILabelApp):
             self.learner = Learner(learning, self.datastore, served=self._serve)
             self._segmenter = self.learner.segmenter
         self.assignments = Assignments()
-        self.accepted = AcceptedPlaces()
+        self.accepted = AcceptedPlaces(modality=self._modality)
         self.batch = Job("batch")
         self.scorer = Scorer(lambda: self._segmenter.predictor, self.accepted, modality=self._modality)
         # A list, not a mapping: OHIF appends to it.

@@ -208,6 +208,13 @@ def test_a_segmentation_without_references_is_no_label(store, pacs, label, caplo
     assert again.get_labeled_images() == [] and "refer to no images" in caplog.text
 
 
+def test_segments_of_one_name_are_told_apart_at_the_server_as_here(store, pacs, label, tmp_path):
+    sent = [{"name": "cyst", "idx": 1}, {"name": "liver", "idx": 3}, {"name": "cyst", "idx": 5}]
+    store.save_label(FIRST, str(label), "final", {"label_info": sent})
+    told = store_of(pacs, tmp_path / "other").get_label_info(FIRST, "final")["label_info"]
+    assert [entry["name"] for entry in told] == ["cyst (1)", "liver", "cyst (5)"]
+
+
 def test_what_nobody_used_for_long_is_purged_but_labels_that_lie_here_alone(store, label):
     store.save_label(FIRST, str(label), "original", {})
     store.get_image_uri(SECOND)

@@ -200,6 +200,11 @@ class DicomWebStore(Datastore):
         image_id = self._up_to_date(label_id, label_tag)
         return self._kept.get_label_info(image_id, label_tag) if image_id else {}
 
+    def segment_names(self, image_id: str) -> tuple[str, ...] | None:
+        """The names of the segments of an image's final label; nothing is fetched. None where the server lists none."""
+        newest = self._newest_of(image_id)
+        return None if newest is None else newest.names
+
     def update_label_info(self, label_id: str, label_tag: str, info: dict[str, Any]) -> None:
         """Add to what is known about a label; see ``StudyFolder``."""
         self._kept.update_label_info(self._up_to_date(label_id, label_tag) or label_id, label_tag, info)

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from bundle.interactive.session_files import sessions_folder
 from monailabel_app.errors import RequestError
+from monailabel_app.wire.fields import read_modality
 
 logger = logging.getLogger(__name__)
 
@@ -22,6 +23,7 @@ class LearningSettings:
         folder: of jobs and versions.
         automatic: whether it trains by itself while people annotate.
         family, checkpoint, device, engine: what it was started with, as ``Segmenter.from_family`` takes them.
+        modality: of every image; None is what its file says.
     """
 
     folder: Path
@@ -30,6 +32,7 @@ class LearningSettings:
     checkpoint: str | None = None
     device: str | None = None
     engine: str = "auto"
+    modality: str | None = None
 
     @classmethod
     def of(cls, conf: Mapping[str, str], studies: str) -> LearningSettings | None:
@@ -64,4 +67,5 @@ class LearningSettings:
             conf.get("checkpoint"),
             conf.get("device"),
             conf.get("engine", "auto"),
+            read_modality(conf),
         )
