@@ -18,6 +18,7 @@ from monailabel.interfaces.datastore import Datastore, DefaultLabelTag
 from bundle.data import guarded
 from bundle.data.grid import check_grid
 from bundle.data.volume import write_label, write_volume
+from bundle.errors import VolumeError
 from monailabel_app.datastore.dicomweb import DicomWeb, Segmentation, Series, connect, is_uid
 from monailabel_app.datastore.label_versions import Version
 from monailabel_app.datastore.study_folder import StudyFolder
@@ -272,7 +273,10 @@ class DicomWebStore(Datastore):
         with tempfile.TemporaryDirectory(prefix="monai-sam-seg-") as place:
             self._server.fetch_segmentation(segmentation, seg := Path(place, "seg.dcm"))
             image = guarded.read_volume(self.series_folder(segmentation.image))
-            label = check_grid(image, guarded.read_label(seg))
+            try:
+                label = check_grid(image, guarded.read_label(seg))
+            except VolumeError as error:
+                raise VolumeError(f"the segmentation {segmentation.series} cannot be used: {error}") from error
             info = {_SEG_SERIES: segmentation.series, "label_info": label_info_of(label.segments)}
             path = write_label(label.array, image, Path(place, f"{segmentation.image}{_ENDING}"))
             self._kept.save_label(segmentation.image, str(path), _FINAL, info)
@@ -346,7 +350,12 @@ class DicomWebStore(Datastore):
         return len(old) + self._kept.purge(older_than)
 
     def _fetch_labelled(self, most: int | None = None) -> None:
-        for image_id in self._kept.get_labeled_images():  # of some the segmentation was removed at the server
-            self._up_to_date(image_id, _FINAL)
-        for image_id in self.get_labeled_images()[: most or None]:
-            self._up_to_date(image_id, _FINAL)
+        """Bring what is kept up to date; a segmentation that cannot be used is left out, whoever sent it."""
+        kept = self._kept.get_labeled_images()  # of some the segmentation was removed at the server
+        for image_id in dict.fromkeys([*kept, *self.get_labeled_images()[: most or None]]):
+            try:
+                self._up_to_date(image_id, _FINAL)
+            except VolumeError as error:
+                logger.warning("The label of the series %s is left out: %s", image_id, error)
+                if _FINAL in self._kept.get_labels_by_image_id(image_id):  # an earlier one, which is not final any more
+                    self._kept.remove_label(image_id, _FINAL)
