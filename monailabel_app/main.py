@@ -128,7 +128,7 @@ class MonaiSam(MONAILabelApp):
         if self.studies.startswith(("http://", "https://")):
             if settings.MONAI_LABEL_DATASTORE:  # XNAT or DSA: MONAI Label's own
                 return super().init_datastore()
-            return store_at(self.studies.strip().rstrip("/"))
+            return store_at(self.studies)
         return StudyFolder(
             self.studies,
             patterns=settings.MONAI_LABEL_DATASTORE_FILE_EXT,

@@ -279,4 +279,5 @@ def test_what_was_fetched_lies_in_a_folder_of_its_server(monkeypatch, tmp_path):
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     first, second = (cache_folder(f"http://{name}/dicom-web") for name in ("one", "two"))
     assert first != second and first.is_relative_to(tmp_path)
-    store_at("http://127.0.0.1:9/dicom-web")  # asks nobody yet
+    both = [store_at(f"http://127.0.0.1:9/dicom-web{end}") for end in ("", "/")]  # asks nobody yet
+    assert both[0].name() == both[1].name() and both[0]._series == both[1]._series

@@ -402,6 +402,18 @@ def test_another_server_follows_what_the_first_one_publishes(room):
 # ---- by itself -------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.parametrize(
+    ("studies", "again"),
+    [
+        ("http://pacs/dicom-web", "http://pacs/dicom-web/"),
+        ("/studies/a", "/studies/a/"),
+        ("/studies/a", "/studies/b/../a"),
+    ],
+)
+def test_the_same_studies_learn_in_one_folder_however_they_are_spelt(studies, again):
+    assert LearningSettings.of({}, studies).folder == LearningSettings.of({}, again).folder
+
+
 def test_it_trains_by_itself_after_the_first_label_the_fifth_and_each_fifth_from_there(room):
     learner, trained = room.open(), []
     for count in range(1, 12):

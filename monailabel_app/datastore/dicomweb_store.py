@@ -19,6 +19,7 @@ from bundle.data import guarded
 from bundle.data.grid import check_grid
 from bundle.data.volume import write_label, write_volume
 from bundle.errors import VolumeError
+from monailabel_app.datastore.address import one_spelling
 from monailabel_app.datastore.dicomweb import DicomWeb, Segmentation, Series, connect, is_uid
 from monailabel_app.datastore.label_versions import Version
 from monailabel_app.datastore.study_folder import StudyFolder
@@ -35,6 +36,7 @@ _ENDING = ".nii.gz"
 
 def store_at(address: str) -> DicomWebStore:
     """The datastore of the server of an address; the server is not asked yet."""
+    address = one_spelling(address)
     return DicomWebStore(connect(address), cache_folder(address))
 
 

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from bundle.interactive.session_files import sessions_folder
+from monailabel_app.datastore.address import one_spelling
 from monailabel_app.errors import RequestError
 from monailabel_app.wire.fields import read_modality
 
@@ -49,7 +50,7 @@ class LearningSettings:
             raise RequestError(f"learn_while_annotating must be on or off, got {automatic!r}")
         if chosen == "off":
             return None
-        name = hashlib.sha256(studies.encode()).hexdigest()[:16]
+        name = hashlib.sha256(one_spelling(studies).encode()).hexdigest()[:16]
         folder = Path(chosen).expanduser() if chosen else sessions_folder().with_name("learning") / name
         if not folder.is_absolute():
             raise RequestError(f'learning must be the full path of a folder, or "off", got {chosen!r}')
