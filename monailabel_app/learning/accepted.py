@@ -62,8 +62,8 @@ def accepted_labels(store: Datastore, *, modality: str | None = None) -> list[Ac
     for pair in sorted(store.datalist(), key=lambda pair: pair["image"]):
         image_id, label = stem(Path(pair["image"])), Path(pair["label"])
         image = Path(image_path(store, image_id))
-        info = store.get_label_info(image_id, _FINAL) or {}
         try:
+            info = store.get_label_info(image_id, _FINAL) or {}
             names = sent_names(info, label, "the datastore")
         except (LayoutError, VolumeError) as error:
             logger.warning("The label of the image %r is not trained on: %s", image_id, error)
