@@ -85,8 +85,8 @@ def write_material(accepted: Sequence[Mapping[str, Any]], sides: Mapping[str, st
         lists = _by_slices(lists[TRAINING], folder)
     if not lists[VALIDATION]:
         raise TrainingError(
-            "nothing is left to judge by: no label of a held-out patient shows anything, and each that trains shows it on "
-            "one slice; submit labels of other patients, or of more slices"
+            "nothing is left to judge by: no label of a held-out patient shows anything, and each that trains has one "
+            "slice; submit labels of other patients, or of more slices"
         )
     content = {
         "labels": {"0": "background", **{str(value): name for name, value in numbers.items()}},
