@@ -78,7 +78,7 @@ class MonaiSam(MONAILabelApp):
             self.learner = Learner(learning, self.datastore, served=self._serve)
             self._segmenter = self.learner.segmenter
         self.assignments = Assignments()
-        self.accepted = AcceptedPlaces()
+        self.accepted = AcceptedPlaces(modality=self._modality)
         self.batch = Job("batch")
         self.scorer = Scorer(lambda: self._segmenter.predictor, self.accepted, modality=self._modality)
         # A list, not a mapping: OHIF appends to it.
@@ -130,7 +130,7 @@ class MonaiSam(MONAILabelApp):
         if is_dicomweb(self.studies):
             if settings.MONAI_LABEL_DATASTORE:  # XNAT or DSA: MONAI Label's own
                 return super().init_datastore()
-            return store_at(self.studies.strip().rstrip("/"))
+            return store_at(self.studies)
         return StudyFolder(
             self.studies,
             patterns=settings.MONAI_LABEL_DATASTORE_FILE_EXT,

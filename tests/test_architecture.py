@@ -27,7 +27,7 @@ BELOW["commands"] = set(BELOW)  # the command line lies above everything, and no
 APP_BELOW = {
     "wire": set(),
     "datastore": {"wire"},
-    "strategies": {"wire"},
+    "strategies": {"wire", "datastore"},
     "tasks": {"wire", "strategies"},
     "learning": {"wire", "datastore"},
     "server": {"wire", "tasks", "datastore", "strategies", "learning"},

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import copy
 import json
 import os
 import shutil
 import time
+import zipfile
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -16,6 +19,7 @@ from requests.exceptions import ReadTimeout
 from bundle.data.volume import read_label, read_volume, write_label
 from monailabel_app.datastore.dicomweb_store import cache_folder, store_at
 from monailabel_app.errors import RequestError
+from monailabel_app.learning.accepted import accepted_labels
 
 FIRST, SECOND = "1.2.3.1", "1.2.3.2"
 INFO = {"label_info": [{"name": "liver", "idx": 1}, {"name": "aorta", "idx": 5, "color": [10, 20, 30]}]}
@@ -220,6 +224,39 @@ def test_a_segmentation_without_references_is_no_label(store, pacs, label, caplo
     assert again.get_labeled_images() == [] and "refer to no images" in caplog.text
 
 
+def test_segments_of_one_name_are_told_apart_at_the_server_as_here(store, pacs, label, tmp_path):
+    sent = [{"name": "cyst", "idx": 1}, {"name": "liver", "idx": 3}, {"name": "cyst", "idx": 5}]
+    store.save_label(FIRST, str(label), "final", {"label_info": sent})
+    told = store_of(pacs, tmp_path / "other").get_label_info(FIRST, "final")["label_info"]
+    assert [entry["name"] for entry in told] == ["cyst (1)", "liver", "cyst (5)"]
+
+
+def foreign_segmentation(pacs):
+    """The last segmentation again, made later by another program, and half a metre off."""
+    other = copy.deepcopy(pacs.instances[-1])
+    other.SeriesInstanceUID, other.ContentDate = "1.2.77", "20991231"
+    other.SOPInstanceUID = other.file_meta.MediaStorageSOPInstanceUID = "1.2.77.1"
+    for frame in other.PerFrameFunctionalGroupsSequence:
+        place = frame.PlanePositionSequence[0]
+        place.ImagePositionPatient = [float(place.ImagePositionPatient[0]) + 500, *place.ImagePositionPatient[1:]]
+    pacs.instances.append(other)
+
+
+def test_a_segmentation_that_does_not_lie_on_its_image_is_left_out_and_stops_nobody(store, pacs, label, series, caplog):
+    store.save_label(FIRST, str(label), "final", dict(INFO))
+    image = read_volume(series[1])
+    both = write_label(read_label(label).array, image, label.with_name("second.nii.gz"))
+    store.save_label(SECOND, str(both), "final", dict(INFO))
+    foreign_segmentation(pacs)
+    assert [Path(pair["image"]).name for pair in store.datalist()] == [f"{FIRST}.nii.gz"]
+    assert [one.image for one in accepted_labels(store)] == [store.series_folder(FIRST)]
+    with zipfile.ZipFile(path := store.get_dataset_archive(None)) as archive:
+        assert not any(SECOND in name for name in archive.namelist())
+    os.unlink(path)
+    assert f"The label of the series {SECOND} is left out: the segmentation 1.2.77 cannot be used" in caplog.text
+    assert [version.number for version in store.label_versions(SECOND, "final")] == [1]
+
+
 def test_what_nobody_used_for_long_is_purged_but_labels_that_lie_here_alone(store, label):
     store.save_label(FIRST, str(label), "original", {})
     store.get_image_uri(SECOND)
@@ -254,4 +291,5 @@ def test_what_was_fetched_lies_in_a_folder_of_its_server(monkeypatch, tmp_path):
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     first, second = (cache_folder(f"http://{name}/dicom-web") for name in ("one", "two"))
     assert first != second and first.is_relative_to(tmp_path)
-    store_at("http://127.0.0.1:9/dicom-web")  # asks nobody yet
+    both = [store_at(f"http://127.0.0.1:9/dicom-web{end}") for end in ("", "/")]  # asks nobody yet
+    assert both[0].name() == both[1].name() and both[0]._series == both[1]._series

@@ -8,6 +8,7 @@ import threading
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 
 import pytest
 from app_room import a_label, a_volume
@@ -125,6 +126,23 @@ def test_the_background_is_no_structure_and_entries_without_a_number_count_from_
     room.accept("a", label_info=[{"name": "background", "idx": 0}, {"name": "liver", "idx": 2}])
     room.accept("b", label_info=[{"name": "spleen"}, {"name": "liver"}])
     assert [label.names for label in accepted_labels(room.store)] == [{"liver": 2}, {"spleen": 1, "liver": 2}]
+
+
+def test_a_label_whose_names_cannot_be_read_is_left_out_and_stops_nobody(room, monkeypatch, caplog):
+    room.accept("a", "b")
+    told = room.store.get_label_info
+    wrong = {"label_info": [{"name": "liver", "idx": 1.5}]}
+    monkeypatch.setattr(room.store, "get_label_info", lambda name, tag: wrong if name == "a" else told(name, tag))
+    assert [label.patient for label in accepted_labels(room.store)] == ["b"]
+    assert "The label of the image 'a' is not trained on: idx in label_info of a.nii.gz" in caplog.text
+
+
+def test_trainings_read_images_as_the_server_was_told(room):
+    room.settings = replace(room.settings, modality="CT")
+    room.accept("a")
+    room.open()._prepare(job := room.learner.submit({}))
+    assert [one["read_as"] for one in read_json(job.folder / "request.json")["accepted"]] == ["CT"]
+    assert LearningSettings.of({"modality": "CT"}, "/studies/a").modality == "CT"
 
 
 # ---- asking ----------------------------------------------------------------------------------------------------------
@@ -382,6 +400,18 @@ def test_another_server_follows_what_the_first_one_publishes(room):
 
 
 # ---- by itself -------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("studies", "again"),
+    [
+        ("http://pacs/dicom-web", "http://pacs/dicom-web/"),
+        ("/studies/a", "/studies/a/"),
+        ("/studies/a", "/studies/b/../a"),
+    ],
+)
+def test_the_same_studies_learn_in_one_folder_however_they_are_spelt(studies, again):
+    assert LearningSettings.of({}, studies).folder == LearningSettings.of({}, again).folder
 
 
 def test_it_trains_by_itself_after_the_first_label_the_fifth_and_each_fifth_from_there(room):

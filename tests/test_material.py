@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import nrrd
 import numpy as np
 import pytest
 from app_room import AFFINE, SHAPE, a_volume
@@ -9,9 +10,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from bundle.data.datasets import msd
+from bundle.data.labelled_slices import MIN_PIXELS, read_pool
 from bundle.data.splits import check_disjoint
-from bundle.data.volume import Volume, read_label, write_label
+from bundle.data.volume import Volume, read_label, read_volume, write_label, write_volume
 from bundle.errors import TrainingError
+from bundle.families.family import load_family
 from bundle.files import read_json
 from monailabel_app.learning.material import held_out_slices, renumbered, split_patients, write_material
 
@@ -19,7 +22,7 @@ from monailabel_app.learning.material import held_out_slices, renumbered, split_
 def label_file(path, values):
     """A label map whose slices hold one value each."""
     labels = np.zeros(SHAPE, np.uint8)
-    labels[2:5, 2:5, : len(values)] = values
+    labels[1:6, 1:6, : len(values)] = values
     write_label(labels, Volume(np.zeros(SHAPE, np.int16), AFFINE), path)
     return str(path)
 
@@ -43,7 +46,6 @@ def test_a_patient_never_changes_sides_whoever_comes_or_goes(tmp_path_factory, p
     for end in range(1, len(patients) + 1):
         sides = split_patients(patients[:end], file)
         assert all(seen.setdefault(name, side) == side for name, side in sides.items())
-        assert "training" in sides.values()
 
 
 def test_the_split_names_no_patient(tmp_path):
@@ -91,18 +93,125 @@ def test_of_an_only_patient_slices_are_held_out_and_none_is_on_both_sides(tmp_pa
 
 
 def test_of_many_slices_blocks_are_held_out():
-    labels = np.ones((2, 2, 40), np.uint8)
+    labels = np.ones((5, 4, 40), np.uint8)
     held = np.flatnonzero(held_out_slices(labels)["validation"].any(axis=(0, 1)))
     assert held.tolist() == list(range(8, 16))
 
 
 def test_an_empty_label_is_left_out_and_said(tmp_path, caplog):
-    both = [accepted(tmp_path, "a", [1], {"liver": 1}), accepted(tmp_path, "b", [], {"liver": 1})]
-    content = write_material(both, {"a": "training", "b": "validation"}, tmp_path / "data")
-    assert [len(content[side]) for side in ("training", "validation")] == [1, 0]
+    both = [accepted(tmp_path, "a", [1] * 6, {"liver": 1}), accepted(tmp_path, "b", [], {"liver": 1})]
+    content = write_material(both, {"a": "training", "b": "training"}, tmp_path / "data")
+    assert content["accepted"] == len(content["training"]) == 1
     assert "A label shows nothing that has a name" in caplog.text
 
 
 def test_nothing_but_empty_labels_cannot_train(tmp_path):
     with pytest.raises(TrainingError, match="no accepted label shows anything"):
         write_material([accepted(tmp_path, "a", [], {})], {"a": "training"}, tmp_path / "data")
+
+
+@pytest.mark.parametrize("pixels", [0, MIN_PIXELS - 1])
+def test_where_the_held_out_patient_shows_nothing_to_judge_by_slices_are_held_out_and_the_patient_trains_nothing(
+    tmp_path, pixels
+):
+    both = [accepted(tmp_path, name, [1] * 6, {"liver": 1}) for name in "ab"]
+    small = np.zeros(SHAPE, np.uint8)
+    small[..., 2].flat[:pixels] = 1
+    write_label(small, read_volume(both[1]["image"]), both[1]["label"])
+    content = write_material(both, {"a": "training", "b": "validation"}, tmp_path / "data")
+    assert content["held_out"] == "slices"
+    patients = [[entry["patient"] for entry in content[side]] for side in ("training", "validation")]
+    assert patients == [["a"], ["a, held-out slices"]]
+
+
+def test_a_held_out_patient_trains_where_nobody_else_shows_anything(tmp_path):
+    both = [accepted(tmp_path, "a", [], {}), accepted(tmp_path, "b", [1] * 6, {"liver": 1})]
+    content = write_material(both, {"a": "training", "b": "validation"}, tmp_path / "data")
+    assert [entry["patient"] for entry in content["training"]] == ["b"] and content["held_out"] == "slices"
+
+
+def test_one_slice_of_one_patient_leaves_nothing_to_judge_by(tmp_path):
+    with pytest.raises(TrainingError, match="nothing is left to judge by"):
+        write_material([accepted(tmp_path, "a", [0, 1], {"liver": 1})], {"a": "training"}, tmp_path / "data")
+
+
+# ---- labels that were stored on another grid than their images ------------------------------------------------------
+
+
+def a_block() -> np.ndarray:
+    labels = np.zeros(SHAPE, np.uint8)
+    labels[1:7, 2:6, 1:5] = 1
+    return labels
+
+
+def stored_plainly(path, labels):
+    return write_label(labels, Volume(np.zeros(SHAPE, np.int16), AFFINE), path.with_suffix(".nii.gz"))
+
+
+def stored_in_another_order(path, labels):
+    """Axes (k, j, i), as some programs write them."""
+    turned = np.ascontiguousarray(labels.transpose(2, 1, 0))
+    grid = Volume(np.zeros(turned.shape, np.int16), AFFINE[:, [2, 1, 0, 3]])
+    return write_label(turned, grid, path.with_suffix(".nii.gz"))
+
+
+def stored_cropped(path, labels):
+    """As 3D Slicer stores a segment: its own extent alone, in LPS."""
+    first, last = np.argwhere(labels).min(axis=0), np.argwhere(labels).max(axis=0) + 1
+    directions = np.diag(np.abs(np.diag(AFFINE)[:3]))
+    header = {
+        "space": "left-posterior-superior",
+        "kinds": ["domain"] * 3,
+        "space directions": directions,
+        "space origin": directions @ first,
+        "Segmentation_MasterRepresentation": "Binary labelmap",
+        **{"Segment0_ID": "s", "Segment0_Name": "liver", "Segment0_LabelValue": "1"},
+    }
+    nrrd.write(str(path := path.with_suffix(".seg.nrrd")), labels[tuple(map(slice, first, last))], header)
+    return path
+
+
+@pytest.mark.parametrize("stored", [stored_plainly, stored_in_another_order, stored_cropped])
+def test_a_label_trains_on_the_grid_of_its_image_and_no_slice_of_it_judges_what_trained_on_it(tmp_path, stored):
+    one = {"image": str(a_volume(tmp_path / "a.nii.gz")), "names": {"liver": 1}, "patient": "a"}
+    one["label"] = str(stored(tmp_path / "label", a_block()))
+    content = write_material([one], {"a": "training"}, tmp_path / "data")
+    sides = [read_label(tmp_path / "data" / content[side][0]["label"]) for side in ("training", "validation")]
+    np.testing.assert_array_equal(sides[0].array + sides[1].array, a_block())
+    assert [np.flatnonzero(side.array.any(axis=(0, 1))).tolist() for side in sides] == [[1, 3, 4], [2]]
+    np.testing.assert_allclose(sides[0].affine, AFFINE)
+
+
+def test_a_label_that_does_not_lie_on_its_image_is_left_out_by_its_own_name_and_stops_nobody(tmp_path, caplog):
+    both = [accepted(tmp_path, name, [1] * 6, {"liver": 1}) for name in "ab"]
+    write_label(np.ones((3, 3, 3), np.uint8), Volume(np.zeros((3, 3, 3), np.int16), AFFINE), both[1]["label"])
+    content = write_material(both, dict.fromkeys("ab", "training"), tmp_path / "data")
+    assert content["accepted"] == 1
+    assert (
+        "The label of b.nii.gz is left out: label map" in caplog.text and "b-label.nii.gz has (3, 3, 3)" in caplog.text
+    )
+    with pytest.raises(TrainingError, match=r"no accepted label .*b-label.nii.gz has \(3, 3, 3\) voxels"):
+        write_material(both[1:], {"b": "training"}, tmp_path / "other")
+
+
+def test_labels_of_pictures_lie_on_their_pictures(tmp_path):
+    entries = []
+    for name in "ab":
+        picture = Volume(np.zeros((30, 20, 1), np.uint8), AFFINE, "windowed")
+        image = write_volume(picture, tmp_path / f"{name}.png")
+        mask = np.zeros(picture.shape, np.uint8)
+        mask[3:20, 5:12] = 255
+        label = write_label(mask, picture, tmp_path / f"{name}-label.png")
+        entries.append({"image": str(image), "label": str(label), "names": {"polyp": 255}, "patient": name})
+    content = write_material(entries, {"a": "training", "b": "validation"}, tmp_path / "data")
+    items = [{**content[side][0]} for side in ("training", "validation")]
+    items = [{**item, "label": str(tmp_path / "data" / item["label"])} for item in items]
+    pool = read_pool(items, contract=load_family("default").contract)
+    assert [(part.ids, int(part.labels.sum())) for part in pool] == [((1,), 17 * 7)] * 2
+
+
+def test_what_an_image_is_read_as_stands_in_the_data_list(tmp_path):
+    both = [{**accepted(tmp_path, name, [1], {"liver": 1}), "read_as": "CT"} for name in "ab"]
+    content = write_material(both, {"a": "training", "b": "validation"}, tmp_path / "data")
+    assert [content[side][0]["read_as"] for side in ("training", "validation")] == ["CT", "CT"]
+    assert [item["read_as"] for item in msd(tmp_path / "data", datalist="datalist.json")] == ["CT", "CT"]

@@ -17,6 +17,7 @@ from bundle.data.volume import Volume, write_label, write_volume
 from bundle.engines.cache import PreparedCache
 from bundle.interactive.slice_model import SlicePredictor
 from monailabel_app.learning.accepted import accepted_labels
+from monailabel_app.strategies import places as places_module
 from monailabel_app.strategies.places import AcceptedPlaces
 from monailabel_app.strategies.pool import SCORES, Images
 from monailabel_app.strategies.scoring import METHOD, PredictionScores, Scorer
@@ -188,6 +189,30 @@ def test_structures_are_looked_for_by_the_names_that_are_trained_on(served, sent
     app.datastore().update_label_info("organs", "final", {"label_info": sent})
     (trained,) = accepted_labels(app.datastore())
     assert set(places.places(app.datastore())) == set(trained.names) and len(trained.names) == 1
+
+
+def test_a_structure_that_only_the_last_of_many_labels_shows_is_looked_for_and_few_images_are_read(
+    served, tmp_path, monkeypatch
+):
+    """Slicer names every segment of its list, also those in which nothing was drawn."""
+    monkeypatch.setattr(places_module, "MOST", 2)
+    read, read_stored = [], places_module.read_stored
+    monkeypatch.setattr(
+        places_module,
+        "read_stored",
+        lambda store, image, **told: read.append(image) or read_stored(store, image, **told),
+    )
+    _, app = served
+    named = {"label_info": [{"name": "liver", "idx": 1}, {"name": "tumour", "idx": 2}]}
+    for number in range(5):
+        an_image(tmp_path / "studies", name := f"case{number}")
+        labels = np.zeros(SHAPE, np.uint8)
+        labels[2:9, 4:14, 2:10] = 2 if number == 4 else 1
+        path = write_label(labels, Volume(np.zeros(SHAPE, np.int16), AFFINE), tmp_path / "label.nii.gz")
+        app.datastore().save_label(name, str(path), "final", named)
+    places = AcceptedPlaces()
+    assert [set(places.places(app.datastore())) for _ in range(2)] == [{"liver", "tumour"}] * 2
+    assert read == ["case0", "case1", "case4"]
 
 
 def test_two_users_are_given_two_images_and_a_third_none(served):

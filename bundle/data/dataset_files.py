@@ -53,11 +53,12 @@ def of_kind(value: Any, kinds: type | tuple[type, ...], what: str, expected: str
 
 
 def label_of(value: Any, what: str) -> int:
-    """A value of a label map, as JSON has it: a whole number, or its digits.
+    """A value of a label map, as JSON has it: a whole number (1.0, as NumPy's users write it, is one), or its digits.
 
     Raises:
         LayoutError: it is none.
     """
+    value = int(value) if isinstance(value, float) and value.is_integer() else value
     is_number = type(value) is int or (isinstance(value, str) and re.fullmatch(r"[0-9]{1,20}", value))
     if not is_number or not 0 <= int(value) <= LARGEST_LABEL:
         raise LayoutError(f"{what} must be a whole number from 0 and below 2**32, got {value!r:.80}")

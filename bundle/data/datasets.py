@@ -31,7 +31,6 @@ from bundle.data.dataset_files import (
     existing,
     files_in,
     find_pairs,
-    label_of,
     listed,
     make_item,
     match,
@@ -41,12 +40,12 @@ from bundle.data.dataset_files import (
     of_kind,
     patient_of,
     read_json,
-    segments_in,
     some,
     stem,
     values_in,
 )
 from bundle.data.image_files import is_no_image, report_passed_over
+from bundle.data.label_info import sent_names
 from bundle.data.labels import FLARE22_LABELS
 from bundle.data.modality import MODALITIES
 
@@ -235,31 +234,6 @@ def monai_label(
             )
         items.append(make_item(image, label, patient_of(image, patient), sent_names(sent, label, store)))
     return items
-
-
-def sent_names(info: Any, label: Path | None, store: str | Path) -> dict[str, int]:
-    """Name -> value of a label of a MONAI Label datastore, without the background (0); see ``monai_label``.
-
-    Args:
-        info: what the datastore knows about the label; ``label_info`` is what the client sent, of which entries
-            without ``idx`` count from 1.
-        label: its file; None where there is none.
-        store: where ``info`` stands, for a message.
-
-    Raises:
-        LayoutError: ``label_info`` is no list of names and numbers.
-    """
-    if label is None:
-        return {}
-    what = f"label_info of {label.name} in {store}"
-    sent = of_kind(info, Mapping, what, "in an object").get("label_info") or []
-    names = {}
-    for place, entry in enumerate(of_kind(sent, list, what, "a list"), start=1):
-        of_kind(entry, Mapping, what, 'a list of {"name", "idx"}')
-        value = label_of(entry.get("idx", place), f"idx in {what}")
-        if value and entry.get("name", "background") != "background":
-            names[str(entry["name"])] = value
-    return segments_in(label) or names or names_in(label)
 
 
 def folders(

@@ -18,7 +18,7 @@ from scipy import ndimage
 from bundle.data.dataset_files import LayoutError, read_json
 from bundle.data.datasets import msd
 from bundle.data.labelled_slice import LabelledSlice, resized
-from bundle.data.labelled_slices import read_pool
+from bundle.data.labelled_slices import MIN_PIXELS, read_pool
 
 LIST = "datalist.json"
 INSTANCES = ("labels", "ids", "components")
@@ -33,7 +33,7 @@ def read_sets(
     volumes: int = 36,
     slices: Mapping[str, int] | None = None,
     max_side: int = 320,
-    min_pixels: int = 20,
+    min_pixels: int = MIN_PIXELS,
     seed: int = 5,
 ) -> dict[str, list[LabelledSlice]]:
     """The slices of every set that has some in a split: set name -> slices.

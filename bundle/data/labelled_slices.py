@@ -24,6 +24,9 @@ from bundle.errors import TrainingError, VolumeError
 from bundle.transforms.contract import Contract
 from bundle.transforms.dictionary import IntensityViewsd, VolumeToSlicesd
 
+MIN_PIXELS = 20
+"""Smaller objects of a slice are not offered as objects."""
+
 
 def cut_slices(
     volume: Volume,
@@ -33,7 +36,7 @@ def cut_slices(
     contract: Contract | None = None,
     preprocessing: Callable[[dict[str, Any]], Mapping[str, Any]] | None = None,
     axes: Sequence[int] = (2,),
-    min_pixels: int = 20,
+    min_pixels: int = MIN_PIXELS,
     max_side: int | None = None,
     keep_empty: bool = False,
     annotated: Sequence[int] | None = None,

@@ -23,6 +23,7 @@ from requests import Session
 from requests.adapters import HTTPAdapter
 from requests.exceptions import HTTPError, RequestException, Timeout
 
+from bundle.data.formats.dicom_seg import segment_names
 from bundle.data.limits import LIMITS
 from monailabel_app.errors import RequestError
 
@@ -66,6 +67,7 @@ class Segmentation:
         series: its own SeriesInstanceUID.
         study: StudyInstanceUID.
         image: SeriesInstanceUID of the images that it refers to.
+        names: of its segments; None where the server does not list them.
     """
 
     made: str
@@ -73,6 +75,7 @@ class Segmentation:
     series: str
     study: str = field(compare=False)
     image: str = field(compare=False)
+    names: tuple[str, ...] | None = field(compare=False, default=None)
 
 
 class PatientAdapter(HTTPAdapter):
@@ -283,4 +286,5 @@ def _segmentation_of(dataset: Dataset) -> Segmentation:
     made = f"{dataset.get('ContentDate') or ''} {dataset.get('ContentTime') or ''}"
     uids = dataset.SOPInstanceUID, dataset.SeriesInstanceUID, dataset.StudyInstanceUID
     image = dataset.ReferencedSeriesSequence[0].SeriesInstanceUID
-    return Segmentation(made, *map(str, uids), str(image))
+    names = tuple(segment_names(dataset).values()) if "SegmentSequence" in dataset else None
+    return Segmentation(made, *map(str, uids), str(image), names)

@@ -18,6 +18,8 @@ from monailabel.interfaces.datastore import Datastore, DefaultLabelTag
 from bundle.data import guarded
 from bundle.data.grid import check_grid
 from bundle.data.volume import write_label, write_volume
+from bundle.errors import VolumeError
+from monailabel_app.datastore.address import one_spelling
 from monailabel_app.datastore.dicomweb import DicomWeb, Segmentation, Series, connect, is_uid
 from monailabel_app.datastore.label_versions import Version
 from monailabel_app.datastore.study_folder import StudyFolder
@@ -34,6 +36,7 @@ _ENDING = ".nii.gz"
 
 def store_at(address: str) -> DicomWebStore:
     """The datastore of the server of an address; the server is not asked yet."""
+    address = one_spelling(address)
     return DicomWebStore(connect(address), cache_folder(address))
 
 
@@ -200,6 +203,11 @@ class DicomWebStore(Datastore):
         image_id = self._up_to_date(label_id, label_tag)
         return self._kept.get_label_info(image_id, label_tag) if image_id else {}
 
+    def segment_names(self, image_id: str) -> tuple[str, ...] | None:
+        """The names of the segments of an image's final label; nothing is fetched. None where the server lists none."""
+        newest = self._newest_of(image_id)
+        return None if newest is None else newest.names
+
     def update_label_info(self, label_id: str, label_tag: str, info: dict[str, Any]) -> None:
         """Add to what is known about a label; see ``StudyFolder``."""
         self._kept.update_label_info(self._up_to_date(label_id, label_tag) or label_id, label_tag, info)
@@ -267,7 +275,10 @@ class DicomWebStore(Datastore):
         with tempfile.TemporaryDirectory(prefix="monai-sam-seg-") as place:
             self._server.fetch_segmentation(segmentation, seg := Path(place, "seg.dcm"))
             image = guarded.read_volume(self.series_folder(segmentation.image))
-            label = check_grid(image, guarded.read_label(seg))
+            try:
+                label = check_grid(image, guarded.read_label(seg))
+            except VolumeError as error:
+                raise VolumeError(f"the segmentation {segmentation.series} cannot be used: {error}") from error
             info = {_SEG_SERIES: segmentation.series, "label_info": label_info_of(label.segments)}
             path = write_label(label.array, image, Path(place, f"{segmentation.image}{_ENDING}"))
             self._kept.save_label(segmentation.image, str(path), _FINAL, info)
@@ -341,7 +352,12 @@ class DicomWebStore(Datastore):
         return len(old) + self._kept.purge(older_than)
 
     def _fetch_labelled(self, most: int | None = None) -> None:
-        for image_id in self._kept.get_labeled_images():  # of some the segmentation was removed at the server
-            self._up_to_date(image_id, _FINAL)
-        for image_id in self.get_labeled_images()[: most or None]:
-            self._up_to_date(image_id, _FINAL)
+        """Bring what is kept up to date; a segmentation that cannot be used is left out, whoever sent it."""
+        kept = self._kept.get_labeled_images()  # of some the segmentation was removed at the server
+        for image_id in dict.fromkeys([*kept, *self.get_labeled_images()[: most or None]]):
+            try:
+                self._up_to_date(image_id, _FINAL)
+            except VolumeError as error:
+                logger.warning("The label of the series %s is left out: %s", image_id, error)
+                if _FINAL in self._kept.get_labels_by_image_id(image_id):  # an earlier one, which is not final any more
+                    self._kept.remove_label(image_id, _FINAL)

@@ -30,7 +30,7 @@ def main() -> None:
     is_address = is_dicomweb(args.studies)
     if not (is_address or Path(args.studies).is_dir()) or not args.days >= 0:
         parser.error("give a folder of studies, or the address of a DICOMweb server, and a number of days from 0")
-    store = store_at(args.studies.rstrip("/")) if is_address else StudyFolder(args.studies)
+    store = store_at(args.studies) if is_address else StudyFolder(args.studies)
     count = store.purge(time.time() - args.days * _DAY)
     what = "series and versions of labels" if is_address else "versions of labels"
     sys.stdout.write(f"{count} {what} were removed from what is kept of {args.studies}\n")

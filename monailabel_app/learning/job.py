@@ -148,7 +148,7 @@ def run(folder: Path) -> dict[str, Any]:
         "dsc": _pair(before, after, "dsc"),
         "nsd": _pair(before, after, "nsd"),
         "held_out": data["held_out"],
-        "labels": len(request.accepted),
+        "labels": data["accepted"],
         "patients": len(set(request.sides)),
         "structures": list(names.values()),
         "steps": notes.get("steps"),

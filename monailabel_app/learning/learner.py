@@ -256,7 +256,7 @@ class Learner:
 
     def _labels(self) -> dict[str, Any]:
         """The labels that are accepted now, and which side their patients are on."""
-        accepted = [label.to_json() for label in accepted_labels(self._store())]
+        accepted = [label.to_json() for label in accepted_labels(self._store(), modality=self.settings.modality)]
         sides = split_patients([label["patient"] for label in accepted], self.settings.folder / "split.json")
         return {"accepted": accepted, "sides": sides}
 

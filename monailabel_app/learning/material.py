@@ -11,8 +11,11 @@ from typing import Any
 
 import numpy as np
 
+from bundle.data.dataset_files import read_image
+from bundle.data.grid import check_grid
+from bundle.data.labelled_slices import MIN_PIXELS
 from bundle.data.volume import Volume, read_label, write_label
-from bundle.errors import TrainingError
+from bundle.errors import TrainingError, VolumeError
 from bundle.files import read_json, write_text
 
 logger = logging.getLogger(__name__)
@@ -44,15 +47,14 @@ def split_patients(patients: Iterable[str], file: Path) -> dict[str, str]:
             known[key] = VALIDATION if known and held_out < HELD_OUT * (len(known) + 1) else TRAINING
         sides[patient] = known[key]
     write_text(file, json.dumps(known, indent=1), mode=_PRIVATE)
-    if sides and TRAINING not in sides.values():  # whoever trained before has no label any more
-        sides[next(iter(sides))] = TRAINING
     return sides
 
 
 def write_material(accepted: Sequence[Mapping[str, Any]], sides: Mapping[str, str], folder: Path) -> dict[str, Any]:
-    """Copy the labels with one numbering, and list them as ``bundle.data.datasets.msd`` reads it.
+    """Copy the labels, on the grid of their images and with one numbering, and list them as ``datasets.msd`` reads it.
 
-    A list that is there already is kept: a training that goes on sees the labels that it began with.
+    A label that cannot be trained on is left out with a warning that names it, so that one of somebody else's stops
+    nobody. A list that is there already is kept: a training that goes on sees the labels that it began with.
 
     Args:
         accepted: of ``accepted_labels``, as JSON.
@@ -60,41 +62,87 @@ def write_material(accepted: Sequence[Mapping[str, Any]], sides: Mapping[str, st
         folder: of the data set.
 
     Returns:
-        The data list; ``held_out`` in it is "patients", or "slices" where there is one patient.
+        The data list; ``held_out`` in it is "patients", or "slices" where no label of a held-out patient can judge, and
+        ``accepted`` how many labels are in it.
 
     Raises:
-        TrainingError: no label shows anything.
-        VolumeError: a label map cannot be read.
+        TrainingError: no label shows anything that can be asked for, or nothing is left to judge by.
     """
     datalist = folder / DATALIST
     if datalist.is_file():
         return read_json(datalist)
     folder.mkdir(parents=True, mode=0o700, exist_ok=True)
     numbers = {name: value for value, name in enumerate(sorted({n for one in accepted for n in one["names"]}), start=1)}
-    lists: dict[str, list[dict[str, Any]]] = {TRAINING: [], VALIDATION: []}
-    alone = VALIDATION not in sides.values()
-    for index, one in enumerate(accepted):
-        labels = read_label(one["label"])
-        array = renumbered(labels.array, {value: numbers[name] for name, value in one["names"].items()})
-        parts = held_out_slices(array) if alone else {sides[one["patient"]]: array}
-        for side, part in parts.items():
-            if not part.any():
-                logger.warning("A label shows nothing that has a name, and is left out: %s", Path(one["label"]).name)
-                continue
-            name = f"{index:06d}-{side}{'.png' if one['label'].lower().endswith('.png') else '.nii.gz'}"
-            _write(part, labels, folder / name)
-            patient = one["patient"] if side == TRAINING or not alone else f"{one['patient']}, held-out slices"
-            present = [int(value) for value in np.unique(part) if value]
-            lists[side].append({"image": one["image"], "label": name, "patient": patient, "labelled": present})
-    if not lists[TRAINING]:
-        raise TrainingError("no accepted label shows anything; submit one with a segment that is not empty")
+    entries = _copied(accepted, numbers, folder)
+    lists = {side: [one for one in entries if sides[one["patient"]] == side] for side in (TRAINING, VALIDATION)}
+    if not lists[TRAINING]:  # whoever trained before has no label any more
+        lists = {
+            side: [one for one in entries if (one["patient"] == entries[0]["patient"]) == (side == TRAINING)]
+            for side in lists
+        }
+    is_by_patient = bool(lists[VALIDATION])
+    if not is_by_patient:
+        lists = _by_slices(lists[TRAINING], folder)
+    if not lists[VALIDATION]:
+        raise TrainingError(
+            "nothing is left to judge by: no label of a held-out patient shows anything, and each that trains has one "
+            "slice; submit labels of other patients, or of more slices"
+        )
     content = {
         "labels": {"0": "background", **{str(value): name for name, value in numbers.items()}},
-        "held_out": "slices" if alone else "patients",
+        "held_out": "patients" if is_by_patient else "slices",
+        "accepted": len(entries),
         **lists,
     }
     write_text(datalist, json.dumps(content, indent=1), mode=_PRIVATE)
     return content
+
+
+def _copied(accepted: Sequence[Mapping[str, Any]], numbers: Mapping[str, int], folder: Path) -> list[dict[str, Any]]:
+    """The entries of the labels that can be trained on, each copied whole."""
+    entries = []
+    reason = "submit one with a segment that is not empty"
+    for index, one in enumerate(accepted):
+        try:
+            image = read_image(one)
+            labels = check_grid(image, read_label(one["label"])).array
+        except (VolumeError, OSError) as error:
+            reason = str(error)
+            logger.warning("The label of %s is left out: %s", Path(one["image"]).name, error)
+            continue
+        labels = renumbered(labels, {value: numbers[name] for name, value in one["names"].items()})
+        if not len(slices_with_objects(labels)):
+            logger.warning(
+                "A label shows nothing that has a name and %d pixels on a slice, and is left out: %s",
+                *(MIN_PIXELS, Path(one["label"]).name),
+            )
+            continue
+        about = {key: one[key] for key in ("image", "patient", "read_as") if one.get(key)}
+        entries.append(_entry(about, labels, image, folder / f"{index:06d}.nii.gz"))
+    if not entries:
+        raise TrainingError(f"no accepted label shows anything that can be trained on; {reason}")
+    return entries
+
+
+def _by_slices(entries: Sequence[Mapping[str, Any]], folder: Path) -> dict[str, list[dict[str, Any]]]:
+    """Each label as two files: slices that train, and slices that are held out."""
+    lists: dict[str, list[dict[str, Any]]] = {TRAINING: [], VALIDATION: []}
+    for entry in entries:
+        whole = read_label(path := folder / entry["label"])
+        for side, part in held_out_slices(whole.array).items():
+            if part.any():
+                patient = entry["patient"] if side == TRAINING else f"{entry['patient']}, held-out slices"
+                name = f"{path.name.removesuffix('.nii.gz')}-{side}.nii.gz"
+                lists[side].append(_entry({**entry, "patient": patient}, part, whole, folder / name))
+        path.unlink()
+    return lists
+
+
+def _entry(about: Mapping[str, Any], labels: np.ndarray, like: Volume, path: Path) -> dict[str, Any]:
+    """Write a label map; its entry of the data list."""
+    write_label(labels, like, path)
+    path.chmod(_PRIVATE)
+    return {**about, "label": path.name, "labelled": [int(value) for value in np.unique(labels) if value]}
 
 
 def renumbered(labels: np.ndarray, numbers: Mapping[int, int]) -> np.ndarray:
@@ -109,6 +157,12 @@ def renumbered(labels: np.ndarray, numbers: Mapping[int, int]) -> np.ndarray:
     return new[where].reshape(labels.shape)
 
 
+def slices_with_objects(labels: np.ndarray) -> np.ndarray:
+    """(N,) int: the slices on which a structure is large enough to be asked for, along the last axis of (I, J, K)."""
+    largest = [np.bincount(labels[..., k].ravel())[1:].max(initial=0) for k in range(labels.shape[2])]
+    return np.flatnonzero(np.array(largest) >= MIN_PIXELS)
+
+
 def held_out_slices(labels: np.ndarray) -> dict[str, np.ndarray]:
     """The label map of an only patient as two: blocks of its slices train, others are held out.
 
@@ -116,9 +170,9 @@ def held_out_slices(labels: np.ndarray) -> dict[str, np.ndarray]:
     no held-out block shows anything, single slices are held out.
 
     Args:
-        labels: (I, J, K), slices along the last axis.
+        labels: (I, J, K) on the grid of its image, slices along the last axis.
     """
-    shown = np.flatnonzero(labels.any(axis=(0, 1)))
+    shown = slices_with_objects(labels)
     held = shown[(np.arange(len(shown)) // _BLOCK) % _EVERY == 1]
     if not len(held):
         held = shown[1::_EVERY]
@@ -126,8 +180,3 @@ def held_out_slices(labels: np.ndarray) -> dict[str, np.ndarray]:
     sides[VALIDATION][..., held] = labels[..., held]
     sides[TRAINING][..., held] = 0
     return sides
-
-
-def _write(labels: np.ndarray, like: Volume, path: Path) -> None:
-    write_label(labels, like, path)
-    path.chmod(_PRIVATE)

@@ -9,8 +9,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from bundle.interactive.session_files import sessions_folder
-from monailabel_app.datastore.address import is_dicomweb
+from monailabel_app.datastore.address import is_dicomweb, one_spelling
 from monailabel_app.errors import RequestError
+from monailabel_app.wire.fields import read_modality
 
 logger = logging.getLogger(__name__)
 
@@ -23,6 +24,7 @@ class LearningSettings:
         folder: of jobs and versions.
         automatic: whether it trains by itself while people annotate.
         family, checkpoint, device, engine: what it was started with, as ``Segmenter.from_family`` takes them.
+        modality: of every image; None is what its file says.
     """
 
     folder: Path
@@ -31,6 +33,7 @@ class LearningSettings:
     checkpoint: str | None = None
     device: str | None = None
     engine: str = "auto"
+    modality: str | None = None
 
     @classmethod
     def of(cls, conf: Mapping[str, str], studies: str) -> LearningSettings | None:
@@ -50,7 +53,7 @@ class LearningSettings:
             raise RequestError(f"learn_while_annotating must be on or off, got {automatic!r}")
         if chosen == "off":
             return None
-        name = hashlib.sha256(studies.encode()).hexdigest()[:16]
+        name = hashlib.sha256(one_spelling(studies).encode()).hexdigest()[:16]
         folder = Path(chosen).expanduser() if chosen else sessions_folder().with_name("learning") / name
         if not folder.is_absolute():
             raise RequestError(f'learning must be the full path of a folder, or "off", got {chosen!r}')
@@ -68,4 +71,5 @@ class LearningSettings:
             conf.get("checkpoint"),
             conf.get("device"),
             conf.get("engine", "auto"),
+            read_modality(conf),
         )

@@ -14,6 +14,7 @@ from monailabel.interfaces.utils.app import app_instance
 
 from monailabel_app.errors import RequestError
 from monailabel_app.jobs import Job
+from monailabel_app.server.images import find_image
 from monailabel_app.server.scoring_routes import job_status
 from monailabel_app.server.uploads import check_name, check_names_in_address
 from monailabel_app.wire import fields as wire
@@ -102,7 +103,7 @@ def _wanted(app: MONAILabelApp, images: Images, tag: str) -> list[str]:
 def _segment(app: MONAILabelApp, image: str, tag: str, request: dict[str, Any]) -> None:
     """Segment one image and save the label, where anything was found."""
     store = app.datastore()
-    path = store.get_image_uri(image)
+    path = find_image(app, image, session_id="")
     made = app.infer({**request, wire.IMAGE: str(path)})
     file = Path(made["file"])
     try:

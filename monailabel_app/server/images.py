@@ -6,7 +6,7 @@ from pathlib import Path
 
 from monailabel.interfaces.app import MONAILabelApp
 
-from monailabel_app.datastore.dicomweb_store import DicomWebStore
+from monailabel_app.datastore.reading import image_path
 from monailabel_app.errors import RequestError
 from monailabel_app.server.uploads import check_name
 
@@ -25,9 +25,7 @@ def find_image(app: MONAILabelApp, image: str, session_id: str) -> Path:
         return Path(found.image)
     if not image:
         raise RequestError("which image? send an image id, a session_id or a file")
-    store, name = app.datastore(), check_name(image, "image")
-    # The DICOM files themselves say more than the NIfTI that is made of them for who downloads it.
-    path = store.series_folder(name) if isinstance(store, DicomWebStore) else store.get_image_uri(name)
+    path = image_path(app.datastore(), check_name(image, "image"))
     if not path or not Path(path).exists():
         raise RequestError(
             f"there is no image {image!r}; GET /datastore/?output=all lists the ids, PUT /session/ uploads", status=404

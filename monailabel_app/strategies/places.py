@@ -4,53 +4,92 @@ from __future__ import annotations
 
 import logging
 import threading
+from collections import Counter
 from collections.abc import Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
+import numpy as np
 from monailabel.interfaces.datastore import Datastore, DefaultLabelTag
 from monailabel.interfaces.exception import MONAILabelException
 
 from bundle.active.places import Place, mean_places, places_of
-from bundle.data.datasets import sent_names
 from bundle.data.grid import check_grid
-from bundle.data.guarded import read_label, read_volume
+from bundle.data.guarded import read_label
+from bundle.data.label_info import sent_names
 from bundle.errors import MonaiSamError
+from monailabel_app.datastore.reading import names_listed, read_stored
 
 logger = logging.getLogger(__name__)
 
-MOST = 20  # labels that are read: where a structure lies is known by then
+MOST = 20  # images that show a structure: where it lies is known by then
 _FINAL = DefaultLabelTag.FINAL.value
 
 
-class AcceptedPlaces:
-    """Reads each final label of a datastore once, by the names that it is trained on. Safe to use from many threads."""
+@dataclass(frozen=True, eq=False)
+class _Label:
+    """What is known of an image's label.
 
-    def __init__(self) -> None:
-        self._known: dict[str, tuple[object, dict[str, Place]]] = {}
+    Attributes:
+        stamp: of its file and information; another label has another one.
+        shown: value -> name of the structures that it shows.
+        places: where they lie; None until somebody wanted to know.
+    """
+
+    stamp: object
+    shown: Mapping[int, str]
+    places: Mapping[str, Place] | None = None
+
+
+class AcceptedPlaces:
+    """Reads each final label of a datastore once, by the names that it is trained on. Safe to use from many threads.
+
+    Args:
+        modality: of every image; None is what its file says.
+    """
+
+    def __init__(self, *, modality: str | None = None) -> None:
+        self._modality = modality
+        self._known: dict[str, _Label] = {}
         self._lock = threading.Lock()
 
     def places(self, datastore: Datastore) -> dict[str, Place]:
-        """Name of each structure -> where the labelled images have it; empty where no label was accepted."""
-        images = sorted(datastore.get_labeled_images())[:MOST]
-        return mean_places(self._of_image(image, datastore) for image in images)
+        """Name of each structure -> where the labelled images have it; empty where no label was accepted.
 
-    def _of_image(self, image: str, datastore: Datastore) -> dict[str, Place]:
+        All labels of a folder are looked at, so that no structure is missed, but only images that show one which is not
+        known from ``MOST`` of them yet. What a DICOMweb server lists of its segmentations spares fetching them.
+        """
+        found: list[Mapping[str, Place]] = []
+        counts: Counter[str] = Counter()
+        for image in sorted(datastore.get_labeled_images()):
+            listed = names_listed(datastore, image)
+            if listed is None or any(counts[name] < MOST for name in listed):
+                found.append(self._of_image(image, datastore, counts))
+                counts.update(found[-1].keys())
+        return mean_places(found)
+
+    def _of_image(self, image: str, datastore: Datastore, counts: Mapping[str, int]) -> Mapping[str, Place]:
+        """Where an image has its structures; empty if all of them are known from enough others."""
         with self._lock:
             try:
                 label_id = datastore.get_label_by_image_id(image, _FINAL)
                 path = Path(datastore.get_label_uri(label_id, _FINAL))
                 info = datastore.get_label_info(label_id, _FINAL)
                 stamp = path.stat().st_mtime_ns, path.stat().st_size, info
-                if image not in self._known or self._known[image][0] != stamp:
-                    self._known[image] = stamp, self._read(Path(datastore.get_image_uri(image)), path, info)
+                known, label = self._known.get(image), None
+                if known is None or known.stamp != stamp:
+                    label = read_label(path)
+                    values = set(np.unique(label.array).tolist())
+                    names = sent_names(info, path, "the datastore")
+                    known = _Label(stamp, {value: name for name, value in names.items() if value in values})
+                self._known[image] = known
+                if all(counts[name] >= MOST for name in known.shown.values()):
+                    return {}
+                if known.places is None:
+                    volume = read_stored(datastore, image, modality=self._modality)
+                    labels = check_grid(volume, label or read_label(path)).array
+                    self._known[image] = known = replace(known, places=places_of(volume, labels, known.shown))
             except (MonaiSamError, MONAILabelException, OSError) as error:
                 logger.warning("The label of the image %r says nothing about places: %s", image, error)
                 return {}
-            return self._known[image][1]
-
-    def _read(self, image: Path, label: Path, info: Mapping[str, Any]) -> dict[str, Place]:
-        volume = read_volume(image)
-        labels = check_grid(volume, read_label(label)).array
-        names = sent_names(info, label, "the datastore")
-        return places_of(volume, labels, {value: name for name, value in names.items()})
+            return known.places or {}

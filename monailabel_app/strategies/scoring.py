@@ -12,8 +12,8 @@ from monailabel.interfaces.tasks.scoring import ScoringMethod
 from bundle.active.asking import ANYTHING
 from bundle.active.places import Place
 from bundle.active.scores import ImageScores, score_image
-from bundle.data.guarded import read_volume
 from bundle.interactive.slice_model import SlicePredictor
+from monailabel_app.datastore.reading import read_stored
 from monailabel_app.jobs import Job
 from monailabel_app.strategies.places import AcceptedPlaces
 from monailabel_app.strategies.pool import SCORES, note_image, scores_of
@@ -62,7 +62,7 @@ class Scorer:
             RequestError: the index cannot be changed, or the job was stopped.
         """
         predictor, places = self._predictor(), self._accepted.places(datastore)
-        volume = read_volume(datastore.get_image_uri(image), modality=self._modality)
+        volume = read_stored(datastore, image, modality=self._modality)
         with turn(("scoring", image)):
             scores = score_image(volume, predictor, places, progress=checkpoint)
         note_image(datastore, image, {SCORES: scores.to_json()})

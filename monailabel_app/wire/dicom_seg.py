@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from bundle.data.formats.stored import told_apart
 from bundle.data.volume import Segment, Volume, write_label
 from monailabel_app.errors import RequestError
 from monailabel_app.wire.labels import segments_of
@@ -46,10 +47,8 @@ def write_dicom_seg(labels: np.ndarray, image: Volume, label_info: Sequence[Mapp
         RequestError: a colour that is none.
         VolumeError: the image is no series that a SEG can refer to.
     """
-    names: dict[str, int] = {}
-    for entry in label_info:
-        name = str(entry["name"]) or "label"
-        names[name if name not in names else f"{name} ({entry['idx']})"] = int(entry["idx"])
+    told = told_apart({int(entry["idx"]): str(entry["name"]) or "label" for entry in label_info})
+    names = {name: value for value, name in told.items()}
     colors = {int(entry["idx"]): _color_of(entry["color"]) for entry in label_info if entry.get("color") is not None}
     return write_label(labels, image, path, names=names, colors=colors)
 

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
+from bundle.data.label_info import label_info_by_value
 from bundle.data.labels import FLARE22_LABELS
+from bundle.errors import LayoutError
 from monailabel_app.errors import RequestError
 
 
@@ -29,16 +31,12 @@ def segments_of(label_info: object) -> dict[int, dict[str, Any]]:
     """The entries that a client sends with a label, by their value in it.
 
     Args:
-        label_info: ``[{"name": "liver", "idx": 1}, ...]``; entries without ``idx`` count from 1.
+        label_info: as training reads it, see ``label_info_by_value``.
 
     Raises:
-        RequestError: it is something else.
+        RequestError: training could not read it.
     """
-    entries = label_info if isinstance(label_info, list) else [label_info]
     try:
-        found = {int(entry.get("idx", place)): entry for place, entry in enumerate(entries, start=1)}
-    except (AttributeError, TypeError, ValueError, OverflowError):
-        found = None
-    if found is None or entries is not label_info or not all(isinstance(e.get("name"), str) for e in entries):
-        raise RequestError(f'label_info must be a list of {{"name": "liver", "idx": 1}}, got {repr(label_info)[:80]}')
-    return found
+        return label_info_by_value(label_info, "label_info")
+    except LayoutError as error:
+        raise RequestError(f'{error}; send [{{"name": "liver", "idx": 1}}, ...]') from error

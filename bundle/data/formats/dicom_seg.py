@@ -12,7 +12,7 @@ from pydicom.dataset import Dataset, FileDataset
 from bundle.data.formats.dicom_files import read_dataset
 from bundle.data.formats.dicom_geometry import Frame, frames_of, positions_along_normal
 from bundle.data.formats.dicom_pixels import decode
-from bundle.data.formats.stored import LPS_TO_RAS, Segment, Stored
+from bundle.data.formats.stored import LPS_TO_RAS, Segment, Stored, told_apart
 from bundle.errors import VolumeError
 
 logger = logging.getLogger(__name__)
@@ -35,6 +35,12 @@ def read_segments(path: Path) -> tuple[Segment, ...]:
         VolumeError: it is no DICOM SEG, or two segments have one number.
     """
     return _segments_of(read_dataset(path, stop_before_pixels=True), path)
+
+
+def segment_names(header: Dataset) -> dict[int, str]:
+    """Number -> name of the segments that the tags of a DICOM SEG describe."""
+    labels = {int(item.SegmentNumber): item.get("SegmentLabel") for item in _items_of(header)}
+    return told_apart({number: str(label or f"segment {number}") for number, label in labels.items()})
 
 
 def read_segmentation(header: FileDataset, path: Path) -> Stored:
@@ -79,17 +85,16 @@ def read_segmentation(header: FileDataset, path: Path) -> Stored:
 def _segments_of(header: Dataset, path: Path) -> tuple[Segment, ...]:
     if not is_segmentation(header):
         raise VolumeError(f"expected a DICOM SEG in {path}, got an object of modality {header.get('Modality')}")
-    items = [item for item in header.SegmentSequence if int(item.SegmentNumber) > 0]  # 0: background of a label map
+    items = _items_of(header)
     numbers = [int(item.SegmentNumber) for item in items]
     if len(set(numbers)) != len(numbers):
         raise VolumeError(f"two segments of {path} have one number, got {numbers}; export it again")
-    names = [str(item.get("SegmentLabel") or f"segment {number}") for item, number in zip(items, numbers, strict=True)]
-    names = [
-        f"{name} ({number})" if names.count(name) > 1 else name for name, number in zip(names, numbers, strict=True)
-    ]
-    return tuple(
-        Segment(name, number, _color_of(item)) for name, number, item in zip(names, numbers, items, strict=True)
-    )
+    names = segment_names(header)
+    return tuple(Segment(names[number], number, _color_of(item)) for number, item in zip(numbers, items, strict=True))
+
+
+def _items_of(header: Dataset) -> list[Dataset]:
+    return [item for item in header.SegmentSequence if int(item.SegmentNumber) > 0]  # 0: background of a label map
 
 
 def _number_of(frame: Frame) -> int:

@@ -18,7 +18,7 @@ from typing import Any
 import nrrd
 import numpy as np
 
-from bundle.data.formats.stored import LPS_TO_RAS, Segment, Stored, in_mm
+from bundle.data.formats.stored import LPS_TO_RAS, Segment, Stored, in_mm, told_apart
 from bundle.data.headers.lengths import mm_of
 from bundle.data.headers.nrrd import read_header
 from bundle.errors import VolumeError
@@ -95,7 +95,7 @@ def _numbered(fields: Sequence[Mapping[str, Any]]) -> list[tuple[Segment, int, i
     is_clear = len(set(stored)) == len(stored) and min(stored) > 0
     values = stored if is_clear else range(1, len(stored) + 1)
     names = [str(about.get("name") or about["id"]) for about in fields]  # slicerio invents ids where there are none
-    names = [f"{name} ({value})" if names.count(name) > 1 else name for name, value in zip(names, values, strict=True)]
+    names = told_apart(dict(zip(values, names, strict=True))).values()
     colors = [tuple(segment["color"]) if len(segment.get("color", ())) == 3 else None for segment in fields]
     segments = [Segment(*parts) for parts in zip(names, values, colors, strict=True)]
     return list(zip(segments, layers, stored, strict=True))

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import logging
+from collections import Counter
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
@@ -30,6 +32,15 @@ class Segment:
     name: str
     value: int
     color: tuple[float, float, float] | None = None
+
+
+def told_apart(names: Mapping[int, str]) -> dict[int, str]:
+    """The names of segments by their values; those that several have with the value behind: "cyst (1)", "cyst (2)"."""
+    told = dict(names)
+    while len(set(told.values())) < len(told):  # "cyst (2)" may be a third one's own name
+        counts = Counter(told.values())
+        told = {value: f"{name} ({value})" if counts[name] > 1 else name for value, name in told.items()}
+    return told
 
 
 class Stored(NamedTuple):
