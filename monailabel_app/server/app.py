@@ -34,6 +34,7 @@ from requests.exceptions import RequestException
 from starlette.middleware.trustedhost import TrustedHostMiddleware
 
 from bundle.data.limits import LIMITS
+from monailabel_app.datastore.address import is_dicomweb
 from monailabel_app.errors import RequestError, install_error_replies
 from monailabel_app.server import (
     batch_routes,
@@ -78,7 +79,7 @@ router = APIRouter()
 @router.get("/proxy/dicom/{op}/{path:path}")
 def read_dicomweb(request: Request, op: str, path: str) -> Response:
     """Let OHIF read from the DICOMweb server that the app was started with; reading only."""
-    if not settings.MONAI_LABEL_STUDIES.startswith("http"):
+    if not is_dicomweb(settings.MONAI_LABEL_STUDIES):
         raise RequestError("this server was started with a folder, so there is no DICOMweb server to read", status=404)
     try:
         return asyncio.run(proxy.proxy_dicom(request, op, checked_dicomweb_path(op, path)))
