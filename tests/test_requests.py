@@ -185,7 +185,6 @@ def test_a_height_on_both_sides_of_the_origin_is_no_answer():
     [
         ({}, "no prompt"),
         ({"foreground": [], "background": [], "roi": []}, "no prompt"),
-        ({"background": [[1, 1, 1]]}, "only background points"),
         ({"foreground": [[1, 1, 99]]}, "outside the volume"),
         ({"foreground": [[-1, 1, 1]]}, "outside the volume"),
         ({"foreground": [[1, float("nan"), 1]]}, "finite"),
@@ -232,7 +231,7 @@ def test_whatever_json_comes_there_is_an_answer_or_a_reason(params, dimension):
     except (RequestError, PromptError) as error:
         assert str(error)
     else:
-        assert all((prompts.point_labels == 1).any() or prompts.box is not None for prompts in request.objects)
+        assert all(prompts.interactions for prompts in request.objects)
 
 
 # ---- the form of the reply ------------------------------------------------------------------------------------------
@@ -300,6 +299,13 @@ def test_interactions_come_in_their_order_behind_points_and_roi(as_text):
     assert prompts.count_kinds() == {"box": 1, "point": 1, "scribble": 1, "lasso": 1}
 
 
+@pytest.mark.parametrize("dimension", [2, 3])
+def test_what_lies_off_the_object_alone_is_read_since_it_may_have_a_mask_already(dimension):
+    assert only(read({"background": [[1, 1, 5]]}, dimension=dimension)).point_labels.tolist() == [0]
+    (lasso,) = only(read({"interactions": [LASSO]}, dimension=dimension)).interactions
+    assert lasso.kind == "lasso" and not lasso.positive
+
+
 def test_in_2d_a_slice_takes_of_each_interaction_what_lies_on_it():
     request = read({"interactions": [SCRIBBLE, LASSO], "slice": 7}, dimension=2)
     (line,) = only(request).interactions
@@ -326,7 +332,6 @@ def test_a_mask_of_several_slices_asks_in_2d_for_the_one_shown():
         ([SCRIBBLE, SCRIBBLE] * LIMITS.points, "1000 points, this server takes 500"),
         ([{"kind": "mask", "shape": [4000, 4000, 4000], "bits": ""}], "at most 268435456 are taken"),
         ([SCRIBBLE | {"path": [[1, 2, 99]]}], "outside the volume"),
-        ([LASSO], "nothing on the object"),
     ],
 )
 def test_interactions_that_cannot_be_used_are_refused(entries, message):

@@ -360,6 +360,25 @@ def test_a_client_in_2d_sends_one_slice_and_takes_nothing_from_the_others():
     assert np.flatnonzero(session.mask("left").any(axis=(0, 1))).tolist() == [5, 7]
 
 
+def test_a_request_of_background_points_alone_corrects_a_mask_that_was_given_and_nothing_else():
+    session = open_session()
+    session.set_mask(organs(), "left")
+    session.set_prompts(ObjectPrompts([point(LEFT, False)], name="left"), dimension=2)
+    assert not session.mask("left")[LEFT] and session.mask("left")[RIGHT]
+    before = state(session)
+    for dimension, click, reset in ((2, (5, 9, 11), False), (3, LEFT, True)):  # beside the mask, without it
+        with pytest.raises(PromptError, match="only background points for 'left'"):
+            session.set_prompts(ObjectPrompts([point(click, False)], name="left"), dimension=dimension, reset=reset)
+    assert state(session) == before
+
+
+def test_what_is_said_of_a_slice_off_the_object_alone_is_refused_by_what_it_is():
+    session = open_session()
+    session.add(point(LEFT), "left")
+    with pytest.raises(PromptError, match="only background points for 'left'"):
+        session.add(point((5, 9, 7), False), "left", dimension=2)
+
+
 def test_the_same_request_again_is_no_step_and_asks_nothing():
     session = open_session()
     prompts = ObjectPrompts([point(LEFT), point((5, 9, 8), False)], name="left")

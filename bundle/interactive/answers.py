@@ -73,7 +73,7 @@ class Answers:
         timer, mask, scores = Timer(), draft.mask(key), {}
         one, frame = draft.of(key), self._image.frame(axis)
         for index in slices:
-            chain = one.chain((axis, index), self._shape) or ((),)
+            chain = one.chain((axis, index), self._shape) or (one.of_scope((axis, index), self._shape),)
             prompts = [one.prompts((axis, index), self._shape, given) for given in chain]
             answer = self._image.answer_chain(
                 key, prompts, memory, axis=axis, index=index, timer=timer, options=one.options

@@ -219,7 +219,8 @@ class InteractiveSession(ModelSession):
         nothing differs, nothing happens, and what the session shows is the answer.
 
         Args:
-            prompts: of one object; its label in the session is the session's, not theirs.
+            prompts: of one object; its label in the session is the session's, not theirs. None of them need lie on an
+                object that has a mask to begin with.
             dimension: 3 answers through the volume, 2 on the slices that the prompts lie on.
             axis: stored axis that slices are stacked along.
             reset: whether the object starts anew.
@@ -230,7 +231,8 @@ class InteractiveSession(ModelSession):
             PromptError: prompts that cannot be used.
             SessionError: the object is locked, and something would change.
         """
-        prompts, shape = self._image.validated(prompts), self.volume.shape
+        shape = self.volume.shape
+        prompts = prompts.fitted(shape, affine=self.volume.affine)
         with self._draft() as draft:
             scopes = scopes_of(prompts.interactions, dimension, axis, shape)
             known = named(draft.objects, prompts.name)

@@ -27,7 +27,8 @@ class ClickRequest:
     """What one request asks for.
 
     Attributes:
-        objects: the prompts of each object, valid for the image; in 2D all of them lie on slice ``index``.
+        objects: the prompts of each object, as they fit the image; in 2D all of them lie on slice ``index``. Whether they
+            leave something to ask is for the session to say, which knows what the object is made of.
         index: the slice of a 2D request, None in 3D.
         reset: whether to forget what earlier clicks on these objects left behind.
     """
@@ -72,11 +73,11 @@ def read_request(
     shown = read_index(params, wire.SLICE)
     grid = _Grid((i, j, k), np.asarray(affine, dtype=float), shown, bool(params.get(wire.CLIENT_ID)))
     placed = (_place(prompts, roi, grid) for prompts, roi in _read_objects(params, names, grid))
-    found = [prompts.validated(grid.shape) for prompts in placed]
+    found = [prompts.fitted(grid.shape) for prompts in placed]
     index = None
     if dimension == 2:
         index = _choose_slice(found, grid)
-        found = [_onto_slice(prompts, index, grid).validated(grid.shape) for prompts in found]
+        found = [_onto_slice(prompts, index, grid).fitted(grid.shape) for prompts in found]
     return ClickRequest(tuple(found), index, wire.read_flag(params, wire.RESET_STATE))
 
 
