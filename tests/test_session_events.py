@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from session_room import LEFT, RIGHT, SHAPE, open_session, organs, point, state, volume
 
 from bundle.errors import PromptError, SessionError
+from bundle.interactive.answer_options import AnswerOptions
 from bundle.interactive.journal import Journal
 from bundle.prompts.interactions import Box, Mask
 from bundle.prompts.prompts import ObjectPrompts
@@ -226,6 +227,46 @@ def test_a_confirmed_slice_stays_until_it_is_prompted_itself():
     assert 6 not in session.object("left").predicted_iou[2]
     session.add(point((5, 9, 6)), "left")
     assert session.mask("left")[..., 6].any() and session.object("left").confirmed == frozenset()
+
+
+@pytest.mark.parametrize(("axis", "index", "low", "high"), [(1, 9, (2, 4, 7), (8, 7, 7)), (2, 5, (2, 7, 2), (8, 7, 4))])
+def test_a_confirmed_slice_stays_where_an_answer_on_a_slice_crosses_it(axis, index, low, high):
+    session = open_session()
+    session.add(point(LEFT), "left")
+    session.confirm(index, "left", axis=axis)
+    confirmed = session.mask("left").take(index, axis)
+    session.add(Box([low, high]), "left", dimension=2, axis=3 - axis)
+    assert session.object("left").confirmed == {(axis, index)}
+    assert np.array_equal(session.mask("left").take(index, axis), confirmed)
+    session.remove(1, "left", dimension=2, axis=3 - axis)
+    assert np.array_equal(session.mask("left").take(index, axis), confirmed)
+
+
+def test_a_confirmed_slice_stays_with_its_score_where_it_is_cleaned_otherwise():
+    session = open_session()
+    session.add(point(LEFT), "left", dimension=2)
+    session.confirm(5, "left")
+    before = state(session)["objects"]
+    update = session.set_options(AnswerOptions(smoothing_mm=8.0), "left")
+    assert not update.predicted and state(session)["objects"] == [
+        before[0] | {"options": AnswerOptions(smoothing_mm=8.0)}
+    ]
+    session.confirm(5, "left", confirmed=False)
+    session.set_options(AnswerOptions(smoothing_mm=7.0), "left")
+    assert session.mask("left")[..., 5].sum() < 70
+
+
+def test_slices_that_were_confirmed_along_another_axis_are_seen_and_locked_whole():
+    session = open_session()
+    session.add(point(LEFT), "left")
+    for index in (7, 9):
+        session.confirm(index, "left", axis=1)
+    session.fill_between("left", axis=1)
+    session.set_options(AnswerOptions(limits=(4, 6)), "left")
+    mask = session.mask("left")
+    assert [mask[:, j].sum() for j in (6, 7, 8, 9)] == [21, 56, 56, 56] and np.array_equal(session.labels > 0, mask)
+    session.lock("left")
+    assert np.array_equal(session.mask("left"), mask)
 
 
 def test_a_reset_takes_prompts_and_masks_but_not_those_of_locked_objects():

@@ -68,7 +68,7 @@ class SegmentedObject:
 
     @property
     def kept(self) -> frozenset[tuple[int, int]]:
-        """The slices (axis, index) that answers through the volume leave as they are."""
+        """The slices (axis, index) that answers leave as they are."""
         return self.confirmed | self.filled
 
     def prompts(self, scope: Scope, shape: Sequence[int], given: Sequence[Interaction] | None = None) -> ObjectPrompts:
