@@ -65,6 +65,14 @@ def test_deepedit_names_each_label_and_shares_the_background():
     assert request.objects[1].point_labels.tolist() == [1, 0]
 
 
+def test_clients_are_told_apart_without_their_names():
+    given = {"foreground": [[1, 2, 3]]}
+    ids = ({}, {"client_id": None}, {"client_id": "anna"}, {"client_id": ["x"]}, {"client_id": "\ud800"})
+    none, null, anna, *others = (read(given | client).client for client in ids)
+    assert none == null and len({none, anna, *others}) == 4 and "anna" not in anna
+    assert read(given | {"client_id": "anna"}).client == anna
+
+
 def test_a_segment_named_like_a_parameter_is_no_deepedit_key():
     assert only(read({"label": "roi", "roi": [1, 2, 1, 2, 1, 2]})).name == "roi"
 

@@ -420,6 +420,25 @@ def test_what_is_said_of_a_slice_off_the_object_alone_is_refused_by_what_it_is()
         session.add(point((5, 9, 7), False), "left", dimension=2)
 
 
+def test_what_one_client_of_a_user_sends_takes_nothing_away_that_another_placed(tmp_path):
+    image = volume()
+    for dimension in (2, 3):
+        session = open_session(image, Journal.of(tmp_path / f"{dimension}", image))
+        of = {client: {"dimension": dimension, "client": client} for client in ("slicer", "ohif")}
+        session.set_prompts(ObjectPrompts([point(LEFT)], name="lung"), **of["slicer"])
+        session.set_prompts(ObjectPrompts([point(RIGHT)], name="lung"), **of["ohif"])
+        assert session.mask("lung")[LEFT] and session.mask("lung")[RIGHT]
+        session = open_session(image, Journal.of(tmp_path / f"{dimension}", image))  # the server starts anew
+        session.set_prompts(ObjectPrompts([point((6, 6, 5))], name="lung"), **of["slicer"])
+        assert [one.voxel.tolist() for one in session.object("lung").interactions] == [[6, 6, 5], [*RIGHT]]
+        assert session.mask("lung")[RIGHT] and session.undo_depth == 3
+        depth = session.undo_depth
+        for client, voxel in (("slicer", (6, 6, 5)), ("ohif", RIGHT)):  # nothing new
+            assert not session.set_prompts(ObjectPrompts([point(voxel)], name="lung"), **of[client]).predicted
+        session.set_prompts(ObjectPrompts([point(LEFT)], name="lung"), dimension=dimension)  # the only one there is
+        assert len(session.object("lung").interactions) == 1 and session.undo_depth == depth + 1
+
+
 def test_the_same_request_again_is_no_step_and_asks_nothing():
     session = open_session()
     prompts = ObjectPrompts([point(LEFT), point((5, 9, 8), False)], name="left")

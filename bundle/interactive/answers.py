@@ -146,7 +146,13 @@ def scopes_of(given: Sequence[Interaction], dimension: int, axis: int, shape: Se
     return [(axis, index) for index in sorted(slices)]
 
 
-def edits(one: SegmentedObject, scope: Scope, wanted: Sequence[Interaction], shape: Sequence[int]) -> list:
+def edits(
+    one: SegmentedObject,
+    scope: Scope,
+    wanted: Sequence[Interaction],
+    shape: Sequence[int],
+    client: str | None = None,
+) -> list[happened.Event]:
     """The events that make the interactions of a scope those of a list, in its order; no others are touched.
 
     Args:
@@ -154,9 +160,10 @@ def edits(one: SegmentedObject, scope: Scope, wanted: Sequence[Interaction], sha
         scope: a slice or the volume.
         wanted: all that lie on it.
         shape: (I, J, K) of the volume.
+        client: whose list it is; what another client placed is not touched. None where it is all that there is.
     """
-    now = one.of_scope(scope, shape)
-    where = [position for position, given in enumerate(one.interactions) if any(given is other for other in now)]
+    where = one.places_of(scope, shape, client)
+    now = [one.interactions[position] for position in where]
     first = 0
     while first < min(len(now), len(wanted)) and now[first].same(wanted[first]):
         first += 1
@@ -168,7 +175,7 @@ def edits(one: SegmentedObject, scope: Scope, wanted: Sequence[Interaction], sha
     found: list[happened.Event] = [happened.Move(one.id, at, new[n]) for n, at in enumerate(old[:both])]
     found += [happened.Remove(one.id, at) for at in reversed(old[both:])]
     behind = where[len(now) - last] if last else len(one.interactions)
-    return found + [happened.Add(one.id, behind + n, given) for n, given in enumerate(new[both:])]
+    return found + [happened.Add(one.id, behind + n, given, client) for n, given in enumerate(new[both:])]
 
 
 def _with_slice(mask: Region, axis: int, index: int, part: Region) -> Region:

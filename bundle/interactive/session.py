@@ -210,13 +210,14 @@ class InteractiveSession(ModelSession):
         axis: int = 2,
         reset: bool = False,
         options: AnswerOptions | None = None,
+        client: str | None = None,
         progress: Progress | None = None,
     ) -> Update:
         """Make the interactions of an object those of a client that sends them all each time.
 
-        What differs from the last time becomes events, and is answered as ``segment_volume`` or ``segment_slice`` would
-        answer the same requests. In 2D, prompts are all that lie on their slices; what lies on others stays. Where
-        nothing differs, nothing happens, and what the session shows is the answer.
+        What differs from the last time of that client becomes events, and is answered as ``segment_volume`` or
+        ``segment_slice`` would answer the same requests. In 2D, prompts are all that lie on their slices; what lies on
+        others stays. Where nothing differs, nothing happens, and what the session shows is the answer.
 
         Args:
             prompts: of one object; its label in the session is the session's, not theirs. None of them need lie on an
@@ -225,6 +226,7 @@ class InteractiveSession(ModelSession):
             axis: stored axis that slices are stacked along.
             reset: whether the object starts anew.
             options: how answers are bounded and cleaned from now on; None as before.
+            client: whose prompts they are: what another one placed stays. None where there is only one.
             progress: as of ``add``.
 
         Raises:
@@ -244,7 +246,7 @@ class InteractiveSession(ModelSession):
                 draft.add(happened.SetOptions(key, options.validated(shape)))
             for scope in scopes:
                 wanted = [one for one in prompts.interactions if scope[1] is None or lies_on(one, *scope, shape)]
-                for event in edits(draft.of(key), scope, wanted, shape):
+                for event in edits(draft.of(key), scope, wanted, shape, client):
                     draft.add(event)
             scopes = [scope for scope in scopes if not draft.of(key).answered(scope, shape, self._image.identity)]
             if draft.events or scopes:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -27,15 +28,18 @@ class ClickRequest:
     """What one request asks for.
 
     Attributes:
-        objects: the prompts of each object, as they fit the image; in 2D all of them lie on slice ``index``. Whether they
-            leave something to ask is for the session to say, which knows what the object is made of.
+        objects: the prompts of each object, as they fit the image; in 2D all of them lie on slice ``index``. Whether
+            they leave something to ask is for the session to say, which knows what the object is made of.
         index: the slice of a 2D request, None in 3D.
         reset: whether to forget what earlier clicks on these objects left behind.
+        client: tells the clients of one user apart, each of which sends all of its own prompts each time; a digest,
+            since a session on disk names nobody.
     """
 
     objects: tuple[ObjectPrompts, ...]
     index: int | None
     reset: bool
+    client: str
 
 
 @dataclass(frozen=True)
@@ -78,7 +82,8 @@ def read_request(
     if dimension == 2:
         index = _choose_slice(found, grid)
         found = [_onto_slice(prompts, index, grid).fitted(grid.shape) for prompts in found]
-    return ClickRequest(tuple(found), index, wire.read_flag(params, wire.RESET_STATE))
+    client = hashlib.sha256(repr(params.get(wire.CLIENT_ID) or "").encode()).hexdigest()[:16]
+    return ClickRequest(tuple(found), index, wire.read_flag(params, wire.RESET_STATE), client)
 
 
 # ---- objects --------------------------------------------------------------------------------------------------------
