@@ -50,17 +50,22 @@ def _gather(
 ) -> None:
     parts = one.segmentations(mask, low)
     for number, part in enumerate(parts, start=1):
-        prompts = _drawn_in(one, low, mask.shape, shape) if number == len(parts) else None
+        prompts = _drawn_in(one, whole, low, mask.shape, shape) if number == len(parts) else None
         gathered.add(part, one.label, prompts, whole=whole, unprompted=one.unprompted)
 
 
-def _drawn_in(one: SegmentedObject, low: np.ndarray, sides: Sequence[int], shape: Sequence[int]) -> ObjectPrompts:
-    """What was drawn on an object of a box of the volume, as one mask of the box; no prompt where there is nothing."""
-    drawn = np.zeros(sides, bool, order="F")
-    for given in one.interactions:
-        if given.positive:
-            given.mark(drawn, shape, low)
-    return ObjectPrompts([Mask(drawn)] if drawn.any() else [], name=one.name, label=one.label)
+def _drawn_in(
+    one: SegmentedObject, whole: Region, low: np.ndarray, sides: Sequence[int], shape: Sequence[int]
+) -> ObjectPrompts:
+    """What was drawn on an object in a box of the volume, where it has voxels, as a mask in indices of the box."""
+    positive, found = [given for given in one.interactions if given.positive], []
+    box = _meet(whole.box, np.stack([low, low + sides])) if positive else None
+    if box is not None:
+        drawn = np.zeros(box[1] - box[0], bool)
+        for given in positive:
+            given.mark(drawn, shape, box[0])
+        found = [Mask(drawn, corner=tuple((box[0] - low).tolist()))]
+    return ObjectPrompts(found, name=one.name, label=one.label)
 
 
 def _meet(one: Box | None, other: Box) -> Box | None:
