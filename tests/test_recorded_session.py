@@ -18,7 +18,7 @@ from bundle.prompts.interactions import Box
 IMAGE = volume()
 NAMES = st.sampled_from(["a", "b"])
 VOXELS = st.sampled_from([LEFT, RIGHT, (6, 6, 5), (5, 9, 7)])
-CONFIRMED = st.sampled_from([(2, 5), (1, 9), (0, 5)])
+CONFIRMED = st.sampled_from([(2, 5), (1, 9), (1, 6), (0, 5)])
 CORNERS = st.tuples(st.integers(0, 9), st.integers(0, 9), st.integers(0, 5))
 
 
@@ -42,6 +42,7 @@ STEPS = st.one_of(
     st.tuples(NAMES, st.sampled_from([2, 3])).map(
         lambda v: lambda s: s.add(Box([(2, 4, 5), (8, 7, 5)]), v[0], dimension=v[1])
     ),
+    NAMES.map(lambda name: lambda s: s.fill_between(name, axis=1)),
     NAMES.map(lambda name: lambda s: s.set_options(AnswerOptions(limits=(4, 6), smoothing_mm=3.0), name)),
     st.tuples(NAMES, NAMES).map(lambda v: lambda s: s.rename(*v)),
     st.just(lambda s: s.undo()),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
 
 import numpy as np
@@ -110,10 +110,10 @@ class Answers:
         asked: bool = True,
     ) -> Asked:
         """Put an answer into the step, but for the confirmed and filled slices: they stay, with their scores."""
-        before, (axis, slices) = draft.mask(one.id), (event.axis, event.slices)
-        for at in sorted(one.kept):
-            if slices is None or at[0] != axis or at[1] in slices:  # others of the axis have no voxel of the answer
-                mask = _with_slice(mask, *at, on_slice(before, *at))
+        axis, slices = event.axis, event.slices
+        # Others of the axis have no voxel of the answer.
+        touched = [at for at in one.kept if slices is None or at[0] != axis or at[1] in slices]
+        mask = with_slices_of(mask, draft.mask(one.id), touched)
         found = {index: iou for index, iou in event.scores.items() if (axis, index) not in one.kept}
         scores = {index: iou for index, iou in found.items() if iou is not None}
         warnings = self._doubts.of(scores, mask, axis, one.interactions)
@@ -176,6 +176,13 @@ def edits(
     found += [happened.Remove(one.id, at) for at in reversed(old[both:])]
     behind = where[len(now) - last] if last else len(one.interactions)
     return found + [happened.Add(one.id, behind + n, given, client) for n, given in enumerate(new[both:])]
+
+
+def with_slices_of(mask: Region, other: Region, slices: Iterable[tuple[int, int]]) -> Region:
+    """A mask with what another one has on some slices (axis, index)."""
+    for at in sorted(slices):
+        mask = _with_slice(mask, *at, on_slice(other, *at))
+    return mask
 
 
 def _with_slice(mask: Region, axis: int, index: int, part: Region) -> Region:

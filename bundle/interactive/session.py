@@ -8,7 +8,7 @@ from bundle.errors import SessionError
 from bundle.interactive import events as happened
 from bundle.interactive import mask_events
 from bundle.interactive.answer_options import AnswerOptions
-from bundle.interactive.answers import edits, scopes_of
+from bundle.interactive.answers import edits, scopes_of, with_slices_of
 from bundle.interactive.fill import fill_between
 from bundle.interactive.model_session import ModelSession
 from bundle.interactive.objects import lies_on, named
@@ -172,7 +172,8 @@ class InteractiveSession(ModelSession):
         """Fill the slices between confirmed ones from their shape; see ``fill.fill_between``.
 
         Like confirmed slices, they stay as they are until something is drawn on them or they are filled again. Where
-        something was drawn on them before, ``Update.warnings`` says that it no longer counts.
+        something was drawn on them before, ``Update.warnings`` says that it no longer counts. Slices that were
+        confirmed or filled along another axis stay where they cross them.
 
         Args:
             object: name of the object.
@@ -196,7 +197,8 @@ class InteractiveSession(ModelSession):
             for index, mask in filled.items():
                 frame.insert(whole, index, mask)
             if filled:
-                draft.set_mask(key, Region.of(whole))
+                crossing = [at for at in draft.of(key).kept if at[0] != axis]
+                draft.set_mask(key, with_slices_of(Region.of(whole), draft.mask(key), crossing))
                 draft.add(mask_events.Fill(key, axis, tuple(sorted(filled))))
             drawn = [index for index in sorted(filled) if any(lies_on(one, axis, index, shape) for one in given)]
             warnings = (f"what was drawn on slices {drawn} no longer counts there: they are filled",) if drawn else ()
