@@ -81,8 +81,9 @@ def test_a_stateless_client_says_its_limits_each_time():
     assert slices(session) == list(range(2, 10))
 
 
+@pytest.mark.parametrize("kind", ["point", "box"])
 @pytest.mark.parametrize("dimension", [2, 3])
-def test_answers_are_cleaned_and_what_was_drawn_stays(dimension):
+def test_answers_are_cleaned_and_what_was_drawn_stays(dimension, kind):
     session = open_session(volume(dirty()))
     whole = Box([[1, 3, 5], [8, 17, 5]] if dimension == 2 else [[1, 3, 2], [8, 17, 9]])
     session.add(whole, dimension=dimension)
@@ -90,8 +91,19 @@ def test_answers_are_cleaned_and_what_was_drawn_stays(dimension):
     assert not session.mask("object")[hole] and session.mask("object")[island] == (dimension == 3)
     session.set_options(AnswerOptions(islands_mm=9.0, holes_mm=9.0))
     assert session.mask("object")[hole] and not session.mask("object")[island]
-    session.add(point(hole, False), dimension=dimension)
+    off = point(hole, False) if kind == "point" else Box([hole, hole], positive=False)
+    session.add(off, dimension=dimension)
     assert not session.mask("object")[hole]
+
+
+@pytest.mark.parametrize("dimension", [2, 3])
+def test_what_a_box_takes_off_stays_off_where_holes_are_filled_and_the_surface_is_smoothed(dimension):
+    session, (first, last) = open_session(), (5, 5) if dimension == 2 else (4, 6)
+    session.add(point((4, 5, 5)), dimension=dimension)
+    session.add(Box([(4, 8, first), (6, 10, last)], positive=False), dimension=dimension)
+    for options in (AnswerOptions(holes_mm=30.0), AnswerOptions(smoothing_mm=3.0)):
+        session.set_options(options)
+        assert not session.mask("object")[4:7, 8:11, first : last + 1].any() and session.mask("object")[4, 5, 5]
 
 
 def test_a_confirmed_slice_and_a_locked_object_are_not_cleaned():

@@ -12,6 +12,7 @@ from bundle.interactive.objects import SegmentedObject
 from bundle.prompts.interactions import Box, Point
 
 SHAPE = (4, 4, 4)
+CLIENTS = st.sampled_from([None, "slicer", "ohif"])
 POINTS = st.lists(st.tuples(st.integers(0, 1), st.just(0), st.integers(0, 2)), max_size=5)
 
 
@@ -23,15 +24,22 @@ def voxels(one: SegmentedObject) -> list:
     return [point.voxel for point in one.interactions]
 
 
-@given(POINTS, POINTS, st.sampled_from([None, 0, 1]))
-def test_after_the_events_the_scope_has_what_was_sent_and_others_have_what_they_had(had, sent, index):
-    one = SegmentedObject(1, "a", 1, (0, 0, 0), interactions=points(had))
+@given(POINTS, POINTS, st.sampled_from([None, 0, 1]), CLIENTS, st.data())
+def test_after_the_events_the_scope_has_what_was_sent_and_others_have_what_they_had(had, sent, index, client, data):
+    """Others: other slices, and other clients where one says who it is; nobody knows who placed what has no client."""
+    by = data.draw(st.lists(CLIENTS, min_size=len(had), max_size=len(had)))
+    one = SegmentedObject(1, "a", 1, (0, 0, 0), interactions=points(had), placed_by=tuple(by))
     sent = [voxel for voxel in sent if index in (None, voxel[2])]
-    found = edits(one, (2, index), points(sent), SHAPE)
-    for event in found:
+
+    def split(placed) -> tuple[list, list]:
+        """The voxels that the list is about, and with their clients those that it is not."""
+        about = [(v, c) for v, c in placed if index in (None, v[2]) and (client is None or c in (client, None))]
+        return [v for v, _ in about], [entry for entry in placed if entry not in about]
+
+    _, others = split([*zip(had, by, strict=True)])
+    for event in edits(one, (2, index), points(sent), SHAPE, client):
         one = event.changed(one, SHAPE)
-    assert [v for v in voxels(one) if index in (None, v[2])] == sent
-    assert [v for v in voxels(one) if index not in (None, v[2])] == [v for v in had if index not in (None, v[2])]
+    assert split([*zip(voxels(one), one.placed_by, strict=True)]) == (sent, others)
 
 
 @pytest.mark.parametrize(
@@ -47,7 +55,7 @@ def test_after_the_events_the_scope_has_what_was_sent_and_others_have_what_they_
 )
 def test_as_little_happens_as_the_user_did(had, sent, kinds):
     at = {"a": (0, 0, 0), "b": (1, 0, 0), "c": (2, 0, 0), "d": (3, 0, 0)}
-    one = SegmentedObject(1, "a", 1, (0, 0, 0), interactions=points(at[c] for c in had))
+    one = SegmentedObject(1, "a", 1, (0, 0, 0), interactions=points(at[c] for c in had), placed_by=(None,) * len(had))
     assert [event.kind for event in edits(one, (2, None), points(at[c] for c in sent), SHAPE)] == kinds
 
 

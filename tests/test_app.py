@@ -317,6 +317,18 @@ def test_two_users_of_an_image_have_two_sessions(ct, tmp_path, key):
     assert len(list(folder.iterdir())) == 2
 
 
+def test_two_clients_of_one_account_take_nothing_from_each_other(ct, tmp_path):
+    """Each sends all of its own prompts each time; the name of neither is on the disk."""
+    folder, anna = tmp_path / "sessions", {"image": str(ct), "user": "anna"}
+    kept(ct, folder)(anna | LIVER | {"client_id": "slicer-xyz"})
+    kept(ct, folder)(anna | SPLEEN | {"label": "liver"})
+    _, params = kept(ct, folder)(anna | {"session": True})
+    boxes = [one["corners"][0] for one in params["session"]["objects"][0]["interactions"]]
+    assert boxes == [[1, 2, 0], [3, 2, 0]]
+    (file,) = folder.iterdir()
+    assert b"slicer-xyz" not in file.read_bytes()
+
+
 def test_a_doubtful_answer_says_so(ct, monkeypatch):
     monkeypatch.setattr(doubts, "RELIABLE_IOU", 0.95)
     _, params = SamTask(ImageSessions(Opener()), dimension=3)({"image": str(ct), **LIVER})

@@ -12,6 +12,7 @@ from session_room import SHAPE, organs
 from bundle.active.places import mean_places, places_of
 from bundle.data.volume import Volume, read_label, write_volume
 from bundle.engines.cache import PreparedCache
+from bundle.errors import PromptError
 from bundle.interactive.session import InteractiveSession
 from bundle.interactive.slice_model import SlicePredictor
 from monailabel_app.errors import RequestError
@@ -87,6 +88,16 @@ def test_what_was_found_is_taken_back_by_undo_and_refined_by_a_click(sessions, i
     assert reply["session"]["redo"] == 1 and labels.any()
     labels, _ = answered(task, image, undo=True)
     assert not labels.any()
+
+
+@pytest.mark.parametrize("dimension", [2, 3])
+def test_a_background_click_alone_takes_something_off_what_was_found(sessions, image, dimension):
+    task, click = SamTask(sessions, dimension=dimension), {"foreground": [], "background": [[5, 9, 5]]}
+    before, _ = answered(task_of(AutomaticTask, sessions), image)
+    labels, _ = answered(task, image, label="left", **click)
+    assert before[5, 9, 5] and labels[5, 9, 4] == (dimension == 3) and not labels[5, 9, 5]
+    with pytest.raises(PromptError, match="only background points for 'right'"):
+        answered(task, image, label="right", **click)
 
 
 def test_what_a_user_works_on_stays_and_the_reply_says_so(sessions, image):

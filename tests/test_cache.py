@@ -12,13 +12,14 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from safetensors import SafetensorError
+from safetensors.torch import save_file
 from torch import nn
 
 from bundle.engines import cache
 from bundle.engines.cache import PreparedCache, network_identity
 from bundle.networks.interface import Prepared
 
-ON_DISK = 1024 + 88  # bytes of an entry: its numbers and the header of safetensors
+ON_DISK = 1024 + 120  # bytes of an entry: its numbers and the header of safetensors
 
 
 def entry(value: float, cells: int = 16) -> Prepared:
@@ -114,6 +115,30 @@ def test_a_damaged_entry_is_computed_again(tmp_path):
     assert not PreparedCache(folder=tmp_path).get("a", lambda: entry(8))[1]
 
 
+@given(st.data())
+def test_an_entry_of_which_anything_was_changed_is_computed_again(data):
+    with TemporaryDirectory() as folder:
+        PreparedCache(folder=folder).get("a", lambda: entry(5, 3))
+        path = Path(folder, "a.safetensors")
+        content = bytearray(path.read_bytes())
+        at = data.draw(st.integers(0, len(content) - 1))
+        content[at] ^= 1 << data.draw(st.integers(0, 7))
+        path.write_bytes(content)
+        found, _ = PreparedCache(folder=folder).get("a", lambda: entry(5, 3))
+        assert list(found.tensors) == ["embedding"] and torch.equal(
+            found.tensors["embedding"], entry(5, 3).tensors["embedding"]
+        )
+
+
+@pytest.mark.parametrize("metadata", [None, {"crc32": "00000000"}])
+def test_an_entry_of_somebody_else_is_not_taken(tmp_path, metadata, caplog):
+    save_file({"something": torch.zeros(1)}, tmp_path / "a.safetensors", metadata=metadata)
+    found, computed = PreparedCache(folder=tmp_path).get("a", lambda: entry(7))
+    assert computed and value_of(found) == 7 and "a.safetensors is not as it was written" in caplog.text
+    (tmp_path / "a.safetensors").rename(tmp_path / "b.safetensors")  # of another image
+    assert PreparedCache(folder=tmp_path).get("b", lambda: entry(8))[1]
+
+
 def test_of_many_threads_that_want_the_same_one_computes_it():
     store, computed, begun = PreparedCache(), [], threading.Event()
 
@@ -173,7 +198,7 @@ def test_both_budgets_hold_whatever_is_asked_for(wanted):
 
 @pytest.mark.parametrize("error", [OSError(errno.ENOSPC, "No space left on device"), SafetensorError("it is full")])
 def test_what_cannot_be_written_is_answered_and_kept_in_memory(tmp_path, monkeypatch, caplog, error):
-    def full(*_):
+    def full(*_, **__):
         raise error
 
     monkeypatch.setattr(cache, "save_file", full)

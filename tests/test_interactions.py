@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -14,6 +15,7 @@ from bundle.errors import PromptError
 from bundle.prompts.interaction_json import interaction_from_json
 from bundle.prompts.interactions import Box, Lasso, Mask, Point, Scribble
 from bundle.prompts.prompts import ObjectPrompts
+from bundle.transforms.frames import nearest_index
 
 SHAPE = (10, 20, 30)
 POSITION = st.tuples(*(st.floats(0, size - 1) for size in SHAPE)).map(list)
@@ -35,6 +37,24 @@ def test_an_interaction_says_the_same_after_a_way_through_json(interaction):
     again = interaction_from_json(json.loads(json.dumps(valid.to_json())), "this").validated(SHAPE)
     assert again.same(valid)
     assert again.positive == interaction.positive
+
+
+@given(KINDS, st.booleans(), st.data())
+def test_what_is_marked_in_a_part_is_what_it_names_there_and_all_that_a_box_takes_off(interaction, positive, data):
+    valid = replace(interaction, positive=positive).validated(SHAPE)
+    whole, expected = np.zeros(SHAPE, bool), np.zeros(SHAPE, bool)
+    valid.mark(whole, SHAPE)
+    if not isinstance(valid, Box):
+        expected[tuple(valid.named_voxels(SHAPE).T)] = True
+    elif not positive:
+        low, high = nearest_index(valid.corners, SHAPE)
+        expected[tuple(map(slice, low, high + 1))] = True
+    assert np.array_equal(whole, expected)
+    first = [data.draw(st.integers(0, size - 1)) for size in SHAPE]
+    part = whole[tuple(slice(index, index + 7) for index in first)]
+    again = np.zeros_like(part)
+    valid.mark(again, SHAPE, first)
+    assert np.array_equal(again, part)
 
 
 @given(KINDS, KINDS)
@@ -73,6 +93,13 @@ def test_json_of_anybody_is_refused_with_the_key_that_is_wrong(entry, message):
         (Lasso([[1, 1, 1], [2, 2, 2], [3, 3, 3]]), "must lie on one slice"),
         (Mask(np.ones((2, 2, 2))), "must have .10, 20, 30. voxels"),
         (Mask(np.zeros(SHAPE)), "is empty"),
+        (
+            Mask(np.ones((4, 4, 2)), corner=(-2, 3, 3)),
+            r"must lie in .10, 20, 30. voxels, got .4, 4, 2. from .-2, 3, 3.",
+        ),
+        (Mask(np.ones((4, 4, 2)), corner=(7, 3, 3)), r"from .7, 3, 3. on"),
+        (Mask(np.ones((4, 4, 2)), corner=(3, 3)), "must be three whole numbers"),
+        (Mask(np.ones((4, 4, 2)), corner=(1.5, 3, 3)), "must be three whole numbers"),
     ],
 )
 def test_an_interaction_that_does_not_fit_the_volume_says_why(interaction, message):

@@ -327,6 +327,43 @@ def test_a_session_that_grows_too_large_says_what_to_do(folder):
     assert session.undo_depth == opened(folder).undo_depth
 
 
+def test_a_full_session_can_be_undone_and_done_again_and_what_was_undone_makes_room_for_another_step(folder):
+    session, steps = opened(folder, max_bytes=2000), 0
+    with pytest.raises(JournalError, match="beyond 2000 bytes"):
+        for steps in range(100):
+            session.new_object(f"object {steps:02d}")
+    for _ in range(100):
+        session.undo(), session.redo()
+    assert session.undo_depth == steps and of(folder).path.stat().st_size <= 4000
+    while session.undo() is not None:
+        pass
+    assert state(opened(folder)) == state(session) and session.redo_depth == steps
+    session.redo()
+    session.new_object("another one")
+    assert session.redo_depth == 0 and of(folder).path.stat().st_size < 1000
+    assert state(opened(folder)) == state(session) and [one.name for one in session.objects] == [
+        "object 00",
+        "another one",
+    ]
+
+
+def test_where_a_full_session_cannot_be_written_anew_a_step_is_refused_and_redo_is_not_lost(folder, monkeypatch):
+    session = opened(folder, max_bytes=2000)
+    with pytest.raises(JournalError):
+        for step in range(100):
+            session.new_object(f"object {step:02d}")
+    session.undo()
+    before = state(session)
+
+    def full(*_: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(os, "replace", full)
+    with pytest.raises(JournalError, match="beyond 2000 bytes"):
+        session.new_object("another one")
+    assert state(session) == before == state(opened(folder)) and session.redo() is not None
+
+
 @pytest.mark.parametrize("content", [b"not a journal at all", b""])
 def test_a_file_of_something_else_becomes_an_empty_session(folder, content):
     folder.mkdir(mode=0o700)

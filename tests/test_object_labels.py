@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
@@ -10,7 +13,7 @@ from hypothesis.extra import numpy as hnp
 from bundle.interactive.object_labels import label_map
 from bundle.interactive.objects import SegmentedObject
 from bundle.interactive.regions import Region
-from bundle.prompts.interactions import Point
+from bundle.prompts.interactions import Interaction, Lasso, Mask, Point, Scribble
 
 SHAPE = (5, 4, 3)
 WHOLE = np.array([(0, 0, 0), SHAPE])
@@ -18,10 +21,8 @@ MASKS = st.lists(hnp.arrays(bool, SHAPE), min_size=1, max_size=3)
 IOU = st.sampled_from([0.5, 0.7, None])
 
 
-def one(key: int, scores, *, points=(), **is_so) -> SegmentedObject:
-    return SegmentedObject(
-        key, f"{key}", key, (0, 0, 0), scores=scores, interactions=tuple(map(Point, points)), **is_so
-    )
+def one(key: int, scores, *, drawn=(), **is_so) -> SegmentedObject:
+    return SegmentedObject(key, f"{key}", key, (0, 0, 0), scores=scores, interactions=tuple(drawn), **is_so)
 
 
 @settings(max_examples=20)
@@ -32,8 +33,9 @@ def test_a_part_of_the_label_map_is_cut_out_of_the_whole(masks, data):
         axis = data.draw(st.sampled_from([0, 1, 2]))
         scores = {axis: {index: data.draw(IOU) for index in range(SHAPE[axis])}}
         inside = np.argwhere(mask)
-        points = [inside[data.draw(st.integers(0, len(inside) - 1))]] if len(inside) else []
-        objects.append(one(key, scores, points=points, unprompted=data.draw(st.booleans())))
+        picked = inside[data.draw(st.lists(st.integers(0, len(inside) - 1), max_size=2))] if len(inside) else inside[:0]
+        drawn = [data.draw(st.sampled_from([Point(picked[0]), Scribble(picked), Mask(mask)]))] if len(picked) else []
+        objects.append(one(key, scores, drawn=drawn, unprompted=data.draw(st.booleans())))
         regions[key] = Region.of(mask)
     low = [data.draw(st.integers(0, size - 1)) for size in SHAPE]
     high = [data.draw(st.integers(first + 1, size)) for first, size in zip(low, SHAPE, strict=True)]
@@ -46,7 +48,7 @@ def test_a_part_of_the_label_map_is_cut_out_of_the_whole(masks, data):
 def test_a_locked_object_comes_before_all_others():
     everywhere = Region.of(np.ones(SHAPE, bool))
     corner = Region.of(np.arange(60).reshape(SHAPE) < 7)
-    objects = (one(1, {2: {k: 0.99 for k in range(3)}}, points=[(0, 0, 0)]), one(2, {}, locked=True))
+    objects = (one(1, {2: {k: 0.99 for k in range(3)}}, drawn=[Point((0, 0, 0))]), one(2, {}, locked=True))
     labels = label_map(objects, {1: everywhere, 2: corner}, WHOLE, SHAPE)
     assert np.array_equal(labels == 2, corner.mask(SHAPE)) and (labels == 1).sum() == 60 - 7
 
@@ -72,3 +74,22 @@ def test_an_object_within_another_is_seen_though_the_other_is_surer():
     assert not (label_map((one(1, sure), one(2, unsure, unprompted=True)), regions, WHOLE, SHAPE) == 2).any()
     given = {2: dict.fromkeys(range(3))}
     assert np.array_equal(label_map((one(1, given), one(2, unsure)), regions, WHOLE, SHAPE) == 2, inside)
+
+
+@pytest.mark.parametrize(
+    "drawn",
+    [
+        Point((2, 1, 1)),
+        Scribble([(0, 1, 1), (4, 1, 1)]),
+        Lasso([(1, 1, 1), (3, 1, 1), (3, 3, 1)]),
+        Mask(np.ones((2, 2, 1), bool), corner=(1, 1, 1)),
+    ],
+    ids=lambda drawn: drawn.kind,
+)
+def test_what_was_drawn_on_an_object_is_seen_of_it_though_the_user_gave_the_other(drawn: Interaction):
+    everywhere, given_whole = Region.of(np.ones(SHAPE, bool)), {2: dict.fromkeys(range(3))}
+    unsure = one(2, {2: {k: 0.6 for k in range(3)}}, drawn=[drawn])
+    labels = label_map((one(1, given_whole), unsure), {1: everywhere, 2: everywhere}, WHOLE, SHAPE)
+    assert {*map(tuple, np.argwhere(labels == 2))} == {*map(tuple, drawn.named_voxels(SHAPE))}
+    off = replace(unsure, interactions=(replace(drawn, positive=False),))
+    assert (label_map((one(1, given_whole), off), {1: everywhere, 2: everywhere}, WHOLE, SHAPE) == 1).all()

@@ -11,11 +11,15 @@ from hypothesis import strategies as st
 from session_room import LEFT, RIGHT, SHAPE, open_session, point, state, volume
 
 from bundle.errors import MonaiSamError, SessionError
+from bundle.interactive.answer_options import AnswerOptions
 from bundle.interactive.journal import Journal
+from bundle.interactive.steps import UNDO
+from bundle.prompts.interactions import Box
 
 IMAGE = volume()
 NAMES = st.sampled_from(["a", "b"])
 VOXELS = st.sampled_from([LEFT, RIGHT, (6, 6, 5), (5, 9, 7)])
+CONFIRMED = st.sampled_from([(2, 5), (1, 9), (1, 6), (0, 5)])
 CORNERS = st.tuples(st.integers(0, 9), st.integers(0, 9), st.integers(0, 5))
 
 
@@ -35,11 +39,25 @@ STEPS = st.one_of(
     NAMES.map(lambda name: lambda s: s.remove(0, name, dimension=2)),
     NAMES.map(lambda name: lambda s: s.remove_object(name)),
     NAMES.map(lambda name: lambda s: s.reset(name)),
-    NAMES.map(lambda name: lambda s: s.confirm(5, name)),
+    st.tuples(NAMES, CONFIRMED).map(lambda v: lambda s: s.confirm(v[1][1], v[0], axis=v[1][0])),
+    st.tuples(NAMES, st.sampled_from([2, 3])).map(
+        lambda v: lambda s: s.add(Box([(2, 4, 5), (8, 7, 5)]), v[0], dimension=v[1])
+    ),
+    NAMES.map(lambda name: lambda s: s.fill_between(name, axis=1)),
+    NAMES.map(lambda name: lambda s: s.set_options(AnswerOptions(limits=(4, 6), smoothing_mm=3.0), name)),
     st.tuples(NAMES, NAMES).map(lambda v: lambda s: s.rename(*v)),
     st.just(lambda s: s.undo()),
     st.just(lambda s: s.redo()),
 )
+
+
+def confirmed(session) -> dict:
+    """(id, locked or not, axis, index) of each confirmed slice -> what is on it."""
+    return {
+        (one.id, one.locked, *at): session.mask(one.name).take(at[1], at[0])
+        for one in session.objects
+        for at in one.confirmed
+    }
 
 
 def content(session) -> dict:
@@ -47,12 +65,15 @@ def content(session) -> dict:
 
 
 @settings(max_examples=30)
-@given(st.lists(STEPS, min_size=2, max_size=10))
-def test_undo_redo_and_restoring_give_every_state_again(tmp_path_factory, steps):
+@given(st.lists(STEPS, min_size=2, max_size=10), st.sampled_from([None, 1500]))
+def test_undo_redo_and_restoring_give_every_state_again(tmp_path_factory, steps, max_bytes):
+    """Also where the session's file is full."""
     folder = tmp_path_factory.mktemp("sessions")
-    session = open_session(IMAGE, Journal.of(folder, IMAGE))
+    journal = Journal.of(folder, IMAGE)
+    journal.max_bytes = max_bytes or journal.max_bytes
+    session = open_session(IMAGE, journal)
     for step in steps:
-        before, labels = state(session), session.labels
+        before, labels, right = state(session), session.labels, confirmed(session)
         locked = {one.name: session.labels == one.label for one in session.objects if one.locked}
         try:
             update = step(session)
@@ -63,6 +84,12 @@ def test_undo_redo_and_restoring_give_every_state_again(tmp_path_factory, steps)
         if update is not None and update.labels_box is not None:
             outside[tuple(slice(*sides) for sides in update.labels_box.T)] = False
         assert np.array_equal(session.labels[outside], labels[outside])
+        masks = [session.mask(one.name) for one in session.objects]
+        assert np.array_equal(session.labels > 0, np.any([np.zeros(SHAPE, bool), *masks], axis=0))
+        is_step = session.undo_depth > before["depths"][0] and not session.redo_depth  # undo may take a mask back
+        if is_step and not any(event.kind == "confirm" for event in session._history.last(UNDO).events):
+            for slice_, mask in confirmed(session).items():
+                assert slice_ not in right or np.array_equal(mask, right[slice_])
         for one in session.objects:  # undo and redo may take a lock with them
             if one.locked and one.name in locked and session.undo_depth > before["depths"][0]:
                 assert np.array_equal(session.labels == one.label, locked[one.name])

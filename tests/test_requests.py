@@ -65,6 +65,14 @@ def test_deepedit_names_each_label_and_shares_the_background():
     assert request.objects[1].point_labels.tolist() == [1, 0]
 
 
+def test_clients_are_told_apart_without_their_names():
+    given = {"foreground": [[1, 2, 3]]}
+    ids = ({}, {"client_id": None}, {"client_id": "anna"}, {"client_id": ["x"]}, {"client_id": "\ud800"})
+    none, null, anna, *others = (read(given | client).client for client in ids)
+    assert none == null and len({none, anna, *others}) == 4 and "anna" not in anna
+    assert read(given | {"client_id": "anna"}).client == anna
+
+
 def test_a_segment_named_like_a_parameter_is_no_deepedit_key():
     assert only(read({"label": "roi", "roi": [1, 2, 1, 2, 1, 2]})).name == "roi"
 
@@ -185,7 +193,6 @@ def test_a_height_on_both_sides_of_the_origin_is_no_answer():
     [
         ({}, "no prompt"),
         ({"foreground": [], "background": [], "roi": []}, "no prompt"),
-        ({"background": [[1, 1, 1]]}, "only background points"),
         ({"foreground": [[1, 1, 99]]}, "outside the volume"),
         ({"foreground": [[-1, 1, 1]]}, "outside the volume"),
         ({"foreground": [[1, float("nan"), 1]]}, "finite"),
@@ -232,7 +239,7 @@ def test_whatever_json_comes_there_is_an_answer_or_a_reason(params, dimension):
     except (RequestError, PromptError) as error:
         assert str(error)
     else:
-        assert all((prompts.point_labels == 1).any() or prompts.box is not None for prompts in request.objects)
+        assert all(prompts.interactions for prompts in request.objects)
 
 
 # ---- the form of the reply ------------------------------------------------------------------------------------------
@@ -300,6 +307,13 @@ def test_interactions_come_in_their_order_behind_points_and_roi(as_text):
     assert prompts.count_kinds() == {"box": 1, "point": 1, "scribble": 1, "lasso": 1}
 
 
+@pytest.mark.parametrize("dimension", [2, 3])
+def test_what_lies_off_the_object_alone_is_read_since_it_may_have_a_mask_already(dimension):
+    assert only(read({"background": [[1, 1, 5]]}, dimension=dimension)).point_labels.tolist() == [0]
+    (lasso,) = only(read({"interactions": [LASSO]}, dimension=dimension)).interactions
+    assert lasso.kind == "lasso" and not lasso.positive
+
+
 def test_in_2d_a_slice_takes_of_each_interaction_what_lies_on_it():
     request = read({"interactions": [SCRIBBLE, LASSO], "slice": 7}, dimension=2)
     (line,) = only(request).interactions
@@ -326,7 +340,6 @@ def test_a_mask_of_several_slices_asks_in_2d_for_the_one_shown():
         ([SCRIBBLE, SCRIBBLE] * LIMITS.points, "1000 points, this server takes 500"),
         ([{"kind": "mask", "shape": [4000, 4000, 4000], "bits": ""}], "at most 268435456 are taken"),
         ([SCRIBBLE | {"path": [[1, 2, 99]]}], "outside the volume"),
-        ([LASSO], "nothing on the object"),
     ],
 )
 def test_interactions_that_cannot_be_used_are_refused(entries, message):

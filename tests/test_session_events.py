@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from session_room import LEFT, RIGHT, SHAPE, open_session, organs, point, state, volume
 
 from bundle.errors import PromptError, SessionError
+from bundle.interactive.answer_options import AnswerOptions
 from bundle.interactive.journal import Journal
 from bundle.prompts.interactions import Box, Mask
 from bundle.prompts.prompts import ObjectPrompts
@@ -228,6 +229,46 @@ def test_a_confirmed_slice_stays_until_it_is_prompted_itself():
     assert session.mask("left")[..., 6].any() and session.object("left").confirmed == frozenset()
 
 
+@pytest.mark.parametrize(("axis", "index", "low", "high"), [(1, 9, (2, 4, 7), (8, 7, 7)), (2, 5, (2, 7, 2), (8, 7, 4))])
+def test_a_confirmed_slice_stays_where_an_answer_on_a_slice_crosses_it(axis, index, low, high):
+    session = open_session()
+    session.add(point(LEFT), "left")
+    session.confirm(index, "left", axis=axis)
+    confirmed = session.mask("left").take(index, axis)
+    session.add(Box([low, high]), "left", dimension=2, axis=3 - axis)
+    assert session.object("left").confirmed == {(axis, index)}
+    assert np.array_equal(session.mask("left").take(index, axis), confirmed)
+    session.remove(1, "left", dimension=2, axis=3 - axis)
+    assert np.array_equal(session.mask("left").take(index, axis), confirmed)
+
+
+def test_a_confirmed_slice_stays_with_its_score_where_it_is_cleaned_otherwise():
+    session = open_session()
+    session.add(point(LEFT), "left", dimension=2)
+    session.confirm(5, "left")
+    before = state(session)["objects"]
+    update = session.set_options(AnswerOptions(smoothing_mm=8.0), "left")
+    assert not update.predicted and state(session)["objects"] == [
+        before[0] | {"options": AnswerOptions(smoothing_mm=8.0)}
+    ]
+    session.confirm(5, "left", confirmed=False)
+    session.set_options(AnswerOptions(smoothing_mm=7.0), "left")
+    assert session.mask("left")[..., 5].sum() < 70
+
+
+def test_slices_that_were_confirmed_along_another_axis_are_seen_and_locked_whole():
+    session = open_session()
+    session.add(point(LEFT), "left")
+    for index in (7, 9):
+        session.confirm(index, "left", axis=1)
+    session.fill_between("left", axis=1)
+    session.set_options(AnswerOptions(limits=(4, 6)), "left")
+    mask = session.mask("left")
+    assert [mask[:, j].sum() for j in (6, 7, 8, 9)] == [21, 56, 56, 56] and np.array_equal(session.labels > 0, mask)
+    session.lock("left")
+    assert np.array_equal(session.mask("left"), mask)
+
+
 def test_a_reset_takes_prompts_and_masks_but_not_those_of_locked_objects():
     session = open_session()
     session.add(point(LEFT), "left")
@@ -358,6 +399,44 @@ def test_a_client_in_2d_sends_one_slice_and_takes_nothing_from_the_others():
     session.set_prompts(ObjectPrompts([point((6, 6, 5))], name="left"), dimension=2)
     assert [one.voxel.tolist() for one in session.object("left").interactions] == [[6, 6, 5], [5, 9, 7]]
     assert np.flatnonzero(session.mask("left").any(axis=(0, 1))).tolist() == [5, 7]
+
+
+def test_a_request_of_background_points_alone_corrects_a_mask_that_was_given_and_nothing_else():
+    session = open_session()
+    session.set_mask(organs(), "left")
+    session.set_prompts(ObjectPrompts([point(LEFT, False)], name="left"), dimension=2)
+    assert not session.mask("left")[LEFT] and session.mask("left")[RIGHT]
+    before = state(session)
+    for dimension, click, reset in ((2, (5, 9, 11), False), (3, LEFT, True)):  # beside the mask, without it
+        with pytest.raises(PromptError, match="only background points for 'left'"):
+            session.set_prompts(ObjectPrompts([point(click, False)], name="left"), dimension=dimension, reset=reset)
+    assert state(session) == before
+
+
+def test_what_is_said_of_a_slice_off_the_object_alone_is_refused_by_what_it_is():
+    session = open_session()
+    session.add(point(LEFT), "left")
+    with pytest.raises(PromptError, match="only background points for 'left'"):
+        session.add(point((5, 9, 7), False), "left", dimension=2)
+
+
+def test_what_one_client_of_a_user_sends_takes_nothing_away_that_another_placed(tmp_path):
+    image = volume()
+    for dimension in (2, 3):
+        session = open_session(image, Journal.of(tmp_path / f"{dimension}", image))
+        of = {client: {"dimension": dimension, "client": client} for client in ("slicer", "ohif")}
+        session.set_prompts(ObjectPrompts([point(LEFT)], name="lung"), **of["slicer"])
+        session.set_prompts(ObjectPrompts([point(RIGHT)], name="lung"), **of["ohif"])
+        assert session.mask("lung")[LEFT] and session.mask("lung")[RIGHT]
+        session = open_session(image, Journal.of(tmp_path / f"{dimension}", image))  # the server starts anew
+        session.set_prompts(ObjectPrompts([point((6, 6, 5))], name="lung"), **of["slicer"])
+        assert [one.voxel.tolist() for one in session.object("lung").interactions] == [[6, 6, 5], [*RIGHT]]
+        assert session.mask("lung")[RIGHT] and session.undo_depth == 3
+        depth = session.undo_depth
+        for client, voxel in (("slicer", (6, 6, 5)), ("ohif", RIGHT)):  # nothing new
+            assert not session.set_prompts(ObjectPrompts([point(voxel)], name="lung"), **of[client]).predicted
+        session.set_prompts(ObjectPrompts([point(LEFT)], name="lung"), dimension=dimension)  # the only one there is
+        assert len(session.object("lung").interactions) == 1 and session.undo_depth == depth + 1
 
 
 def test_the_same_request_again_is_no_step_and_asks_nothing():

@@ -95,3 +95,12 @@ def test_filled_slices_are_restored_and_stand_in_the_label_map(tmp_path):
     session.fill_between("left")
     assert state(open_session(journal=Journal.of(tmp_path / "s", volume()))) == state(session)
     assert np.array_equal(session.labels > 0, session.mask("left")) and LEFT[2] in range(4, 8)
+
+
+def test_a_slice_that_was_confirmed_along_another_axis_stays_where_it_crosses_what_is_filled():
+    session = confirmed(3, 8)
+    session.confirm(7, "left", axis=0)
+    crossing = session.mask("left")[7]
+    session.fill_between("left")
+    assert np.array_equal(session.mask("left")[7], crossing) and not crossing[:, 4:8].any()
+    assert areas(session)[3:9] == [70, 60, 60, 60, 60, 70] and np.array_equal(session.labels > 0, session.mask("left"))

@@ -34,6 +34,8 @@ EVENTS = [
             ]
         )
     ),
+    happened.Add(1, 1, Point(np.array([1.0, 1, 1])), "slicer"),
+    happened.Remove(1, 1),
     happened.Move(1, 0, Point(np.array([1.0, 1, 1]))),
     happened.Remove(1, 2),
     mask_events.Predict(1, 2, None, {0: 0.75, 1: 1 / 3}, "m", ("doubtful",)),
@@ -62,6 +64,12 @@ def test_an_event_is_written_and_read_as_it_was(event):
     written = json.loads(json.dumps(event_to_json(event)))
     again = event_from_json(written, 24)
     assert type(again) is type(event) and event_to_json(again) == written
+
+
+def test_an_interaction_of_a_session_that_knew_no_clients_is_nobodys():
+    written = event_to_json(happened.Add(1, 0, Point(np.array([1.0, 1, 1]))))
+    del written["client"]
+    assert event_from_json(written, 24).client is None
 
 
 def test_a_step_is_written_and_read_as_it_was():

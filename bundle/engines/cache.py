@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import logging
 import os
 import threading
 import zlib
 from collections import OrderedDict
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import numpy as np
+import torch
 from filelock import FileLock, Timeout
 from safetensors import SafetensorError
 from safetensors.torch import load, save_file
@@ -45,7 +47,8 @@ class PreparedCache:
     one folder; each looks through it when it has written a tenth of the budget, so every further server may exceed the
     budget by so much for a while. Safe to use from many threads and processes: who wants what another is computing
     waits for that one entry. Each entry is one safetensors file: a zarr array of an embedding of 4 MiB took six times
-    as long to write and as long to read, and is a folder of files, which no rename can replace at once.
+    as long to write and as long to read, and is a folder of files, which no rename can replace at once. Its metadata
+    holds a checksum: what a disk or a hand has changed is computed again.
 
     Args:
         memory_bytes: budget in memory.
@@ -151,11 +154,15 @@ class PreparedCache:
         if path is None:
             return None
         try:
-            tensors = load(path.read_bytes())
+            content = path.read_bytes()
+            tensors = load(content)
         except FileNotFoundError:  # also where another server has just dropped it
             return None
         except (SafetensorError, OSError) as error:
             logger.warning("%s cannot be read (%s); it is computed again", path.name, error)
+            return None
+        if _metadata(content).get(_CHECKSUM) != _checksum(key, tensors):
+            logger.warning("%s is not as it was written; it is computed again", path.name)
             return None
         with suppress(OSError):  # of another user who shares the folder, or just dropped
             os.utime(path)  # recently used
@@ -165,8 +172,10 @@ class PreparedCache:
         path = self._path(key)
         if path is None:
             return
+        tensors = dict(prepared.map(Tensor.contiguous).tensors)
+        metadata = {_CHECKSUM: _checksum(key, tensors)}
         try:
-            write_atomically(path, lambda partial: save_file(dict(prepared.map(Tensor.contiguous).tensors), partial))
+            write_atomically(path, lambda partial: save_file(tensors, partial, metadata=metadata))
             size = path.stat().st_size
         except (OSError, SafetensorError) as error:  # a full disk: what was asked for is there all the same
             logger.warning("%s is not kept on disk (%s)", path.name, error)
@@ -193,3 +202,21 @@ class PreparedCache:
                 break
             path.unlink(missing_ok=True)
             excess -= stat.st_size
+
+
+_CHECKSUM = "crc32"  # in the metadata of an entry: safetensors has none of its own
+
+
+def _checksum(key: str, tensors: Mapping[str, Tensor]) -> str:
+    """CRC-32 of an entry: of its key, and of names, types, shapes and numbers of its contiguous tensors on the CPU."""
+    found = zlib.crc32(key.encode())
+    for name, tensor in sorted(tensors.items()):
+        found = zlib.crc32(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode(), found)
+        found = zlib.crc32(tensor.reshape(-1).view(torch.uint8).numpy(), found)
+    return f"{found:08x}"
+
+
+def _metadata(content: bytes) -> dict[str, str]:
+    """The metadata of a safetensors file that was read: its header is JSON behind eight bytes that say how long."""
+    size = int.from_bytes(content[:8], "little")
+    return json.loads(content[8 : 8 + size]).get("__metadata__", {})

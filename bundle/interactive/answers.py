@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
 
 import numpy as np
 
 from bundle.errors import PromptError
 from bundle.interactive import events as happened
+from bundle.interactive.answer_memory import Memory
 from bundle.interactive.doubts import Doubts
 from bundle.interactive.mask_events import Predict
 from bundle.interactive.objects import Scope, SegmentedObject, on_slice, slices_of
-from bundle.interactive.prompted_volume import Memory, PromptedVolume
+from bundle.interactive.prompted_volume import PromptedVolume
 from bundle.interactive.regions import Region, union
 from bundle.interactive.segmentation import Timer
 from bundle.interactive.steps import Draft
@@ -52,28 +53,26 @@ class Answers:
         """
         one, before = draft.of(key), draft.mask(key)
         prompts = one.prompts((axis, None), self._shape)
-        kept = [(*at, on_slice(before, *at)) for at in sorted(one.kept)]
+        kept = [on_slice(before, *at) for at in sorted(one.kept)]
         # By their own boxes: to lay out the volume for each of them took 490 times as long.
-        right = [Mask(p.voxels, corner=tuple(p.low.tolist())) for _, _, p in kept if not p.is_empty]
+        right = [Mask(part.voxels, corner=tuple(part.low.tolist())) for part in kept if not part.is_empty]
         prompts = prompts.with_interactions((*prompts.interactions, *right))
         found = self._image.segment_volume(key, prompts, memory, axis=axis, options=one.options, progress=progress)
-        mask = Region.of(found.mask)
-        for confirmed_axis, index, part in kept:
-            mask = _with_slice(mask, confirmed_axis, index, part)
-        scores = {index: float(iou) for index, iou in found.scores.items() if (axis, index) not in one.kept}
+        scores = {index: float(iou) for index, iou in found.scores.items()}
         event = Predict(key, axis, None, scores, self._image.identity)
-        return self._put(draft, one, mask, event, found.seconds, found.encoded)
+        return self._put(draft, one, Region.of(found.mask), event, found.seconds, found.encoded)
 
     def on_slices(self, draft: Draft, key: int, memory: Memory, *, axis: int, slices: Sequence[int]) -> Asked:
-        """Answer an object on some slices; the others stay as they are.
+        """Answer an object on some slices; the others stay as they are, and so do confirmed and filled ones.
 
         Raises:
             PromptError: its interactions on them cannot be used.
         """
         timer, mask, scores = Timer(), draft.mask(key), {}
         one, frame = draft.of(key), self._image.frame(axis)
-        for index in slices:
-            chain = one.chain((axis, index), self._shape) or ((),)
+        open_to_change = [index for index in slices if (axis, index) not in one.kept]
+        for index in open_to_change:
+            chain = one.chain((axis, index), self._shape) or (one.of_scope((axis, index), self._shape),)
             prompts = [one.prompts((axis, index), self._shape, given) for given in chain]
             answer = self._image.answer_chain(
                 key, prompts, memory, axis=axis, index=index, timer=timer, options=one.options
@@ -85,18 +84,16 @@ class Answers:
             mask = _with_slice(mask, axis, index, Region.of(np.take(whole, [index], axis), at))
             scores[index] = float(answer.iou)
         event = Predict(key, axis, tuple(slices), scores, self._image.identity)
-        return self._put(draft, one, mask, event, timer.total(), timer.encoded)
+        return self._put(draft, one, mask, event, timer.total(), timer.encoded, asked=bool(open_to_change))
 
     def unasked(self, draft: Draft, key: int, scopes: Sequence[Scope]) -> Asked:
         """Give scopes on which nothing is said of an object any more the mask that it began with, or none."""
-        one, before, axis = draft.of(key), draft.mask(key), scopes[0][0]
+        one, axis = draft.of(key), scopes[0][0]
         base = Region.from_bytes(one.base, self._shape)
         slices = [index for _, index in scopes if index is not None]
-        mask = before if slices else base
+        mask = draft.mask(key) if slices else base
         for index in slices:
             mask = _with_slice(mask, axis, index, on_slice(base, axis, index))
-        for at in () if slices else sorted(one.kept):
-            mask = _with_slice(mask, *at, on_slice(before, *at))
         given = [index for index in slices or range(self._shape[axis]) if not on_slice(base, axis, index).is_empty]
         event = Predict(key, axis, tuple(slices) or None, dict.fromkeys(given), self._image.identity)
         return self._put(draft, one, mask, event, {}, 0, asked=False)
@@ -112,10 +109,16 @@ class Answers:
         *,
         asked: bool = True,
     ) -> Asked:
-        scores = {index: iou for index, iou in event.scores.items() if iou is not None}
-        warnings = self._doubts.of(scores, mask, event.axis, one.interactions)
+        """Put an answer into the step, but for the confirmed and filled slices: they stay, with their scores."""
+        axis, slices = event.axis, event.slices
+        # Others of the axis have no voxel of the answer.
+        touched = [at for at in one.kept if slices is None or at[0] != axis or at[1] in slices]
+        mask = with_slices_of(mask, draft.mask(one.id), touched)
+        found = {index: iou for index, iou in event.scores.items() if (axis, index) not in one.kept}
+        scores = {index: iou for index, iou in found.items() if iou is not None}
+        warnings = self._doubts.of(scores, mask, axis, one.interactions)
         draft.set_mask(one.id, mask)
-        draft.add(replace(event, warnings=warnings))
+        draft.add(replace(event, scores=found, warnings=warnings))
         return Asked({one.name: scores}, warnings, dict(seconds), encoded, asked)
 
 
@@ -143,7 +146,13 @@ def scopes_of(given: Sequence[Interaction], dimension: int, axis: int, shape: Se
     return [(axis, index) for index in sorted(slices)]
 
 
-def edits(one: SegmentedObject, scope: Scope, wanted: Sequence[Interaction], shape: Sequence[int]) -> list:
+def edits(
+    one: SegmentedObject,
+    scope: Scope,
+    wanted: Sequence[Interaction],
+    shape: Sequence[int],
+    client: str | None = None,
+) -> list[happened.Event]:
     """The events that make the interactions of a scope those of a list, in its order; no others are touched.
 
     Args:
@@ -151,9 +160,10 @@ def edits(one: SegmentedObject, scope: Scope, wanted: Sequence[Interaction], sha
         scope: a slice or the volume.
         wanted: all that lie on it.
         shape: (I, J, K) of the volume.
+        client: whose list it is; what another client placed is not touched. None where it is all that there is.
     """
-    now = one.of_scope(scope, shape)
-    where = [position for position, given in enumerate(one.interactions) if any(given is other for other in now)]
+    where = one.places_of(scope, shape, client)
+    now = [one.interactions[position] for position in where]
     first = 0
     while first < min(len(now), len(wanted)) and now[first].same(wanted[first]):
         first += 1
@@ -165,7 +175,14 @@ def edits(one: SegmentedObject, scope: Scope, wanted: Sequence[Interaction], sha
     found: list[happened.Event] = [happened.Move(one.id, at, new[n]) for n, at in enumerate(old[:both])]
     found += [happened.Remove(one.id, at) for at in reversed(old[both:])]
     behind = where[len(now) - last] if last else len(one.interactions)
-    return found + [happened.Add(one.id, behind + n, given) for n, given in enumerate(new[both:])]
+    return found + [happened.Add(one.id, behind + n, given, client) for n, given in enumerate(new[both:])]
+
+
+def with_slices_of(mask: Region, other: Region, slices: Iterable[tuple[int, int]]) -> Region:
+    """A mask with what another one has on some slices (axis, index)."""
+    for at in sorted(slices):
+        mask = _with_slice(mask, *at, on_slice(other, *at))
+    return mask
 
 
 def _with_slice(mask: Region, axis: int, index: int, part: Region) -> Region:

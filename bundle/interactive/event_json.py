@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import base64
-from dataclasses import fields
+from dataclasses import MISSING, fields
 from typing import Any
 
 from bundle.errors import JournalError, MonaiSamError
@@ -33,7 +33,8 @@ def event_from_json(entry: Any, most_voxels: int) -> Event:
     """
     try:
         made = _KINDS[entry["kind"]]
-        values = {f.name: _CODECS[f.name][1](entry[f.name]) for f in fields(made) if f.name != "interaction"}
+        said = [f for f in fields(made) if f.name != "interaction" and (f.default is MISSING or f.name in entry)]
+        values = {f.name: _CODECS[f.name][1](entry[f.name]) for f in said}
         if "interaction" in entry:
             values["interaction"] = interaction_from_json(entry["interaction"], "an event", most_voxels=most_voxels)
         return made(**values)
@@ -68,6 +69,7 @@ _CODECS: dict[str, tuple[Any, Any]] = {
     "position": (int, _whole),
     "index": (int, _whole),
     "axis": (int, _whole),
+    "client": (lambda value: value, lambda value: value if value is None else _of(str)(value)),
     "interaction": (lambda value: value.to_json(), None),
     "base": (lambda value: base64.b64encode(value).decode(), lambda value: base64.b64decode(value, validate=True)),
     "slices": (lambda value: value and list(value), lambda value: value and tuple(map(_whole, value))),

@@ -129,17 +129,19 @@ class SetOptions(Event):
 
 @dataclass(frozen=True, eq=False)
 class Add(Event):
-    """An interaction comes, before that at ``position``."""
+    """An interaction comes, before that at ``position``; see ``SegmentedObject.placed_by``."""
 
     kind: ClassVar[str] = "add"
     position: int
     interaction: Interaction
+    client: str | None = None
 
     def changed(self, before: SegmentedObject, shape: Sequence[int]) -> SegmentedObject:
         """As ``Event``."""
-        given = list(before.interactions)
+        given, placed_by = list(before.interactions), list(before.placed_by)
         given.insert(self.position, self.interaction)
-        return _with_interactions(before, given, [self.interaction], shape)
+        placed_by.insert(self.position, self.client)
+        return _with_interactions(replace(before, placed_by=tuple(placed_by)), given, [self.interaction], shape)
 
 
 @dataclass(frozen=True, eq=False)
@@ -166,9 +168,9 @@ class Remove(Event):
 
     def changed(self, before: SegmentedObject, shape: Sequence[int]) -> SegmentedObject:
         """As ``Event``."""
-        given = list(before.interactions)
-        former = given.pop(self.position)
-        return _with_interactions(before, given, [former], shape)
+        given, placed_by = list(before.interactions), list(before.placed_by)
+        former, _ = given.pop(self.position), placed_by.pop(self.position)
+        return _with_interactions(replace(before, placed_by=tuple(placed_by)), given, [former], shape)
 
 
 @dataclass(frozen=True, eq=False)

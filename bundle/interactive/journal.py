@@ -90,8 +90,12 @@ class Journal:
             os.close(self._file)  # gives the lock back, too
             self._file = None
 
-    def append(self, content: bytes) -> None:
+    def append(self, content: bytes, *, most: int | None = None) -> None:
         """Add a record, for good when this returns; the session must be held. A record that fails leaves nothing.
+
+        Args:
+            content: of the record.
+            most: bytes of the file; by default ``max_bytes``.
 
         Raises:
             JournalError: the file would become too large.
@@ -99,7 +103,7 @@ class Journal:
         """
         head = b"" if self._end else _framed(json.dumps({**self._header, "id": uuid.uuid4().hex}).encode())
         framed = head + _framed(content)
-        if self._end + len(framed) > self.max_bytes:
+        if self._end + len(framed) > (most or self.max_bytes):
             raise JournalError(
                 f"the record of this session would grow beyond {self.max_bytes} bytes; save the result and begin a new "
                 f"session (purge this one), or allow more ({variable_of('session_bytes')})"
@@ -118,18 +122,22 @@ class Journal:
         """Bytes of the file as it was read or written last."""
         return self._end
 
-    def has_room(self, content: bytes) -> bool:
-        """Whether a record may still be added."""
-        return self._end + len(_framed(content)) + _FRAME.size <= self.max_bytes
+    def has_room(self, content: bytes, *, most: int | None = None) -> bool:
+        """Whether a record may still be added; arguments as ``append``."""
+        return self._end + len(_framed(content)) + _FRAME.size <= (most or self.max_bytes)
 
-    def rewrite(self, contents: Sequence[bytes]) -> int:
+    def fits(self, contents: Sequence[bytes]) -> bool:
+        """Whether a file that holds these records, and no others, is not too large."""
+        return len(self._head) + sum(len(content) + _FRAME.size for content in contents) <= self.max_bytes
+
+    def rewrite(self, contents: Sequence[bytes]) -> int | None:
         """Put other records in the place of all; the session must be held, and whoever reads it next reads all anew.
 
         A new file takes the place of the old one in one step: a kill leaves the one or the other. Where it cannot be
         written, the old one stays, which is logged.
 
         Returns:
-            Bytes that it became shorter by.
+            Bytes that it became shorter by; None where it stays.
         """
         head = _framed(json.dumps({**self._header, "id": uuid.uuid4().hex}).encode())
         data, before = b"".join([head, *map(_framed, contents)]), self._end
@@ -143,7 +151,7 @@ class Journal:
             if file is not None:
                 os.close(file)
             _log.warning("session %s stays as long as it is: %s", self.path.name[:12], error.strerror)
-            return 0
+            return None
         os.close(self._file)  # nobody finds the old file any more, and who waits for its lock looks again
         self._file, self._head, self._end = file, head, len(data)
         _log.info("session %s compacted from %d to %d bytes", self.path.name[:12], before, len(data))

@@ -71,16 +71,17 @@ class Predict(Event):
     warnings: tuple[str, ...] = ()
 
     def changed(self, before: SegmentedObject, shape: Sequence[int]) -> SegmentedObject:
-        """As ``Event``."""
+        """As ``Event``. Confirmed and filled slices keep their score; without one of their axis they are the user's."""
         scopes: list[Scope] = [(self.axis, index) for index in (self.slices or (None,))]
         asked = {**before.asked, **{scope: before.chain(scope, shape) for scope in scopes}}
         shown = dict.fromkeys(scopes, self.model)
-        if self.slices is None:
-            scores = _kept(before)
-        else:
+        scores: dict[int, dict[int, float | None]] = {}
+        if self.slices is not None:
             again = {(self.axis, index) for index in self.slices}
             scores = {a: {i: v for i, v in of.items() if (a, i) not in again} for a, of in before.scores.items()}
             shown = {s: by for s, by in before.shown.items() if s[0] == self.axis and s[1] is not None} | shown
+        for axis, index in before.kept:
+            scores.setdefault(axis, {})[index] = before.scores.get(axis, {}).get(index)
         scores[self.axis] = {**scores.get(self.axis, {}), **self.scores}
         return replace(before, asked=asked, shown=shown, scores=scores, warnings=self.warnings)
 
@@ -120,12 +121,3 @@ class Confirm(Event):
         this = {(self.axis, self.index)}
         confirmed = before.confirmed | this if self.confirmed else before.confirmed - this
         return replace(before, confirmed=confirmed, proposed=False)
-
-
-def _kept(before: SegmentedObject) -> dict[int, dict[int, float | None]]:
-    """The scores of confirmed and filled slices, which an answer through the volume leaves as they are."""
-    kept: dict[int, dict[int, float | None]] = {}
-    for axis, index in before.kept:
-        if index in before.scores.get(axis, {}):
-            kept.setdefault(axis, {})[index] = before.scores[axis][index]
-    return kept

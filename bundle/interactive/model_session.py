@@ -8,12 +8,13 @@ import numpy as np
 
 from bundle.data.volume import Volume
 from bundle.errors import SessionError
+from bundle.interactive.answer_memory import Memory
 from bundle.interactive.answer_options import NO_OPTIONS, AnswerOptions
 from bundle.interactive.answers import Answers, Asked
 from bundle.interactive.journal import Journal
 from bundle.interactive.measures import object_measures
 from bundle.interactive.objects import Scope
-from bundle.interactive.prompted_volume import Memory, PromptedVolume
+from bundle.interactive.prompted_volume import PromptedVolume
 from bundle.interactive.propagation import PropagationRule
 from bundle.interactive.recorded_session import RecordedSession
 from bundle.interactive.segmentation import Segmentation
@@ -106,7 +107,8 @@ class ModelSession(RecordedSession):
 
         All prompts of an object are given each time. Where they continue an earlier request (its points come first, the
         box is the same), the earlier answer goes along as a mask prompt, as in training; otherwise the object starts
-        anew. What was asked already is not computed again.
+        anew, as it does after so many others that the answer was not kept (``answer_memory.Memory``). What was asked
+        already is not computed again.
 
         Args:
             prompts: of one object, in voxel index.
@@ -170,8 +172,19 @@ class ModelSession(RecordedSession):
     def reset(self, name: str | None = None) -> Update:
         """As ``RecordedSession.reset``; also forgets what ``segment_slice`` and ``segment_volume`` answered."""
         with self._lock:
-            self._memory.forget(name)
+            self._forget(name)
             return super().reset(name)
+
+    def remove_object(self, name: str) -> Update:
+        """As ``RecordedSession.remove_object``; also forgets what was answered of it."""
+        with self._lock:
+            self._forget(name)
+            return super().remove_object(name)
+
+    def _forget(self, name: str | None) -> None:
+        """Forget the answers of an object, by its name and by its id, or all answers."""
+        ids = [one.id for one in self.objects if one.name == name]
+        self._memory.forget(*(() if name is None else (name, *ids)))
 
     # ---- parts of a step --------------------------------------------------------------------------------------------
 

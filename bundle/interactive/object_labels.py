@@ -10,9 +10,8 @@ from bundle.data.values import smallest_unsigned
 from bundle.interactive.label_map import LabelMap
 from bundle.interactive.objects import Objects, SegmentedObject
 from bundle.interactive.regions import Box, Region, union
-from bundle.prompts.interactions import Point
+from bundle.prompts.interactions import Mask
 from bundle.prompts.prompts import ObjectPrompts
-from bundle.transforms.frames import nearest_index
 
 
 def label_map(objects: Objects, masks: Mapping[int, Region], box: Box, shape: Sequence[int]) -> np.ndarray:
@@ -51,16 +50,22 @@ def _gather(
 ) -> None:
     parts = one.segmentations(mask, low)
     for number, part in enumerate(parts, start=1):
-        prompts = _clicks_in(one, low, mask.shape, shape) if number == len(parts) else None
+        prompts = _drawn_in(one, whole, low, mask.shape, shape) if number == len(parts) else None
         gathered.add(part, one.label, prompts, whole=whole, unprompted=one.unprompted)
 
 
-def _clicks_in(one: SegmentedObject, low: np.ndarray, sides: Sequence[int], shape: Sequence[int]) -> ObjectPrompts:
-    """The points on an object that lie in a box, as voxel indices of the box."""
-    points = [point for point in one.interactions if isinstance(point, Point) and point.positive]
-    where = nearest_index(np.reshape([point.voxel for point in points], (-1, 3)).astype(float), shape) - low
-    inside = ((where >= 0) & (where < sides)).all(axis=1)
-    return ObjectPrompts([Point(voxel) for voxel in where[inside]], name=one.name, label=one.label)
+def _drawn_in(
+    one: SegmentedObject, whole: Region, low: np.ndarray, sides: Sequence[int], shape: Sequence[int]
+) -> ObjectPrompts:
+    """What was drawn on an object in a box of the volume, where it has voxels, as a mask in indices of the box."""
+    positive, found = [given for given in one.interactions if given.positive], []
+    box = _meet(whole.box, np.stack([low, low + sides])) if positive else None
+    if box is not None:
+        drawn = np.zeros(box[1] - box[0], bool)
+        for given in positive:
+            given.mark(drawn, shape, box[0])
+        found = [Mask(drawn, corner=tuple((box[0] - low).tolist()))]
+    return ObjectPrompts(found, name=one.name, label=one.label)
 
 
 def _meet(one: Box | None, other: Box) -> Box | None:

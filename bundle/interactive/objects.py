@@ -42,6 +42,7 @@ class SegmentedObject:
         unprompted: whether its mask is still that which something found by itself; a name or a tick changes no mask.
         filled: slices (axis, index) that were filled between confirmed ones.
         options: how its answers are bounded and cleaned.
+        placed_by: of each interaction the client that placed it, where one that sends them all each time did.
     """
 
     id: int
@@ -60,6 +61,7 @@ class SegmentedObject:
     unprompted: bool = False
     filled: frozenset[tuple[int, int]] = frozenset()
     options: AnswerOptions = NO_OPTIONS
+    placed_by: tuple[str | None, ...] = ()
 
     @property
     def predicted_iou(self) -> dict[int, dict[int, float]]:
@@ -68,7 +70,7 @@ class SegmentedObject:
 
     @property
     def kept(self) -> frozenset[tuple[int, int]]:
-        """The slices (axis, index) that answers through the volume leave as they are."""
+        """The slices (axis, index) that answers leave as they are."""
         return self.confirmed | self.filled
 
     def prompts(self, scope: Scope, shape: Sequence[int], given: Sequence[Interaction] | None = None) -> ObjectPrompts:
@@ -93,6 +95,16 @@ class SegmentedObject:
         if index is None:
             return self.interactions
         return tuple(one for one in self.interactions if lies_on(one, axis, index, shape))
+
+    def places_of(self, scope: Scope, shape: Sequence[int], client: str | None) -> list[int]:
+        """The positions of those interactions of a scope that a client may have placed; without one, of all."""
+        axis, index = scope
+        return [
+            position
+            for position, one in enumerate(self.interactions)
+            if (client is None or self.placed_by[position] in (client, None))
+            and (index is None or lies_on(one, axis, index, shape))
+        ]
 
     def chain(self, scope: Scope, shape: Sequence[int]) -> tuple[tuple[Interaction, ...], ...]:
         """What was asked of a scope and is continued by its interactions as they are now, and these as the last.

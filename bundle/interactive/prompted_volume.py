@@ -5,46 +5,24 @@ from __future__ import annotations
 import functools
 import hashlib
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 
 import numpy as np
 
 import bundle
 from bundle.data.volume import Volume
 from bundle.errors import PromptError
+from bundle.interactive.answer_memory import Answered, Key, Memory
 from bundle.interactive.answer_options import NO_OPTIONS, AnswerOptions
 from bundle.interactive.propagation import PropagationRule
 from bundle.interactive.segmentation import Segmentation, Timer
 from bundle.interactive.slice_following import SliceFollowing
 from bundle.interactive.slice_model import SliceMask, SlicePredictor, SlicePrompt
-from bundle.interactive.volume_model import Progress, VolumeModel, VolumePrediction
+from bundle.interactive.volume_model import Progress, VolumeModel
 from bundle.interactive.volume_slices import VolumeSlices
 from bundle.prompts.on_slices import prompts_of_slices, slice_range
 from bundle.prompts.prompts import ObjectPrompts
 from bundle.transforms.frames import SliceFrame
-
-Key = str | int
-"""An object: its name where all prompts come each time, its id in a session of events."""
-
-
-@dataclass(eq=False)
-class Memory:
-    """What was answered already, so that it is not computed again. In a session of events no answer hangs on it.
-
-    Attributes:
-        slices: object, stored axis and slice -> the prompts that continue each other, and their answers.
-        volume: the last object that was segmented through the volume. Of one only: a model's memory may hold a mask
-            and logits of every slice.
-    """
-
-    slices: dict[tuple[Key, int, int], list[tuple[SlicePrompt, SliceMask]]] = field(default_factory=dict)
-    volume: tuple[Key, VolumePrediction] | None = None
-
-    def forget(self, key: Key | None = None) -> None:
-        """Forget one object, or all."""
-        self.slices = {at: found for at, found in self.slices.items() if key is not None and at[0] != key}
-        if self.volume is not None and key in (None, self.volume[0]):
-            self.volume = None
 
 
 class PromptedVolume:
@@ -147,7 +125,7 @@ class PromptedVolume:
         Args:
             key: of the object.
             chain: prompts on this slice alone, each with more interactions than those before it.
-            memory: of the session; what it does not hold, as after a restart, is asked again.
+            memory: of the session; what it does not hold, as after a restart or without room, is asked again.
             axis: stored axis of the slice.
             index: of the slice.
             timer: of the request.
@@ -163,15 +141,19 @@ class PromptedVolume:
                 raise PromptError(f"nothing on the object lies on slice {index}; add a foreground point or a box there")
             if not wanted or not _same(prompt, wanted[-1]):
                 wanted.append(prompt)
-        history = memory.slices.setdefault((key, axis, index), [])
+        history = memory.on_slice(key, axis, index)
         known = 0
-        while known < min(len(history), len(wanted)) and _same(wanted[known], history[known][0]):
+        while known < min(len(history), len(wanted)) and _same(wanted[known], history[known].prompt):
             known += 1
+        while known and history[known - 1].answer is None:
+            known -= 1
         del history[known:]
+        answer = history[-1].answer if history else None
         for prompt in wanted[known:]:
-            previous = history[-1][1] if history else None
-            history.append((prompt, self._slices.ask(frame, index, replace(prompt, previous=previous), timer)))
-        return self._cleaned_slice(history[-1][1], frame, wanted[-1], options)
+            answer = self._slices.ask(frame, index, replace(prompt, previous=answer), timer)
+            history.append(Answered(prompt, answer))
+        memory.trim()
+        return self._cleaned_slice(answer, frame, wanted[-1], options)
 
     def _cleaned(self, found: Segmentation, prompts: ObjectPrompts, options: AnswerOptions) -> np.ndarray:
         """(I, J, K) bool of an answer through the volume, within its limits, on the slices that were answered."""
@@ -179,7 +161,7 @@ class PromptedVolume:
         if options.cleans:
             drawn = np.zeros_like(mask)
             for one in prompts.interactions:
-                drawn[tuple(one.named_voxels(mask.shape).T)] = True
+                one.mark(drawn, mask.shape)
             unanswered = np.setdiff1d(np.arange(mask.shape[found.axis]), list(found.scores))
             mask = options.cleaned(mask, self.volume.spacing, drawn)
             mask[tuple(unanswered if axis == found.axis else slice(None) for axis in range(3))] = False
@@ -213,14 +195,15 @@ class PromptedVolume:
         self, key: Key, frame: SliceFrame, index: int, prompt: SlicePrompt, memory: Memory, timer: Timer
     ) -> SliceMask:
         """Ask with the answer that these prompts continue, and remember this one."""
-        history = memory.slices.setdefault((key, frame.slice_axis, index), [])
-        while history and not prompt.continues(history[-1][0]):
+        history = memory.on_slice(key, frame.slice_axis, index)
+        while history and (history[-1].answer is None or not prompt.continues(history[-1].prompt)):
             history.pop()
-        previous = history[-1][1] if history else None
-        if history and _same(prompt, history[-1][0]):
+        previous = history[-1].answer if history else None
+        if previous is not None and _same(prompt, history[-1].prompt):
             return previous
         answer = self._slices.ask(frame, index, replace(prompt, previous=previous), timer)
-        history.append((prompt, answer))
+        history.append(Answered(prompt, answer))
+        memory.trim()
         return answer
 
 

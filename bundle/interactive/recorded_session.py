@@ -145,7 +145,7 @@ class RecordedSession(SteppedSession):
             return self._commit(draft, warnings=tuple(left_out))
 
     def confirm(self, index: int, object: str = "object", *, axis: int = 2, confirmed: bool = True) -> Update:
-        """Say that a slice of an object is right: answers through the volume leave it as it is.
+        """Say that a slice of an object is right: answers leave it as it is, also those on slices that cross it.
 
         A prompt on the slice itself changes it, and takes the confirmation back.
 

@@ -8,7 +8,7 @@ from bundle.errors import SessionError
 from bundle.interactive import events as happened
 from bundle.interactive import mask_events
 from bundle.interactive.answer_options import AnswerOptions
-from bundle.interactive.answers import edits, scopes_of
+from bundle.interactive.answers import edits, scopes_of, with_slices_of
 from bundle.interactive.fill import fill_between
 from bundle.interactive.model_session import ModelSession
 from bundle.interactive.objects import lies_on, named
@@ -172,7 +172,8 @@ class InteractiveSession(ModelSession):
         """Fill the slices between confirmed ones from their shape; see ``fill.fill_between``.
 
         Like confirmed slices, they stay as they are until something is drawn on them or they are filled again. Where
-        something was drawn on them before, ``Update.warnings`` says that it no longer counts.
+        something was drawn on them before, ``Update.warnings`` says that it no longer counts. Slices that were
+        confirmed or filled along another axis stay where they cross them.
 
         Args:
             object: name of the object.
@@ -196,7 +197,8 @@ class InteractiveSession(ModelSession):
             for index, mask in filled.items():
                 frame.insert(whole, index, mask)
             if filled:
-                draft.set_mask(key, Region.of(whole))
+                crossing = [at for at in draft.of(key).kept if at[0] != axis]
+                draft.set_mask(key, with_slices_of(Region.of(whole), draft.mask(key), crossing))
                 draft.add(mask_events.Fill(key, axis, tuple(sorted(filled))))
             drawn = [index for index in sorted(filled) if any(lies_on(one, axis, index, shape) for one in given)]
             warnings = (f"what was drawn on slices {drawn} no longer counts there: they are filled",) if drawn else ()
@@ -210,27 +212,31 @@ class InteractiveSession(ModelSession):
         axis: int = 2,
         reset: bool = False,
         options: AnswerOptions | None = None,
+        client: str | None = None,
         progress: Progress | None = None,
     ) -> Update:
         """Make the interactions of an object those of a client that sends them all each time.
 
-        What differs from the last time becomes events, and is answered as ``segment_volume`` or ``segment_slice`` would
-        answer the same requests. In 2D, prompts are all that lie on their slices; what lies on others stays. Where
-        nothing differs, nothing happens, and what the session shows is the answer.
+        What differs from the last time of that client becomes events, and is answered as ``segment_volume`` or
+        ``segment_slice`` would answer the same requests. In 2D, prompts are all that lie on their slices; what lies on
+        others stays. Where nothing differs, nothing happens, and what the session shows is the answer.
 
         Args:
-            prompts: of one object; its label in the session is the session's, not theirs.
+            prompts: of one object; its label in the session is the session's, not theirs. None of them need lie on an
+                object that has a mask to begin with.
             dimension: 3 answers through the volume, 2 on the slices that the prompts lie on.
             axis: stored axis that slices are stacked along.
             reset: whether the object starts anew.
             options: how answers are bounded and cleaned from now on; None as before.
+            client: whose prompts they are: what another one placed stays. None where there is only one.
             progress: as of ``add``.
 
         Raises:
             PromptError: prompts that cannot be used.
             SessionError: the object is locked, and something would change.
         """
-        prompts, shape = self._image.validated(prompts), self.volume.shape
+        shape = self.volume.shape
+        prompts = prompts.fitted(shape, affine=self.volume.affine)
         with self._draft() as draft:
             scopes = scopes_of(prompts.interactions, dimension, axis, shape)
             known = named(draft.objects, prompts.name)
@@ -242,7 +248,7 @@ class InteractiveSession(ModelSession):
                 draft.add(happened.SetOptions(key, options.validated(shape)))
             for scope in scopes:
                 wanted = [one for one in prompts.interactions if scope[1] is None or lies_on(one, *scope, shape)]
-                for event in edits(draft.of(key), scope, wanted, shape):
+                for event in edits(draft.of(key), scope, wanted, shape, client):
                     draft.add(event)
             scopes = [scope for scope in scopes if not draft.of(key).answered(scope, shape, self._image.identity)]
             if draft.events or scopes:

@@ -15,6 +15,9 @@ from bundle.interactive.update import Update
 
 _log = logging.getLogger(__name__)
 _WORTH = 0.5  # of a session's file: less than that is not worth writing the rest anew
+# Times the size of a full file that undo and redo are taken up to. Their records are shorter than those of the steps,
+# so that a compacted file never is as large: they are never refused.
+_TURNED = 2
 
 
 class SteppedSession(ShownObjects):
@@ -75,7 +78,7 @@ class SteppedSession(ShownObjects):
         contents = [record_to_bytes(record) for record in self._history.records()]
         if sum(map(len, contents)) > (1 - least) * self._journal.size:
             return 0
-        return self._journal.rewrite(contents)
+        return self._journal.rewrite(contents) or 0
 
     def _turn(self, record: str) -> Update | None:
         with self._held():
@@ -109,15 +112,23 @@ class SteppedSession(ShownObjects):
     def _take(self, record: Record) -> None:
         try:
             if self._journal is not None:
-                content = record_to_bytes(record)
-                if not self._journal.has_room(content):
-                    self._compacted()
-                self._journal.append(content)
+                self._write(self._journal, record)
             self._history.take(record)
         except BaseException:
             if self._journal is not None:
                 self._journal.rewind()  # what is on the disk counts: all is read again before the next step
             raise
+
+    def _write(self, journal: Journal, record: Record) -> None:
+        """Put a record on the disk; where the file is full, without the steps that are forgotten."""
+        content, most = record_to_bytes(record), journal.max_bytes * (_TURNED if isinstance(record, str) else 1)
+        if not journal.has_room(content, most=most):
+            if isinstance(record, Step):  # forgets what was undone: only together, in one write
+                left = [*map(record_to_bytes, self._history.records(redo=False)), content]
+                if journal.fits(left) and journal.rewrite(left) is not None:
+                    return
+            self._compacted()
+        journal.append(content, most=most)
 
     @contextlib.contextmanager
     def _held(self) -> Iterator[None]:

@@ -208,9 +208,13 @@ class History:
         self._last_id = max([self._last_id, *(event.object for event in record.events)])
         return record
 
-    def records(self) -> list[Record]:
-        """The shortest list of records that leads here: without the steps that were undone and can not come back."""
-        undone = [step for _, step in reversed(self._undone)]
+    def records(self, *, redo: bool = True) -> list[Record]:
+        """The shortest list of records that leads here: without the steps that were undone and can not come back.
+
+        Args:
+            redo: whether those that can come back stay; a new step forgets them.
+        """
+        undone = [step for _, step in reversed(self._undone)] if redo else []
         return [GivenIds(self._last_id), *(step for _, step in self._done), *undone, *[UNDO] * len(undone)]
 
     def last(self, record: str) -> Step | None:

@@ -69,6 +69,17 @@ class Interaction(ABC):
         """(N, 3) int indices of the voxels that it names; none of a box, which says where to look."""
         return np.zeros((0, 3), dtype=np.int64)
 
+    def mark(self, drawn: np.ndarray, shape: Sequence[int], low: Sequence[int] | np.ndarray = (0, 0, 0)) -> None:
+        """Set where it says what is the object, or is not: the voxels that it names, and all that a box takes off.
+
+        Args:
+            drawn: (A, B, C) bool, a part of the volume.
+            shape: (I, J, K) of the volume, for which it is valid.
+            low: (3,) int, voxel index where the part begins.
+        """
+        where = self.named_voxels(shape) - np.asarray(low)
+        drawn[tuple(where[((where >= 0) & (where < drawn.shape)).all(axis=1)].T)] = True
+
     def same(self, other: Interaction) -> bool:
         """Whether both say the same."""
         return self is other or (type(self) is type(other) and self.to_json() == other.to_json())
@@ -121,6 +132,12 @@ class Box(Interaction):
         """As ``Interaction``: its cross-section on every slice that it covers."""
         xy, (first, last) = section_of_box(self.corners, frame)
         return {index: [SliceInteraction("box", xy, self.positive)] for index in range(first, last + 1)}
+
+    def mark(self, drawn: np.ndarray, shape: Sequence[int], low: Sequence[int] | np.ndarray = (0, 0, 0)) -> None:
+        """As ``Interaction``: a box around the object only says where to look."""
+        if not self.positive:
+            first, last = nearest_index(self.corners, shape) - np.asarray(low)
+            drawn[tuple(slice(max(a, 0), max(b + 1, 0)) for a, b in zip(first, last, strict=True))] = True
 
     def _values(self) -> dict[str, Any]:
         return {"corners": np.asarray(self.corners, dtype=float).tolist()}
@@ -224,10 +241,17 @@ class Mask(Interaction):
 
     def validated(self, shape: Sequence[int], *, affine: np.ndarray | None = None, name: str = "object") -> Mask:
         """As ``Interaction``; PromptError for another grid, or where nothing is set."""
-        voxels, corner = np.asarray(self.voxels) != 0, np.asarray(self.corner or (0, 0, 0))
-        whole = self.corner is None
-        if voxels.ndim != 3 or (voxels.shape != tuple(shape) if whole else (corner + voxels.shape > shape).any()):
+        voxels, corner = np.asarray(self.voxels) != 0, np.asarray((0, 0, 0) if self.corner is None else self.corner)
+        if voxels.ndim != 3 or (self.corner is None and voxels.shape != tuple(shape)):
             raise PromptError(f"the mask of {name!r} must have {tuple(shape)} voxels, got {voxels.shape}")
+        if corner.shape != (3,) or corner.dtype.kind not in "iu":
+            raise PromptError(
+                f"the corner of the mask of {name!r} must be three whole numbers, got {self.corner!r:.80}"
+            )
+        if (corner < 0).any() or (corner + voxels.shape > shape).any():
+            raise PromptError(
+                f"the mask of {name!r} must lie in {tuple(shape)} voxels, got {voxels.shape} from {corner.tolist()} on"
+            )
         if not voxels.any():
             raise PromptError(f"the mask of {name!r} is empty; leave it out")
         low, high = np.split(tight_box(voxels).astype(int), 2)
@@ -252,6 +276,14 @@ class Mask(Interaction):
     def named_voxels(self, shape: Sequence[int]) -> np.ndarray:
         """As ``Interaction``."""
         return np.argwhere(self.voxels) + (self.corner or (0, 0, 0))
+
+    def mark(self, drawn: np.ndarray, shape: Sequence[int], low: Sequence[int] | np.ndarray = (0, 0, 0)) -> None:
+        """As ``Interaction``; without a list of its voxels, which takes 24 times the memory."""
+        begin = np.asarray(self.corner or (0, 0, 0)) - np.asarray(low)
+        first, last = np.maximum(begin, 0), np.minimum(begin + self.voxels.shape, drawn.shape)
+        if (first < last).all():
+            own = tuple(slice(a, b) for a, b in zip(first - begin, last - begin, strict=True))
+            drawn[tuple(slice(a, b) for a, b in zip(first, last, strict=True))] |= self.voxels[own] != 0
 
     def same(self, other: Interaction) -> bool:
         """Whether both say the same."""

@@ -93,8 +93,10 @@ class ObjectPrompts:
         """The same object with other interactions."""
         return replace(self, interactions=tuple(interactions))
 
-    def validated(self, shape: Sequence[int], *, affine: np.ndarray | None = None) -> ObjectPrompts:
+    def fitted(self, shape: Sequence[int], *, affine: np.ndarray | None = None) -> ObjectPrompts:
         """Return the prompts as arrays, with the corners of boxes in order and clipped to the volume.
+
+        There need not be any on the object: it may have a mask already, from which they take something off.
 
         Args:
             shape: (I, J, K) of the volume.
@@ -102,18 +104,28 @@ class ObjectPrompts:
                 inside as millimetres are refused as such.
 
         Raises:
-            PromptError: for a prompt without anything on the object, a value that is not a number, a position outside
-                of the volume, or a box that does not meet it.
+            PromptError: where there is none, for a value that is not a number, a position outside of the volume, or a
+                box that does not meet it.
         """
         if not self.interactions:
             raise PromptError(
                 f"no prompt for {self.name!r}; give at least one foreground point or a box, scribble, lasso or mask"
             )
         valid = [one.validated(shape, affine=affine, name=self.name) for one in self.interactions]
-        if not any(one.positive for one in valid):
-            given = "only background points" if all(one.kind == "point" for one in valid) else "nothing on the object"
-            raise PromptError(f"{given} for {self.name!r}; add a foreground point or a box")
         return self.with_interactions(valid)
+
+    def validated(self, shape: Sequence[int], *, affine: np.ndarray | None = None) -> ObjectPrompts:
+        """As ``fitted``, for what a model is asked.
+
+        Raises:
+            PromptError: also where nothing of them lies on the object.
+        """
+        fitted = self.fitted(shape, affine=affine)
+        if not any(one.positive for one in fitted.interactions):
+            points = all(one.kind == "point" for one in fitted.interactions)
+            given = "only background points" if points else "nothing on the object"
+            raise PromptError(f"{given} for {self.name!r}; add a foreground point or a box")
+        return fitted
 
 
 def _clicks(points: Sequence[Sequence[float]] | np.ndarray, labels: Sequence[int] | np.ndarray | None) -> list[Point]:

@@ -161,6 +161,7 @@ def _segment(session: InteractiveSession, click: ClickRequest, options: AnswerOp
             axis=SLICE_AXIS,
             reset=click.reset,
             options=options,
+            client=click.client,
             progress=checkpoint,
         )
         found = session.segmentation(prompts.name, axis=SLICE_AXIS, index=click.index)

@@ -41,5 +41,6 @@ class ScribblesTask(SamTask):
             wire.INTERACTIONS: [point.to_json() for point in points],
             wire.ROI: request.get(wire.ROI) or None,
             wire.RESET_STATE: request.get(wire.RESET_STATE),
+            wire.CLIENT_ID: request.get(wire.CLIENT_ID),
         }
         return super()._prompted(click, image)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -27,14 +28,18 @@ class ClickRequest:
     """What one request asks for.
 
     Attributes:
-        objects: the prompts of each object, valid for the image; in 2D all of them lie on slice ``index``.
+        objects: the prompts of each object, as they fit the image; in 2D all of them lie on slice ``index``. Whether
+            they leave something to ask is for the session to say, which knows what the object is made of.
         index: the slice of a 2D request, None in 3D.
         reset: whether to forget what earlier clicks on these objects left behind.
+        client: tells the clients of one user apart, each of which sends all of its own prompts each time; a digest,
+            since a session on disk names nobody.
     """
 
     objects: tuple[ObjectPrompts, ...]
     index: int | None
     reset: bool
+    client: str
 
 
 @dataclass(frozen=True)
@@ -72,12 +77,13 @@ def read_request(
     shown = read_index(params, wire.SLICE)
     grid = _Grid((i, j, k), np.asarray(affine, dtype=float), shown, bool(params.get(wire.CLIENT_ID)))
     placed = (_place(prompts, roi, grid) for prompts, roi in _read_objects(params, names, grid))
-    found = [prompts.validated(grid.shape) for prompts in placed]
+    found = [prompts.fitted(grid.shape) for prompts in placed]
     index = None
     if dimension == 2:
         index = _choose_slice(found, grid)
-        found = [_onto_slice(prompts, index, grid).validated(grid.shape) for prompts in found]
-    return ClickRequest(tuple(found), index, wire.read_flag(params, wire.RESET_STATE))
+        found = [_onto_slice(prompts, index, grid).fitted(grid.shape) for prompts in found]
+    client = hashlib.sha256(repr(params.get(wire.CLIENT_ID) or "").encode()).hexdigest()[:16]
+    return ClickRequest(tuple(found), index, wire.read_flag(params, wire.RESET_STATE), client)
 
 
 # ---- objects --------------------------------------------------------------------------------------------------------
