@@ -3,7 +3,7 @@
 A request is a ``Work``: it is admitted, or refused with 503 when too many are there already. What it computes stands in
 ``with turn(image):``. There is one turn at a time on a device, and between slices (``checkpoint``, the ``progress`` of
 ``InteractiveSession.segment_volume``) it goes to the next user who waits, so that a click waits for the slices that
-others are at, not for their volumes. Requests on one image follow each other whole: they share its session.
+others are at, not for their volumes. Requests on one session follow each other whole.
 
 The users take turns, whoever sends how much; so do the requests of one user. What the server does of its own accord
 (scores, a batch) has the device only while no request waits for it. Where no server is (a test, a script), a turn is
@@ -83,7 +83,8 @@ def turn(image: Hashable) -> Iterator[None]:
     """Have the device while the block runs, once it is this request's turn.
 
     Args:
-        image: what the request works on; another request on it waits until the block has ended.
+        image: what the request works on (a user's session of an image); another request on it waits until the block has
+            ended.
 
     Raises:
         RequestError: 504 if the turn does not come in time, 499 if the client has left.

@@ -15,6 +15,7 @@ import pytest
 from fakes import BrightRegionSam, bright_contract
 from monailabel.interfaces.utils.app import get_class_of_subclass_from_file
 from PIL import Image
+from test_work import until
 
 from bundle.data.volume import Volume, VolumeError, read_label, read_volume, write_volume
 from bundle.engines.cache import PreparedCache
@@ -329,6 +330,44 @@ def test_the_session_of_a_user_who_was_away_for_long_is_closed_and_found_again_o
     task({"image": str(ct), **LIVER, "client_id": "anna"})
     task({"image": str(ct), **SPLEEN, "client_id": "ben"})
     assert task({"image": str(ct), "session": True, "client_id": "anna"})[1]["label_names"] == {"liver": 1}
+
+
+def test_requests_of_one_user_take_turns_also_where_the_image_is_open_under_two_keys(ct, tmp_path):
+    begun, go, opener = threading.Event(), threading.Event(), Opener()
+    task = kept(ct, tmp_path / "sessions")
+    task._sessions._segmenter, queue, said = opener, WorkQueue(), {}
+    keys = {None: "first", task._sessions.open(ct).volume.modality: "second"}
+    for modality in keys:
+        session = task._sessions.open(ct, modality=modality).session("anna")
+        predict = session.predictor.predict
+
+        def slow(*arguments, predict=predict, **options):
+            begun.set()
+            assert go.wait(60)
+            return predict(*arguments, **options)
+
+        session.predictor.predict = slow
+
+    def click(modality):
+        with queue.admitted("anna", "sam_3d") as work, doing(work):
+            request = {"image": str(ct), **LIVER, "client_id": "anna", "modality": modality or "", "label": keys[modality]}
+            said[keys[modality]] = task(request)[1]["session"]["undo"]
+
+    threads = [threading.Thread(target=click, args=(modality,), daemon=True) for modality in keys]
+    threads[0].start()
+    assert begun.wait(60)
+    threads[1].start()
+    until(lambda: queue.waiting)  # for the device, not with it for the session's file, which the first one holds
+    go.set()
+    for thread in threads:
+        thread.join(30)
+    assert said == {"first": 1, "second": 2}
+
+
+def test_what_requests_take_turns_on_is_a_users_session_of_an_image(ct, tmp_path):
+    for keeper in (None, Keeper(tmp_path / "sessions")):
+        image = ImageSessions(Opener(), keeper=keeper).open(ct)
+        assert image.turn_of("anna") == image.turn_of("anna") != image.turn_of("ben")
 
 
 def test_old_sessions_go_when_an_image_is_opened(ct, tmp_path):

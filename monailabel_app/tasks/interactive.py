@@ -87,10 +87,11 @@ class SamTask(InferTask):
             modality=wire.read_modality(request),
             series=series and str(series),
         )
-        session = image.session(wire.read_user(request))
+        user = wire.read_user(request)
+        session = image.session(user)
         opened = time.perf_counter() - started
         answer = self._read(request, image)
-        with turn(id(session)):
+        with turn(image.turn_of(user)):
             labels, params = answer(session)
         if (index := params.get(wire.SLICE_INDEX)) is not None:
             self._sessions.ahead.begin(session.slices, axis=SLICE_AXIS, index=index)

@@ -74,6 +74,15 @@ class OpenImage:
                 self._sessions.popitem(last=False)
             return self._sessions[user]
 
+    def turn_of(self, user: str = "") -> Hashable:
+        """What this user's requests take turns on: the record of the session, which several sessions may share.
+
+        As where the image is open under two keys (a modality, an upload), or its session was closed for other users and
+        opened again: who waited for that record with the device would stop its holder, who waits for the device.
+        """
+        journal = self._journal(user)
+        return (id(self), user) if journal is None else journal.path
+
     def _journal(self, user: str) -> Journal | None:
         if self._keeper is None:
             return None
