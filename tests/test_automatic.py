@@ -12,6 +12,7 @@ from session_room import SHAPE, organs
 from bundle.active.places import mean_places, places_of
 from bundle.data.volume import Volume, read_label, write_volume
 from bundle.engines.cache import PreparedCache
+from bundle.errors import PromptError
 from bundle.interactive.session import InteractiveSession
 from bundle.interactive.slice_model import SlicePredictor
 from monailabel_app.errors import RequestError
@@ -155,6 +156,18 @@ def test_points_of_several_structures_have_the_values_of_their_labels(sessions, 
     labels, reply = answered(MultiTask(sessions, names=NAMES), image, left=[[5, 9, 5]], right=[[13, 9, 5]])
     assert reply["label_names"] == {"left": 2, "right": 3}
     assert (labels[5, 9, 5], labels[13, 9, 5]) == (2, 3)
+
+
+def test_a_request_of_several_objects_is_one_step_and_one_that_is_refused_changes_nothing(sessions, image):
+    task = MultiTask(sessions, names=NAMES)
+    with pytest.raises(PromptError):
+        answered(task, image, left=[[5, 9, 5]], right=[[13, 9, 8]], limits=[4, 6])  # the second lies outside
+    session = sessions.open(image).session()
+    assert session.objects == () and session.undo_depth == 0
+    _, reply = answered(task, image, left=[[5, 9, 5]], right=[[13, 9, 5]])
+    assert (reply["session"]["undo"], reply["label_names"]) == (1, {"left": 2, "right": 3})
+    labels, reply = answered(task, image, undo=True)
+    assert not labels.any() and reply["session"]["redo"] == 1
 
 
 def test_an_object_that_is_no_label_has_a_value_of_its_own(sessions, image):

@@ -147,37 +147,37 @@ Answer = tuple[np.ndarray, dict[str, Any]]
 
 def _segment(session: InteractiveSession, click: ClickRequest, options: AnswerOptions, measured: bool) -> Answer:
     """Make the prompts of a request those of the session, and gather its objects in one label map."""
-    gathered = LabelMap(session.volume.shape)
-    scores: dict[str, dict[int, float]] = {}
-    warnings: dict[str, Sequence[str]] = {}
     seconds = {"encode": 0.0, "decode": 0.0}  # where nothing is new
     encoded = 0
     dimension = 3 if click.index is None else 2
+    with session.one_step():  # all objects of the request, or none
+        for prompts in click.objects:
+            if dimension == 2:
+                checkpoint()
+            update = session.set_prompts(
+                prompts,
+                dimension=dimension,
+                axis=SLICE_AXIS,
+                reset=click.reset,
+                options=options,
+                progress=checkpoint,
+            )
+            encoded += update.encoded
+            for stage, value in update.seconds.items():
+                seconds[stage] = seconds.get(stage, 0.0) + value
+    gathered = LabelMap(session.volume.shape)
+    scores: dict[str, dict[int, float]] = {}
     for prompts in click.objects:
-        if dimension == 2:
-            checkpoint()
-        update = session.set_prompts(
-            prompts,
-            dimension=dimension,
-            axis=SLICE_AXIS,
-            reset=click.reset,
-            options=options,
-            progress=checkpoint,
-        )
         found = session.segmentation(prompts.name, axis=SLICE_AXIS, index=click.index)
         gathered.add(found, prompts.label, prompts, whole=session.region(prompts.name))
         scores[prompts.name] = found.scores
-        warnings[prompts.name] = session.object(prompts.name).warnings
-        encoded += update.encoded
-        for stage, value in update.seconds.items():
-            seconds[stage] = seconds.get(stage, 0.0) + value
     names = {prompts.name: prompts.label for prompts in click.objects}
     params = wire.reply_params(
         names,
         scores=scores,
         seconds=seconds,
         encoded=encoded,
-        warnings=warnings,
+        warnings={prompts.name: session.object(prompts.name).warnings for prompts in click.objects},
         used={prompts.name: prompts.count_kinds() for prompts in click.objects},
     )
     if measured:
