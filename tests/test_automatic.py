@@ -79,6 +79,40 @@ def test_known_structures_are_found_where_accepted_labels_have_them(sessions, im
     assert reply["session"]["undo"] == 1 and reply["session"]["objects"][0]["name"] == "left"
 
 
+@pytest.fixture
+def image_with_a_hole(tmp_path) -> Path:
+    bright = organs()
+    bright[5, 9, 5] = False
+    return write_volume(Volume((bright * 100.0).astype(np.float32), AFFINE, "other"), tmp_path / "hole.nii.gz")
+
+
+@pytest.mark.parametrize(
+    ("kind", "params"), [(AutomaticTask, {}), (ClassTask, {"label_prompt": [2]}), (AutomaticTask, {"find": EVERYTHING})]
+)
+def test_what_is_found_is_bounded_cleaned_and_measured_as_a_click_is(sessions, image_with_a_hole, kind, params):
+    labels, _ = answered(task_of(kind, sessions), image_with_a_hole, slice=5, **params)
+    assert labels[4, 9, 5] and not labels[5, 9, 5]
+    wanted = {"holes_mm": 20, "limits": [3, 6], "statistics": True}
+    labels, reply = answered(task_of(kind, sessions), image_with_a_hole, slice=5, **params, **wanted)
+    assert labels[5, 9, 5] == labels[4, 9, 5] and set(reply["statistics"]) == set(reply["label_names"]) != set()
+    assert set(np.nonzero(labels)[2].tolist()) == ({5} if params.get("find") else {3, 4, 5, 6})
+
+
+def test_a_structure_that_is_expected_beyond_the_limits_is_not_looked_for(sessions, image):
+    labels, reply = answered(task_of(AutomaticTask, sessions), image, limits=[11, 11])
+    assert not labels.any() and "nothing was found" in reply["warnings"]["accepted labels"][0]
+    with pytest.raises(PromptError, match="limits must be"):
+        answered(task_of(AutomaticTask, sessions), image, limits=[6, 99])
+
+
+def test_what_was_found_before_goes_with_reset_state_but_not_what_somebody_worked_on(sessions, image):
+    task = task_of(AutomaticTask, sessions)
+    answered(task, image, find=EVERYTHING, slice=5)
+    answered(SamTask(sessions, dimension=2), image, label="object 1", foreground=[[5, 9, 5]])
+    _, reply = answered(task, image, reset_state=True)
+    assert {one["name"] for one in reply["session"]["objects"]} == {"object 1", "left"}
+
+
 def test_what_was_found_is_taken_back_by_undo_and_refined_by_a_click(sessions, image):
     task = task_of(AutomaticTask, sessions)
     answered(task, image)

@@ -11,6 +11,7 @@ from collections.abc import Callable
 import numpy as np
 
 from bundle.active.places import content_box
+from bundle.interactive.answer_options import NO_OPTIONS, AnswerOptions
 from bundle.interactive.proposals import Proposal
 from bundle.interactive.segmentation import Timer
 from bundle.interactive.slice_model import SliceMask
@@ -61,14 +62,27 @@ def everything(
 
 
 def everything_proposed(
-    slices: VolumeSlices, frame: SliceFrame, index: int, *, progress: Callable[[], object] = lambda: None
+    slices: VolumeSlices,
+    frame: SliceFrame,
+    index: int,
+    *,
+    options: AnswerOptions = NO_OPTIONS,
+    progress: Callable[[], object] = lambda: None,
 ) -> list[Proposal]:
-    """The same for a session, which decides where they overlap; ``object 1`` is the surest."""
-    proposals = []
-    for number, answer in enumerate(everything(slices, frame, index, progress=progress), start=1):
-        mask = np.zeros(frame.shape, bool, order="F")
-        frame.insert(mask, index, answer.mask)
-        proposals.append(Proposal(f"object {number}", mask, predicted_iou=float(np.clip(answer.iou, 0, 1))))
+    """The same for a session, which decides where they overlap; ``object 1`` is the surest.
+
+    Args:
+        slices, frame, index, progress: as of ``everything``.
+        options: how the masks are cleaned; what that leaves nothing of is left out.
+    """
+    proposals, spacing = [], (1.0, *frame.pixel_spacing(slices.volume.spacing))
+    for answer in everything(slices, frame, index, progress=progress):
+        pixels = options.cleaned(answer.mask[None], spacing, np.zeros_like(answer.mask[None]))[0]
+        if pixels.any():
+            mask = np.zeros(frame.shape, bool, order="F")
+            frame.insert(mask, index, pixels)
+            name = f"object {len(proposals) + 1}"
+            proposals.append(Proposal(name, mask, predicted_iou=float(np.clip(answer.iou, 0, 1))))
     return proposals
 
 

@@ -124,17 +124,19 @@ class SamTask(InferTask):
 
     def _prompted(self, request: Mapping[str, Any], image: OpenImage) -> Callable[[InteractiveSession], Answer]:
         """The prompts of a request, answered."""
-        click = read_request(
+        click = self._click(request, image)
+        valued = [replace(one, label=self._value(one.name, one.label)) for one in click.objects]
+        return partial(_segment, click=replace(click, objects=tuple(valued)), **wanted_of_answers(request, image))
+
+    def _click(self, request: Mapping[str, Any], image: OpenImage) -> ClickRequest:
+        """The prompts of a request."""
+        return read_request(
             request,
             shape=image.volume.shape,
             affine=image.volume.affine,
             dimension=self.dimension,
             names=self._names,
         )
-        options = read_options(request, image.volume.shape, axis=SLICE_AXIS)
-        valued = [replace(one, label=self._value(one.name, one.label)) for one in click.objects]
-        click, measured = replace(click, objects=tuple(valued)), wire.read_flag(request, wire.STATISTICS)
-        return partial(_segment, click=click, options=options, measured=measured)
 
     def _value(self, name: str, value: int) -> int:
         """The value of an object in what is answered: that of its label, else its place in the request."""
@@ -143,6 +145,12 @@ class SamTask(InferTask):
 
 Answer = tuple[np.ndarray, dict[str, Any]]
 """A label map, and the JSON of the reply."""
+
+
+def wanted_of_answers(request: Mapping[str, Any], image: OpenImage) -> dict[str, Any]:
+    """What a request to any model wants of its answers: how they are bounded and cleaned, and whether measured."""
+    options = read_options(request, image.volume.shape, axis=SLICE_AXIS)
+    return {"options": options, "measured": wire.read_flag(request, wire.STATISTICS)}
 
 
 def _segment(session: InteractiveSession, click: ClickRequest, options: AnswerOptions, measured: bool) -> Answer:
