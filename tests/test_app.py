@@ -350,8 +350,8 @@ def test_requests_of_one_user_take_turns_also_where_the_image_is_open_under_two_
 
     def click(modality):
         with queue.admitted("anna", "sam_3d") as work, doing(work):
-            request = {"image": str(ct), **LIVER, "client_id": "anna", "modality": modality or "", "label": keys[modality]}
-            said[keys[modality]] = task(request)[1]["session"]["undo"]
+            request = {"image": str(ct), **LIVER, "client_id": "anna", "modality": modality or ""}
+            said[keys[modality]] = task({**request, "label": keys[modality]})[1]["session"]["undo"]
 
     threads = [threading.Thread(target=click, args=(modality,), daemon=True) for modality in keys]
     threads[0].start()

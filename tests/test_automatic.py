@@ -144,6 +144,17 @@ def test_everything_on_a_slice_is_found_once(sessions, image):
     assert ((labels[:, :, 5] > 0) == organs()[:, :, 5]).mean() > 0.97 and not labels[:, :, 6:].any()
 
 
+def test_a_second_slice_takes_nothing_of_the_first_away_and_what_is_locked_is_not_found_again(sessions, image):
+    task = task_of(AutomaticTask, sessions)
+    answered(task, image, find=EVERYTHING, slice=3)
+    answered(task, image, lock="object 1")
+    labels, reply = answered(task, image, find=EVERYTHING, slice=5)
+    assert list(reply["label_names"]) == ["object 1", "object 2", "object 3", "object 4"]
+    assert set(np.nonzero(labels)[2].tolist()) == {3, 5}
+    _, reply = answered(task, image, find=EVERYTHING, slice=0)
+    assert "nothing was found on this slice" in reply["warnings"]["everything mode"][0]
+
+
 @pytest.mark.parametrize("params", [{"find": "more"}, {"find": 5}, {"find": EVERYTHING, "slice": 99}])
 def test_what_cannot_be_found_is_refused_with_what_can(sessions, image, params):
     with pytest.raises(RequestError, match="must be"):

@@ -31,6 +31,9 @@ from monailabel_app.work import checkpoint
 
 KNOWN, EVERYTHING = "known structures", "everything on the slice"
 FIND = "find"  # which of them ``sam_auto`` does
+_EVERYTHING_MODE = "everything mode"  # what found an object, as the session notes it
+_NOTHING = "nothing was found: no accepted label says what to look for, or nothing of it is here"
+_NOTHING_NEW = "nothing was found on this slice that is not an object already"
 LABEL_PROMPT = "label_prompt"  # vista3d: numbers of the structures wanted, from 1 in the order of the model's labels
 
 
@@ -79,7 +82,7 @@ class AutomaticTask(SamTask):
             index = depth // 2 if index is None else index
             if not 0 <= index < depth:
                 raise RequestError(f"{wire.SLICE} must be 0 to {depth - 1} in this image, got {index}")
-            return self._answering(partial(_everything, index=index), "everything mode", request, image)
+            return self._answering(partial(_everything, index=index), _EVERYTHING_MODE, request, image)
         if find != KNOWN:
             raise RequestError(f"{FIND} must be {KNOWN!r} or {EVERYTHING!r}, got {find!r:.80}")
         return self._answering(partial(_known, places=self._places()), "accepted labels", request, image)
@@ -153,8 +156,7 @@ def _known(session: InteractiveSession, options: AnswerOptions, places: Mapping[
 
 
 def _everything(session: InteractiveSession, options: AnswerOptions, index: int) -> list[Proposal]:
-    frame = session.frame(SLICE_AXIS)
-    return everything_proposed(session.slices, frame, index, options=options, progress=checkpoint)
+    return everything_proposed(session, index, axis=SLICE_AXIS, options=options, progress=checkpoint)
 
 
 def _proposed(
@@ -183,8 +185,7 @@ def _proposed(
     labels, names = _in_values(session, values)
     scores = {one.name: one.predicted_iou.get(SLICE_AXIS, {}) for one in session.objects}
     warnings = {one.name: one.warnings for one in session.objects}
-    nothing = "nothing was found: no accepted label says what to look for, or nothing of it is here"
-    warnings[model] = update.warnings if found else (nothing,)
+    warnings[model] = update.warnings if found else (_NOTHING_NEW if model == _EVERYTHING_MODE else _NOTHING,)
     seconds = {"decode": time.perf_counter() - started}
     params = wire.reply_params(names, scores=scores, seconds=seconds, encoded=0, warnings=warnings)
     if measured:
