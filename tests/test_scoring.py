@@ -13,6 +13,7 @@ from monailabel.interfaces.utils.app import apps
 from pacs_room import FakeClient, store_of, write_series
 from session_room import SHAPE, organs
 
+from bundle.active.selection import RULES
 from bundle.data.volume import Volume, write_label, write_volume
 from bundle.engines.cache import PreparedCache
 from bundle.interactive.slice_model import SlicePredictor
@@ -87,7 +88,8 @@ def test_the_first_next_sample_waits_for_no_score_and_the_later_ones_read_them(s
     assert first["id"] in ("organs", "nothing")
     app.scorer.job.wait(PATIENCE)
     assert scores(app, "organs")["model"] == app.predictor.identity
-    later = client.post("/activelearning/uncertainty", json={"client_id": "anna"}).json()
+    app.assignments._seconds = 0.0  # nobody works on any of them any more
+    later = client.post("/activelearning/uncertainty", json={"client_id": "bert"}).json()
     assert later["id"] == "organs" and "greatest doubt" in later["reason"] and later["slice"] is not None
 
 
@@ -200,6 +202,20 @@ def test_a_user_who_skips_an_image_is_given_another(served):
     client, _ = served
     given = [client.post("/activelearning/first", json={"client_id": "anna"}).json()["id"] for _ in range(2)]
     assert given == ["nothing", "organs"]
+
+
+@pytest.mark.parametrize("rule", RULES)
+def test_a_user_who_asks_again_is_given_every_image_before_one_comes_again(served, rule):
+    client, app = served
+    studies = app.datastore()._folder.root
+    for number in range(2):
+        mask = organs()
+        mask[:, : number + 4] = False
+        an_image(studies, f"case{number}", mask)
+    app.scorer.wake(WorkQueue(), app.datastore())
+    app.scorer.job.wait(PATIENCE)
+    given = [client.post(f"/activelearning/{rule}", json={"client_id": "anna"}).json()["id"] for _ in range(8)]
+    assert len(set(given[:4])) == 4 and given[4:] == given[:4]
 
 
 def test_what_somebody_clicks_on_is_not_given_to_others(served):
