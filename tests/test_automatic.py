@@ -111,6 +111,8 @@ def test_what_was_found_before_goes_with_reset_state_but_not_what_somebody_worke
     answered(SamTask(sessions, dimension=2), image, label="object 1", foreground=[[5, 9, 5]])
     _, reply = answered(task, image, reset_state=True)
     assert {one["name"] for one in reply["session"]["objects"]} == {"object 1", "left"}
+    _, reply = answered(task, image, find=EVERYTHING, slice=4, reset_state=True)  # "left" goes, so it is found
+    assert list(reply["label_names"]) == ["object 1", "object 2", "object 3"]
 
 
 def test_what_was_found_is_taken_back_by_undo_and_refined_by_a_click(sessions, image):

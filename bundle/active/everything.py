@@ -6,13 +6,14 @@ the network itself expects to be right and what stays the same where its logits 
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from itertools import count
 
 import numpy as np
 
 from bundle.active.places import content_box
 from bundle.interactive.answer_options import NO_OPTIONS, AnswerOptions
+from bundle.interactive.objects import SegmentedObject
 from bundle.interactive.proposals import Proposal
 from bundle.interactive.segmentation import Timer
 from bundle.interactive.session import InteractiveSession
@@ -26,8 +27,8 @@ LEAST_STABLE = 0.85  # IoU of the masks of logits above 1 and above -1
 _OFFSET = 1.0
 _SAME = 0.5  # IoU from which on two masks are one object
 _LEAST_PIXELS = 16
-_NAME = "object "  # and a number
 _LARGEST = 0.6  # of the slice: more than that is the background
+_NAME = "object "  # and a number
 
 
 def everything(
@@ -70,6 +71,7 @@ def everything_proposed(
     *,
     axis: int = 2,
     options: AnswerOptions = NO_OPTIONS,
+    anew: bool = False,
     progress: Callable[[], object] = lambda: None,
 ) -> list[Proposal]:
     """The same for a session, which decides where they overlap; changes nothing.
@@ -82,11 +84,13 @@ def everything_proposed(
         index, progress: as of ``everything``.
         axis: stored axis of the slice.
         options: how the masks are cleaned; what that leaves nothing of is left out.
+        anew: whether earlier proposals that nobody touched will go, as with ``replace`` of ``propose``.
     """
     frame, proposals = session.frame(axis), []
-    there = _Slice(session, axis, index)
+    objects = [one for one in session.objects if not (anew and one.proposed)]
+    there, taken = _Slice(session, objects, axis, index), {one.name for one in objects}
     spacing = (1.0, *frame.pixel_spacing(session.volume.spacing))
-    names = (name for number in count(1) if (name := f"{_NAME}{number}") not in {one.name for one in session.objects})
+    names = (name for number in count(1) if (name := f"{_NAME}{number}") not in taken)
     for answer in everything(session.slices, frame, index, progress=progress):
         pixels = options.cleaned(answer.mask[None], spacing, np.zeros_like(answer.mask[None]))[0]
         if not pixels.any():
@@ -100,16 +104,16 @@ def everything_proposed(
 
 
 class _Slice:
-    """What a session has on a slice."""
+    """What objects of a session are on a slice."""
 
-    def __init__(self, session: InteractiveSession, axis: int, index: int) -> None:
+    def __init__(self, session: InteractiveSession, objects: Sequence[SegmentedObject], axis: int, index: int) -> None:
         low, high = np.zeros(3, int), np.array(session.volume.shape[:3])
         low[axis], high[axis] = index, index + 1
         self._part = tuple(map(slice, low, high))
         self._before: dict[str, np.ndarray] = {}  # found here by everything mode; nobody has worked on it
         self._others: list[np.ndarray] = []
         self._locked = np.zeros(high - low, bool)
-        for one in session.objects:
+        for one in objects:
             mask = session.mask(one.name, (low, high))
             if not mask.any():
                 continue

@@ -147,16 +147,18 @@ class MultiTask(SamTask):
         self.description = "Segments several structures at once, each from its own points"
 
 
-Find = Callable[[InteractiveSession, AnswerOptions], list[Proposal]]
-"""Finds objects in a session's image, bounded and cleaned."""
+Find = Callable[[InteractiveSession, AnswerOptions, bool], list[Proposal]]
+"""Finds objects in a session's image, bounded and cleaned; true where those found before will go."""
 
 
-def _known(session: InteractiveSession, options: AnswerOptions, places: Mapping[str, Place]) -> list[Proposal]:
+def _known(
+    session: InteractiveSession, options: AnswerOptions, _anew: bool, places: Mapping[str, Place]
+) -> list[Proposal]:
     return known_structures(session, places, options=options, progress=checkpoint)
 
 
-def _everything(session: InteractiveSession, options: AnswerOptions, index: int) -> list[Proposal]:
-    return everything_proposed(session, index, axis=SLICE_AXIS, options=options, progress=checkpoint)
+def _everything(session: InteractiveSession, options: AnswerOptions, anew: bool, index: int) -> list[Proposal]:
+    return everything_proposed(session, index, axis=SLICE_AXIS, options=options, anew=anew, progress=checkpoint)
 
 
 def _proposed(
@@ -180,7 +182,7 @@ def _proposed(
         measured: whether the reply measures the objects.
     """
     started = time.perf_counter()
-    found = find(session, options)
+    found = find(session, options, anew)
     update = session.propose(found, model=model, replace=anew)
     labels, names = _in_values(session, values)
     scores = {one.name: one.predicted_iou.get(SLICE_AXIS, {}) for one in session.objects}
