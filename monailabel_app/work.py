@@ -110,6 +110,19 @@ def checkpoint(*_: object) -> None:
         work.queue.checkpoint(work)
 
 
+def rest(seconds: float) -> None:
+    """Wait for something else than the device, which others have meanwhile; within a ``turn`` or not.
+
+    Raises:
+        RequestError: 499 if the client has left.
+    """
+    work = _current.get()
+    if work is None:
+        time.sleep(seconds)
+    else:
+        work.queue.rest(work, seconds)
+
+
 def check_wanted() -> None:
     """End a request whose client has left; within a ``turn`` called before each layer of a network.
 
@@ -247,6 +260,17 @@ class WorkQueue:
                 work._has_just_come = False
             elif any(work.in_background or not other.in_background for other in self._all_waiting()):
                 self._give_up(work)
+                self._wait_for_turn(work, None)
+
+    def rest(self, work: Work, seconds: float) -> None:
+        """See ``rest``."""
+        with self._changed:
+            self._check_is_wanted(work)
+            has_turn = self._working is work
+            self._give_up(work)
+        time.sleep(seconds)
+        if has_turn:
+            with self._changed:
                 self._wait_for_turn(work, None)
 
     def check_wanted(self, work: Work) -> None:

@@ -21,6 +21,7 @@ from bundle.data.volume import Volume, VolumeError, read_label, read_volume, wri
 from bundle.engines.cache import PreparedCache
 from bundle.errors import SessionError
 from bundle.interactive import doubts
+from bundle.interactive.journal import Journal
 from bundle.interactive.session import InteractiveSession
 from bundle.interactive.slice_model import SlicePredictor
 from bundle.prompts.interactions import Box, Point
@@ -362,6 +363,26 @@ def test_requests_of_one_user_take_turns_also_where_the_image_is_open_under_two_
     for thread in threads:
         thread.join(30)
     assert said == {"first": 1, "second": 2}
+
+
+def test_who_waits_for_a_session_that_another_server_works_on_lets_others_have_the_device(ct, tmp_path):
+    task, queue, said = kept(ct, tmp_path / "sessions"), WorkQueue(), []
+    task._sessions.open(ct).session("anna")
+    elsewhere = Journal.of(tmp_path / "sessions", task._sessions.open(ct).volume, "anna")
+
+    def click(user):
+        with queue.admitted(user, "sam_3d") as work, doing(work):
+            task({"image": str(ct), **LIVER, "client_id": user})
+            said.append(user)
+
+    anna = threading.Thread(target=click, args=("anna",), daemon=True)
+    with elsewhere.held():
+        anna.start()
+        until(lambda: any(work.worked > 0 for work, _ in queue.jobs()))  # she had the device, and waits for the session
+        click("bob")
+        assert said == ["bob"] and anna.is_alive()
+    anna.join(30)
+    assert said == ["bob", "anna"]
 
 
 def test_what_requests_take_turns_on_is_a_users_session_of_an_image(ct, tmp_path):

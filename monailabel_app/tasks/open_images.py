@@ -21,7 +21,7 @@ from bundle.interactive.session import InteractiveSession
 from bundle.interactive.session_files import DAYS, private_folder, purge_sessions, sessions_folder
 from monailabel_app.errors import RequestError, without_folders
 from monailabel_app.tasks.ahead import Ahead
-from monailabel_app.work import is_in_background
+from monailabel_app.work import is_in_background, rest
 
 logger = logging.getLogger(__name__)
 
@@ -87,7 +87,7 @@ class OpenImage:
         if self._keeper is None:
             return None
         self._digest = self._digest or image_digest(self.volume)
-        return Journal.of(self._keeper.folder, self.volume, user, digest=self._digest)
+        return Journal.of(self._keeper.folder, self.volume, user, digest=self._digest, idle=rest)
 
 
 @dataclass(frozen=True)
