@@ -119,6 +119,7 @@ class MonaiSam(MONAILabelApp):
     def _serve(self, segmenter: Segmenter) -> None:
         self._segmenter = segmenter
         self._images.switch(segmenter)
+        self.scorer.renew(self.datastore())
 
     def held(self) -> dict[str, int]:
         """What is kept in memory: the number of open images, the bytes of their voxels and of prepared slices."""

@@ -3,7 +3,7 @@
 A request is a ``Work``: it is admitted, or refused with 503 when too many are there already. What it computes stands in
 ``with turn(image):``. There is one turn at a time on a device, and between slices (``checkpoint``, the ``progress`` of
 ``InteractiveSession.segment_volume``) it goes to the next user who waits, so that a click waits for the slices that
-others are at, not for their volumes. Requests on one image follow each other whole: they share its session.
+others are at, not for their volumes. Requests on one session follow each other whole.
 
 The users take turns, whoever sends how much; so do the requests of one user. What the server does of its own accord
 (scores, a batch) has the device only while no request waits for it. Where no server is (a test, a script), a turn is
@@ -83,7 +83,8 @@ def turn(image: Hashable) -> Iterator[None]:
     """Have the device while the block runs, once it is this request's turn.
 
     Args:
-        image: what the request works on; another request on it waits until the block has ended.
+        image: what the request works on (a user's session of an image); another request on it waits until the block has
+            ended.
 
     Raises:
         RequestError: 504 if the turn does not come in time, 499 if the client has left.
@@ -107,6 +108,19 @@ def checkpoint(*_: object) -> None:
     work = _current.get()
     if work is not None:
         work.queue.checkpoint(work)
+
+
+def rest(seconds: float) -> None:
+    """Wait for something else than the device, which others have meanwhile; within a ``turn`` or not.
+
+    Raises:
+        RequestError: 499 if the client has left.
+    """
+    work = _current.get()
+    if work is None:
+        time.sleep(seconds)
+    else:
+        work.queue.rest(work, seconds)
 
 
 def check_wanted() -> None:
@@ -246,6 +260,17 @@ class WorkQueue:
                 work._has_just_come = False
             elif any(work.in_background or not other.in_background for other in self._all_waiting()):
                 self._give_up(work)
+                self._wait_for_turn(work, None)
+
+    def rest(self, work: Work, seconds: float) -> None:
+        """See ``rest``."""
+        with self._changed:
+            self._check_is_wanted(work)
+            has_turn = self._working is work
+            self._give_up(work)
+        time.sleep(seconds)
+        if has_turn:
+            with self._changed:
                 self._wait_for_turn(work, None)
 
     def check_wanted(self, work: Work) -> None:

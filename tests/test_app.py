@@ -15,11 +15,13 @@ import pytest
 from fakes import BrightRegionSam, bright_contract
 from monailabel.interfaces.utils.app import get_class_of_subclass_from_file
 from PIL import Image
+from test_work import until
 
 from bundle.data.volume import Volume, VolumeError, read_label, read_volume, write_volume
 from bundle.engines.cache import PreparedCache
 from bundle.errors import SessionError
 from bundle.interactive import doubts
+from bundle.interactive.journal import Journal
 from bundle.interactive.session import InteractiveSession
 from bundle.interactive.slice_model import SlicePredictor
 from bundle.prompts.interactions import Box, Point
@@ -341,6 +343,64 @@ def test_the_session_of_a_user_who_was_away_for_long_is_closed_and_found_again_o
     task({"image": str(ct), **LIVER, "client_id": "anna"})
     task({"image": str(ct), **SPLEEN, "client_id": "ben"})
     assert task({"image": str(ct), "session": True, "client_id": "anna"})[1]["label_names"] == {"liver": 1}
+
+
+def test_requests_of_one_user_take_turns_also_where_the_image_is_open_under_two_keys(ct, tmp_path):
+    begun, go, opener = threading.Event(), threading.Event(), Opener()
+    task = kept(ct, tmp_path / "sessions")
+    task._sessions._segmenter, queue, said = opener, WorkQueue(), {}
+    keys = {None: "first", task._sessions.open(ct).volume.modality: "second"}
+    for modality in keys:
+        session = task._sessions.open(ct, modality=modality).session("anna")
+        predict = session.predictor.predict
+
+        def slow(*arguments, predict=predict, **options):
+            begun.set()
+            assert go.wait(60)
+            return predict(*arguments, **options)
+
+        session.predictor.predict = slow
+
+    def click(modality):
+        with queue.admitted("anna", "sam_3d") as work, doing(work):
+            request = {"image": str(ct), **LIVER, "client_id": "anna", "modality": modality or ""}
+            said[keys[modality]] = task({**request, "label": keys[modality]})[1]["session"]["undo"]
+
+    threads = [threading.Thread(target=click, args=(modality,), daemon=True) for modality in keys]
+    threads[0].start()
+    assert begun.wait(60)
+    threads[1].start()
+    until(lambda: queue.waiting)  # for the device, not with it for the session's file, which the first one holds
+    go.set()
+    for thread in threads:
+        thread.join(30)
+    assert said == {"first": 1, "second": 2}
+
+
+def test_who_waits_for_a_session_that_another_server_works_on_lets_others_have_the_device(ct, tmp_path):
+    task, queue, said = kept(ct, tmp_path / "sessions"), WorkQueue(), []
+    task._sessions.open(ct).session("anna")
+    elsewhere = Journal.of(tmp_path / "sessions", task._sessions.open(ct).volume, "anna")
+
+    def click(user):
+        with queue.admitted(user, "sam_3d") as work, doing(work):
+            task({"image": str(ct), **LIVER, "client_id": user})
+            said.append(user)
+
+    anna = threading.Thread(target=click, args=("anna",), daemon=True)
+    with elsewhere.held():
+        anna.start()
+        until(lambda: any(work.worked > 0 for work, _ in queue.jobs()))  # she had the device, and waits for the session
+        click("bob")
+        assert said == ["bob"] and anna.is_alive()
+    anna.join(30)
+    assert said == ["bob", "anna"]
+
+
+def test_what_requests_take_turns_on_is_a_users_session_of_an_image(ct, tmp_path):
+    for keeper in (None, Keeper(tmp_path / "sessions")):
+        image = ImageSessions(Opener(), keeper=keeper).open(ct)
+        assert image.turn_of("anna") == image.turn_of("anna") != image.turn_of("ben")
 
 
 def test_old_sessions_go_when_an_image_is_opened(ct, tmp_path):

@@ -79,6 +79,42 @@ def test_known_structures_are_found_where_accepted_labels_have_them(sessions, im
     assert reply["session"]["undo"] == 1 and reply["session"]["objects"][0]["name"] == "left"
 
 
+@pytest.fixture
+def image_with_a_hole(tmp_path) -> Path:
+    bright = organs()
+    bright[5, 9, 5] = False
+    return write_volume(Volume((bright * 100.0).astype(np.float32), AFFINE, "other"), tmp_path / "hole.nii.gz")
+
+
+@pytest.mark.parametrize(
+    ("kind", "params"), [(AutomaticTask, {}), (ClassTask, {"label_prompt": [2]}), (AutomaticTask, {"find": EVERYTHING})]
+)
+def test_what_is_found_is_bounded_cleaned_and_measured_as_a_click_is(sessions, image_with_a_hole, kind, params):
+    labels, _ = answered(task_of(kind, sessions), image_with_a_hole, slice=5, **params)
+    assert labels[4, 9, 5] and not labels[5, 9, 5]
+    wanted = {"holes_mm": 20, "limits": [3, 6], "statistics": True}
+    labels, reply = answered(task_of(kind, sessions), image_with_a_hole, slice=5, **params, **wanted)
+    assert labels[5, 9, 5] == labels[4, 9, 5] and set(reply["statistics"]) == set(reply["label_names"]) != set()
+    assert set(np.nonzero(labels)[2].tolist()) == ({5} if params.get("find") else {3, 4, 5, 6})
+
+
+def test_a_structure_that_is_expected_beyond_the_limits_is_not_looked_for(sessions, image):
+    labels, reply = answered(task_of(AutomaticTask, sessions), image, limits=[11, 11])
+    assert not labels.any() and "nothing was found" in reply["warnings"]["accepted labels"][0]
+    with pytest.raises(PromptError, match="limits must be"):
+        answered(task_of(AutomaticTask, sessions), image, limits=[6, 99])
+
+
+def test_what_was_found_before_goes_with_reset_state_but_not_what_somebody_worked_on(sessions, image):
+    task = task_of(AutomaticTask, sessions)
+    answered(task, image, find=EVERYTHING, slice=5)
+    answered(SamTask(sessions, dimension=2), image, label="object 1", foreground=[[5, 9, 5]])
+    _, reply = answered(task, image, reset_state=True)
+    assert {one["name"] for one in reply["session"]["objects"]} == {"object 1", "left"}
+    _, reply = answered(task, image, find=EVERYTHING, slice=4, reset_state=True)  # "left" goes, so it is found
+    assert list(reply["label_names"]) == ["object 1", "object 2", "object 3"]
+
+
 def test_what_was_found_is_taken_back_by_undo_and_refined_by_a_click(sessions, image):
     task = task_of(AutomaticTask, sessions)
     answered(task, image)
@@ -118,6 +154,17 @@ def test_everything_on_a_slice_is_found_once(sessions, image):
     labels, reply = answered(task_of(AutomaticTask, sessions), image, find=EVERYTHING, slice=5)
     assert reply["label_names"] == {"object 1": 4, "object 2": 5}
     assert ((labels[:, :, 5] > 0) == organs()[:, :, 5]).mean() > 0.97 and not labels[:, :, 6:].any()
+
+
+def test_a_second_slice_takes_nothing_of_the_first_away_and_what_is_locked_is_not_found_again(sessions, image):
+    task = task_of(AutomaticTask, sessions)
+    answered(task, image, find=EVERYTHING, slice=3)
+    answered(task, image, lock="object 1")
+    labels, reply = answered(task, image, find=EVERYTHING, slice=5)
+    assert list(reply["label_names"]) == ["object 1", "object 2", "object 3", "object 4"]
+    assert set(np.nonzero(labels)[2].tolist()) == {3, 5}
+    _, reply = answered(task, image, find=EVERYTHING, slice=0)
+    assert "nothing was found on this slice" in reply["warnings"]["everything mode"][0]
 
 
 @pytest.mark.parametrize("params", [{"find": "more"}, {"find": 5}, {"find": EVERYTHING, "slice": 99}])
@@ -166,6 +213,18 @@ def test_points_of_several_structures_have_the_values_of_their_labels(sessions, 
     labels, reply = answered(MultiTask(sessions, names=NAMES), image, left=[[5, 9, 5]], right=[[13, 9, 5]])
     assert reply["label_names"] == {"left": 2, "right": 3}
     assert (labels[5, 9, 5], labels[13, 9, 5]) == (2, 3)
+
+
+def test_a_request_of_several_objects_is_one_step_and_one_that_is_refused_changes_nothing(sessions, image):
+    task = MultiTask(sessions, names=NAMES)
+    with pytest.raises(PromptError):
+        answered(task, image, left=[[5, 9, 5]], right=[[13, 9, 8]], limits=[4, 6])  # the second lies outside
+    session = sessions.open(image).session()
+    assert session.objects == () and session.undo_depth == 0
+    _, reply = answered(task, image, left=[[5, 9, 5]], right=[[13, 9, 5]])
+    assert (reply["session"]["undo"], reply["label_names"]) == (1, {"left": 2, "right": 3})
+    labels, reply = answered(task, image, undo=True)
+    assert not labels.any() and reply["session"]["redo"] == 1
 
 
 def test_an_object_that_is_no_label_has_a_value_of_its_own(sessions, image):

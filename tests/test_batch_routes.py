@@ -9,10 +9,11 @@ import pytest
 from app_room import client_of
 from monailabel.config import settings
 from monailabel.interfaces.utils.app import apps
+from session_room import SHAPE
 from test_automatic import NAMES, BrightSegmenter
-from test_scoring import PATIENCE, ScoringApp, accept, an_image
+from test_scoring import AFFINE, PATIENCE, ScoringApp, accept, an_image
 
-from bundle.data.volume import read_label
+from bundle.data.volume import Volume, read_label, write_label
 from monailabel_app.jobs import Job
 from monailabel_app.strategies.places import AcceptedPlaces
 from monailabel_app.tasks.automatic import AutomaticTask
@@ -70,6 +71,31 @@ def test_a_batch_that_goes_on_leaves_out_what_is_done(served):
     assert run(client, app, max_batch_size=1)["done"] == 1
     assert run(client, app)["done"] == 1
     assert run(client, app)["total"] == 0
+
+
+@pytest.mark.parametrize("image", ["second", "third"])
+def test_a_label_that_a_person_saves_meanwhile_stays(served, monkeypatch, image):
+    client, app = served
+    labels = np.zeros(SHAPE, np.uint8)
+    labels[0, 0, 0] = 9
+    file = write_label(
+        labels, Volume(np.zeros(SHAPE, np.float32), AFFINE), app.datastore()._folder.root / "../mine.nii.gz"
+    )
+    asked, infer = [], app.infer
+
+    def slow(request, *arguments, **options):
+        if not asked:  # the batch is at the image "second"
+            files = {"label": ("mine.nii.gz", file.read_bytes()), "params": (None, "{}")}
+            assert client.put(f"/datastore/label?image={image}&tag=draft", files=files).status_code == 200
+        asked.append(request["image"])
+        return infer(request, *arguments, **options)
+
+    monkeypatch.setattr(app, "infer", slow)
+    status = run(client, app, label_tag="draft")
+    store = app.datastore()
+    assert (status["status"], status["failed"], len(asked)) == ("DONE", {}, 2 if image == "second" else 1)
+    assert np.unique(read_label(store.get_label_uri(image, "draft")).array).tolist() == [0, 9]
+    assert len(store.label_versions(image, "draft")) == 0
 
 
 @pytest.mark.parametrize(

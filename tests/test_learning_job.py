@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import replace
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -189,6 +190,18 @@ def test_what_the_tuning_would_replace_is_refused(room, tmp_path):
     path = save_checkpoint(network, tmp_path / "adapters.safetensors", metadata=metadata)
     with pytest.raises(TrainingError, match="has a tuning of kind adapter"):
         start_of(path, family, tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("steps", "done"), [(1, 1), (9, 9), (10, 10), (11, 10), (19, 18), (101, 99), (2000, 2000), (100_000, 100_000)]
+)
+def test_a_training_has_at_most_the_steps_that_were_asked_for(tmp_path, monkeypatch, steps, done):
+    ran = []
+    monkeypatch.setattr(job, "run_layers", lambda layers, changes, **_: ran.append(changes))
+    monkeypatch.setattr(job, "start_of", lambda *_: tmp_path / "start.safetensors")
+    asked = {"family": "tiny", "base": "base.safetensors", "cores": 1, "seconds": 60.0}
+    job.train(SimpleNamespace(options=read_options({"steps": steps}), **asked), None, tmp_path, used=0.0)
+    assert ran[0]["epochs"] * ran[0]["steps_per_epoch"] == done <= steps
 
 
 def test_what_was_measured_is_not_measured_again(tmp_path):

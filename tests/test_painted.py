@@ -55,6 +55,21 @@ def image(tmp_path):
     return write_volume(Volume((organs() * 100.0).astype(np.float32), AFFINE, "other"), tmp_path / "ct.nii.gz")
 
 
+def test_the_answer_to_strokes_is_bounded_cleaned_and_measured_as_wanted(tmp_path):
+    bright = organs()
+    bright[5, 9, 5] = False
+    image = write_volume(Volume((bright * 100.0).astype(np.float32), AFFINE, "other"), tmp_path / "ct.nii.gz")
+    painted = np.zeros(SHAPE, np.uint8)
+    painted[4, 6:12, 5] = 3
+    file = write_label(painted, Volume(np.zeros(SHAPE, np.float32), AFFINE), tmp_path / "painted.nii.gz")
+    wanted = {"holes_mm": 20, "limits": [3, 6], "statistics": True}
+    labels, reply = answered(
+        ScribblesTask(ImageSessions(BrightSegmenter())), image, painted=str(file), label_info=INFO, **wanted
+    )
+    assert labels[5, 9, 5] == 1 and set(np.nonzero(labels)[2].tolist()) == {3, 4, 5, 6}
+    assert set(reply["statistics"]) == {"object"}
+
+
 def test_strokes_are_answered_as_the_selected_segment(tmp_path, image):
     painted = np.zeros(SHAPE, np.uint8)
     painted[2:9, 4:14, 2:4] = 1  # what the segment is so far

@@ -14,6 +14,7 @@ from bundle.errors import MonaiSamError, SessionError
 from bundle.interactive.answer_options import AnswerOptions
 from bundle.interactive.journal import Journal
 from bundle.interactive.steps import UNDO
+from bundle.interactive.update import Update
 from bundle.prompts.interactions import Box
 
 IMAGE = volume()
@@ -29,13 +30,22 @@ def block(low) -> np.ndarray:
     return mask
 
 
-STEPS = st.one_of(
+def together(parts):
+    def do(session):
+        with session.one_step():
+            for part in parts:
+                part(session)
+        return Update(labels_box=np.array([(0, 0, 0), SHAPE]))  # it does not say where
+
+    return do
+
+
+PARTS = [
     st.tuples(st.just("add"), NAMES, VOXELS, st.booleans(), st.booleans()).map(
         lambda v: lambda s: s.add(point(v[2], v[3]), v[1], dimension=2, predict=v[4])
     ),
     st.tuples(NAMES, CORNERS).map(lambda v: lambda s: s.set_mask(block(v[1]), v[0])),
     NAMES.map(lambda name: lambda s: s.lock(name)),
-    NAMES.map(lambda name: lambda s: s.unlock(name)),
     NAMES.map(lambda name: lambda s: s.remove(0, name, dimension=2)),
     NAMES.map(lambda name: lambda s: s.remove_object(name)),
     NAMES.map(lambda name: lambda s: s.reset(name)),
@@ -48,6 +58,11 @@ STEPS = st.one_of(
     st.tuples(NAMES, NAMES).map(lambda v: lambda s: s.rename(*v)),
     st.just(lambda s: s.undo()),
     st.just(lambda s: s.redo()),
+]
+STEPS = st.one_of(
+    *PARTS,
+    NAMES.map(lambda name: lambda s: s.unlock(name)),
+    st.lists(st.one_of(*PARTS), min_size=2, max_size=3).map(together),  # with undo in it: refused
 )
 
 
@@ -133,6 +148,27 @@ def test_a_mask_of_another_shape_and_a_slice_that_is_not_there_are_refused():
     for index, axis in ((12, 2), (-1, 0), (0, 3)):
         with pytest.raises(SessionError, match="there is no slice"):
             session.confirm(index, "a", axis=axis)
+
+
+def test_what_is_done_in_one_step_is_undone_at_once_and_a_failure_leaves_nothing_of_it(tmp_path):
+    journal = Journal.of(tmp_path / "sessions", IMAGE)
+    session = open_session(IMAGE, journal)
+    with session.one_step():
+        session.add(point(LEFT), "a", dimension=2)
+        session.set_mask(block((10, 4, 2)), "b")
+        session.new_object("c")
+        session.remove_object("c")
+    assert session.undo_depth == 1 and [one.name for one in session.objects] == ["a", "b"]
+    both = content(session)
+    with pytest.raises(SessionError, match="'b' is locked"), session.one_step():
+        session.add(point(RIGHT), "c", dimension=2)
+        session.lock("b")
+        session.set_mask(block((0, 0, 0)), "b")
+    with pytest.raises(SessionError, match="undo and redo are steps of their own"), session.one_step():
+        session.undo()
+    assert content(session) == both == content(open_session(IMAGE, Journal.of(tmp_path / "sessions", IMAGE)))
+    session.undo()
+    assert session.objects == () and session.redo_depth == 1
 
 
 def test_where_a_surer_mask_takes_voxels_over_the_label_map_changes_and_no_mask_does():

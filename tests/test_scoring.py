@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import contextlib
+import json
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -13,10 +15,12 @@ from monailabel.interfaces.utils.app import apps
 from pacs_room import FakeClient, store_of, write_series
 from session_room import SHAPE, organs
 
+from bundle.active.selection import RULES
 from bundle.data.volume import Volume, write_label, write_volume
 from bundle.engines.cache import PreparedCache
 from bundle.interactive.slice_model import SlicePredictor
 from monailabel_app.learning.accepted import accepted_labels
+from monailabel_app.main import MonaiSam
 from monailabel_app.strategies import places as places_module
 from monailabel_app.strategies.places import AcceptedPlaces
 from monailabel_app.strategies.pool import SCORES, Images
@@ -88,7 +92,8 @@ def test_the_first_next_sample_waits_for_no_score_and_the_later_ones_read_them(s
     assert first["id"] in ("organs", "nothing")
     app.scorer.job.wait(PATIENCE)
     assert scores(app, "organs")["model"] == app.predictor.identity
-    later = client.post("/activelearning/uncertainty", json={"client_id": "anna"}).json()
+    app.assignments._seconds = 0.0  # nobody works on any of them any more
+    later = client.post("/activelearning/uncertainty", json={"client_id": "bert"}).json()
     assert later["id"] == "organs" and "greatest doubt" in later["reason"] and later["slice"] is not None
 
 
@@ -102,6 +107,54 @@ def test_a_dicomweb_server_sends_its_series_to_be_scored_only_where_that_is_aske
     assert woken == []
     client.post("/scoring/")
     assert woken == [pacs]
+
+
+def save(client, folder, tag) -> None:
+    """Save a label of the left organ as a client does."""
+    labels = np.zeros(SHAPE, np.uint8)
+    labels[2:9, 4:14, 2:10] = 1
+    path = write_label(labels, Volume(np.zeros(SHAPE, np.int16), AFFINE), folder / "sent.nii.gz")
+    params = json.dumps({"label_info": [{"name": "left", "idx": 1}]})
+    files = {"label": (path.name, path.read_bytes()), "params": (None, params)}
+    assert client.put(f"/datastore/label?image=organs&tag={tag}", files=files).status_code == 200
+
+
+def test_once_a_strategy_reads_them_scores_follow_final_labels_images_and_versions(served, tmp_path):
+    client, app = served
+    save(client, tmp_path, "final")
+    assert client.get("/scoring/").status_code == 404  # nobody has asked for scores yet
+    client.delete("/datastore/label?id=organs&tag=final")
+    client.post("/activelearning/uncertainty", json={})
+    app.scorer.job.wait(PATIENCE)
+    assert set(scores(app, "nothing")["structures"]) <= {"object"}
+    save(client, tmp_path, "final")
+    app.scorer.job.wait(PATIENCE)
+    assert set(scores(app, "nothing")["structures"]) == {"left"}
+    new = an_image(tmp_path, "new")
+    client.put("/datastore/image", files={"file": (new.name, new.read_bytes())})
+    app.scorer.job.wait(PATIENCE)
+    assert set(scores(app, "new")["structures"]) == {"left"}
+    app.predictor = a_predictor(2.0)
+    app._images = SimpleNamespace(switch=lambda segmenter: None)
+    MonaiSam._serve(app, SimpleNamespace())
+    app.scorer.job.wait(PATIENCE)
+    assert scores(app, "organs")["model"] == app.predictor.identity
+
+
+def test_scoring_that_was_stopped_and_a_draft_start_nothing(served, tmp_path, monkeypatch):
+    client, app = served
+    client.post("/activelearning/uncertainty", json={})
+    app.scorer.job.wait(PATIENCE)
+    woken = []
+    monkeypatch.setattr(app.scorer, "wake", lambda queue, store: woken.append(store))
+    save(client, tmp_path, "draft")
+    assert woken == []
+    client.delete("/scoring/")
+    save(client, tmp_path, "final")
+    assert woken == []
+    client.post("/activelearning/uncertainty", json={})
+    client.delete("/datastore/label?id=organs&tag=final")
+    assert len(woken) == 2
 
 
 def test_a_strategy_without_scores_says_so(served, caplog):
@@ -225,6 +278,20 @@ def test_a_user_who_skips_an_image_is_given_another(served):
     client, _ = served
     given = [client.post("/activelearning/first", json={"client_id": "anna"}).json()["id"] for _ in range(2)]
     assert given == ["nothing", "organs"]
+
+
+@pytest.mark.parametrize("rule", RULES)
+def test_a_user_who_asks_again_is_given_every_image_before_one_comes_again(served, rule):
+    client, app = served
+    studies = app.datastore()._folder.root
+    for number in range(2):
+        mask = organs()
+        mask[:, : number + 4] = False
+        an_image(studies, f"case{number}", mask)
+    app.scorer.wake(WorkQueue(), app.datastore())
+    app.scorer.job.wait(PATIENCE)
+    given = [client.post(f"/activelearning/{rule}", json={"client_id": "anna"}).json()["id"] for _ in range(8)]
+    assert len(set(given[:4])) == 4 and given[4:] == given[:4]
 
 
 def test_what_somebody_clicks_on_is_not_given_to_others(served):

@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping
 import numpy as np
 
 from bundle.active.places import Place
+from bundle.interactive.answer_options import NO_OPTIONS, AnswerOptions
 from bundle.interactive.proposals import Proposal
 from bundle.interactive.session import InteractiveSession
 from bundle.prompts.prompts import ObjectPrompts
@@ -16,23 +17,32 @@ _AXIS = 2
 
 
 def known_structures(
-    session: InteractiveSession, places: Mapping[str, Place], *, progress: Callable[[int], object] = lambda index: None
+    session: InteractiveSession,
+    places: Mapping[str, Place],
+    *,
+    options: AnswerOptions = NO_OPTIONS,
+    progress: Callable[[int], object] = lambda index: None,
 ) -> list[Proposal]:
     """Ask for each structure with a box where the labelled images have it, a little larger; changes nothing.
 
     Args:
         session: of the image.
         places: name -> where it is.
+        options: how the answers are bounded and cleaned.
         progress: called with the index of every slice that is asked; what it raises ends it.
 
     Returns:
         What was found, with predicted IoU by slice; structures of which nothing was found are left out.
     """
     found = []
+    first, last = options.along(_AXIS) or (0, session.volume.shape[_AXIS] - 1)
     for name, place in places.items():
-        box = larger(place).box_in(session.volume)
-        prompts = ObjectPrompts(box=np.rint(box), name=name)
-        answer = session.segment_volume(prompts, axis=_AXIS, progress=progress)
+        box = np.rint(larger(place).box_in(session.volume))
+        if box[0, _AXIS] > last or box[1, _AXIS] < first:
+            continue  # it is expected beyond the limits
+        box[:, _AXIS] = np.clip(box[:, _AXIS], first, last)
+        prompts = ObjectPrompts(box=box, name=name)
+        answer = session.segment_volume(prompts, axis=_AXIS, options=options, progress=progress)
         if answer.mask.any():
             found.append(Proposal(name, answer.mask, predicted_iou=dict(answer.scores), axis=_AXIS))
     return found

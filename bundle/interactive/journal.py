@@ -18,7 +18,7 @@ import struct
 import time
 import uuid
 import zlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -44,12 +44,19 @@ class Journal:
         header: says which session it is; another file of that name is refused.
         max_bytes: of the file; by default ``LIMITS.session_bytes``.
         patience: seconds to wait for another process that works on the session.
+        idle: waits some seconds for that.
     """
 
     def __init__(
-        self, path: Path, header: dict[str, Any], *, max_bytes: int | None = None, patience: float = _PATIENCE
+        self,
+        path: Path,
+        header: dict[str, Any],
+        *,
+        max_bytes: int | None = None,
+        patience: float = _PATIENCE,
+        idle: Callable[[float], object] = time.sleep,
     ) -> None:
-        self.path, self.extra, self.patience = path, dict(header), patience
+        self.path, self.extra, self.patience, self._idle = path, dict(header), patience, idle
         self._header = {"format": _FORMAT, "version": _VERSION, **header}
         self.max_bytes = LIMITS.session_bytes if max_bytes is None else max_bytes
         self._file: int | None = None
@@ -57,7 +64,15 @@ class Journal:
         self._end = 0
 
     @classmethod
-    def of(cls, folder: str | Path, volume: Volume, user: str = "", *, digest: str | None = None) -> Journal:
+    def of(
+        cls,
+        folder: str | Path,
+        volume: Volume,
+        user: str = "",
+        *,
+        digest: str | None = None,
+        idle: Callable[[float], object] = time.sleep,
+    ) -> Journal:
         """The journal of a user's session on an image.
 
         Neither the image nor the user can be read from the file's name.
@@ -67,10 +82,11 @@ class Journal:
             volume: the image.
             user: whoever works on it; every user has a session of its own.
             digest: of the image where it is known, see ``image_digest``.
+            idle: see ``Journal``.
         """
         digest = digest or image_digest(volume)
         name = hashlib.sha256(f"{digest}\0{user}".encode()).hexdigest()
-        return cls(Path(folder, name + ENDING), {"image": digest, "shape": list(volume.shape)})
+        return cls(Path(folder, name + ENDING), {"image": digest, "shape": list(volume.shape)}, idle=idle)
 
     @contextlib.contextmanager
     def held(self) -> Iterator[tuple[bool, list[bytes]]]:
@@ -174,7 +190,7 @@ class Journal:
                         raise BusyError(
                             f"another process has been working on this session for {self.patience:g} s; try again"
                         )
-                    time.sleep(_STEP)
+                    self._idle(_STEP)
                 if _identity(os.fstat(file)) == _identity_of(self.path):  # else it was purged before it was locked
                     self._file = file
                     return

@@ -7,6 +7,7 @@ import logging
 from collections.abc import Iterator
 from dataclasses import replace
 
+from bundle.errors import SessionError
 from bundle.interactive.journal import Journal
 from bundle.interactive.regions import union
 from bundle.interactive.shown_objects import ShownObjects
@@ -37,6 +38,7 @@ class SteppedSession(ShownObjects):
     def __init__(self, shape: tuple[int, int, int], journal: Journal | None = None) -> None:
         super().__init__(shape)
         self._journal = journal
+        self._together: Draft | None = None  # of all methods in the block of ``one_step``
         if journal is not None and journal.path.exists():
             with self._held():
                 _log.info("session %s restored: %d steps", journal.path.name[:12], self.undo_depth)
@@ -59,6 +61,24 @@ class SteppedSession(ShownObjects):
     def redo(self) -> Update | None:
         """Do the step again that was undone last; None where there is none."""
         return self._turn(REDO)
+
+    @contextlib.contextmanager
+    def one_step(self) -> Iterator[None]:
+        """Make one step of all methods that are called while the block runs.
+
+        If one of them raises, and the block with it, the session is as it was before. Until its end, masks and objects
+        are still those from before, and the updates say what was asked, not what changed.
+
+        Raises:
+            SessionError: within the block, of ``undo`` and ``redo``, which are steps of their own.
+        """
+        with self._draft() as draft:
+            outer, self._together = self._together, draft
+            try:
+                yield
+            finally:
+                self._together = outer
+            self._commit(draft)
 
     def compact(self) -> int:
         """Forget on disk the steps that were undone and can not come back; undo and redo stay as they are.
@@ -89,12 +109,16 @@ class SteppedSession(ShownObjects):
 
     @contextlib.contextmanager
     def _draft(self) -> Iterator[Draft]:
-        with self._held():
-            yield Draft(self._history)
+        with self._lock:
+            if self._together is not None:
+                yield self._together
+                return
+            with self._held():
+                yield Draft(self._history)
 
     def _commit(self, draft: Draft, **answered: object) -> Update:
-        """Make a draft the last step; nothing where nothing happened in it."""
-        if not draft.events:
+        """Make a draft the last step; nothing where nothing happened in it, or more is to happen (``one_step``)."""
+        if not draft.events or draft is self._together:
             return Update(**answered)
         step = draft.step()
         return replace(self._taken(step, step), **answered)
@@ -107,7 +131,7 @@ class SteppedSession(ShownObjects):
         self._take(record)
         names |= {one.id: one.name for one in self.objects}
         boxes += [self._history.mask(key).box for key in step.painted()]
-        return Update(tuple(names[key] for key in keys), step.box(self._shape), union(boxes))
+        return Update(tuple(names[key] for key in keys if key in names), step.box(self._shape), union(boxes))
 
     def _take(self, record: Record) -> None:
         try:
@@ -134,6 +158,8 @@ class SteppedSession(ShownObjects):
     def _held(self) -> Iterator[None]:
         """Hold the session while the block runs, as it is with the steps of other processes."""
         with self._lock:
+            if self._together is not None:
+                raise SessionError("undo and redo are steps of their own; call them outside of one_step")
             if self._journal is None:
                 yield
                 return

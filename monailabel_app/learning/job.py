@@ -253,7 +253,7 @@ def train(request: Request, family: Family, folder: Path, *, used: float) -> Pat
             "output_dir": str(out),
             "run_name": "accepted",
             "epochs": max(1, math.ceil(options["steps"] / _STEPS_PER_EPOCH)),
-            "steps_per_epoch": min(_STEPS_PER_EPOCH, options["steps"]),
+            "steps_per_epoch": options["steps"] // math.ceil(options["steps"] / _STEPS_PER_EPOCH),  # at most in all
             "learning_rate": options["learning_rate"] or None,
             "replay_share": options["replay_share"],
             "seed": options["seed"],

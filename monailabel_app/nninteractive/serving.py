@@ -43,7 +43,7 @@ from monailabel_app.server.reach import HOST, answered_hosts, check_reach, is_lo
 from monailabel_app.server.safe_headers import SafeHeaders
 from monailabel_app.server.watch import Watch
 from monailabel_app.tasks.open_images import Keeper
-from monailabel_app.work import WorkQueue, doing, turn
+from monailabel_app.work import WorkQueue, doing, rest, turn
 
 logger = logging.getLogger(__name__)
 
@@ -131,7 +131,7 @@ def opener(segmenter: Segmenter, keeper: Keeper | None) -> Opener:
     """Opens images with a model; a user's session of an image goes on where it was."""
 
     def open_session(volume: Volume, user: str, digest: str) -> InteractiveSession:
-        journal = None if keeper is None else Journal.of(keeper.folder, volume, user, digest=digest)
+        journal = None if keeper is None else Journal.of(keeper.folder, volume, user, digest=digest, idle=rest)
         return segmenter.open(volume, journal=journal)
 
     return open_session

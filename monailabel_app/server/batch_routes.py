@@ -101,14 +101,16 @@ def _wanted(app: MONAILabelApp, images: Images, tag: str) -> list[str]:
 
 
 def _segment(app: MONAILabelApp, image: str, tag: str, request: dict[str, Any]) -> None:
-    """Segment one image and save the label, where anything was found."""
+    """Segment one image and save the label, where anything was found and nobody has saved one meanwhile."""
     store = app.datastore()
+    if store.get_label_by_image_id(image, tag):
+        return
     path = find_image(app, image, session_id="")
     made = app.infer({**request, wire.IMAGE: str(path)})
     file = Path(made["file"])
     try:
         names = made["params"][wire.LABEL_NAMES]
-        if names:
+        if names and not store.get_label_by_image_id(image, tag):
             info = [{"name": name, "idx": value} for name, value in names.items()]
             store.save_label(image, str(file), tag, {LABEL_INFO: info, "model": request["model"]})
     finally:

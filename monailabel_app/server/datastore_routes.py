@@ -10,7 +10,7 @@ from typing import Annotated, Any
 from fastapi import APIRouter, BackgroundTasks, Depends, File, Form, Request, UploadFile
 from fastapi.responses import FileResponse
 from monailabel.interfaces.app import MONAILabelApp
-from monailabel.interfaces.datastore import Datastore
+from monailabel.interfaces.datastore import Datastore, DefaultLabelTag
 from monailabel.interfaces.utils.app import app_instance
 from monailabel.utils.others.generic import file_checksum, get_mime_type
 
@@ -22,6 +22,7 @@ from monailabel_app.errors import RequestError
 from monailabel_app.server.body_limits import FORM_LIMITS
 from monailabel_app.server.gate import account_of
 from monailabel_app.server.images import find_image
+from monailabel_app.server.next_sample import renew_scores
 from monailabel_app.server.uploads import (
     check_file_name,
     check_image_can_be_read,
@@ -35,6 +36,7 @@ from monailabel_app.wire.json_values import check_info, read_json
 
 router = APIRouter(prefix="/datastore", tags=["Datastore"], dependencies=[Depends(check_names_in_address)])
 Json = Annotated[str, Form()]
+_FINAL = DefaultLabelTag.FINAL.value
 SAVED_BY = "saved_by"  # in the info of a label: the account; a client cannot say it
 
 
@@ -71,7 +73,9 @@ def add_image(file: Annotated[UploadFile, File()], image: str = "", params: Json
             return {"image": image_id}
         if not stored:
             check_image_can_be_read(path)
-        return {"image": app.datastore().add_image(image_id, str(path), info)}
+        added = app.datastore().add_image(image_id, str(path), info)
+    renew_scores(app)
+    return {"image": added}
 
 
 @router.get("/image")
@@ -132,7 +136,8 @@ def save_label(
         info.pop(SAVED_BY, None)
         if http.app.state.accounts is not None:
             info[SAVED_BY] = account_of(http.scope).name
-        label_id = app.datastore().save_label(image, str(path), tag or "final", info)
+        label_id = app.datastore().save_label(image, str(path), tag or _FINAL, info)
+    _follow_change(tag or _FINAL)
     return {**(app.on_save_label(image, label_id) or {}), "image": image, "label": label_id}
 
 
@@ -158,6 +163,7 @@ def check_label(image: str, tag: str) -> dict[str, Any]:
 def remove_label(id: str, tag: str) -> dict[str, Any]:
     """Remove a label; it stays as a version."""
     app_instance().datastore().remove_label(id, tag)
+    _follow_change(tag)
     return {}
 
 
@@ -177,12 +183,13 @@ def label_info(label: str, tag: str) -> dict[str, Any]:
 def update_label_info(label: str, tag: str, info: Json = "{}") -> None:
     """Add to what is known about a label."""
     app_instance().datastore().update_label_info(label, tag, _read_info(info))
+    _follow_change(tag)
 
 
 @router.put("/updatelabelinfo", include_in_schema=False)
 def update_label_info_as_before(label: str, tag: str, params: Json = "{}") -> None:
     """The older name of ``PUT /datastore/label/info``."""
-    app_instance().datastore().update_label_info(label, tag, _read_info(params))
+    update_label_info(label, tag, params)
 
 
 # ---- all of it ------------------------------------------------------------------------------------------------------
@@ -196,6 +203,12 @@ def download_dataset(background: BackgroundTasks, limit_cases: int | None = None
     path = app_instance().datastore().get_dataset_archive(limit_cases)
     background.add_task(os.unlink, path)
     return FileResponse(path, media_type="application/zip", filename="dataset.zip")
+
+
+def _follow_change(tag: str) -> None:
+    """A label of a tag has changed: what is asked of the images hangs on the final ones."""
+    if tag == _FINAL:
+        renew_scores(app_instance())
 
 
 def _with_versions(store: Datastore) -> StudyFolder | DicomWebStore:

@@ -53,7 +53,7 @@ def next_sample(
     app = app_instance()
     # A DICOMweb server would have to send every series to be scored; it does where that is asked: POST /scoring/.
     if strategy in READS_SCORES and isinstance(app, Scores) and not isinstance(app.datastore(), DicomWebStore):
-        app.scorer.wake(http.app.state.queue, app.datastore())
+        app.scorer.keep(http.app.state.queue, app.datastore())
     user = user_of(http, params)
     if not isinstance(app, Assigns):
         return _chosen(app, strategy, params, user)
@@ -62,6 +62,12 @@ def next_sample(
         if sample:
             app.assignments.work(sample["id"], user)
         return sample
+
+
+def renew_scores(app: MONAILabelApp) -> None:
+    """Let the scores that strategies read follow what has just changed: the accepted labels, or the images."""
+    if isinstance(app, Scores):
+        app.scorer.renew(app.datastore())
 
 
 def note_work(app: MONAILabelApp, image: str, user: str) -> None:

@@ -1,4 +1,7 @@
-"""Scores on demand: start them, look at their progress, stop them. ``/activelearning/`` starts them by itself."""
+"""Scores on demand: start them, look at their progress, stop them.
+
+``/activelearning/`` starts them by itself, and from there on whatever changes them: a final label, a network, an image.
+"""
 
 from __future__ import annotations
 
@@ -43,9 +46,9 @@ def start_scoring_method(http: Request, method: str) -> dict[str, Any]:
 @router.delete("/")
 def stop_scoring() -> dict[str, Any]:
     """Stop after the question that is being asked; the scores that there are stay."""
-    job = _scorer(app_instance()).job
-    job.stop()
-    return job_status(job)
+    scorer = _scorer(app_instance())
+    scorer.stop()
+    return job_status(scorer.job)
 
 
 def job_status(job: Job, *, check_if_running: bool = False) -> dict[str, Any]:

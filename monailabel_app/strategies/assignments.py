@@ -43,10 +43,22 @@ class Assignments:
             user: who asks.
             info: what the index says of it.
         """
+        holder, when = self._last(image, info)
+        return holder != user and 0 <= self._clock() - when < self._seconds
+
+    def had_at(self, image: str, user: str, info: Mapping[str, Any]) -> float | None:
+        """When the user who asks was given an image or clicked on it, in seconds since 1970; None if others were last.
+
+        Arguments as of ``is_taken``.
+        """
+        holder, when = self._last(image, info)
+        return when if when and holder == user else None
+
+    def _last(self, image: str, info: Mapping[str, Any]) -> tuple[str, float]:
+        """Who worked on an image last, and when; nobody at 0."""
         with self._lock:
             seen = self._seen.get(image)
-        holder, when = max(filter(None, (seen, last_given(info))), key=lambda one: one[1], default=("", 0.0))
-        return holder != user and 0 <= self._clock() - when < self._seconds
+        return max(filter(None, (seen, last_given(info))), key=lambda one: one[1], default=("", 0.0))
 
 
 def last_given(info: Mapping[str, Any]) -> tuple[str, float] | None:

@@ -23,7 +23,8 @@ class Pool:
     """What may be chosen from.
 
     Attributes:
-        unlabelled: images without a final label that nobody else works on.
+        unlabelled: images without a final label that nobody else works on and that this user has not skipped; where all
+            have been, the one that was longest ago.
         labelled: images with one.
         taken: how many without one somebody else works on.
         note: what has to be said about the scores; empty if they are those of the model that is served.
@@ -48,16 +49,21 @@ class Images:
 
     def pool(self, datastore: Datastore, user: str) -> Pool:
         """The images as they are now, for somebody who asks."""
-        now, unlabelled, taken = time.time(), [], 0
+        now, unlabelled, skipped, taken = time.time(), [], {}, 0
         for image in datastore.get_unlabeled_images():
             info = datastore.get_image_info(image)
             if self.assignments.is_taken(image, user, info):
                 taken += 1
-            else:
-                unlabelled.append(_candidate(image, info, now))
+                continue
+            unlabelled.append(_candidate(image, info, now))
+            had_at = self.assignments.had_at(image, user, info)
+            if had_at is not None:  # and asks for another one, without a label
+                skipped[image] = had_at
         labelled = [_candidate(one, datastore.get_image_info(one), now) for one in datastore.get_labeled_images()]
         group, note = self._group_to_compare(unlabelled)
-        return Pool(_of_group(unlabelled, group), _of_group(labelled, group), taken, note)
+        offered = [one for one in unlabelled if one.name not in skipped]
+        offered = offered or [one for one in unlabelled if one.name == min(skipped, key=skipped.get)]
+        return Pool(_of_group(offered, group), _of_group(labelled, group), taken, note)
 
     def _group_to_compare(self, candidates: list[Candidate]) -> tuple[_Group | None, str]:
         """Whose scores count, and of which structures: scores of others cannot be compared with them."""

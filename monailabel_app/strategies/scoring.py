@@ -38,6 +38,7 @@ class Scorer:
     ) -> None:
         self._predictor, self._accepted, self._modality = predictor, accepted, modality
         self.job = Job("scoring")
+        self._kept_by: WorkQueue | None = None
 
     def wake(self, queue: WorkQueue, datastore: Datastore) -> None:
         """Bring the scores up to date in the background; returns at once.
@@ -47,6 +48,21 @@ class Scorer:
             datastore: whose images; each that has to be scored is fetched.
         """
         self.job.start(queue, lambda: self.missing(datastore), lambda image: self.score(image, datastore))
+
+    def keep(self, queue: WorkQueue, datastore: Datastore) -> None:
+        """The same for a strategy that reads the scores: from here on ``renew`` brings them up to date again."""
+        self._kept_by = queue
+        self.wake(queue, datastore)
+
+    def renew(self, datastore: Datastore) -> None:
+        """Bring them up to date, as after a label was accepted or another model is served, if a strategy reads them."""
+        if self._kept_by is not None:
+            self.wake(self._kept_by, datastore)
+
+    def stop(self) -> None:
+        """Stop after the question that is being asked; a strategy may start it again."""
+        self._kept_by = None
+        self.job.stop()
 
     def missing(self, datastore: Datastore) -> list[str]:
         """The images whose scores are missing or out of date, those without a label first."""

@@ -15,13 +15,15 @@ from bundle.active.automatic import known_structures
 from bundle.active.everything import everything_proposed
 from bundle.active.places import Place
 from bundle.data.labels import count_labels, find_labels
+from bundle.interactive.answer_options import AnswerOptions
 from bundle.interactive.proposals import Proposal
 from bundle.interactive.session import InteractiveSession
 from monailabel_app.errors import RequestError
 from monailabel_app.strategies.places import AcceptedPlaces
-from monailabel_app.tasks.interactive import Answer, SamTask
+from monailabel_app.tasks.interactive import Answer, SamTask, wanted_of_answers
 from monailabel_app.tasks.open_images import ImageSessions, OpenImage
 from monailabel_app.wire import fields as wire
+from monailabel_app.wire.answers import statistics
 from monailabel_app.wire.commands import session_params
 from monailabel_app.wire.numbers import read_array, read_index
 from monailabel_app.wire.requests import SLICE_AXIS
@@ -29,6 +31,9 @@ from monailabel_app.work import checkpoint
 
 KNOWN, EVERYTHING = "known structures", "everything on the slice"
 FIND = "find"  # which of them ``sam_auto`` does
+_EVERYTHING_MODE = "everything mode"  # what found an object, as the session notes it
+_NOTHING = "nothing was found: no accepted label says what to look for, or nothing of it is here"
+_NOTHING_NEW = "nothing was found on this slice that is not an object already"
 LABEL_PROMPT = "label_prompt"  # vista3d: numbers of the structures wanted, from 1 in the order of the model's labels
 
 
@@ -77,18 +82,19 @@ class AutomaticTask(SamTask):
             index = depth // 2 if index is None else index
             if not 0 <= index < depth:
                 raise RequestError(f"{wire.SLICE} must be 0 to {depth - 1} in this image, got {index}")
-            return self._answering(partial(_everything, index=index), "everything mode")
+            return self._answering(partial(_everything, index=index), _EVERYTHING_MODE, request, image)
         if find != KNOWN:
             raise RequestError(f"{FIND} must be {KNOWN!r} or {EVERYTHING!r}, got {find!r:.80}")
-        return self._answering(partial(_known, places=self._places()), "accepted labels")
+        return self._answering(partial(_known, places=self._places()), "accepted labels", request, image)
 
     def _places(self) -> dict[str, Place]:
         return self._accepted.places(self._datastore())
 
     def _answering(
-        self, find: Callable[[InteractiveSession], list[Proposal]], model: str
+        self, find: Find, model: str, request: Mapping[str, Any], image: OpenImage
     ) -> Callable[[InteractiveSession], Answer]:
-        return partial(_proposed, find=find, model=model, values=self.labels)
+        anew, wanted = wire.read_flag(request, wire.RESET_STATE), wanted_of_answers(request, image)
+        return partial(_proposed, find=find, model=model, values=self.labels, anew=anew, **wanted)
 
 
 class ClassTask(AutomaticTask):
@@ -114,7 +120,8 @@ class ClassTask(AutomaticTask):
                 f"no accepted label shows {unknown[0]!r}, so nothing is known of where it lies; click on it, or accept "
                 "a label of it first"
             )
-        return self._answering(partial(_known, places={name: places[name] for name in wanted}), "class prompt")
+        known = partial(_known, places={name: places[name] for name in wanted})
+        return self._answering(known, "class prompt", request, image)
 
     def _wanted(self, request: Mapping[str, Any]) -> list[str]:
         """The names of the structures that a request wants by number."""
@@ -140,31 +147,51 @@ class MultiTask(SamTask):
         self.description = "Segments several structures at once, each from its own points"
 
 
-def _known(session: InteractiveSession, places: Mapping[str, Place]) -> list[Proposal]:
-    return known_structures(session, places, progress=checkpoint)
+Find = Callable[[InteractiveSession, AnswerOptions, bool], list[Proposal]]
+"""Finds objects in a session's image, bounded and cleaned; true where those found before will go."""
 
 
-def _everything(session: InteractiveSession, index: int) -> list[Proposal]:
-    return everything_proposed(session.slices, session.frame(SLICE_AXIS), index, progress=checkpoint)
+def _known(
+    session: InteractiveSession, options: AnswerOptions, _anew: bool, places: Mapping[str, Place]
+) -> list[Proposal]:
+    return known_structures(session, places, options=options, progress=checkpoint)
+
+
+def _everything(session: InteractiveSession, options: AnswerOptions, anew: bool, index: int) -> list[Proposal]:
+    return everything_proposed(session, index, axis=SLICE_AXIS, options=options, anew=anew, progress=checkpoint)
 
 
 def _proposed(
     session: InteractiveSession,
-    find: Callable[[InteractiveSession], list[Proposal]],
+    find: Find,
     model: str,
     values: Mapping[str, int],
+    anew: bool,
+    options: AnswerOptions,
+    measured: bool,
 ) -> Answer:
-    """Let the session have what was found, and show all of it, in the values that the app's labels have."""
+    """Let the session have what was found, and show all of it, in the values that the app's labels have.
+
+    Args:
+        session: of the image and user.
+        find: finds it.
+        model: what found it, for people.
+        values: name -> value of the app's labels.
+        anew: whether all that was found before goes, where nobody has worked on it.
+        options: how the answers are bounded and cleaned.
+        measured: whether the reply measures the objects.
+    """
     started = time.perf_counter()
-    found = find(session)
-    update = session.propose(found, model=model) if found else None
+    found = find(session, options, anew)
+    update = session.propose(found, model=model, replace=anew)
     labels, names = _in_values(session, values)
     scores = {one.name: one.predicted_iou.get(SLICE_AXIS, {}) for one in session.objects}
     warnings = {one.name: one.warnings for one in session.objects}
-    nothing = "nothing was found: no accepted label says what to look for, or nothing of it is here"
-    warnings[model] = update.warnings if update is not None else (nothing,)
+    warnings[model] = update.warnings if found else (_NOTHING_NEW if model == _EVERYTHING_MODE else _NOTHING,)
     seconds = {"decode": time.perf_counter() - started}
     params = wire.reply_params(names, scores=scores, seconds=seconds, encoded=0, warnings=warnings)
+    if measured:
+        params[wire.MEASURED] = statistics(session, list(names), axis=SLICE_AXIS)
     return labels, params | {wire.SESSION: session_params(session, interactions=True), wire.SLICE_INDEX: None}
 
 

@@ -87,10 +87,11 @@ class SamTask(InferTask):
             modality=wire.read_modality(request),
             series=series and str(series),
         )
-        session = image.session(wire.read_user(request))
+        user = wire.read_user(request)
+        session = image.session(user)
         opened = time.perf_counter() - started
         answer = self._read(request, image)
-        with turn(id(session)):
+        with turn(image.turn_of(user)):
             labels, params = answer(session)
         if (index := params.get(wire.SLICE_INDEX)) is not None:
             self._sessions.ahead.begin(session.slices, axis=SLICE_AXIS, index=index)
@@ -123,17 +124,19 @@ class SamTask(InferTask):
 
     def _prompted(self, request: Mapping[str, Any], image: OpenImage) -> Callable[[InteractiveSession], Answer]:
         """The prompts of a request, answered."""
-        click = read_request(
+        click = self._click(request, image)
+        valued = [replace(one, label=self._value(one.name, one.label)) for one in click.objects]
+        return partial(_segment, click=replace(click, objects=tuple(valued)), **wanted_of_answers(request, image))
+
+    def _click(self, request: Mapping[str, Any], image: OpenImage) -> ClickRequest:
+        """The prompts of a request."""
+        return read_request(
             request,
             shape=image.volume.shape,
             affine=image.volume.affine,
             dimension=self.dimension,
             names=self._names,
         )
-        options = read_options(request, image.volume.shape, axis=SLICE_AXIS)
-        valued = [replace(one, label=self._value(one.name, one.label)) for one in click.objects]
-        click, measured = replace(click, objects=tuple(valued)), wire.read_flag(request, wire.STATISTICS)
-        return partial(_segment, click=click, options=options, measured=measured)
 
     def _value(self, name: str, value: int) -> int:
         """The value of an object in what is answered: that of its label, else its place in the request."""
@@ -144,40 +147,46 @@ Answer = tuple[np.ndarray, dict[str, Any]]
 """A label map, and the JSON of the reply."""
 
 
+def wanted_of_answers(request: Mapping[str, Any], image: OpenImage) -> dict[str, Any]:
+    """What a request to any model wants of its answers: how they are bounded and cleaned, and whether measured."""
+    options = read_options(request, image.volume.shape, axis=SLICE_AXIS)
+    return {"options": options, "measured": wire.read_flag(request, wire.STATISTICS)}
+
+
 def _segment(session: InteractiveSession, click: ClickRequest, options: AnswerOptions, measured: bool) -> Answer:
     """Make the prompts of a request those of the session, and gather its objects in one label map."""
-    gathered = LabelMap(session.volume.shape)
-    scores: dict[str, dict[int, float]] = {}
-    warnings: dict[str, Sequence[str]] = {}
     seconds = {"encode": 0.0, "decode": 0.0}  # where nothing is new
     encoded = 0
     dimension = 3 if click.index is None else 2
+    with session.one_step():  # all objects of the request, or none
+        for prompts in click.objects:
+            if dimension == 2:
+                checkpoint()
+            update = session.set_prompts(
+                prompts,
+                dimension=dimension,
+                axis=SLICE_AXIS,
+                reset=click.reset,
+                options=options,
+                client=click.client,
+                progress=checkpoint,
+            )
+            encoded += update.encoded
+            for stage, value in update.seconds.items():
+                seconds[stage] = seconds.get(stage, 0.0) + value
+    gathered = LabelMap(session.volume.shape)
+    scores: dict[str, dict[int, float]] = {}
     for prompts in click.objects:
-        if dimension == 2:
-            checkpoint()
-        update = session.set_prompts(
-            prompts,
-            dimension=dimension,
-            axis=SLICE_AXIS,
-            reset=click.reset,
-            options=options,
-            client=click.client,
-            progress=checkpoint,
-        )
         found = session.segmentation(prompts.name, axis=SLICE_AXIS, index=click.index)
         gathered.add(found, prompts.label, prompts, whole=session.region(prompts.name))
         scores[prompts.name] = found.scores
-        warnings[prompts.name] = session.object(prompts.name).warnings
-        encoded += update.encoded
-        for stage, value in update.seconds.items():
-            seconds[stage] = seconds.get(stage, 0.0) + value
     names = {prompts.name: prompts.label for prompts in click.objects}
     params = wire.reply_params(
         names,
         scores=scores,
         seconds=seconds,
         encoded=encoded,
-        warnings=warnings,
+        warnings={prompts.name: session.object(prompts.name).warnings for prompts in click.objects},
         used={prompts.name: prompts.count_kinds() for prompts in click.objects},
     )
     if measured:

@@ -21,7 +21,7 @@ from bundle.interactive.session import InteractiveSession
 from bundle.interactive.session_files import DAYS, private_folder, purge_sessions, sessions_folder
 from monailabel_app.errors import RequestError, without_folders
 from monailabel_app.tasks.ahead import Ahead
-from monailabel_app.work import is_in_background
+from monailabel_app.work import is_in_background, rest
 
 logger = logging.getLogger(__name__)
 
@@ -74,11 +74,20 @@ class OpenImage:
                 self._sessions.popitem(last=False)
             return self._sessions[user]
 
+    def turn_of(self, user: str = "") -> Hashable:
+        """What this user's requests take turns on: the record of the session, which several sessions may share.
+
+        As where the image is open under two keys (a modality, an upload), or its session was closed for other users and
+        opened again: who waited for that record with the device would stop its holder, who waits for the device.
+        """
+        journal = self._journal(user)
+        return (id(self), user) if journal is None else journal.path
+
     def _journal(self, user: str) -> Journal | None:
         if self._keeper is None:
             return None
         self._digest = self._digest or image_digest(self.volume)
-        return Journal.of(self._keeper.folder, self.volume, user, digest=self._digest)
+        return Journal.of(self._keeper.folder, self.volume, user, digest=self._digest, idle=rest)
 
 
 @dataclass(frozen=True)

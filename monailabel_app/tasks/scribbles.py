@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -10,13 +10,12 @@ from monailabel.interfaces.tasks.infer_v2 import InferType
 
 from bundle.data.grid import check_grid
 from bundle.data.guarded import read_label
-from bundle.interactive.session import InteractiveSession
 from monailabel_app.errors import RequestError
-from monailabel_app.tasks.interactive import Answer, SamTask
+from monailabel_app.tasks.interactive import SamTask
 from monailabel_app.tasks.open_images import ImageSessions, OpenImage
 from monailabel_app.wire import fields as wire
 from monailabel_app.wire.painted import SELECTED, read_painted
-from monailabel_app.wire.requests import SLICE_AXIS
+from monailabel_app.wire.requests import SLICE_AXIS, ClickRequest
 
 
 class ScribblesTask(SamTask):
@@ -30,7 +29,7 @@ class ScribblesTask(SamTask):
         self.type = InferType.SCRIBBLES
         self.description = "Segments an object in the volume from strokes on and off it"
 
-    def _prompted(self, request: Mapping[str, Any], image: OpenImage) -> Callable[[InteractiveSession], Answer]:
+    def _click(self, request: Mapping[str, Any], image: OpenImage) -> ClickRequest:
         file = request.get(wire.PAINTED)
         if not file:
             raise RequestError("strokes come as a label map in the multipart field label; paint some and update")
@@ -43,4 +42,4 @@ class ScribblesTask(SamTask):
             wire.RESET_STATE: request.get(wire.RESET_STATE),
             wire.CLIENT_ID: request.get(wire.CLIENT_ID),
         }
-        return super()._prompted(click, image)
+        return super()._click(click, image)
