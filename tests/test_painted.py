@@ -50,6 +50,13 @@ def test_strokes_that_say_nothing_are_refused(params, sentence):
         read_painted(params, np.zeros((4, 4, 4), np.uint8), axis=2)
 
 
+def test_strokes_off_an_object_alone_are_read_too():
+    painted = np.zeros((8, 8, 4), np.uint8)
+    painted[2:5, 3, 1] = 2
+    points = read_painted({"label_info": INFO}, painted, axis=2)
+    assert len(points) == 3 and not any(point.positive for point in points)
+
+
 @pytest.fixture
 def image(tmp_path):
     return write_volume(Volume((organs() * 100.0).astype(np.float32), AFFINE, "other"), tmp_path / "ct.nii.gz")

@@ -21,21 +21,23 @@ _POINTS = 3  # of each stroke on each slice: both ends and the middle, about
 def read_painted(params: Mapping[str, Any], painted: np.ndarray, *, axis: int) -> list[Point]:
     """The strokes of a request as points of the voxels under them, those on the object first.
 
+    There need not be any on it: an object that was found already can be corrected by strokes off it alone.
+
     Args:
         params: the request's JSON.
         painted: (I, J, K) integers on the grid of the image.
         axis: stored axis of the slices.
 
     Raises:
-        RequestError: the layers are not named, nothing was painted on the object, or too much.
+        RequestError: the layers are not named, nothing was painted in them, or too much.
     """
     values = _values(params)
     points = []
     for name, positive in ((ON, True), (OFF, False)):
         for voxel in stroke_points(painted == values[name], axis=axis) if name in values else ():
             points.append(Point(voxel, positive=positive))
-    if not any(point.positive for point in points):
-        raise RequestError(f"nothing was painted in the layer {ON}; paint on the object first")
+    if not points:
+        raise RequestError(f"nothing was painted in the layers {ON} and {OFF}; paint on the object first")
     check_count(len(points), "points")
     return points
 
