@@ -122,23 +122,24 @@ def _rules(segmenter: Segmenter, names: Sequence[str]) -> dict[str, PropagationR
 def _cases(
     options: argparse.Namespace, segmenter: Segmenter
 ) -> tuple[dict[str, Callable[[], VolumeCase]], dict[str, Mapping[int, str]]]:
-    """Key -> opens the volume, and key -> its objects; the key of a file is its path as it was given."""
+    """Key -> opens the volume, and key -> its objects; the key of files is their paths as they were given."""
     contract = segmenter.family.contract
     cases: dict[str, Callable[[], VolumeCase]] = {}
     organs: dict[str, Mapping[int, str]] = {}
     for image, label in options.case:
         labels = np.unique(read_label(label).array)
-        cases[image] = partial(_read, image, label, contract=contract)  # files of two folders may have one name
-        organs[image] = {int(value): f"label {value}" for value in labels if value}
+        key = f"{image} {label}"  # files of two folders may have one name, and an image two label maps
+        cases[key] = partial(_read, key, image, label, contract=contract)
+        organs[key] = {int(value): f"label {value}" for value in labels if value}
     for seed in range(FIRST_SEED, FIRST_SEED + (0 if options.case else options.phantoms)):
         cases[f"phantom {seed}"] = partial(_phantom, seed, contract=contract)
         organs[f"phantom {seed}"] = {value: name for name, value in PHANTOM_LABELS.items()}
     return cases, organs
 
 
-def _read(image: str, label: str, *, contract) -> VolumeCase:  # noqa: ANN001, as VolumeCase takes it
+def _read(key: str, image: str, label: str, *, contract) -> VolumeCase:  # noqa: ANN001, as VolumeCase takes it
     volume = read_volume(image)
-    return VolumeCase(image, volume, check_grid(volume, read_label(label)), contract=contract)
+    return VolumeCase(key, volume, check_grid(volume, read_label(label)), contract=contract)
 
 
 def _phantom(seed: int, *, contract) -> VolumeCase:  # noqa: ANN001

@@ -59,6 +59,17 @@ def test_as_little_happens_as_the_user_did(had, sent, kinds):
     assert [event.kind for event in edits(one, (2, None), points(at[c] for c in sent), SHAPE)] == kinds
 
 
+def test_what_a_client_moves_or_adds_is_its_own_from_then_on():
+    one = SegmentedObject(1, "a", 1, (0, 0, 0), interactions=points([(0, 0, 0), (1, 0, 0)]), placed_by=(None, "ohif"))
+    for event in edits(one, (2, None), points([(2, 0, 0), (3, 0, 0)]), SHAPE, "slicer"):
+        one = event.changed(one, SHAPE)
+    assert dict(zip(voxels(one), one.placed_by, strict=True)) == {
+        (2, 0, 0): "slicer",  # nobody's, and moved
+        (1, 0, 0): "ohif",
+        (3, 0, 0): "slicer",
+    }
+
+
 def test_what_is_asked_follows_from_the_dimension():
     given = [Point((0, 0, 1)), Box([[0, 0, 3], [2, 2, 3]])]
     assert scopes_of(given, 3, 1, SHAPE) == [(1, None)]

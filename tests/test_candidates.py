@@ -69,13 +69,13 @@ def test_in_a_3d_box_both_answers_count_where_they_show_the_same_object(boxed, a
     [
         ((1, 3), 1 / 2),  # the box cuts it off on both sides
         ((1, 4), 1 / 3),  # on slice 4 it ends
-        ((0, 3), 1 / 3),  # at slice 0 the image ends
-        ((1, 5), 1 / 3),  # at slice 5 as well
+        ((0, 3), 1 / 3),  # slice 0 is the first of the volume, or the user's limit
+        ((1, 5), 1 / 3),  # slice 5 is the last
     ],
 )
 def test_the_network_counts_as_much_where_the_box_cuts_off_what_was_followed(ends, share):
     followed = candidate(4, 4, 8, 4, 2, 4).answers
-    assert share_of_network(followed, ends, depth=6) == share
+    assert share_of_network(followed, ends, limits=(0, 5)) == share
 
 
 def test_the_mean_of_both_drops_what_one_is_unsure_of_and_the_other_does_not_see():

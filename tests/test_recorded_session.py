@@ -10,9 +10,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from session_room import LEFT, RIGHT, SHAPE, open_session, point, state, volume
 
-from bundle.errors import MonaiSamError, SessionError
+from bundle.errors import MonaiSamError, PromptError, SessionError
 from bundle.interactive.answer_options import AnswerOptions
 from bundle.interactive.journal import Journal
+from bundle.interactive.session import InteractiveSession
 from bundle.interactive.steps import UNDO
 from bundle.interactive.update import Update
 from bundle.prompts.interactions import Box
@@ -164,11 +165,39 @@ def test_what_is_done_in_one_step_is_undone_at_once_and_a_failure_leaves_nothing
         session.add(point(RIGHT), "c", dimension=2)
         session.lock("b")
         session.set_mask(block((0, 0, 0)), "b")
-    with pytest.raises(SessionError, match="undo and redo are steps of their own"), session.one_step():
+    with pytest.raises(SessionError, match="undo, redo and compact are no part of a step"), session.one_step():
         session.undo()
     assert content(session) == both == content(open_session(IMAGE, Journal.of(tmp_path / "sessions", IMAGE)))
     session.undo()
     assert session.objects == () and session.redo_depth == 1
+
+
+def test_of_a_call_that_was_refused_in_a_step_nothing_stays_where_the_caller_goes_on():
+    session = open_session(IMAGE)
+    with session.one_step():
+        session.add(point(LEFT), "a", dimension=2)
+        with pytest.raises(PromptError, match="only background points"):
+            session.add(point(RIGHT, positive=False), "b", dimension=2)
+    assert [one.name for one in session.objects] == ["a"] and session.undo_depth == 1
+
+
+def test_a_slice_that_was_confirmed_and_is_no_more_is_the_surer_ones_again():
+    """Confirmed along another axis than the object was answered along, so that it has no predicted IoU of its own."""
+
+    def played(*, confirmed: bool) -> InteractiveSession:
+        session = open_session(IMAGE)
+        for name in ("b", "left"):
+            session.add(point(LEFT), name)
+        if confirmed:
+            session.confirm(9, "left", axis=1)
+        session.add(point((5, 6, 5)), "left", dimension=2)
+        if confirmed:
+            session.confirm(9, "left", axis=1, confirmed=False)
+        return session
+
+    one, other = played(confirmed=False), played(confirmed=True)
+    assert all(np.array_equal(one.mask(name), other.mask(name)) for name in ("b", "left"))
+    assert np.array_equal(one.labels, other.labels)
 
 
 def test_where_a_surer_mask_takes_voxels_over_the_label_map_changes_and_no_mask_does():

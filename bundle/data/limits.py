@@ -40,7 +40,7 @@ class Limits:
         json_bytes: bytes of a JSON text in a request.
         json_depth: brackets within brackets in it.
         body_bytes: bytes of a request with its files.
-        session_bytes: bytes of the record of one session: a click takes some thousands.
+        session_bytes: bytes of the record of one session, undoing apart: a click takes some thousands.
         read_seconds: seconds that a file from outside may take to read, by the clock and of the CPU.
         read_bytes: memory that the process which reads it may take.
         readers: files from outside that are read at the same time.

@@ -172,7 +172,7 @@ def edits(
         last += 1
     old, new = where[first : len(now) - last], list(wanted[first : len(wanted) - last])
     both = min(len(old), len(new))
-    found: list[happened.Event] = [happened.Move(one.id, at, new[n]) for n, at in enumerate(old[:both])]
+    found: list[happened.Event] = [happened.Move(one.id, at, new[n], client) for n, at in enumerate(old[:both])]
     found += [happened.Remove(one.id, at) for at in reversed(old[both:])]
     behind = where[len(now) - last] if last else len(one.interactions)
     return found + [happened.Add(one.id, behind + n, given, client) for n, given in enumerate(new[both:])]

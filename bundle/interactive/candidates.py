@@ -96,20 +96,20 @@ def chosen(evidence: Evidence) -> str:
     return TOGETHER if evidence.boxed else FOLLOWING
 
 
-def share_of_network(followed: Mapping[int, SliceMask], ends: tuple[int, int], depth: int) -> float:
+def share_of_network(followed: Mapping[int, SliceMask], ends: tuple[int, int], limits: tuple[int, int]) -> float:
     """How much the network of volumes counts beside what was followed in a 3D box.
 
     Args:
         followed: slice index -> answer.
         ends: first and last slice of the box.
-        depth: slices of the volume.
+        limits: first and last slice that the object may lie on, those of the volume or what the user said.
 
     It counts as much where the box cuts off on both of its ends what was followed: an object that fits its box does not
-    end like that. On the first and the last slice of the volume it is the image that cuts it.
+    end like that. At a limit it is not the box that cuts it.
     """
     sizes = {index: int(np.count_nonzero(one.mask)) for index, one in followed.items()}
     least = _CUT * max(sizes.values(), default=0)
-    cut = all(0 < end < depth - 1 and sizes.get(end, 0) > least for end in ends)
+    cut = all(limits[0] < end < limits[1] and sizes.get(end, 0) > least for end in ends)
     return _SHARE_WHERE_CUT if cut else _SHARE
 
 

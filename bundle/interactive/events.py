@@ -146,17 +146,20 @@ class Add(Event):
 
 @dataclass(frozen=True, eq=False)
 class Move(Event):
-    """The interaction at ``position`` becomes another one."""
+    """The interaction at ``position`` becomes another one, and that of the client who moved it."""
 
     kind: ClassVar[str] = "move"
     position: int
     interaction: Interaction
+    client: str | None = None
 
     def changed(self, before: SegmentedObject, shape: Sequence[int]) -> SegmentedObject:
         """As ``Event``."""
-        given = list(before.interactions)
+        given, placed_by = list(before.interactions), list(before.placed_by)
         former, given[self.position] = given[self.position], self.interaction
-        return _with_interactions(before, given, [former, self.interaction], shape)
+        placed_by[self.position] = self.client or placed_by[self.position]
+        now = replace(before, placed_by=tuple(placed_by))
+        return _with_interactions(now, given, [former, self.interaction], shape)
 
 
 @dataclass(frozen=True, eq=False)

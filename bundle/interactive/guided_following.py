@@ -258,7 +258,7 @@ class GuidedFollowing(SliceFollowing):
             REFINED: Candidate(_honoured(outlined, start, frame), taken[1]),
         }
         if start.is_3d_box:
-            share = share_of_network(followed.answers, start.ends, frame.depth)
+            share = share_of_network(followed.answers, start.ends, (first, last))
             both = together(followed.answers, _probabilities(rough, here), share)
             found[TOGETHER] = Candidate(_honoured(both, start, frame), sum(seconds))
         evidence = Evidence(

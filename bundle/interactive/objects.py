@@ -137,14 +137,19 @@ class SegmentedObject:
             mask: (A, B, C) bool, the object in the box.
             low: (3,) int, where the box begins.
         """
-        parts, given = [], 0.0 if self.unprompted else GIVEN
+        parts = []
         for axis, found in self.scores.items():
             start, depth = int(low[axis]), mask.shape[axis]
-            scores = {
-                i - start: given if iou is None else iou for i, iou in found.items() if start <= i < start + depth
-            }
+            said = {i: self._score(axis, i, iou) for i, iou in found.items() if start <= i < start + depth}
+            scores = {i - start: iou for i, iou in said.items()}
             parts.append(Segmentation(mask, scores, axis))
         return parts
+
+    def _score(self, axis: int, index: int, iou: float | None) -> float:
+        """A slice's predicted IoU; without one it is the user's as long as they gave the object or keep the slice."""
+        if iou is not None:
+            return iou
+        return GIVEN if not self.unprompted and (self.base or (axis, index) in self.kept) else 0.0
 
 
 Objects = tuple[SegmentedObject, ...]

@@ -70,7 +70,7 @@ class SteppedSession(ShownObjects):
         are still those from before, and the updates say what was asked, not what changed.
 
         Raises:
-            SessionError: within the block, of ``undo`` and ``redo``, which are steps of their own.
+            SessionError: within the block, of ``undo``, ``redo`` and ``compact``, which are no part of a step.
         """
         with self._draft() as draft:
             outer, self._together = self._together, draft
@@ -111,7 +111,8 @@ class SteppedSession(ShownObjects):
     def _draft(self) -> Iterator[Draft]:
         with self._lock:
             if self._together is not None:
-                yield self._together
+                with self._together.or_nothing():  # its caller may go on after an error
+                    yield self._together
                 return
             with self._held():
                 yield Draft(self._history)
@@ -159,7 +160,7 @@ class SteppedSession(ShownObjects):
         """Hold the session while the block runs, as it is with the steps of other processes."""
         with self._lock:
             if self._together is not None:
-                raise SessionError("undo and redo are steps of their own; call them outside of one_step")
+                raise SessionError("undo, redo and compact are no part of a step; call them outside of one_step")
             if self._journal is None:
                 yield
                 return

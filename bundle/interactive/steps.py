@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 import struct
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 
 from bundle.errors import JournalError, MonaiSamError
@@ -134,6 +135,16 @@ class Draft:
     def masks(self) -> dict[int, Region]:
         """id -> mask of each object that is there."""
         return {one.id: self.mask(one.id) for one in self.objects}
+
+    @contextmanager
+    def or_nothing(self) -> Iterator[None]:
+        """Keep what happens while the block runs, or nothing of it if the block raises."""
+        before = self.objects, list(self.events), dict(self._masks)
+        try:
+            yield
+        except BaseException:
+            self.objects, self.events, self._masks = before
+            raise
 
     def step(self) -> Step:
         """The step: what happened and what that changed."""

@@ -18,6 +18,7 @@ from bundle.data.labels import count_labels, find_labels
 from bundle.interactive.answer_options import AnswerOptions
 from bundle.interactive.proposals import Proposal
 from bundle.interactive.session import InteractiveSession
+from bundle.interactive.update import Update
 from monailabel_app.errors import RequestError
 from monailabel_app.strategies.places import AcceptedPlaces
 from monailabel_app.tasks.interactive import Answer, SamTask, wanted_of_answers
@@ -183,7 +184,7 @@ def _proposed(
     """
     started = time.perf_counter()
     found = find(session, options, anew)
-    update = session.propose(found, model=model, replace=anew)
+    update = session.propose(found, model=model, replace=anew) if found or anew else Update()
     labels, names = _in_values(session, values)
     scores = {one.name: one.predicted_iou.get(SLICE_AXIS, {}) for one in session.objects}
     warnings = {one.name: one.warnings for one in session.objects}
