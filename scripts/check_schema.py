@@ -44,7 +44,9 @@ def main() -> int:
         write_volume(image, studies / "ct.nii.gz")
         settings = {"MONAI_LABEL_SESSION_PATH": str(Path(folder, "sessions"))}
         log = args.output.with_suffix(".server.log")
-        with running_server(studies, log=log, settings=settings, timeout=600) as url:
+        with running_server(
+            studies, log=log, conf={"learn_while_annotating": "off"}, settings=settings, timeout=600
+        ) as url:
             command = [program, "run", f"{url}/openapi.json", "--checks", "answers_in_a_sentence"]
             command += ["--max-examples", str(args.examples), "--seed", str(args.seed), "--phases", "examples,fuzzing"]
             command += ["--request-timeout", "120", "--continue-on-failure", "--no-color"]

@@ -217,6 +217,13 @@ def test_what_a_killed_server_left_half_fetched_goes_at_the_next_start(pacs, tmp
     assert os.listdir(tmp_path / "cache/.series") == []
 
 
+def test_a_segmentation_whose_segments_have_no_numbers_stops_no_listing(store, pacs, label):
+    store.save_label(FIRST, str(label), "final", {})
+    del pacs.instances[-1].SegmentSequence[0].SegmentNumber
+    again = store_of(pacs, store._series.parent)
+    assert again.get_labeled_images() == [FIRST] and again.status()["completed"] == 1
+
+
 def test_a_segmentation_without_references_is_no_label(store, pacs, label, caplog):
     store.save_label(FIRST, str(label), "final", {})
     del pacs.instances[-1].ReferencedSeriesSequence

@@ -77,12 +77,20 @@ def test_the_servers_own_note_keeps_its_form(notes):
         check_info({"strategy": notes}, "info")
 
 
-@pytest.mark.parametrize("names", [5, [5], [{}], [{"name": 5}], [{"name": "liver", "idx": "one"}], {"name": "liver"}])
+@pytest.mark.parametrize("names", [5, [5], [{}], [{"name": 5}], {"name": "liver"}])
 def test_names_of_segments_that_training_could_not_read_are_not_kept(names):
     with pytest.raises(RequestError, match="label_info must be"):
         check_info({"label_info": names}, "params")
     assert repaired_info({"label_info": names}) == ({}, ["label_info"])
     check_info({"label_info": [{"name": "liver", "idx": "1"}, {"name": "spleen"}]}, "params")
+
+
+@pytest.mark.parametrize("idx", ["one", 1.5])
+def test_stored_names_with_a_value_that_is_none_stay_for_who_reads_the_label_to_say(idx):
+    info = {"label_info": [{"name": "liver", "idx": idx}]}
+    with pytest.raises(RequestError, match="idx"):
+        check_info(info, "params")
+    assert repaired_info(info) == (info, [])
 
 
 def test_stored_information_loses_only_what_cannot_be_kept():

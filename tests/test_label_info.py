@@ -35,6 +35,11 @@ def test_what_training_could_not_read_is_refused_when_it_is_saved(label, idx):
         segments_of(sent)
 
 
+def test_entries_without_a_name_name_nothing_and_numbers_are_names_too(label):
+    sent = [{"idx": 0}, {"name": "liver", "idx": 1}, {"name": None}, {"name": 7}]
+    assert sent_names({"label_info": sent}, label, "the datastore") == {"liver": 1, "7": 4}
+
+
 def test_a_value_with_two_names_is_refused():
     with pytest.raises(LayoutError, match="names with a value of their own, got 'b' and 'c' with 2"):
         label_info_by_value([{"name": "a"}, {"name": "b"}, {"name": "c", "idx": 2}], "label_info")

@@ -426,6 +426,13 @@ def test_it_trains_by_itself_after_the_first_label_the_fifth_and_each_fifth_from
     assert trained == [1, 5, 10]
 
 
+def test_of_many_labels_it_trains_only_when_asked(room, monkeypatch):
+    learner = room.open()
+    monkeypatch.setattr(module, "count_accepted", lambda store: 51)
+    assert learner.learn_if_due() is None
+    assert learner.submit({}).labels == 51
+
+
 def test_a_label_is_learnt_from_when_nothing_was_saved_for_a_while(room, monkeypatch):
     now = [1000.0]
     monkeypatch.setattr(module.time, "monotonic", lambda: now[0])

@@ -16,7 +16,13 @@ from bundle.data.volume import Volume, read_label, read_volume, write_label, wri
 from bundle.errors import TrainingError
 from bundle.families.family import load_family
 from bundle.files import read_json
-from monailabel_app.learning.material import held_out_slices, renumbered, split_patients, write_material
+from monailabel_app.learning.material import (
+    held_out_slices,
+    renumbered,
+    slices_with_objects,
+    split_patients,
+    write_material,
+)
 
 
 def label_file(path, values):
@@ -192,6 +198,20 @@ def test_a_label_that_does_not_lie_on_its_image_is_left_out_by_its_own_name_and_
     )
     with pytest.raises(TrainingError, match=r"no accepted label .*b-label.nii.gz has \(3, 3, 3\) voxels"):
         write_material(both[1:], {"b": "training"}, tmp_path / "other")
+
+
+def test_what_only_a_label_that_was_left_out_has_is_not_learnt(tmp_path):
+    fits, other = (accepted(tmp_path, name, [1] * 6, {of: 1}) for name, of in (("a", "liver"), ("b", "tumour")))
+    write_label(np.ones((3, 3, 3), np.uint8), Volume(np.zeros((3, 3, 3), np.int16), AFFINE), other["label"])
+    content = write_material([fits, other], dict.fromkeys("ab", "training"), tmp_path / "data")
+    assert set(content["labels"].values()) == {"background", "liver"}
+
+
+@pytest.mark.parametrize(("side", "found"), [(512, [1]), (1024, [])])
+def test_an_object_of_a_large_slice_counts_as_it_is_when_that_is_shrunk(side, found):
+    labels = np.zeros((side, side, 2), np.uint8)
+    labels[100:105, 100:105, 1] = 1
+    assert slices_with_objects(labels).tolist() == found
 
 
 def test_labels_of_pictures_lie_on_their_pictures(tmp_path):

@@ -268,6 +268,24 @@ def test_a_structure_that_only_the_last_of_many_labels_shows_is_looked_for_and_f
     assert read == ["case0", "case1", "case4"]
 
 
+def test_no_more_than_some_labels_are_read_for_a_structure_that_none_shows(served, tmp_path, monkeypatch):
+    monkeypatch.setattr(places_module, "MOST", 1)
+    monkeypatch.setattr(places_module, "_MOST_READ", 3)
+    read, read_label = [], places_module.read_label
+    monkeypatch.setattr(places_module, "read_label", lambda path: read.append(path.name) or read_label(path))
+    _, app = served
+    named = {
+        "label_info": [{"name": "background", "idx": 0}, {"name": "liver", "idx": 1}, {"name": "tumour", "idx": 2}]
+    }
+    for number in range(5):
+        an_image(tmp_path / "studies", name := f"case{number}")
+        labels = np.zeros(SHAPE, np.uint8)
+        labels[2:9, 4:14, 2:10] = 1
+        path = write_label(labels, Volume(np.zeros(SHAPE, np.int16), AFFINE), tmp_path / "label.nii.gz")
+        app.datastore().save_label(name, str(path), "final", named)
+    assert set(AcceptedPlaces().places(app.datastore())) == {"liver"} and len(read) == 3
+
+
 def test_two_users_are_given_two_images_and_a_third_none(served):
     client, _ = served
     given = [client.post("/activelearning/first", json={"client_id": name}).json() for name in ("anna", "bert", "carl")]

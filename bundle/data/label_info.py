@@ -26,9 +26,22 @@ def sent_names(info: Any, label: Path | None, store: str | Path) -> dict[str, in
     if label is None:
         return {}
     what = f"label_info of {label.name} in {store}"
-    sent = label_info_by_value(of_kind(info, Mapping, what, "in an object").get("label_info") or [], what)
+    entries = of_kind(info, Mapping, what, "in an object").get("label_info") or []
+    sent = label_info_by_value(_named(entries) if isinstance(entries, list) else entries, what)
     names = {value: entry["name"] for value, entry in sent.items() if value and entry["name"] != "background"}
     return segments_in(label) or {name: value for value, name in told_apart(names).items()} or names_in(label)
+
+
+def _named(entries: list[Any]) -> list[Any]:
+    """The entries that have a name, as text; a client also lists its background without one."""
+    placed = [
+        {"idx": place, **entry} if isinstance(entry, Mapping) else entry for place, entry in enumerate(entries, start=1)
+    ]
+    return [
+        {**entry, "name": str(entry["name"])} if isinstance(entry, Mapping) else entry
+        for entry in placed
+        if not isinstance(entry, Mapping) or entry.get("name") is not None
+    ]
 
 
 def label_info_by_value(label_info: Any, what: str) -> dict[int, dict[str, Any]]:

@@ -286,5 +286,12 @@ def _segmentation_of(dataset: Dataset) -> Segmentation:
     made = f"{dataset.get('ContentDate') or ''} {dataset.get('ContentTime') or ''}"
     uids = dataset.SOPInstanceUID, dataset.SeriesInstanceUID, dataset.StudyInstanceUID
     image = dataset.ReferencedSeriesSequence[0].SeriesInstanceUID
-    names = tuple(segment_names(dataset).values()) if "SegmentSequence" in dataset else None
-    return Segmentation(made, *map(str, uids), str(image), names)
+    return Segmentation(made, *map(str, uids), str(image), _names_of(dataset))
+
+
+def _names_of(dataset: Dataset) -> tuple[str, ...] | None:
+    """Of its segments; None where the server does not list them as DICOM does: whoever reads the file says so."""
+    try:
+        return tuple(segment_names(dataset).values()) if "SegmentSequence" in dataset else None
+    except _NO_DICOM:
+        return None

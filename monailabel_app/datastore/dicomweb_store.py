@@ -357,7 +357,11 @@ class DicomWebStore(Datastore):
         for image_id in dict.fromkeys([*kept, *self.get_labeled_images()[: most or None]]):
             try:
                 self._up_to_date(image_id, _FINAL)
-            except VolumeError as error:
+            except (VolumeError, RequestError) as error:
+                if (
+                    isinstance(error, RequestError) and error.status >= 500
+                ):  # the server is away: not half of the labels
+                    raise
                 logger.warning("The label of the series %s is left out: %s", image_id, error)
                 if _FINAL in self._kept.get_labels_by_image_id(image_id):  # an earlier one, which is not final any more
                     self._kept.remove_label(image_id, _FINAL)

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Collection
 
-from monailabel.interfaces.datastore import Datastore
+from monailabel.interfaces.datastore import Datastore, DefaultLabelTag
 
 from bundle.data import guarded
 from bundle.data.volume import Volume
 from monailabel_app.datastore.dicomweb_store import DicomWebStore
+from monailabel_app.wire.labels import is_entries
 
 
 def image_path(store: Datastore, image_id: str) -> str:
@@ -20,8 +21,11 @@ def image_path(store: Datastore, image_id: str) -> str:
 
 
 def names_listed(store: Datastore, image_id: str) -> Collection[str] | None:
-    """The structures of an image's final label, as far as a server lists them; None where only the label says it."""
-    return store.segment_names(image_id) if isinstance(store, DicomWebStore) else None
+    """The structures that an image's final label is said to show, by a server or by who sent it; None by nobody."""
+    if isinstance(store, DicomWebStore):
+        return store.segment_names(image_id)
+    sent = store.get_label_info(image_id, DefaultLabelTag.FINAL.value).get("label_info")
+    return {one["name"] for one in sent} - {"background"} if sent and is_entries(sent) else None
 
 
 def read_stored(store: Datastore, image_id: str, *, modality: str | None) -> Volume:

@@ -49,7 +49,7 @@ from monailabel_app.learning.gate import (
     scores_from_rows,
 )
 from monailabel_app.learning.jobs import BEFORE
-from monailabel_app.learning.material import TRAINING, VALIDATION, write_material
+from monailabel_app.learning.material import MAX_SIDE, TRAINING, VALIDATION, write_material
 from monailabel_app.learning.weights import plain_weights, start_of, with_share
 
 logger = logging.getLogger(__name__)
@@ -61,7 +61,6 @@ SHARES = {"patients": (1.0, 0.5, 0.25), "slices": (0.5, 0.25)}
 like those that did, so that they cannot tell what holds for this patient alone: half of the change at most."""
 _STEPS_PER_EPOCH = 10  # how much a training that is killed does again
 _LEAST = 0.25  # of the budget is left for training, however long the reading took
-_MAX_SIDE = 512  # as the recipe shrinks slices
 _PRIVATE = 0o600
 
 
@@ -112,12 +111,13 @@ def run(folder: Path) -> dict[str, Any]:
     data = write_material(request.accepted, request.sides, folder / "data")
     names = {int(value): name for value, name in data["labels"].items() if int(value)}
     training, held_out = (
-        read_pool(_items(folder / "data", data[side]), contract=family.contract, max_side=_MAX_SIDE)
+        read_pool(_items(folder / "data", data[side]), contract=family.contract, max_side=MAX_SIDE)
         for side in (TRAINING, VALIDATION)
     )
     replay = phantom_pool(REPLAY_SEEDS, contract=family.contract)
     report_stage(folder, "measuring the network that is served")
     before = kept_scores(folder / BEFORE, lambda: scores_before(request, training, held_out, replay, names))
+    training = ()  # room for the recipe, which reads its own
     report_stage(folder, "training")
     trained = train(request, family, folder, used=time.process_time())
     base = plain_weights(build_network(family, checkpoint=request.base))

@@ -34,6 +34,7 @@ logger = logging.getLogger(__name__)
 _FOLLOW = 1.0  # seconds between two looks at what another server has published
 SETTLED = 60.0  # seconds without another save: what was just submitted is often corrected at once
 _EVERY = 5  # labels between two trainings in the background, after that on the first
+_MOST = 50  # labels up to which it trains by itself: reading more takes longer than the budget of such a training
 
 
 class Learner:
@@ -288,6 +289,9 @@ class Learner:
         count = count_accepted(self._store())
         before = max((job.labels for job in self.jobs.all()), default=0)
         if _milestone(count) <= _milestone(before):
+            return None
+        if count > _MOST:
+            logger.info("%d labels are accepted: from %d on the network is tuned only when asked", count, _MOST + 1)
             return None
         logger.info("%d labels are accepted: the network is tuned in the background", count)
         return self.jobs.add(BACKGROUND, read_options(BACKGROUND_OPTIONS), labels=count)

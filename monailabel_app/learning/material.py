@@ -22,6 +22,8 @@ logger = logging.getLogger(__name__)
 
 HELD_OUT = 0.2
 """Share of the patients that never train: the second, the sixth, the eleventh ... that somebody labelled."""
+MAX_SIDE = 512
+"""Pixels that larger slices are shrunk to, as the recipe does."""
 DATALIST = "datalist.json"
 TRAINING, VALIDATION = "training", "validation"
 _BLOCK, _EVERY = 8, 4  # of an only patient's slices, each fourth block of eight is held out
@@ -88,8 +90,9 @@ def write_material(accepted: Sequence[Mapping[str, Any]], sides: Mapping[str, st
             "nothing is left to judge by: no label of a held-out patient shows anything, and each that trains has one "
             "slice; submit labels of other patients, or of more slices"
         )
+    shown = {value for entry in entries for value in entry["labelled"]}  # other names are of labels that were left out
     content = {
-        "labels": {"0": "background", **{str(value): name for name, value in numbers.items()}},
+        "labels": {"0": "background", **{str(value): name for name, value in numbers.items() if value in shown}},
         "held_out": "patients" if is_by_patient else "slices",
         "accepted": len(entries),
         **lists,
@@ -158,9 +161,13 @@ def renumbered(labels: np.ndarray, numbers: Mapping[int, int]) -> np.ndarray:
 
 
 def slices_with_objects(labels: np.ndarray) -> np.ndarray:
-    """(N,) int: the slices on which a structure is large enough to be asked for, along the last axis of (I, J, K)."""
+    """(N,) int: the slices on which a structure is large enough to be asked for, along the last axis of (I, J, K).
+
+    Its pixels count after slices of more than ``MAX_SIDE`` are shrunk to that, as those are that train.
+    """
     largest = [np.bincount(labels[..., k].ravel())[1:].max(initial=0) for k in range(labels.shape[2])]
-    return np.flatnonzero(np.array(largest) >= MIN_PIXELS)
+    shrunk = max(1.0, max(labels.shape[:2]) / MAX_SIDE)
+    return np.flatnonzero(np.array(largest) >= MIN_PIXELS * shrunk**2)
 
 
 def held_out_slices(labels: np.ndarray) -> dict[str, np.ndarray]:

@@ -23,6 +23,7 @@ from monailabel_app.datastore.reading import names_listed, read_stored
 logger = logging.getLogger(__name__)
 
 MOST = 20  # images that show a structure: where it lies is known by then
+_MOST_READ = 100  # labels that are read for a structure that they are said to have, or may have
 _FINAL = DefaultLabelTag.FINAL.value
 
 
@@ -56,16 +57,19 @@ class AcceptedPlaces:
     def places(self, datastore: Datastore) -> dict[str, Place]:
         """Name of each structure -> where the labelled images have it; empty where no label was accepted.
 
-        All labels of a folder are looked at, so that no structure is missed, but only images that show one which is not
-        known from ``MOST`` of them yet. What a DICOMweb server lists of its segmentations spares fetching them.
+        No structure is missed because its first label comes late: an image is left out only where all that its label
+        is said to show (by who sent it, or by the DICOMweb server) is known from ``MOST`` others, or was looked for in
+        ``_MOST_READ``, as clients may name segments that are empty.
         """
         found: list[Mapping[str, Place]] = []
         counts: Counter[str] = Counter()
+        read: Counter[str | None] = Counter()
         for image in sorted(datastore.get_labeled_images()):
-            listed = names_listed(datastore, image)
-            if listed is None or any(counts[name] < MOST for name in listed):
+            names = names_listed(datastore, image) or (None,)
+            if any(counts[name] < MOST and read[name] < _MOST_READ for name in names):
                 found.append(self._of_image(image, datastore, counts))
                 counts.update(found[-1].keys())
+                read.update(names)
         return mean_places(found)
 
     def _of_image(self, image: str, datastore: Datastore, counts: Mapping[str, int]) -> Mapping[str, Place]:

@@ -10,7 +10,7 @@ from typing import Any
 from bundle.data.limits import LIMITS, variable_of
 from bundle.files import nesting_of
 from monailabel_app.errors import RequestError
-from monailabel_app.wire.labels import segments_of
+from monailabel_app.wire.labels import is_entries, segments_of
 
 LABEL_INFO = "label_info"  # in the info of a label: the names of its segments, which training reads
 STRATEGY = "strategy"  # in the info of an image: the server's note of when a strategy gave it to whom
@@ -82,11 +82,17 @@ def check_info(info: Mapping[str, Any], what: str) -> None:
 
 
 def repaired_info(info: Mapping[str, Any]) -> tuple[dict[str, Any], list[str]]:
-    """The part of stored information that ``check_info`` takes, and the names of what was left out."""
+    """The part of stored information that does not break the datastore, and the names of what was left out.
+
+    Names of segments that no training could read stay: whoever reads the label says what is wrong with them.
+    """
     kept, left_out = {}, []
     for name, value in info.items():
         try:
-            check_info({name: value}, name)
+            if name == LABEL_INFO and is_entries(value):
+                check_json({name: value}, name, kept=True)
+            else:
+                check_info({name: value}, name)
         except RequestError:
             left_out.append(name)
         else:

@@ -27,6 +27,13 @@ def read_label_names(text: str | None) -> list[str]:
     return names
 
 
+def is_entries(label_info: object) -> bool:
+    """Whether it is a list of objects that have a name each, whatever else they say."""
+    return isinstance(label_info, list) and all(
+        isinstance(entry, dict) and isinstance(entry.get("name"), str) for entry in label_info
+    )
+
+
 def segments_of(label_info: object) -> dict[int, dict[str, Any]]:
     """The entries that a client sends with a label, by their value in it.
 
