@@ -33,8 +33,8 @@ _PRIVATE = 0o600
 def split_patients(patients: Iterable[str], file: Path) -> dict[str, str]:
     """Patient -> "training" or "validation", the same for each training: a patient never changes sides.
 
-    Else the version that is served might have been trained on those that it is judged by. Where the others have no label
-    that shows anything, ``write_material`` lets one train all the same. The file holds digests, not names.
+    Else the version that is served might have been trained on those that it is judged by. Where the others have no
+    label that shows anything, ``write_material`` lets one train all the same. The file holds digests, not names.
 
     Args:
         patients: who has an accepted label now.
