@@ -55,9 +55,14 @@ def test_a_locked_object_comes_before_all_others():
 
 def test_what_the_user_gave_comes_before_what_the_model_guesses():
     everywhere = Region.of(np.ones(SHAPE, bool))
-    objects = (one(1, {2: {k: 0.99 for k in range(3)}}), one(300, {2: {1: None}}))
+    given = one(300, {2: {1: None}}, base=everywhere.to_bytes())
+    objects = (one(1, {2: {k: 0.99 for k in range(3)}}), given)
     labels = label_map(objects, {1: everywhere, 300: everywhere}, WHOLE, SHAPE)
     assert labels.dtype == np.uint16 and np.unique(labels[..., 1]) == [300] and (labels[..., ::2] == 1).all()
+    kept, no_more = (replace(given, base=b"", confirmed=frozenset(at)) for at in ({(2, 1)}, ()))
+    for of, value in ((kept, 300), (no_more, 1)):  # a slice without a score that the user keeps, or kept
+        found = label_map((objects[0], of), {1: everywhere, 300: everywhere}, WHOLE, SHAPE)
+        assert (found[..., 1] == value).all()
 
 
 def test_no_object_is_an_empty_map():
@@ -87,9 +92,10 @@ def test_an_object_within_another_is_seen_though_the_other_is_surer():
     ids=lambda drawn: drawn.kind,
 )
 def test_what_was_drawn_on_an_object_is_seen_of_it_though_the_user_gave_the_other(drawn: Interaction):
-    everywhere, given_whole = Region.of(np.ones(SHAPE, bool)), {2: dict.fromkeys(range(3))}
+    everywhere = Region.of(np.ones(SHAPE, bool))
+    whole = one(1, {2: dict.fromkeys(range(3))}, base=everywhere.to_bytes())
     unsure = one(2, {2: {k: 0.6 for k in range(3)}}, drawn=[drawn])
-    labels = label_map((one(1, given_whole), unsure), {1: everywhere, 2: everywhere}, WHOLE, SHAPE)
+    labels = label_map((whole, unsure), {1: everywhere, 2: everywhere}, WHOLE, SHAPE)
     assert {*map(tuple, np.argwhere(labels == 2))} == {*map(tuple, drawn.named_voxels(SHAPE))}
     off = replace(unsure, interactions=(replace(drawn, positive=False),))
-    assert (label_map((one(1, given_whole), off), {1: everywhere, 2: everywhere}, WHOLE, SHAPE) == 1).all()
+    assert (label_map((whole, off), {1: everywhere, 2: everywhere}, WHOLE, SHAPE) == 1).all()
