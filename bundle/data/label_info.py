@@ -34,14 +34,13 @@ def sent_names(info: Any, label: Path | None, store: str | Path) -> dict[str, in
 
 def _named(entries: list[Any]) -> list[Any]:
     """The entries that have a name, as text; a client also lists its background without one."""
-    placed = [
-        {"idx": place, **entry} if isinstance(entry, Mapping) else entry for place, entry in enumerate(entries, start=1)
-    ]
-    return [
-        {**entry, "name": str(entry["name"])} if isinstance(entry, Mapping) else entry
-        for entry in placed
-        if not isinstance(entry, Mapping) or entry.get("name") is not None
-    ]
+    named: list[Any] = []
+    for place, entry in enumerate(entries, start=1):
+        if not isinstance(entry, Mapping):
+            named.append(entry)  # ``label_info_by_value`` says what is wrong with it
+        elif entry.get("name") is not None:
+            named.append({"idx": place, **entry, "name": str(entry["name"])})
+    return named
 
 
 def label_info_by_value(label_info: Any, what: str) -> dict[int, dict[str, Any]]:

@@ -358,9 +358,7 @@ class DicomWebStore(Datastore):
             try:
                 self._up_to_date(image_id, _FINAL)
             except (VolumeError, RequestError) as error:
-                if (
-                    isinstance(error, RequestError) and error.status >= 500
-                ):  # the server is away: not half of the labels
+                if isinstance(error, RequestError) and error.status >= 500:  # it is away: half of the labels is none
                     raise
                 logger.warning("The label of the series %s is left out: %s", image_id, error)
                 if _FINAL in self._kept.get_labels_by_image_id(image_id):  # an earlier one, which is not final any more
