@@ -100,6 +100,25 @@ def test_an_object_ends_where_a_click_off_it_empties_its_slice(start, index):
     assert shown(found) == set(kept) and not found.answers[index].mask.any()
 
 
+@pytest.mark.parametrize("start", STARTS.values(), ids=STARTS)
+def test_a_click_off_an_object_adds_nothing_to_it(start):
+    """Also where the network answers it with something else, there and on the slices that it is carried on to."""
+    more = disc(7) | disc(3, centre=(27, 16))
+    more[:, 18:20] = False
+
+    def ask(index: int, prompt: SlicePrompt) -> SliceMask:
+        is_denied = (prompt.point_labels == 0).any() or (prompt.previous is not None and prompt.previous.mask[16, 27])
+        mask = more if is_denied else disc(7)
+        return SliceMask(mask if index in TUBE else np.zeros_like(mask), torch.zeros(8, 8), 0.95 if is_denied else 0.9)
+
+    work = follower(ask, start)
+    before = work.begin()
+    after = work.correct(before, click(12, 0, xy=(19, 16)))
+    assert shown(after) == shown(before) == set(TUBE)
+    assert all(not (after.answers[index].mask & ~disc(7)).any() for index in TUBE)
+    assert not after.answers[12].mask[16, 19] and after.answers[12].mask.any()
+
+
 def test_a_walk_does_not_pass_a_slice_that_a_click_has_emptied():
     work = follower(Scene(TUBE), POINT)
     found = work.correct(work.begin(), click(15, 0))

@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 from scipy import ndimage
 
 from bundle.interactive.cube_answers import CubesAnswer
-from bundle.interactive.seen_object import SeenObject, changed_near, changed_there, lessened, outlined
+from bundle.interactive.following import lessened
+from bundle.interactive.seen_object import SeenObject, changed_near, changed_there, outlined
 from bundle.interactive.slice_model import SliceMask
 from bundle.interactive.sliced import SlicedInteraction
 from bundle.interactive.walk import Followed, Walk

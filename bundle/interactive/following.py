@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from functools import partial
 
 import numpy as np
@@ -23,8 +24,8 @@ class Follower(Walk):
 
     An interaction corrects the slices that it lies on, and their neighbours as far as the correction changes something
     there. Slices that the object was started on or that something was drawn on are changed by interactions on
-    themselves alone. Of a box or segmentation of several slices, see ``SlicedInteraction.thick``, the first says where
-    the object ends, the second what it is.
+    themselves alone. What is said to lie off the object adds nothing to it. Of a box or segmentation of several slices,
+    see ``SlicedInteraction.thick``, the first says where the object ends, the second what it is.
 
     Args:
         ask: answers a prompt on a slice as the network does.
@@ -106,7 +107,7 @@ class Follower(Walk):
             return self._confine(now, interaction)
         else:
             self._replace(now, interaction)
-        return now
+        return now if interaction.positive else lessened(before, now)
 
     def ended(self, found: Followed, interaction: SlicedInteraction) -> dict[int, SliceMask]:
         """The answers of an object that ends where an interaction off it has left nothing on a slice.
@@ -249,6 +250,23 @@ class Follower(Walk):
             while beyond in now.answers and not now.stops(beyond) and not now.was_given(beyond):
                 del now.answers[beyond]
                 beyond += step
+
+
+def lessened(before: Followed, followed: Followed) -> Followed:
+    """An object after an interaction off it, without what that added.
+
+    A neighbour of the slices that it lies on that would lose all of the object is left as it was: that the object ends
+    is said on those slices.
+    """
+    last, answers = followed.given[-1], {}
+    for index, after in followed.answers.items():
+        if (known := before.answers.get(index)) is after:
+            answers[index] = after
+        elif known is not None:
+            mask = after.mask & known.mask
+            is_emptied = after.mask.any() and not mask.any() and index not in last.slices
+            answers[index] = known if is_emptied else after.with_mask(mask)
+    return replace(followed, answers=answers)
 
 
 def _fits(answer: SliceMask, known: np.ndarray | None, rule: PropagationRule) -> bool:

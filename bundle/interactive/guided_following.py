@@ -36,7 +36,6 @@ from bundle.interactive.seen_object import (
     SeenObject,
     changed_near,
     changed_there,
-    lessened,
     outlined,
     within_limit,
 )
@@ -153,7 +152,7 @@ class GuidedFollowing(SliceFollowing):
             return self._seen(follower.correct(before, interaction), state, frame)
         found = self._seen_anew(follower, state, frame, ask, progress, before, interaction)
         if found is None:
-            followed = self._followed_on(follower, before, interaction)
+            followed = follower.correct(before, interaction)
             found = replace(before.with_answers(followed.answers, followed.given, frame), origin=followed.origin)
         return found.with_answers(follower.ended(found, interaction), found.given, frame)
 
@@ -176,13 +175,8 @@ class GuidedFollowing(SliceFollowing):
             return None
         near = changed_near(before, now, interaction, frame, follower)
         if near is None:
-            return changed_there(before, self._followed_on(follower, before, interaction), interaction, frame)
+            return changed_there(before, follower.correct(before, interaction), interaction, frame)
         return outlined(*near, ask, state.volume.spacing, self.rule.propagated)
-
-    def _followed_on(self, follower: Follower, before: SeenObject, interaction: SlicedInteraction) -> Followed:
-        """The object as the model of slices corrects it."""
-        followed = follower.correct(before, interaction)
-        return followed if interaction.positive else lessened(before, followed)
 
     def looked(
         self,

@@ -144,23 +144,6 @@ def changed_there(
     return before.with_answers(answers, followed.given, frame)
 
 
-def lessened(before: Followed, followed: Followed) -> Followed:
-    """An object after an interaction off it, without what that added.
-
-    A neighbour of the slices that it lies on that would lose all of the object is left as it was: that the object ends
-    is said on those slices.
-    """
-    last, answers = followed.given[-1], {}
-    for index, after in followed.answers.items():
-        if (known := before.answers.get(index)) is after:
-            answers[index] = after
-        elif known is not None:
-            mask = after.mask & known.mask
-            is_emptied = after.mask.any() and not mask.any() and index not in last.slices
-            answers[index] = known if is_emptied else after.with_mask(mask)
-    return replace(followed, answers=answers)
-
-
 def _pieces(differs: np.ndarray, meant: np.ndarray) -> np.ndarray | None:
     """The connected pieces of (d, h, w) bool that hold a voxel of another; None of none."""
     part = bounds_of(differs)
