@@ -34,7 +34,7 @@ from bundle.evaluation.performance_table import (
     waiting_table,
     worker_table,
 )
-from bundle.evaluation.set_tables import expected_table, set_table
+from bundle.evaluation.set_tables import expected_table, harm_table, round_table, set_table
 from bundle.evaluation.tables import Table, calibration_table, summary_table
 from bundle.evaluation.volume_table import (
     challenge_volume_table,
@@ -173,6 +173,8 @@ TABLES: Mapping[str, Callable[[Mapping[str, Any]], Table]] = {
     "calibration": calibration,
     "dialect": client_table,
     "sets": set_table,
+    "rounds": round_table,
+    "harmed": harm_table,
     "expected": expected_table,
     "ways": way_table,
     "ways_by_group": group_table,

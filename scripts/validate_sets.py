@@ -6,8 +6,8 @@
     python scripts/tables.py                                       # the tables, from --results (docs/results/sets.json)
 
 Boxes have each side 0..5 pixels of 256 outward, NSD is at 2 pixels of 256, and a correction is a click in the middle of
-the largest error. The same objects and prompts are given to every model. An interrupted run goes on in -o. The data
-is found through MONAI_SAM_DATA.
+the largest error. The same objects and prompts are given to every model, and the ellipse in each box stands beside
+them. An interrupted run goes on in -o. The data is found through MONAI_SAM_DATA.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ import argparse
 import fnmatch
 import json
 import os
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -27,8 +27,10 @@ from bundle.data.labelled_sets import read_sets
 from bundle.data.labelled_slice import LabelledSlice
 from bundle.engines.cache import PreparedCache
 from bundle.errors import OptionError, explain_errors
-from bundle.evaluation.calibration import calibrate
-from bundle.evaluation.records import Records, last_steps
+from bundle.evaluation.baselines import ellipse
+from bundle.evaluation.models import open_baseline
+from bundle.evaluation.runner import OpenCase
+from bundle.evaluation.set_scores import BOX, PROTOCOLS, restricted, scores_of
 from bundle.evaluation.study import SliceStudy
 from bundle.families.family import BUNDLE_ROOT, build_network, load_family
 from bundle.files import read_json, write_text
@@ -38,9 +40,7 @@ from bundle.transforms.dictionary import IntensityViewsd
 
 COLLECTIONS = ("ct-mr", "other")
 MIN_PIXELS = 60  # of 256 x 256; smaller objects are left out
-# name of a row, protocol, step: the start is step 0, a correction each of those after it.
-STEPS = (("box", "box_jitter_20", 0), ("point", "clicks_from_point_3", 0), ("corrected", "clicks_from_point_3", 3))
-PROTOCOLS = ("box_jitter_20", "clicks_from_point_3")
+ELLIPSE = "ellipse"  # in the box, without a model: the bar of a box
 
 
 def main(argv: Sequence[str] | None = None) -> None:
@@ -51,20 +51,15 @@ def main(argv: Sequence[str] | None = None) -> None:
     limits = (10**9, 10**9) if options.all else (options.pictures, options.per_picture)
     preprocessing = IntensityViewsd("image", family.contract)
     pool, names = validation_pool(options.data, preprocessing, *limits, seed=options.seed, sets=options.sets)
-    models = {}
+
+    def played(model: SlicePredictor | OpenCase, name: str, protocols: Sequence[str]) -> Mapping[str, Any]:
+        about = {"folder": options.output / name, "name": name, "seed": options.seed, "pixels_of": 256}
+        return scores_of(SliceStudy(model, pool, organs=names, protocols=protocols, **about).evaluate())
+
+    models = {} if options.beside else {ELLIPSE: played(open_baseline(ellipse), ELLIPSE, (BOX,))}
     for name, path in options.models:
         predictor = SlicePredictor(build_network(family, checkpoint=path), family.contract, store=PreparedCache())
-        study = SliceStudy(
-            predictor,
-            pool,
-            organs=names,
-            protocols=PROTOCOLS,
-            folder=options.output / name,
-            name=name,
-            seed=options.seed,
-            pixels_of=256,
-        )
-        models[name] = scores_of(study.evaluate())
+        models[name] = played(predictor, name, PROTOCOLS)
     beside = read_json(options.beside)["models"] if options.beside else {}
     models = {name: restricted(scores, names.values()) for name, scores in beside.items()} | models
     content = {"objects": "all" if options.all else list(limits), "models": models}
@@ -110,45 +105,6 @@ def validation_pool(
                 labels = np.where(part.labels == value, number, 0).astype(np.int32)
                 pool.append(replace(part, labels=labels, ids=(number,), key=f"{name}-{part.key}-{value}"))
     return pool, names
-
-
-def scores_of(records: Records) -> dict[str, Any]:
-    """Of each set its numbers and mean scores; over all sets their macro mean, and how well IoU was expected."""
-    sets: dict[str, dict[str, Any]] = {}
-    for name in sorted({record["organ"] for record in records}):
-        here = [record for record in records if record["organ"] == name]
-        sets[name] = {"objects": len({record["key"] for record in here})}
-        sets[name] |= {row: _means(here, protocol, step) for row, protocol, step in STEPS}
-    expected = {row: _expected(records, protocol, step) for row, protocol, step in STEPS}
-    return {"sets": sets, "macro": _macro(sets), "expected": expected}
-
-
-def restricted(scores: Mapping[str, Any], names: Iterable[str]) -> dict[str, Any]:
-    """Of the scores of a model those of some sets, which the same objects were drawn from."""
-    sets = {name: scores["sets"][name] for name in sorted(names)}
-    return {"sets": sets, "macro": _macro(sets), "expected": None}
-
-
-def _macro(sets: Mapping[str, Any]) -> dict[str, dict[str, float]]:
-    return {
-        row: {score: float(np.mean([scored[row][score] for scored in sets.values()])) for score in ("dsc", "nsd")}
-        for row, _, _ in STEPS
-    }
-
-
-def _at(records: Records, protocol: str, step: int) -> Records:
-    """The answers after so many corrections; an object that needed no more keeps its last one."""
-    return last_steps(r for r in records if r["protocol"] == protocol and r["step"] <= step)
-
-
-def _means(records: Records, protocol: str, step: int) -> dict[str, float]:
-    last = _at(records, protocol, step)
-    return {score: float(np.mean([record[score] for record in last])) for score in ("dsc", "nsd")}
-
-
-def _expected(records: Records, protocol: str, step: int) -> Mapping[str, float] | None:
-    found = calibrate(_at(records, protocol, step))
-    return found and {name: getattr(found, name) for name in ("predicted", "reached", "mae", "rank_correlation")}
 
 
 def _options(argv: Sequence[str] | None) -> argparse.Namespace:
