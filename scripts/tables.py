@@ -28,6 +28,7 @@ from bundle.evaluation.learning_table import (
     shown_table,
 )
 from bundle.evaluation.performance_table import (
+    batch_table,
     command_table,
     ratio_table,
     volume_table,
@@ -193,6 +194,7 @@ TABLES: Mapping[str, Callable[[Mapping[str, Any]], Table]] = {
     "waiting": waiting_table,
     "ratios": ratio_table,
     "volumes": volume_table,
+    "batches": batch_table,
     "start": command_table,
     "workers": worker_table,
     "environment": environment,

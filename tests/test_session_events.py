@@ -338,6 +338,16 @@ def test_a_step_that_is_stopped_changes_nothing():
     assert session.mask("right").any()
 
 
+def test_objects_of_one_step_share_what_is_prepared_of_a_slice():
+    session = open_session()
+    with session.one_step():
+        first = session.add(point(LEFT), "left")
+        second = session.add(point(RIGHT), "right")
+    both = session.mask("left"), session.mask("right")
+    assert first.encoded > 0 and second.encoded == 0 and all(mask.any() for mask in both)
+    assert session.undo_depth == 1 and session.undo() is not None and session.objects == ()
+
+
 # ---- users ----------------------------------------------------------------------------------------------------------
 
 

@@ -115,3 +115,13 @@ def _milliseconds(seconds: float | None) -> str:
     if seconds is None:
         return "-"
     return f"{1000 * seconds:,.1f}" if seconds < 0.1 else f"{1000 * seconds:,.0f}"
+
+
+def batch_table(results: Mapping[str, Any]) -> Table:
+    """Milliseconds of one of several objects in a forward pass, see scripts/benchmark_batches.py."""
+    families: Mapping[str, Mapping[str, float]] = results["families"]
+    counts = list(next(iter(families.values())))
+    columns = ["ms of an object", *(f"{count} in a pass" for count in counts)]
+    return Table(
+        columns, [[name, *(_milliseconds(one[count]) for count in counts)] for name, one in families.items()], 1
+    )
