@@ -171,7 +171,14 @@ class _Models:
         ask = partial(_asked, state, frame, timer)
         start = SlicedInteraction.of(prompt.interactions[0], frame)
         picture = partial(frame.extract, volume.array)
-        follower = Follower(ask, start, depth=frame.depth, rule=self.guided.rule, picture=picture)
+        follower = Follower(
+            ask,
+            start,
+            depth=frame.depth,
+            rule=self.guided.rule,
+            picture=picture,
+            distances=self.guided.rule.distances(frame, volume.spacing),
+        )
         begun = time.perf_counter()
         followed = follower.begin()
         seconds = time.perf_counter() - begun

@@ -42,6 +42,7 @@ from bundle.evaluation.volume_table import (
     click_volume_table,
     group_table,
     rule_table,
+    stride_table,
     way_table,
 )
 from bundle.files import read_json, write_text
@@ -182,6 +183,7 @@ TABLES: Mapping[str, Callable[[Mapping[str, Any]], Table]] = {
     "ways_clicked": challenge_volume_table,
     "clicks_through_volumes": click_volume_table,
     "following_rules": rule_table,
+    "strides": stride_table,
     "gains": gains,
     "learning": learning_table,
     "gate": gate_table,

@@ -15,6 +15,7 @@ from bundle.interactive.following import lessened
 from bundle.interactive.seen_object import SeenObject, changed_near, changed_there, outlined
 from bundle.interactive.slice_model import SliceMask
 from bundle.interactive.sliced import SlicedInteraction
+from bundle.interactive.thin_slices import Distances
 from bundle.interactive.walk import Followed, Walk
 from bundle.prompts.interactions import Box, Point
 from bundle.transforms.cube import Cube
@@ -26,6 +27,9 @@ WHOLE = tuple(slice(0, size) for size in SHAPE)
 FRAMES = [SliceFrame.along(SHAPE, np.diag([x, y, 1.0, 1.0]), axis) for x, y in ((-1, -1), (1, 1)) for axis in range(3)]
 SPACING = (1.0, 1.0, 1.0)
 FLAT_BOX, BOX = Box([[2, 2, 3], [6, 6, 3]]), Box([[2, 2, 1], [6, 6, 6]])
+
+
+DISTANCES = Distances(SPACING[2], SPACING[:2], 0.0)
 
 
 def answer(voxels: np.ndarray, *, cell: float = 0.5, iou: float = 0.7) -> CubesAnswer:
@@ -148,7 +152,7 @@ def test_the_outlines_of_a_piece_are_the_slices_own_where_the_cells_are_coarse(c
     outline[2:6, 2:6, 2:5] = True  # of the model of slices, partly beside the piece
     start, click = Box([[3, 3, 2], [4, 4, 2]]), sliced(Point([5, 4, 3]))
     near = changed_near(found(before, start), answer(after, cell=cell), click, FRAME, walk(start))
-    now = outlined(*near, lambda index, prompt: SliceMask(FRAME.extract(outline, index)), SPACING, ("box",))
+    now = outlined(*near, lambda index, prompt: SliceMask(FRAME.extract(outline, index)), DISTANCES, ("box",))
     wanted = (after if cell < 1 else after & (outline | before)) & (np.arange(SHAPE[2]) > 2) | before
     assert np.array_equal(voxels_of(now), wanted)
 

@@ -108,6 +108,28 @@ def rule_table(result: Mapping[str, Any]) -> Table:
     return Table(["rule", "start", "objects", "at the start", after, worse], rows, 2)
 
 
+def stride_table(result: Mapping[str, Any]) -> Table:
+    """DSC of each object and start, and passes and seconds, with each distance of slices that are asked; the means."""
+    rows = result["rows"]
+    tried = list(rows[0]["farthest_mm"])
+    named = [(row["object"], row["start"], row["farthest_mm"]) for row in rows]
+    for start in dict.fromkeys(row["start"] for row in rows):
+        here = [row["farthest_mm"] for row in rows if row["start"] == start]
+        of_all = {mm: {key: float(np.mean([one[mm][key] for one in here])) for key in here[0][mm]} for mm in tried}
+        named.append((f"mean of {len(here)}", start, of_all))
+    cells = [
+        [name, start, *(f"{one[mm]['dsc']:.3f}" for mm in tried), *(_cost(one[mm]) for mm in tried)]
+        for name, start, one in named
+    ]
+    asked = ["each slice" if float(mm) == 0 else f"to {mm} mm" for mm in tried]
+    columns = ["object", "start", *(f"DSC, {one}" for one in asked), *(f"passes / s, {one}" for one in asked)]
+    return Table(columns, cells, 2)
+
+
+def _cost(one: Mapping[str, float]) -> str:
+    return f"{one['passes']:.0f} / {one['seconds']:.1f}"
+
+
 def _filled(scores: Sequence[float], steps: int) -> list[float]:
     """Scores of so many steps: an object that needed no more clicks keeps its last one."""
     return [*scores, *[scores[-1]] * (steps - len(scores))]

@@ -176,7 +176,7 @@ class GuidedFollowing(SliceFollowing):
         near = changed_near(before, now, interaction, frame, follower)
         if near is None:
             return changed_there(before, follower.correct(before, interaction), interaction, frame)
-        return outlined(*near, ask, state.volume.spacing, self.rule.propagated)
+        return outlined(*near, ask, self.rule.distances(frame, state.volume.spacing), self.rule.propagated)
 
     def looked(
         self,
@@ -244,7 +244,14 @@ class GuidedFollowing(SliceFollowing):
         here, (first, last) = PartSlices(frame, rough.part), limits or (0, frame.depth - 1)
         shown = here.pictures(here.stack(rough.mask_on(rough.part)))
         slices = {index: SliceMask(mask, iou=rough.iou) for index, mask in shown.items() if first <= index <= last}
-        outlined = refined(slices, ask, propagated=self.rule.propagated)
+        drawn = () if start.thick else start.slices
+        outlined = refined(
+            slices,
+            ask,
+            propagated=self.rule.propagated,
+            distances=self.rule.distances(frame, state.volume.spacing),
+            asked=drawn,
+        )
         taken = seconds[1], seconds[1] + time.perf_counter() - begun
         found = {
             FOLLOWING: Candidate(followed.answers, seconds[0]),

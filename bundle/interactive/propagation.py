@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from itertools import pairwise
@@ -10,9 +10,10 @@ from itertools import pairwise
 import numpy as np
 
 from bundle.interactive.slice_model import SliceMask, SlicePrompt
+from bundle.interactive.thin_slices import Distances
 from bundle.networks.interface import PROPAGATED
 from bundle.prompts.simulation import tight_box
-from bundle.transforms.frames import nearest_index
+from bundle.transforms.frames import SliceFrame, nearest_index
 
 Ask = Callable[[int, SlicePrompt], SliceMask]
 """Answers a prompt on a slice: (slice index, prompt) -> mask."""
@@ -32,7 +33,7 @@ class PropagationRule:
 
     Attributes:
         propagated: what of the previous answer is handed on, "box", "mask" or both.
-        margin: the box grows by this share of its sides, and by at least one pixel, because the object may, ...
+        margin: the box grows by this share of its sides, and by at least one pixel a slice, because the object may, ...
         growth: ... but stays below this multiple of the largest seed's box: it may wander, not swell.
         smallest_iou: stop when the masks of two neighbours overlap less than this.
         smallest_share: stop when a mask has shrunk below this share of the largest one seen on the way.
@@ -42,6 +43,8 @@ class PropagationRule:
         surer: a correction is carried on to a neighbour whose predicted IoU it raises by so much, ...
         unsure: ... or lowers by at most so much, ...
         swells: ... while it changes at most so many times as many pixels as on the slice that was corrected.
+        farthest_mm: the next slice that is asked lies so far away at most, and nearer where the object is small; what
+            the slices between show follows from its shape.
     """
 
     propagated: tuple[str, ...] = PROPAGATED
@@ -53,9 +56,19 @@ class PropagationRule:
     surer: float = 0.02
     unsure: float = 0.05
     swells: float = 2.0
+    farthest_mm: float = 3.0
+
+    def distances(self, frame: SliceFrame, spacing: Sequence[float]) -> Distances:
+        """Of a volume's slices, by which thin ones are passed over.
+
+        Args:
+            frame: the slices.
+            spacing: (i, j, k) of the volume in mm.
+        """
+        return Distances(float(spacing[frame.slice_axis]), frame.pixel_spacing(spacing), self.farthest_mm)
 
     def next_prompt(
-        self, previous: SliceMask, limit: np.ndarray | None, largest: np.ndarray | None = None
+        self, previous: SliceMask, limit: np.ndarray | None, largest: np.ndarray | None = None, *, stride: int = 1
     ) -> SlicePrompt | None:
         """The prompt for a neighbour; None where the previous mask is empty.
 
@@ -63,15 +76,18 @@ class PropagationRule:
             previous: the answer on the slice before.
             limit: (4,) box (x0, y0, x1, y1) that the user's 3D box leaves, or None.
             largest: (2,) sides (x, y) of the largest seed's box, or None.
+            stride: how many slices on the neighbour lies.
         """
         if not previous.mask.any():
             return None
-        box = self._next_box(previous, limit, largest) if "box" in self.propagated else None
+        box = self._next_box(previous, limit, largest, stride) if "box" in self.propagated else None
         return SlicePrompt(box=box, previous=previous if "mask" in self.propagated else None)
 
-    def _next_box(self, previous: SliceMask, limit: np.ndarray | None, largest: np.ndarray | None) -> np.ndarray:
+    def _next_box(
+        self, previous: SliceMask, limit: np.ndarray | None, largest: np.ndarray | None, stride: int
+    ) -> np.ndarray:
         low, high = np.split(tight_box(previous.mask).astype(float), 2)
-        grow = np.maximum(1.0, self.margin * (high - low + 1))
+        grow = np.maximum(float(stride), self.margin * (high - low + 1))
         if largest is not None:
             grow = np.minimum(grow, (self.growth * largest - (high - low + 1)) / 2)
         height, width = previous.mask.shape
@@ -132,11 +148,13 @@ def propagate(
     limit: np.ndarray | None = None,
     rule: PropagationRule | None = None,
     picture: Picture | None = None,
+    distances: Distances | None = None,
 ) -> dict[int, SliceMask]:
     """Carry the masks of prompted slices through a range of slices.
 
     From the outermost seeds the object is followed until it ends or the range does. Between two seeds the object is
-    known to go on, so both sides walk on to the middle without a stop.
+    known to go on, so both sides walk on to the middle without a stop. Of thin slices not each is asked, but for those
+    around the object's end.
 
     Args:
         seeds: the answers on the slices that were prompted.
@@ -145,6 +163,7 @@ def propagate(
         limit: (4,) box in pixels that no answer but a seed leaves, or None.
         rule: when to stop, and how the next slice is asked.
         picture: gives the intensities, by which the end of the object is seen; without it masks alone tell.
+        distances: of slices and pixels; without them each slice is asked.
 
     Returns:
         The seeds and every slice that the object was found on.
@@ -153,7 +172,7 @@ def propagate(
     answers = dict(seeds)
     order = sorted(seeds)
     largest = largest_sides(seeds.values()) if limit is None else None  # a limit says it better
-    walk = partial(_walk, answers, ask, limit=limit, rule=rule, largest=largest, picture=picture)
+    walk = partial(_walk, answers, ask, limit=limit, rule=rule, largest=largest, picture=picture, distances=distances)
     for low, high in pairwise(order):
         middle = (low + high) // 2
         walk(low, range(low + 1, middle + 1), stop=False)
@@ -190,20 +209,34 @@ def _walk(
     rule: PropagationRule,
     largest: np.ndarray | None,
     picture: Picture | None,
+    distances: Distances | None,
     stop: bool,
 ) -> None:
-    previous = answers[start]
+    at, previous = start, answers[start]
     seed = IntensityProfile.of(picture(start), previous.mask) if picture is not None and stop else None
     biggest = int(previous.mask.sum())
-    for index in indices:
-        prompt = rule.next_prompt(previous, limit, largest)
+    one_by_one = 0  # of the next slices
+    while len(indices):
+        stride = 1 if one_by_one or distances is None else min(distances.stride(previous.mask), len(indices))
+        one_by_one = max(0, one_by_one - 1)
+        prompt = rule.next_prompt(previous, limit, largest, stride=stride)
         if prompt is None:
             return
+        index = indices[stride - 1]
         current = within(ask(index, prompt), limit)
-        if stop and rule.ended(previous, current, biggest):
+        gone = stop and rule.ended(previous, current, biggest)
+        gone = gone or (seed and seed.differs(IntensityProfile.of(picture(index), current.mask), rule.shade))
+        passed = {} if stride == 1 else distances.between(*sorted([(at, previous), (index, current)], key=_index))
+        if stride > 1 and (gone or passed is None):
+            one_by_one = stride  # where on the way?
+            continue
+        if gone:
             return
-        if seed is not None and seed.differs(IntensityProfile.of(picture(index), current.mask), rule.shade):
-            return
+        answers.update(passed)
         answers[index] = current
         biggest = max(biggest, int(current.mask.sum()))
-        previous = current
+        at, previous, indices = index, current, indices[stride:]
+
+
+def _index(answered: tuple[int, SliceMask]) -> int:
+    return answered[0]

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
+from itertools import pairwise
 
 import numpy as np
 
 from bundle.interactive.propagation import Ask
 from bundle.interactive.slice_model import SliceMask, SlicePrompt
+from bundle.interactive.thin_slices import Distances, strides
 from bundle.networks.interface import PROPAGATED
 from bundle.prompts.simulation import tight_box
 
@@ -15,16 +17,46 @@ _MARGIN = 0.06  # of a side of the box around the rough mask, at least a pixel
 
 
 def refined(
-    rough: Mapping[int, SliceMask], ask: Ask, *, propagated: Sequence[str] = PROPAGATED
+    rough: Mapping[int, SliceMask],
+    ask: Ask,
+    *,
+    propagated: Sequence[str] = PROPAGATED,
+    distances: Distances | None = None,
+    asked: Collection[int] = (),
 ) -> dict[int, SliceMask]:
-    """Each slice of a rough answer asked again, with the box around it, a little wider, and its mask as prompt.
+    """The slices of a rough answer asked again, with the box around it, a little wider, and its mask as prompt.
 
     Args:
         rough: slice index -> answer, none of them empty.
         ask: answers a prompt on a slice.
         propagated: of box and mask those that the network is asked with, see ``ModelSpec``.
+        distances: of slices and pixels, by which not each of thin slices is asked; without them each is.
+        asked: slices that are asked in any case.
     """
-    return {index: ask(index, _prompt(one, propagated)) for index, one in rough.items()}
+
+    def again(index: int) -> SliceMask:
+        return ask(index, _prompt(rough[index], propagated))
+
+    found: dict[int, SliceMask] = {}
+    for row in _rows(sorted(rough)):
+        far = range(len(row)) if distances is None else strides([rough[index].mask for index in row], distances)
+        places = sorted({*far, *(place for place, index in enumerate(row) if index in asked)})
+        found |= {row[place]: again(row[place]) for place in places}
+        for low, high in pairwise(row[place] for place in places):
+            passed = distances.between((low, found[low]), (high, found[high])) if high - low > 1 else {}
+            found |= {index: again(index) for index in range(low + 1, high)} if passed is None else passed
+    return found
+
+
+def _rows(indices: Sequence[int]) -> list[list[int]]:
+    """Rows of neighbouring slices, of indices in their order."""
+    rows: list[list[int]] = []
+    for index in indices:
+        if rows and index == rows[-1][-1] + 1:
+            rows[-1].append(index)
+        else:
+            rows.append([index])
+    return rows
 
 
 def _prompt(one: SliceMask, propagated: Sequence[str]) -> SlicePrompt:

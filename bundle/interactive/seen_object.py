@@ -15,6 +15,7 @@ from bundle.interactive.propagation import Ask
 from bundle.interactive.refinement import refined
 from bundle.interactive.slice_model import SliceMask
 from bundle.interactive.sliced import SlicedInteraction, limit_of
+from bundle.interactive.thin_slices import Distances
 from bundle.interactive.walk import Followed, Walk
 from bundle.transforms.frames import SliceFrame, nearest_index
 
@@ -108,7 +109,7 @@ def outlined(
     changed: np.ndarray,
     here: PartSlices,
     ask: Ask,
-    spacing: Sequence[float],
+    distances: Distances,
     propagated: Sequence[str],
 ) -> SeenObject:
     """The object with the model of slices' outlines in the pieces that changed, where those of the network are coarse.
@@ -118,16 +119,16 @@ def outlined(
         changed: (d, h, w) bool.
         here: the part of the volume that it lies in.
         ask: answers a prompt on a slice.
-        spacing: (i, j, k) in mm.
+        distances: of the slices and their pixels.
         propagated: what the model of slices is asked with, see ``refined``.
     """
     frame = here.frame
-    if not is_coarse(found.seen.cubes[-1].cell / min(frame.pixel_spacing(spacing))):
+    if not is_coarse(found.seen.cubes[-1].cell / min(distances.pixels)):
         return found
     last, pieces = found.given[-1], here.pictures(changed)
     rough = {index: found.answers[index] for index in pieces if found.shows(index)}
     answers = dict(found.answers)
-    for index, seen in refined(rough, ask, propagated=propagated).items():
+    for index, seen in refined(rough, ask, propagated=propagated, distances=distances, asked=last.slices).items():
         mask = np.where(pieces[index], seen.mask, rough[index].mask)
         if index in last.slices:
             mask[last.covered(index, frame.height, frame.width)] = last.positive

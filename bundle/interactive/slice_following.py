@@ -98,7 +98,15 @@ class SliceFollowing:
         sliced = [_sliced(one, state, frame, timer, earlier) for one in prompts.interactions]
         given = started_first(_limited(sliced, limits, prompts.name))
         picture = partial(frame.extract, state.volume.array)
-        follower = Follower(ask, given[0], depth=frame.depth, rule=self.rule, picture=picture, limits=limits)
+        follower = Follower(
+            ask,
+            given[0],
+            depth=frame.depth,
+            rule=self.rule,
+            picture=picture,
+            limits=limits,
+            distances=self.rule.distances(frame, state.volume.spacing),
+        )
         begin = partial(self._begin, follower, given[0], state, frame, ask, progress)
         correct = partial(self._correct, follower, state, frame, ask, progress)
         states = _followed(begin, correct, given, before)

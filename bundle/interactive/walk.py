@@ -11,6 +11,7 @@ import numpy as np
 from bundle.interactive.propagation import Ask, Picture, PropagationRule, largest_sides, propagate
 from bundle.interactive.slice_model import SliceMask, SlicePrompt
 from bundle.interactive.sliced import SlicedInteraction, bounded, limit_of, on_slice, reach_of
+from bundle.interactive.thin_slices import Distances
 
 
 @dataclass(frozen=True, eq=False)
@@ -54,6 +55,7 @@ class Walk:
         rule: how a slice's answer travels.
         picture: gives the intensities of a slice.
         limits: first and last slice that the object may be followed to.
+        distances: of slices and pixels; without them each slice is asked.
     """
 
     def __init__(
@@ -65,8 +67,10 @@ class Walk:
         rule: PropagationRule,
         picture: Picture,
         limits: tuple[int, int] | None = None,
+        distances: Distances | None = None,
     ) -> None:
         self._ask, self._start, self._rule, self._picture = ask, start, rule, picture
+        self._distances = distances
         self._limits = limits or (0, depth - 1)
 
     @property
@@ -78,14 +82,13 @@ class Walk:
         self, seeds: dict[int, SliceMask], given: Sequence[SlicedInteraction], first: int, last: int
     ) -> dict[int, SliceMask]:
         picture = None if bounded(given) else self._picture  # of a 3D box the user has said where the object ends
-        options = {"limit": limit_of(given), "rule": self._rule, "picture": picture}
-        return propagate(seeds, partial(self._carry, given), first=first, last=last, **options)
+        options = {"limit": limit_of(given), "rule": self._rule, "picture": picture, "distances": self._distances}
+        found = propagate(seeds, partial(self._carry, given), first=first, last=last, **options)
+        return {index: one if index in seeds else _without_off(given, index, one) for index, one in found.items()}
 
     def _carry(self, given: Sequence[SlicedInteraction], index: int, prompt: SlicePrompt) -> SliceMask:
-        """The answer on a slice that nothing was drawn on, without what a box or mask of several slices takes off."""
-        off = on_slice((one for one in given if one.thick and not one.positive), index)
-        answer = self._ask(index, prompt)
-        return SlicePrompt(interactions=off).honoured(answer) if off else answer
+        """The answer on a slice that nothing was drawn on."""
+        return _without_off(given, index, self._ask(index, prompt))
 
     def _on_slice(self, index: int, given: Sequence[SlicedInteraction], before: SliceMask | None) -> SlicePrompt:
         """All that is known of a slice: what was drawn there, the answer so far, and the box around both."""
@@ -115,3 +118,9 @@ class Walk:
         if bounded(now.given):
             return None
         return largest_sides(now.answers[index] for index in now.answers if now.stops(index))
+
+
+def _without_off(given: Sequence[SlicedInteraction], index: int, answer: SliceMask) -> SliceMask:
+    """The answer on a slice without what a box or mask of several slices takes off."""
+    off = on_slice((one for one in given if one.thick and not one.positive), index)
+    return SlicePrompt(interactions=off).honoured(answer) if off else answer

@@ -1,0 +1,147 @@
+"""Compare following an object through thin slices: each slice asked, and those that the rule asks.
+
+    python scripts/compare_strides.py --results docs/results/thin_slices.json
+    python scripts/tables.py
+
+Each object is started by a tight 3D box, a tight 2D box on its central slice, and a point in its middle, and followed
+with each `PropagationRule.farthest_mm` in turns. DSC is of the whole object, passes are those of the model of slices,
+seconds those of the processor, of one thread. The volumes have slices of 1 mm: the validation CT of totalsegmentator-ct
+(3 mm; labels of ANOTHER MODEL'S OUTPUT) interpolated linearly, its label maps by their shape, and a generated phantom
+that no network was trained on.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import bundle  # noqa: F401, chooses how threads wait, before PyTorch is loaded
+
+# isort: split
+
+import numpy as np
+import torch
+from scipy.ndimage import zoom
+from tqdm import tqdm
+
+from bundle.data.synthetic.phantom import PHANTOM_LABELS, make_phantom
+from bundle.data.volume import Volume, read_label, read_volume
+from bundle.errors import explain_errors
+from bundle.evaluation.interaction import score_mask
+from bundle.evaluation.protocols import Box, Points, object_rng
+from bundle.evaluation.volume_table import stride_table
+from bundle.families.family import BUNDLE_ROOT
+from bundle.files import write_text
+from bundle.interactive.fill import fill_between
+from bundle.interactive.segmenter import Segmenter
+from bundle.interactive.session import InteractiveSession
+from bundle.interactive.slice_following import SliceFollowing
+from bundle.interactive.slice_model import SlicePredictor
+
+AXIS, FINER = 2, 3  # how many slices are made of one
+FARTHEST = (0.0, 2.0, 3.0)  # mm; 0 asks each slice
+STARTS = {"3D box": Box(), "2D box": Box("central", flat=True), "point": Points(1)}
+CT = ("flare22-style/images/FLARE22_Tr_0001_0000.nii.gz", "totalsegmentator-ct/example_seg_fast_force_split.nii.gz")
+ORGANS = {
+    **{"liver": 5, "spleen": 1, "right kidney": 2, "stomach": 6, "gallbladder": 4},
+    **{"aorta": 52, "inferior vena cava": 63, "vertebra L3": 29, "left autochthon": 86},
+}
+SEED = 1050  # of the phantom
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """Play all of it and write the results."""
+    explain_errors()
+    options = _options(argv)
+    torch.set_num_threads(1)
+    predictor = Counting(Segmenter.from_family(options.family, device="cpu", engine="torch").predictor)
+    rows = []
+    for name, volume, truth in tqdm(objects(options.data), desc="objects", total=len(ORGANS) + len(PHANTOM_LABELS)):
+        for start, prompt in STARTS.items():
+            prompts = prompt(truth, object_rng(0, name), AXIS).validated(volume.shape)
+            tried = {f"{mm:g}": tried_with(predictor, volume, truth, prompts, mm) for mm in FARTHEST}
+            rows.append({"object": name, "start": start, "farthest_mm": tried})
+            write_text(options.results, json.dumps({"rows": rows}, indent=1) + "\n")
+    print(stride_table({"rows": rows}).as_markdown())
+
+
+class Counting:
+    """A model of slices that counts how often it is asked."""
+
+    def __init__(self, predictor: SlicePredictor) -> None:
+        self._predictor, self.passes = predictor, 0
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._predictor, name)
+
+    def predict(self, *given: Any) -> Any:
+        """As ``SlicePredictor``."""
+        self.passes += 1
+        return self._predictor.predict(*given)
+
+
+def tried_with(predictor: Counting, volume: Volume, truth: np.ndarray, prompts: Any, farthest_mm: float) -> dict:
+    """DSC, passes and seconds of an object that is followed with a rule."""
+    rule = replace(SliceFollowing(predictor).rule, farthest_mm=farthest_mm)
+    session = InteractiveSession(volume, predictor, rule=rule)
+    predictor.passes, begun = 0, time.process_time()
+    found = session.segment_volume(prompts, axis=AXIS).mask
+    seconds = time.process_time() - begun
+    score = score_mask(found, truth, spacing=volume.spacing, tolerance=2.0)
+    return {
+        "dsc": round(score.dsc, 4),
+        "nsd": round(score.nsd, 4),
+        "passes": predictor.passes,
+        "seconds": round(seconds, 2),
+    }
+
+
+def objects(data: Path) -> Iterator[tuple[str, Volume, np.ndarray]]:
+    """Name, volume and (I, J, K) bool of each object."""
+    volume, labels = read_volume(data / CT[0]), read_label(data / CT[1]).array
+    ct = in_thin_slices(volume)
+    for name, value in ORGANS.items():
+        yield f"CT {name}", ct, mask_in_thin_slices(labels == value, volume)
+    phantom, organs, _ = make_phantom(seed=SEED, shape=(128, 112, 256), spacing=(3.0, 3.0, 1.0))
+    for name, value in PHANTOM_LABELS.items():
+        yield f"phantom {name}", phantom, organs.array == value
+
+
+def in_thin_slices(volume: Volume) -> Volume:
+    """A CT with ``FINER`` - 1 more slices between each two, interpolated linearly."""
+    depth = volume.shape[AXIS]
+    array = zoom(volume.array.astype(np.float32), (1, 1, (FINER * (depth - 1) + 1) / depth), order=1)
+    affine = volume.affine.copy()
+    affine[:3, AXIS] /= FINER
+    return Volume(np.rint(array).astype(np.int16), affine, volume.modality)
+
+
+def mask_in_thin_slices(mask: np.ndarray, volume: Volume) -> np.ndarray:
+    """A mask of that CT on the thin slices: those between two by their shape, empty where one of the two is."""
+    i, j, depth = mask.shape
+    found = np.zeros((i, j, FINER * (depth - 1) + 1), dtype=bool)
+    found[..., ::FINER] = mask
+    for index in range(depth - 1):
+        ends = {0: mask[..., index], FINER: mask[..., index + 1]}
+        for between, shape in fill_between(ends, pixel_spacing=volume.spacing[:2]).items():
+            found[..., FINER * index + between] = shape
+    return found
+
+
+def _options(argv: Sequence[str] | None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    data = Path(os.environ.get("MONAI_SAM_DATA", BUNDLE_ROOT.parent / "shared" / "data"))
+    parser.add_argument("--data", type=Path, default=data, help="folder of the data sets")
+    parser.add_argument("--family", default="default", help="of the model of slices")
+    parser.add_argument("--results", type=Path, default=BUNDLE_ROOT / "docs" / "results" / "thin_slices.json")
+    return parser.parse_args(argv)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,155 @@
+"""Slices so thin that not each of them is asked."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from bundle.interactive.propagation import PropagationRule, propagate
+from bundle.interactive.refinement import refined
+from bundle.interactive.slice_model import SliceMask, SlicePrompt
+from bundle.interactive.thin_slices import Distances, strides
+from bundle.transforms.frames import SliceFrame
+from bundle.transforms.placement import Placement
+
+SIDE = 96
+THIN = Distances(1.0, (1.0, 1.0), farthest=3.0)
+
+
+def disc(radius: float, centre=(48.0, 48.0), iou: float = 0.9) -> SliceMask:
+    y, x = np.mgrid[:SIDE, :SIDE]
+    return SliceMask(np.hypot(x - centre[0], y - centre[1]) <= radius, iou=iou)
+
+
+class Solid:
+    """A solid of discs, which may wander; counts what it was asked."""
+
+    def __init__(self, first: int, last: int, radius, centre=lambda index: (48.0, 48.0)):
+        self.first, self.last, self.radius, self.centre = first, last, radius, centre
+        self.asked: list[int] = []
+
+    def at(self, index: int) -> SliceMask:
+        inside = self.first <= index <= self.last
+        return disc(self.radius(index), self.centre(index)) if inside else disc(-1)
+
+    def __call__(self, index: int, prompt: SlicePrompt) -> SliceMask:
+        self.asked.append(index)
+        return self.at(index)
+
+
+@pytest.mark.parametrize(
+    ("slices", "pixels", "radius", "stride"),
+    [
+        (1.0, 1.0, 30, 3),  # large: the farthest
+        (0.6, 1.0, 30, 5),
+        (1.0, 1.0, 6, 1),  # 12 mm: an eighth is a slice and a half
+        (1.0, 3.0, 6, 3),
+        (3.0, 1.0, 30, 1),
+        (5.0, 1.0, 30, 1),
+        (2.0, 1.0, 30, 1),  # two of them are too far
+    ],
+)
+def test_the_next_slice_lies_as_far_on_as_the_object_is_large(slices, pixels, radius, stride):
+    assert Distances(slices, (pixels, pixels), 3.0).stride(disc(radius).mask) == stride
+
+
+def test_a_rule_that_goes_no_way_asks_each_slice():
+    frame = SliceFrame.along((20, 30, 40), np.eye(4), 2)
+    assert PropagationRule(farthest_mm=0.0).distances(frame, (0.5, 0.6, 0.1)).stride(disc(30).mask) == 1
+    found = PropagationRule().distances(SliceFrame.along((20, 30, 40), np.eye(4), 1), (0.5, 0.6, 0.1))
+    assert found.slices == 0.6 and sorted(found.pixels) == [0.1, 0.5]
+
+
+@settings(deadline=None, max_examples=40)
+@given(
+    first=st.integers(0, 20),
+    length=st.integers(3, 40),
+    start=st.floats(0, 1),
+    radius=st.floats(8, 26),
+    slope=st.floats(-0.4, 0.4),
+    drift=st.floats(-0.4, 0.4),
+)
+def test_an_object_that_is_passed_over_is_the_one_that_is_asked_slice_by_slice(
+    first, length, start, radius, slope, drift
+):
+    last, origin = first + length, first + round(start * length)
+    solid = Solid(
+        first,
+        last,
+        lambda index: max(4.0, radius + slope * (index - origin)),
+        lambda index: (48.0 + drift * (index - origin), 48.0),
+    )
+    seeds = {origin: solid.at(origin)}
+    each = propagate(seeds, solid, first=0, last=70)
+    asked = len(solid.asked)
+    solid.asked.clear()
+    some = propagate(seeds, solid, first=0, last=70, distances=THIN)
+    assert some.keys() == each.keys() == set(range(first, last + 1))  # its ends are where they are
+    for index, answer in some.items():
+        expected = each[index].mask
+        both = np.count_nonzero(answer.mask & expected) / np.count_nonzero(answer.mask | expected)
+        assert both > (0.999 if index in solid.asked or index == origin else 0.85)
+    assert len(solid.asked) <= asked + 12  # around two ends
+
+
+def test_a_third_of_the_slices_of_a_large_object_is_asked_and_those_around_its_ends():
+    solid = Solid(0, 60, lambda index: 30.0)
+    found = propagate({30: solid.at(30)}, solid, first=0, last=60, distances=THIN)
+    assert sorted(solid.asked) == [*range(0, 30, 3), *range(33, 61, 3)] and len(found) == 61
+    solid = Solid(0, 59, lambda index: 30.0)
+    found = propagate({30: solid.at(30)}, solid, first=0, last=70, distances=THIN)
+    assert set(found) == set(range(60)) and [index for index in solid.asked if index > 54] == [57, 60, 58, 59, 60]
+
+
+def test_the_box_grows_by_a_pixel_for_each_slice_of_the_way():
+    rule = PropagationRule(margin=0.0)
+    assert rule.next_prompt(disc(10), None, stride=3).box.tolist() == [35, 35, 61, 61]
+    assert rule.next_prompt(disc(10), None).box.tolist() == [37, 37, 59, 59]
+
+
+def test_where_a_shape_jumps_aside_each_slice_is_asked():
+    apart = Solid(0, 9, lambda index: 12.0, lambda index: (20.0 + 6 * index, 48.0))
+    propagate({0: apart.at(0)}, apart, first=0, last=9, distances=Distances(0.5, (1.0, 1.0), 3.0))
+    assert set(apart.asked) == set(range(1, 10))
+    assert THIN.between((0, disc(5, (20, 20))), (3, disc(5, (70, 70)))) is None
+    assert THIN.between((0, disc(5)), (3, disc(-1))) is None and THIN.between((0, disc(5)), (1, disc(5))) == {}
+
+
+def test_what_was_not_asked_has_the_lower_iou_and_a_shape_between():
+    passed = THIN.between((4, disc(20, iou=0.9)), (7, disc(26, iou=0.7)))
+    assert sorted(passed) == [5, 6] and {one.iou for one in passed.values()} == {0.7}
+    radii = [math.sqrt(np.count_nonzero(passed[index].mask) / math.pi) for index in (5, 6)]
+    assert radii == pytest.approx([22, 24], abs=0.5)
+
+
+def test_what_was_not_asked_has_the_mean_of_the_logits():
+    placement = Placement(32, SIDE, SIDE, 32, 32)
+    low, high = (SliceMask(disc(20).mask, torch.full((32, 32), value), placement=placement) for value in (-3.0, 6.0))
+    passed = THIN.between((4, low), (7, high))
+    assert passed[5].logits.mean() == pytest.approx(0, abs=1e-4) and passed[6].logits.mean() == pytest.approx(3)
+    assert passed[6].encoded == 0 and passed[6].probability().shape == (SIDE, SIDE)
+
+
+def test_a_rough_answer_is_outlined_where_it_is_asked_and_between():
+    rough, exact = ({index: disc(radius) for index in [*range(10), *range(20, 23)]} for radius in (28.0, 30.0))
+    asked = []
+
+    def ask(index: int, prompt: SlicePrompt) -> SliceMask:
+        asked.append(index)
+        return exact[index]
+
+    found = refined(rough, ask, distances=THIN, asked=[4])
+    assert asked == [0, 3, 4, 6, 9, 20, 22]  # 22: the last of its row
+    assert found.keys() == rough.keys() and all(np.array_equal(found[i].mask, exact[i].mask) for i in found)
+    asked.clear()
+    refined(rough, ask)
+    assert asked == list(rough)
+
+
+def test_strides_end_on_the_last_slice():
+    assert strides([disc(30).mask] * 8, THIN) == [0, 3, 6, 7] and strides([disc(30).mask], THIN) == [0]
