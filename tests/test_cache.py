@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import os
 import threading
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -15,8 +16,9 @@ from safetensors import SafetensorError
 from safetensors.torch import save_file
 from torch import nn
 
-from bundle.engines import cache
-from bundle.engines.cache import PreparedCache, network_identity
+from bundle.engines import prepared_files
+from bundle.engines.cache import PreparedCache, in_memory_alone, network_identity
+from bundle.engines.prepared_files import PreparedFiles
 from bundle.networks.interface import Prepared
 
 ON_DISK = 1024 + 120  # bytes of an entry: its numbers and the header of safetensors
@@ -56,7 +58,7 @@ def test_another_server_finds_entries_on_disk(tmp_path):
     PreparedCache(folder=tmp_path).get("a", lambda: entry(5))
     found, computed = PreparedCache(folder=tmp_path).get("a", lambda: entry(6))
     assert not computed and value_of(found) == 5
-    assert [path.name for path in tmp_path.iterdir() if path.is_file()] == ["a.safetensors"]
+    assert [path.name for path in tmp_path.iterdir() if path.is_file()] == ["a.prepared"]
 
 
 def bytes_in(folder) -> int:
@@ -64,8 +66,8 @@ def bytes_in(folder) -> int:
 
 
 def test_the_disk_budget_is_kept_without_looking_at_every_file_at_every_write(tmp_path, monkeypatch):
-    looks, glob = [], Path.glob
-    monkeypatch.setattr(Path, "glob", lambda folder, pattern: looks.append(folder) or glob(folder, pattern))
+    looks, purge = [], PreparedFiles.purge
+    monkeypatch.setattr(PreparedFiles, "purge", lambda files: looks.append(files) or purge(files))
     budget = 50 * ON_DISK  # of entries
     store = PreparedCache(folder=tmp_path, disk_bytes=budget, memory_bytes=0)
     for n in range(120):
@@ -109,7 +111,7 @@ def test_several_tensors_come_back_by_their_names(tmp_path):
 
 
 def test_a_damaged_entry_is_computed_again(tmp_path):
-    (tmp_path / "a.safetensors").write_bytes(b"cut off")
+    (tmp_path / "a.prepared").write_bytes(b"cut off")
     found, computed = PreparedCache(folder=tmp_path).get("a", lambda: entry(7))
     assert computed and value_of(found) == 7
     assert not PreparedCache(folder=tmp_path).get("a", lambda: entry(8))[1]
@@ -119,7 +121,7 @@ def test_a_damaged_entry_is_computed_again(tmp_path):
 def test_an_entry_of_which_anything_was_changed_is_computed_again(data):
     with TemporaryDirectory() as folder:
         PreparedCache(folder=folder).get("a", lambda: entry(5, 3))
-        path = Path(folder, "a.safetensors")
+        path = Path(folder, "a.prepared")
         content = bytearray(path.read_bytes())
         at = data.draw(st.integers(0, len(content) - 1))
         content[at] ^= 1 << data.draw(st.integers(0, 7))
@@ -132,10 +134,10 @@ def test_an_entry_of_which_anything_was_changed_is_computed_again(data):
 
 @pytest.mark.parametrize("metadata", [None, {"crc32": "00000000"}])
 def test_an_entry_of_somebody_else_is_not_taken(tmp_path, metadata, caplog):
-    save_file({"something": torch.zeros(1)}, tmp_path / "a.safetensors", metadata=metadata)
+    save_file({"something": torch.zeros(1)}, tmp_path / "a.prepared", metadata=metadata)
     found, computed = PreparedCache(folder=tmp_path).get("a", lambda: entry(7))
-    assert computed and value_of(found) == 7 and "a.safetensors is not as it was written" in caplog.text
-    (tmp_path / "a.safetensors").rename(tmp_path / "b.safetensors")  # of another image
+    assert computed and value_of(found) == 7 and "a.prepared is not as it was written" in caplog.text
+    (tmp_path / "a.prepared").rename(tmp_path / "b.prepared")  # of another image
     assert PreparedCache(folder=tmp_path).get("b", lambda: entry(8))[1]
 
 
@@ -180,7 +182,7 @@ def test_a_server_that_cannot_lock_computes_on_its_own(tmp_path, monkeypatch):
     def refuse(*_, **__):
         raise NotImplementedError("no locks here")
 
-    monkeypatch.setattr("bundle.engines.cache.FileLock.acquire", refuse)
+    monkeypatch.setattr("bundle.engines.prepared_files.FileLock.acquire", refuse)
     assert value_of(PreparedCache(folder=tmp_path).get("a", lambda: entry(4))[0]) == 4
 
 
@@ -201,7 +203,7 @@ def test_what_cannot_be_written_is_answered_and_kept_in_memory(tmp_path, monkeyp
     def full(*_, **__):
         raise error
 
-    monkeypatch.setattr(cache, "save_file", full)
+    monkeypatch.setattr(prepared_files, "save_file", full)
     store = PreparedCache(folder=tmp_path)
     assert value_of(store.get("a", lambda: entry(3))[0]) == 3 and "not kept on disk" in caplog.text
     assert not store.get("a", lambda: entry(4))[1] and not bytes_in(tmp_path)
@@ -212,6 +214,39 @@ def test_entries_that_another_user_wrote_are_read(tmp_path, monkeypatch):
         raise PermissionError(errno.EPERM, "Operation not permitted")
 
     PreparedCache(folder=tmp_path).get("a", lambda: entry(5))
-    monkeypatch.setattr(cache.os, "utime", refuse)
+    monkeypatch.setattr(prepared_files.os, "utime", refuse)
     found, computed = PreparedCache(folder=tmp_path).get("a", lambda: entry(6))
     assert value_of(found) == 5 and not computed
+
+
+def test_what_nobody_looks_at_is_kept_off_the_disk_until_somebody_does(tmp_path):
+    store = PreparedCache(folder=tmp_path)
+    with in_memory_alone():
+        store.get("a", lambda: entry(5))
+        store.get("a", lambda: entry(6))
+    assert "a" in store and not bytes_in(tmp_path)
+    assert value_of(store.get("a", lambda: entry(7))[0]) == 5
+    assert value_of(PreparedCache(folder=tmp_path).get("a", lambda: entry(8))[0]) == 5
+
+
+def test_without_room_in_memory_it_is_nowhere(tmp_path):
+    store = PreparedCache(folder=tmp_path, memory_bytes=1500)
+    with in_memory_alone():
+        for key in "aba":
+            assert store.get(key, lambda: entry(5))[1]
+    assert store.get("b", lambda: entry(6))[1] and [path.stem for path in tmp_path.glob("*.prepared")] == ["b"]
+    (tmp_path / "b.prepared").unlink()
+    assert not store.get("b", lambda: entry(7))[1] and not bytes_in(tmp_path)  # it is written once
+
+
+@pytest.mark.parametrize("memory", [0, 1 << 20], ids=["from the disk", "from memory"])
+def test_what_somebody_works_on_stays_on_disk_for_longer_and_nothing_else(tmp_path, memory):
+    store = PreparedCache(folder=tmp_path, memory_bytes=memory, days=30)
+    for key in "ab":
+        store.get(key, lambda: entry(5))
+        os.utime(tmp_path / f"{key}.prepared", (0, 0))
+    store.get("a", lambda: entry(6))
+    with in_memory_alone():
+        assert not store.get("b", lambda: entry(6))[1]
+    store.purge()
+    assert [path.stem for path in tmp_path.glob("*.prepared")] == ["a"]

@@ -315,6 +315,4 @@ def test_validation_takes_the_stored_embeddings(tmp_path):
     network = start_network(make_network(), trainable=["mask_decoder.*"])
     plain = evaluate(network).state.metrics
     stored = evaluate(network, embeddings=StoredEmbeddings(tmp_path)).state.metrics
-    assert (
-        np.isclose(plain["val_dice"], stored["val_dice"], atol=1e-4) and len(list(tmp_path.glob("*.safetensors"))) == 2
-    )
+    assert np.isclose(plain["val_dice"], stored["val_dice"], atol=1e-4) and len(list(tmp_path.glob("*.prepared"))) == 2

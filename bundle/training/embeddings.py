@@ -27,7 +27,7 @@ class StoredEmbeddings:
     Images have to come again to be found again: no augmentation, or few ``variants`` of each slice.
 
     Args:
-        folder: where they go on disk, one float32 ``.npy`` each.
+        folder: where they go on disk, in float32, one file each.
         memory_bytes, disk_bytes: budgets; the least recently used go first.
     """
 
