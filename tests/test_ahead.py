@@ -73,6 +73,14 @@ def test_without_a_server_nothing_is_prepared():
     assert volume.predictor.network.encoded == 0
 
 
+def test_a_batch_does_not_take_the_place_of_what_is_prepared_for_clicks():
+    volume, queue, ahead = slices(), WorkQueue(), Ahead()
+    with queue.in_background(queue.background("batch")), turn("image"):
+        ahead.begin(volume, axis=2, index=0)
+    finish()
+    assert volume.predictor.network.encoded == 0
+
+
 # ---- over the wire ---------------------------------------------------------------------------------------------------
 
 PATIENCE = 60.0  # seconds; only a broken test waits for them

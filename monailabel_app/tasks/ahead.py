@@ -8,7 +8,7 @@ import threading
 from bundle.errors import MonaiSamError
 from bundle.interactive.precompute import precompute
 from bundle.interactive.volume_slices import VolumeSlices
-from monailabel_app.work import Work, checkpoint, current_queue, turn
+from monailabel_app.work import Work, checkpoint, current_queue, is_in_background, turn
 
 logger = logging.getLogger(__name__)
 
@@ -25,9 +25,9 @@ class Ahead:
         self._lock = threading.Lock()
 
     def begin(self, slices: VolumeSlices, *, axis: int, index: int) -> None:
-        """Go on from a slice of a volume that a request has just answered on."""
+        """Go on from a slice of a volume that a click was just answered on; a batch is followed by no further click."""
         queue = current_queue()
-        if queue is None or not slices.predictor.network.spec.keeps_prepared:
+        if queue is None or is_in_background() or not slices.predictor.network.spec.keeps_prepared:
             return
         work = queue.background("precompute")
         with self._lock:
