@@ -126,6 +126,23 @@ def opened_zip(path: Path) -> Iterator[zipfile.ZipFile]:
         yield archive
 
 
+def private_folder(folder: Path, kind: type[MonaiSamError]) -> Path:
+    """A folder for what is kept of patients' images, made for this user alone where it is not there.
+
+    Args:
+        folder: the folder.
+        kind: of the error.
+
+    Raises:
+        kind: it is there and others may look into it.
+        OSError: it cannot be made.
+    """
+    folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+    if os.name == "posix" and folder.stat().st_mode & 0o077:
+        raise kind(f"the folder must be this user's alone, what is kept in it tells of patients; chmod 700 {folder}")
+    return folder
+
+
 def write_text(path: Path, text: str, *, mode: int = 0o644) -> Path:
     """Write a text in UTF-8, whatever the locale, as `write_atomically` does."""
     return write_atomically(path, lambda partial: Path(partial).write_text(text, encoding="utf-8"), mode=mode)

@@ -11,6 +11,7 @@ from typing import Any
 
 from monailabel.interfaces.exception import MONAILabelException
 
+from bundle.engines.cache import in_memory_alone
 from bundle.errors import MonaiSamError
 from monailabel_app.errors import without_folders
 from monailabel_app.work import LEFT, WorkQueue
@@ -135,7 +136,7 @@ class Job:
 
     def _do(self, run: _Run, queue: WorkQueue, image: str, do: Callable[[str], object]) -> None:
         try:
-            with queue.in_background(queue.background(self.what)) as self._work:
+            with queue.in_background(queue.background(self.what)) as self._work, in_memory_alone():
                 do(image)
             run.done += 1
         except (MonaiSamError, MONAILabelException, OSError, ValueError) as error:

@@ -29,8 +29,10 @@ from monailabel_app.strategies.places import AcceptedPlaces
 from monailabel_app.strategies.pool import Images
 from monailabel_app.strategies.scoring import METHOD, PredictionScores, Scorer
 from monailabel_app.strategies.strategies import all_strategies
+from monailabel_app.tasks.kept import OPTIONS as KEPT
+from monailabel_app.tasks.kept import Kept
 from monailabel_app.tasks.offered import offered_tasks, read_models
-from monailabel_app.tasks.open_images import ImageSessions, Keeper
+from monailabel_app.tasks.open_images import ImageSessions
 from monailabel_app.wire.fields import read_modality
 from monailabel_app.wire.labels import read_label_names
 
@@ -38,17 +40,19 @@ logger = logging.getLogger(__name__)
 
 OPTIONS = {
     *("family", "checkpoint", "device", "engine", "labels", "models", "modality"),
-    *("sessions", "session_days", "learning", "learn_while_annotating"),
+    *KEPT,
+    *("learning", "learn_while_annotating"),
 }
 
 
 class MonaiSam(MONAILabelApp):
     """Options (``--conf name value``): family, checkpoint, device, engine (auto, torch, openvino), labels and models
-    (names with commas between them), modality, sessions (the folder that keeps them, or "off"), session_days, learning
-    (the folder of trainings and versions of the network, or "off"), learn_while_annotating ("on" or "off"; by default
-    on for a folder).
+    (names with commas between them), modality, sessions (the folder that keeps them, or "off"), session_days, prepared
+    (the folder of prepared slices, or "off"), prepared_gb (how many GiB of them), learning (the folder of trainings and
+    versions of the network, or "off"), learn_while_annotating ("on" or "off"; by default on for a folder).
 
     Attributes:
+        kept: what is kept on disk of the images that people work on.
         learner: trains on accepted labels; None where the server does not learn.
         assignments: who works on which image.
         accepted: what accepted labels say.
@@ -64,7 +68,7 @@ class MonaiSam(MONAILabelApp):
         if unknown := sorted(set(conf) - OPTIONS):
             raise ValueError(f"unknown option {unknown[0]!r} in --conf; this app knows {', '.join(sorted(OPTIONS))}")
         self._modality, self._models = read_modality(conf), read_models(conf.get("models"))
-        self._keeper = Keeper.of(conf)
+        self.kept = Kept.of(conf)
         learning = LearningSettings.of(conf, studies)
         if learning is None:
             self.learner = None
@@ -73,9 +77,10 @@ class MonaiSam(MONAILabelApp):
                 checkpoint=conf.get("checkpoint"),
                 device=conf.get("device"),
                 engine=conf.get("engine", "auto"),
+                store=self.kept.prepared,
             )
         else:
-            self.learner = Learner(learning, self.datastore, served=self._serve)
+            self.learner = Learner(learning, self.datastore, prepared=self.kept.prepared, served=self._serve)
             self._segmenter = self.learner.segmenter
         self.assignments = Assignments()
         self.accepted = AcceptedPlaces(modality=self._modality)
@@ -94,10 +99,8 @@ class MonaiSam(MONAILabelApp):
 
     def init_infers(self) -> dict[str, InferTask]:
         """The tasks; they share their open images."""
-        sessions = self._images = ImageSessions(self._segmenter, modality=self._modality, keeper=self._keeper)
-        if self._keeper is not None:
-            self._keeper.purge()
-            logger.info("Sessions are kept in %s for %g days", self._keeper.folder, self._keeper.days)
+        sessions = self._images = ImageSessions(self._segmenter, modality=self._modality, kept_in=self.kept.sessions)
+        logger.info("%s", self.kept)
         logger.info("Model family: %s, run by %s", self._segmenter.family.name, self._segmenter.engine)
         return offered_tasks(
             self._models, sessions, names=self.labels, accepted=self.accepted, datastore=self.datastore
@@ -122,9 +125,13 @@ class MonaiSam(MONAILabelApp):
         self.scorer.renew(self.datastore())
 
     def held(self) -> dict[str, int]:
-        """What is kept in memory: the number of open images, the bytes of their voxels and of prepared slices."""
-        prepared = self._segmenter.predictor.store.held_bytes
-        return {"open_images": len(self._images), "cache_bytes": self._images.nbytes + prepared}
+        """The number of open images, bytes of their voxels and of prepared slices, and bytes of those on disk."""
+        prepared = self.kept.prepared
+        return {
+            "open_images": len(self._images),
+            "cache_bytes": self._images.nbytes + prepared.held_bytes,
+            "disk_bytes": prepared.disk_bytes,
+        }
 
     def init_datastore(self) -> Datastore:
         """A folder of studies, or a DICOMweb server."""

@@ -48,8 +48,8 @@ def main() -> None:
         truth = check_grid(image, read_label(label_path))
         organs = organs_of(truth, args.names if args.image else PHANTOM_LABELS)
         settings = {"MONAI_LABEL_SESSION_PATH": str(output / "sessions")}
-        # Without sessions: a second run would be shown the answers of the first. Nor is anything learnt of it.
-        conf = {"sessions": "off", "learning": "off", **dict(args.conf)}
+        # A second run would be shown the answers of the first, and find its slices prepared. Nothing is learnt of it.
+        conf = {"sessions": "off", "prepared": "off", "learning": "off", **dict(args.conf)}
         print(f"Starting the server over {studies} (log: {log})", flush=True)
         with running_server(studies, log=log, conf=conf, settings=settings) as url:
             results = work(url, image_path, image, truth, organs, output)

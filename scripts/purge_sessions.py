@@ -1,7 +1,7 @@
-"""Remove what a server, or ``bundle.open(..., sessions=FOLDER)``, keeps of sessions: ``scripts/purge_sessions.py``.
+"""Remove what a server, or ``bundle.open(..., sessions=FOLDER)``, keeps of images: ``scripts/purge_sessions.py``.
 
-Their files say neither image nor user; what is removed cannot be undone or restored. A running server goes on: an image
-whose session is removed begins anew.
+These are sessions and prepared slices. Their files say neither image nor user; sessions that are removed cannot be
+restored. A running server goes on: an image whose session is removed begins anew, and slices are prepared again.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ import argparse
 import sys
 from pathlib import Path
 
+from bundle.engines.prepared_files import prepared_folder, purge_prepared
 from bundle.errors import explain_errors
 from bundle.interactive.session_files import purge_sessions, sessions_folder
 
@@ -18,14 +19,18 @@ def main() -> None:
     """Remove them and say how many."""
     explain_errors()
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("folder", nargs="?", type=Path, default=sessions_folder(), help="default: %(default)s")
+    parser.add_argument("folder", nargs="?", type=Path, help=f"of sessions; default: {sessions_folder()}")
+    parser.add_argument("--prepared", type=Path, help=f"the folder of prepared slices; default: {prepared_folder()}")
     parser.add_argument(
-        "--days", type=float, default=0.0, help="only those on which nothing was done for so many days; default: all"
+        "--days", type=float, default=0.0, help="only those that were not used for so many days; default: all"
     )
     args = parser.parse_args()
-    if not args.folder.is_dir():
-        sys.exit(f"there is no folder {args.folder}; give the one of --conf sessions")
-    print(f"removed {purge_sessions(args.folder, days=args.days)} files of sessions in {args.folder}")
+    for folder, option in ((args.folder, "sessions"), (args.prepared, "prepared")):
+        if folder is not None and not folder.is_dir():
+            sys.exit(f"there is no folder {folder}; give the one of --conf {option}")
+    sessions, prepared = args.folder or sessions_folder(), args.prepared or prepared_folder()
+    print(f"removed {purge_sessions(sessions, days=args.days)} files of sessions in {sessions}")
+    print(f"removed {purge_prepared(prepared, days=args.days)[0]} prepared slices in {prepared}")
 
 
 if __name__ == "__main__":

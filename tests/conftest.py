@@ -18,9 +18,10 @@ import pytest
 import torch
 from hypothesis import settings
 
-# Servers that tests start keep their sessions here, not in the folder of whoever runs the tests.
-os.environ["XDG_STATE_HOME"] = tempfile.mkdtemp(prefix="monai-sam-state-")
-atexit.register(shutil.rmtree, os.environ["XDG_STATE_HOME"], ignore_errors=True)
+# Servers that tests start keep sessions and prepared slices here, not in the folders of whoever runs the tests.
+for variable in ("XDG_STATE_HOME", "MONAI_SAM_HOME"):
+    os.environ[variable] = tempfile.mkdtemp(prefix="monai-sam-tests-")
+    atexit.register(shutil.rmtree, os.environ[variable], ignore_errors=True)
 
 ROOT = Path(__file__).resolve().parent.parent
 

@@ -34,7 +34,7 @@ from monailabel_app.server.start import make_app_folder
 from monailabel_app.server.uploads import check_name
 from monailabel_app.tasks import open_images
 from monailabel_app.tasks.interactive import SamTask
-from monailabel_app.tasks.open_images import ImageSessions, Keeper, file_identity
+from monailabel_app.tasks.open_images import ImageSessions, file_identity
 from monailabel_app.wire.fields import plane_of
 from monailabel_app.wire.labels import read_label_names
 from monailabel_app.work import WorkQueue, doing
@@ -88,8 +88,8 @@ class OtherOpener(Opener):
 
 @pytest.mark.parametrize("on_disk", [False, True])
 def test_open_sessions_go_on_with_another_network_and_keep_what_was_done(ct, tmp_path, on_disk):
-    keeper = Keeper(tmp_path / "kept") if on_disk else None
-    sessions = ImageSessions(Opener(), keeper=keeper)
+    kept_in = tmp_path / "kept" if on_disk else None
+    sessions = ImageSessions(Opener(), kept_in=kept_in)
     session = sessions.open(ct).session("anna")
     box = Box(((1, 1, 2), (4, 4, 2)))
     session.add(box, "liver", dimension=2)
@@ -103,7 +103,7 @@ def test_open_sessions_go_on_with_another_network_and_keep_what_was_done(ct, tmp
     session.undo()
     assert np.array_equal(session.mask("liver"), before)
     if on_disk:
-        again = ImageSessions(OtherOpener(), keeper=keeper).open(ct).session("anna")
+        again = ImageSessions(OtherOpener(), kept_in=kept_in).open(ct).session("anna")
         assert np.array_equal(again.mask("liver"), before) and again.redo_depth == 1
 
 
@@ -256,7 +256,7 @@ SPLEEN = {"roi": [3, 5, 5, 2, 0, 4], "label": "spleen"}
 
 def kept(ct: Path, folder: Path, dimension: int = 3) -> SamTask:
     """A server's task with sessions on disk; each call is another server."""
-    return SamTask(ImageSessions(Opener(), keeper=Keeper(folder)), dimension=dimension)
+    return SamTask(ImageSessions(Opener(), kept_in=folder), dimension=dimension)
 
 
 def test_a_restarted_server_goes_on_where_it_was(ct, tmp_path):
@@ -398,43 +398,15 @@ def test_who_waits_for_a_session_that_another_server_works_on_lets_others_have_t
 
 
 def test_what_requests_take_turns_on_is_a_users_session_of_an_image(ct, tmp_path):
-    for keeper in (None, Keeper(tmp_path / "sessions")):
-        image = ImageSessions(Opener(), keeper=keeper).open(ct)
+    for kept_in in (None, tmp_path / "sessions"):
+        image = ImageSessions(Opener(), kept_in=kept_in).open(ct)
         assert image.turn_of("anna") == image.turn_of("anna") != image.turn_of("ben")
-
-
-def test_old_sessions_go_when_an_image_is_opened(ct, tmp_path):
-    folder = tmp_path / "sessions"
-    kept(ct, folder)({"image": str(ct), **LIVER})
-    (file,) = folder.iterdir()
-    os.utime(file, (0, 0))
-    assert kept(ct, folder)({"image": str(ct), "session": True})[1]["label_names"] == {}
 
 
 @pytest.mark.parametrize("params", [{"lock": 5}, {"lock": [""]}, {"new_object": [1]}, {"undo": "perhaps"}])
 def test_a_command_that_is_none_is_refused(ct, params):
     with pytest.raises(RequestError):
         SamTask(ImageSessions(Opener()), dimension=3)({"image": str(ct), **LIVER, **params})
-
-
-def test_where_sessions_are_kept_is_an_option(monkeypatch, tmp_path):
-    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path))
-    assert Keeper.of({}) == Keeper(tmp_path / "monai-sam" / "sessions", 30)
-    assert Keeper.of({"sessions": str(tmp_path / "s"), "session_days": "7"}) == Keeper(tmp_path / "s", 7)
-    assert Keeper.of({"sessions": "off"}) is None
-    for days in ("0", "-1", "nan", "soon", "inf"):
-        with pytest.raises(RequestError, match="session_days must be a number above 0"):
-            Keeper.of({"session_days": days})
-    with pytest.raises(RequestError, match="full path of a folder"):
-        Keeper.of({"sessions": "here"})
-
-
-def test_a_folder_of_sessions_that_cannot_be_written_to_is_refused_or_done_without(monkeypatch, tmp_path, caplog):
-    (tmp_path / "monai-sam").write_text("no folder")
-    with pytest.raises(RequestError, match="sessions cannot be kept in"):
-        Keeper.of({"sessions": str(tmp_path / "monai-sam" / "sessions")})
-    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path))
-    assert Keeper.of({}) is None and "Sessions end with the server" in caplog.text
 
 
 # ---- errors ---------------------------------------------------------------------------------------------------------

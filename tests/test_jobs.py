@@ -5,9 +5,12 @@ from __future__ import annotations
 import threading
 
 import pytest
+import torch
 from monailabel.interfaces.exception import ImageNotFoundException
 
+from bundle.engines.cache import PreparedCache
 from bundle.errors import VolumeError
+from bundle.networks.interface import Prepared
 from monailabel_app.jobs import Job
 from monailabel_app.work import WorkQueue, checkpoint, doing, turn
 
@@ -34,6 +37,19 @@ def test_each_image_is_done_once_and_those_that_came_meanwhile_too(queue):
     job.wait(PATIENCE)
     assert done == ["a", "b", "c"] and not job.is_running
     assert {key: job.status()[key] for key in ("status", "done", "total")} == {"status": "DONE", "done": 3, "total": 3}
+
+
+def test_a_job_keeps_what_it_prepares_off_the_disk(queue, tmp_path):
+    store, job = PreparedCache(folder=tmp_path), Job("batch")
+    done = []
+
+    def do(image):
+        done.append(store.get(image, lambda: Prepared({"embedding": torch.ones(3)})))
+
+    job.start(queue, lambda: [one for one in "ab" if len(done) < 2], do)
+    job.wait(PATIENCE)
+    assert [computed for _, computed in done] == [True, True] and store.held_bytes == 24
+    assert not [path for path in tmp_path.iterdir() if path.is_file()]
 
 
 def test_an_image_that_fails_is_said_and_not_tried_again(queue, caplog):

@@ -16,6 +16,7 @@ from evaluation_room import write_weights
 from faults import disk_full, ended_at, fault_at
 from learning_room import write_small_family
 
+from bundle.engines.cache import PreparedCache
 from bundle.files import read_json, sha256_of
 from monailabel_app.datastore.study_folder import StudyFolder
 from monailabel_app.errors import RequestError
@@ -57,9 +58,9 @@ class Room:
         )
         self.served, self.learner = [], None
 
-    def open(self) -> Learner:
+    def open(self, prepared: PreparedCache | None = None) -> Learner:
         """A server that starts; its runner does nothing by itself."""
-        self.learner = Learner(self.settings, lambda: self.store, served=self.served.append)
+        self.learner = Learner(self.settings, lambda: self.store, prepared=prepared, served=self.served.append)
         self.learner._runner.start = lambda: None
         self.learner.start(busy=lambda: False)
         return self.learner
@@ -264,11 +265,11 @@ def test_a_version_that_is_chosen_while_another_one_is_loaded_is_served_next(roo
     learner = room.open()
     real, chosen = learner._load, []
 
-    def load(checkpoint, store):
+    def load(checkpoint):
         if not chosen:  # another server goes back meanwhile
             chosen.append(0)
             Versions(learner.versions.folder, learner.base).activate(0)
-        return real(checkpoint, store)
+        return real(checkpoint)
 
     first = identity(learner)
     monkeypatch.setattr(learner, "_load", load)
@@ -282,8 +283,9 @@ def test_a_version_that_is_chosen_while_another_one_is_loaded_is_served_next(roo
 
 def test_a_good_network_is_published_and_served(room, weights):
     room.accept("a")
-    learner = room.open()
-    before, store = identity(learner), learner.segmenter.predictor.store
+    learner = room.open(store := PreparedCache())
+    before = identity(learner)
+    assert learner.segmenter.predictor.store is store
     job = room.do(learner.submit({}))
     assert (job.version, learner.version) == (1, 1)
     assert identity(learner) != before and room.served == [learner.segmenter]
@@ -327,11 +329,11 @@ def test_killed_at_any_stage_of_publishing_the_next_server_has_one_of_both_whole
 ):
     load, loaded = Learner._load, {}
 
-    def load_once(learner, checkpoint, store):
+    def load_once(learner, checkpoint):
         """Each network once: what a server serves is told by the bytes of the file."""
         content = sha256_of(checkpoint)
         if content not in loaded:
-            loaded[content] = load(learner, checkpoint, store)
+            loaded[content] = load(learner, checkpoint)
         return loaded[content]
 
     monkeypatch.setattr(Learner, "_load", load_once)
@@ -502,7 +504,7 @@ def test_it_trains_by_itself_on_a_folder_and_on_a_pacs_when_asked(tmp_path, stud
     [
         ({"learn_while_annotating": "sometimes"}, "learn_while_annotating must be on or off"),
         ({"learning": "here"}, "learning must be the full path of a folder"),
-        ({"learning": "/proc/nowhere"}, "nothing can be learnt in /proc/nowhere"),
+        ({"learning": "/proc/nowhere"}, "learning: nothing can be written in /proc/nowhere"),
     ],
 )
 def test_settings_that_cannot_be_used_are_refused(conf, sentence):

@@ -18,18 +18,19 @@ def samples(text: str) -> dict[str, float]:
     }
 
 
-def test_six_numbers_are_told():
+def test_seven_numbers_are_told():
     queue = WorkQueue()
-    metrics = Metrics(queue, lambda: {"open_images": 2, "cache_bytes": 1000})
+    metrics = Metrics(queue, lambda: {"open_images": 2, "cache_bytes": 1000, "disk_bytes": 3000})
     with queue.admitted("anna", "m") as work, doing(work), turn("a"):
         pass
     metrics.count("GET", "/info/", 200)
     metrics.count("GET", "/info/", 200)
     text, media_type = metrics.text()
     found = samples(text.decode())
-    assert media_type.startswith("text/plain") and len(found) == 6
+    assert media_type.startswith("text/plain") and len(found) == 7
     assert found["monai_sam_requests_total /info/ 200 GET"] == 2
     assert found["monai_sam_open_images"] == 2 and found["monai_sam_cache_bytes"] == 1000
+    assert found["monai_sam_prepared_disk_bytes"] == 3000
     assert found["monai_sam_queue_length"] == 0
     assert found["monai_sam_working_seconds_total"] == queue.worked > 0
     assert found["monai_sam_waiting_seconds_total"] == queue.waited

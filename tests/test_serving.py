@@ -7,10 +7,13 @@ import threading
 import time
 
 import pytest
+import torch
 from fastapi import FastAPI
 from fastapi.testclient import TestClient
 from nninteractive_room import bright_opener
 
+from bundle.engines.cache import PreparedCache
+from bundle.networks.interface import Prepared
 from monailabel_app.nninteractive.desks import Desks
 from monailabel_app.nninteractive.leases import Leases
 from monailabel_app.nninteractive.reaping import reaping
@@ -37,13 +40,16 @@ def bearer(token: str) -> dict[str, str]:
     return {"Authorization": f"Bearer {token}"}
 
 
-def test_requests_are_counted_by_their_route_and_never_by_their_address(dialect):
-    client = client_of(dialect, cache_bytes=lambda: 12)
+def test_requests_are_counted_by_their_route_and_never_by_their_address(dialect, tmp_path):
+    store = PreparedCache(folder=tmp_path)
+    store.get("a", lambda: Prepared({"embedding": torch.zeros(3)}))
+    client = client_of(dialect, prepared=store)
     client.get("/Mueller_1950")
     client.get("/u/Mueller_1950/upload_image")
     text = client.get("/metrics").text
     assert 'method="OTHER",route="unknown",status="404"' in text
     assert "monai_sam_cache_bytes 12.0" in text and "monai_sam_open_images 0.0" in text
+    assert f"monai_sam_prepared_disk_bytes {(tmp_path / 'a.prepared').stat().st_size}.0" in text
     assert "Mueller" not in text
 
 

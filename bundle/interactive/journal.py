@@ -26,7 +26,8 @@ from bundle.data.digest import image_digest
 from bundle.data.limits import LIMITS, variable_of
 from bundle.data.volume import Volume
 from bundle.errors import BusyError, JournalError
-from bundle.interactive.session_files import COMPACTING, ENDING, OPEN_FLAGS, locked, private_folder
+from bundle.files import private_folder
+from bundle.interactive.session_files import COMPACTING, ENDING, OPEN_FLAGS, locked
 
 _log = logging.getLogger(__name__)
 
@@ -180,7 +181,7 @@ class Journal:
     # ---- the file ---------------------------------------------------------------------------------------------------
 
     def _open(self) -> None:
-        private_folder(self.path.parent)
+        private_folder(self.path.parent, JournalError)
         deadline = time.monotonic() + self.patience
         while True:
             file = os.open(self.path, os.O_RDWR | os.O_CREAT | OPEN_FLAGS, 0o600)

@@ -56,18 +56,6 @@ def purge_sessions(folder: str | Path, *, days: float = 0.0) -> int:
     return removed
 
 
-def private_folder(folder: Path) -> Path:
-    """The folder, made for this user alone where it is not there.
-
-    Raises:
-        JournalError: it is there and others may look into it.
-    """
-    folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-    if os.name == "posix" and folder.stat().st_mode & 0o077:
-        raise JournalError(f"the folder of sessions must be this user's alone; chmod 700 {folder}")
-    return folder
-
-
 def locked(file: int) -> bool:
     """Take the lock of an open file unless another holds it.
 

@@ -13,8 +13,9 @@ from typing import Any
 
 from filelock import FileLock
 
-from bundle.files import read_json, write_text
-from bundle.interactive.session_files import private_folder, sessions_folder
+from bundle.errors import JournalError
+from bundle.files import private_folder, read_json, write_text
+from bundle.interactive.session_files import sessions_folder
 from monailabel_app.wire.json_values import repaired_info
 
 logger = logging.getLogger(__name__)
@@ -58,7 +59,7 @@ class ImageNotes:
         """
         with self._lock:
             try:
-                private_folder(self._path.parent)
+                private_folder(self._path.parent, JournalError)
                 with FileLock(self._path.with_suffix(".lock")):
                     self._look()
                     self._merge(image_id, info, known)

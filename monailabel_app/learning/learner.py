@@ -14,6 +14,7 @@ from filelock import FileLock, Timeout
 from monailabel.interfaces.datastore import Datastore
 
 import bundle
+from bundle.engines.cache import PreparedCache
 from bundle.errors import MonaiSamError
 from bundle.families.family import find_weights
 from bundle.files import read_json, sha256_of
@@ -43,6 +44,7 @@ class Learner:
     Args:
         settings: see there.
         store: gives the datastore.
+        prepared: what is prepared of slices, by the digest of the network that did it: one store serves all versions.
         served: called with each network that is to answer from now on.
         runner: of the jobs; only tests give another.
     """
@@ -52,10 +54,12 @@ class Learner:
         settings: LearningSettings,
         store: Callable[[], Datastore],
         *,
+        prepared: PreparedCache | None = None,
         served: Callable[[Segmenter], object] = lambda segmenter: None,
         make_runner: Callable[..., Runner] = Runner,
     ) -> None:
         self.settings, self._store, self._served = settings, store, served
+        self._prepared = prepared or PreparedCache()
         family, checkpoint = settings.family, settings.checkpoint
         self.base = find_weights(Path(checkpoint) if checkpoint else family)
         self._base_id = sha256_of(self.base)[:16]
@@ -100,32 +104,35 @@ class Learner:
         self._follow()
         return version
 
-    def _load_active(self, store: Any = None) -> Segmenter:
+    def _load_active(self) -> Segmenter:
         """The network of the version that is to be served; that of the base where it cannot be loaded."""
         version = self._seen = self.versions.active()  # looked at once: it may be another one when this is loaded
         try:
-            segmenter = self._load(version.checkpoint if version.number else self.settings.checkpoint, store)
+            segmenter = self._load(version.checkpoint if version.number else self.settings.checkpoint)
         except MonaiSamError as error:
             if not version.number:
                 raise
             logger.warning("Version %d cannot be served, version 0 is: %s", version.number, error)
-            segmenter, version = self._load(self.settings.checkpoint, store), Version(0, self.base)
+            segmenter, version = self._load(self.settings.checkpoint), Version(0, self.base)
         self._version = version
         logger.info("Version %d of the network is served", version.number)
         return segmenter
 
-    def _load(self, checkpoint: str | Path | None, store: Any) -> Segmenter:
+    def _load(self, checkpoint: str | Path | None) -> Segmenter:
         settings = self.settings
         return Segmenter.from_family(
-            settings.family, checkpoint=checkpoint, store=store, device=settings.device, engine=settings.engine
+            settings.family,
+            checkpoint=checkpoint,
+            store=self._prepared,
+            device=settings.device,
+            engine=settings.engine,
         )
 
     def _follow(self) -> None:
         """Serve the version that the folder names, which another server may have changed."""
         with self._following:  # else the one that is loaded first may be served last
             if self.versions.active() is not self._seen:
-                # What was prepared is kept by the network's own digest, so that one store serves them all.
-                self._segmenter = self._load_active(self._segmenter.predictor.store)
+                self._segmenter = self._load_active()
                 self._served(self._segmenter)
 
     # ---- trainings --------------------------------------------------------------------------------------------------

@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 import hashlib
-import logging
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 from bundle.interactive.session_files import sessions_folder
+from monailabel_app.conf import chosen_folder
 from monailabel_app.datastore.address import is_dicomweb, one_spelling
 from monailabel_app.errors import RequestError
 from monailabel_app.wire.fields import read_modality
-
-logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -48,21 +46,12 @@ class LearningSettings:
             RequestError: an option that cannot be used.
         """
         automatic = conf.get("learn_while_annotating") or ("off" if is_dicomweb(studies) else "on")
-        chosen = conf.get("learning")
         if automatic not in ("on", "off"):
             raise RequestError(f"learn_while_annotating must be on or off, got {automatic!r}")
-        if chosen == "off":
-            return None
         name = hashlib.sha256(one_spelling(studies).encode()).hexdigest()[:16]
-        folder = Path(chosen).expanduser() if chosen else sessions_folder().with_name("learning") / name
-        if not folder.is_absolute():
-            raise RequestError(f'learning must be the full path of a folder, or "off", got {chosen!r}')
-        try:
-            folder.mkdir(parents=True, mode=0o700, exist_ok=True)
-        except OSError as error:
-            if chosen:
-                raise RequestError(f"nothing can be learnt in {folder} ({error.strerror}); choose another") from error
-            logger.warning("The server does not learn: nothing can be written in %s (%s)", folder, error.strerror)
+        default = sessions_folder().with_name("learning") / name
+        folder = chosen_folder(conf, "learning", default, without="The server does not learn")
+        if folder is None:
             return None
         return cls(
             folder,

@@ -14,6 +14,7 @@ import logging
 import logging.config
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any, TypeVar
 
 import uvicorn
@@ -24,6 +25,7 @@ from starlette.middleware.trustedhost import TrustedHostMiddleware
 from bundle.data import guarded
 from bundle.data.limits import LIMITS
 from bundle.data.volume import Volume
+from bundle.engines.cache import PreparedCache
 from bundle.errors import explain_errors
 from bundle.interactive.journal import Journal
 from bundle.interactive.segmenter import Segmenter
@@ -42,12 +44,13 @@ from monailabel_app.server.origins import OwnPagesOnly
 from monailabel_app.server.reach import HOST, answered_hosts, check_reach, is_loopback
 from monailabel_app.server.safe_headers import SafeHeaders
 from monailabel_app.server.watch import Watch
-from monailabel_app.tasks.open_images import Keeper
+from monailabel_app.tasks.kept import OPTIONS as KEPT
+from monailabel_app.tasks.kept import Kept, purged
 from monailabel_app.work import WorkQueue, doing, rest, turn
 
 logger = logging.getLogger(__name__)
 
-OPTIONS = ("family", "checkpoint", "device", "engine", "sessions", "session_days")
+OPTIONS = ("family", "checkpoint", "device", "engine", *KEPT)
 Answer = TypeVar("Answer")
 
 
@@ -95,7 +98,7 @@ def protected(
     accounts: Accounts | None,
     *,
     audit: AuditLog | None = None,
-    cache_bytes: Callable[[], int] = lambda: 0,
+    prepared: PreparedCache | None = None,
 ) -> FastAPI:
     """Let in who may come, before anything of a request is read, and note what was asked.
 
@@ -103,17 +106,18 @@ def protected(
         app: the server of a dialect.
         accounts: who may come; None lets programs of this machine do everything.
         audit: the log; None writes none.
-        cache_bytes: bytes of prepared slices, as they are now.
+        prepared: the prepared slices, whose bytes are told.
     """
 
     def held() -> dict[str, int]:
-        return {"open_images": len(app.state.open_works), "cache_bytes": cache_bytes()}
+        memory, disk = (prepared.held_bytes, prepared.disk_bytes) if prepared is not None else (0, 0)
+        return {"open_images": len(app.state.open_works), "cache_bytes": memory, "disk_bytes": disk}
 
     metrics = Metrics(app.state.queue, held)
 
     @app.get("/metrics")
     def numbers() -> Response:
-        """Six numbers in the text form of Prometheus."""
+        """Seven numbers in the text form of Prometheus."""
         text, media_type = metrics.text()
         return Response(text, headers={"Content-Type": media_type})
 
@@ -127,11 +131,11 @@ def protected(
     return app
 
 
-def opener(segmenter: Segmenter, keeper: Keeper | None) -> Opener:
+def opener(segmenter: Segmenter, kept_in: Path | None) -> Opener:
     """Opens images with a model; a user's session of an image goes on where it was."""
 
     def open_session(volume: Volume, user: str, digest: str) -> InteractiveSession:
-        journal = None if keeper is None else Journal.of(keeper.folder, volume, user, digest=digest, idle=rest)
+        journal = None if kept_in is None else Journal.of(kept_in, volume, user, digest=digest, idle=rest)
         return segmenter.open(volume, journal=journal)
 
     return open_session
@@ -163,24 +167,23 @@ def main(arguments: list[str] | None = None) -> None:
     if unknown := sorted(set(conf) - set(OPTIONS)):
         raise SettingsError(f"unknown option {unknown[0]!r} in --conf; known are {', '.join(OPTIONS)}")
     logging.config.dictConfig(log_config())
-    keeper = Keeper.of(conf)
+    kept = Kept.of(conf)
     segmenter = Segmenter.from_family(
         conf.get("family", "default"),
         checkpoint=conf.get("checkpoint"),
         device=conf.get("device"),
         engine=conf.get("engine", "auto"),
+        store=kept.prepared,
     )
     guarded.start()
-    if keeper is not None:
-        keeper.purge()
-        logger.info("Work is kept in %s for %g days", keeper.folder, keeper.days)
+    logger.info("%s", kept)
     license = (segmenter.family.checkpoint or {}).get("licence") or "not said by those who published the weights"
-    store = segmenter.predictor.store
-    watched = {"audit": AuditLog.from_environment(), "cache_bytes": lambda: store.held_bytes}
-    made = make_app(args.dialect, opener(segmenter, keeper), Accounts.from_environment(), license, **watched)
+    watched = {"audit": AuditLog.from_environment(), "prepared": kept.prepared}
+    made = make_app(args.dialect, opener(segmenter, kept.sessions), Accounts.from_environment(), license, **watched)
     tls = {"ssl_certfile": args.tls_certificate, "ssl_keyfile": args.tls_key} if has_tls else {}
     logger.info("%s's clients find %s at port %d", args.dialect, segmenter.family.name, args.port)
-    uvicorn.run(made, http=LingeringProtocol, host=args.host, port=args.port, log_config=None, **tls)
+    with purged(kept.purge):
+        uvicorn.run(made, http=LingeringProtocol, host=args.host, port=args.port, log_config=None, **tls)
 
 
 def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:

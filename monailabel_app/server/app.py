@@ -22,7 +22,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import AsyncIterator, Mapping
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, nullcontext
 from typing import Protocol, runtime_checkable
 
 from fastapi import APIRouter, FastAPI, Request, Response
@@ -60,6 +60,7 @@ from monailabel_app.server.origins import OwnPagesOnly
 from monailabel_app.server.reach import answered_hosts, check_old_login_is_off
 from monailabel_app.server.safe_headers import SafeHeaders
 from monailabel_app.server.watch import Watch
+from monailabel_app.tasks.kept import Kept, purged
 from monailabel_app.work import WorkQueue
 
 logger = logging.getLogger(__name__)
@@ -67,10 +68,12 @@ logger = logging.getLogger(__name__)
 
 @runtime_checkable
 class HoldsImages(Protocol):
-    """An app that can say what it keeps in memory."""
+    """An app that can say what it keeps of images, and remove of it what is too old."""
+
+    kept: Kept
 
     def held(self) -> Mapping[str, int]:
-        """``open_images`` and ``cache_bytes``."""
+        """``open_images``, ``cache_bytes`` and ``disk_bytes``."""
 
 
 router = APIRouter()
@@ -98,7 +101,8 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
     if learner is not None:
         learner.start(busy=lambda: len(app.state.queue) > 0)
     try:
-        yield
+        with purged(instance.kept.purge) if isinstance(instance, HoldsImages) else nullcontext():
+            yield
     finally:
         if learner is not None:
             learner.close()

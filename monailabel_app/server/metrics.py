@@ -1,4 +1,4 @@
-"""The server in six numbers, for Prometheus (https://prometheus.io/docs/instrumenting/exposition_formats/)."""
+"""The server in seven numbers, for Prometheus (https://prometheus.io/docs/instrumenting/exposition_formats/)."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ class Metrics:
     def __init__(self, queue: WorkQueue, held: Callable[[], Mapping[str, int]]) -> None:
         """Args:
         queue: whose length and times are told.
-        held: ``open_images`` and ``cache_bytes``, as they are now.
+        held: ``open_images``, ``cache_bytes`` and ``disk_bytes``, as they are now.
         """
         self._registry = CollectorRegistry()
         self._requests = Counter(
@@ -59,3 +59,5 @@ class _State:
         yield GaugeMetricFamily("monai_sam_open_images", "Images that are kept open", held.get("open_images", 0))
         bytes_held = held.get("cache_bytes", 0)
         yield GaugeMetricFamily("monai_sam_cache_bytes", "Bytes of open images and prepared slices", bytes_held)
+        on_disk = held.get("disk_bytes", 0)
+        yield GaugeMetricFamily("monai_sam_prepared_disk_bytes", "Bytes of prepared slices on disk", on_disk)

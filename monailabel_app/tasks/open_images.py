@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import logging
-import tempfile
 import threading
 from collections import OrderedDict
-from collections.abc import Callable, Hashable, Mapping
+from collections.abc import Callable, Hashable
 from concurrent.futures import Future
-from dataclasses import dataclass
 from pathlib import Path
 
 from bundle.data import guarded
@@ -18,7 +16,6 @@ from bundle.errors import SeriesError
 from bundle.interactive.journal import Journal
 from bundle.interactive.segmenter import Segmenter
 from bundle.interactive.session import InteractiveSession
-from bundle.interactive.session_files import DAYS, private_folder, purge_sessions, sessions_folder
 from monailabel_app.errors import RequestError, without_folders
 from monailabel_app.tasks.ahead import Ahead
 from monailabel_app.work import is_in_background, rest
@@ -34,11 +31,11 @@ class OpenImage:
     Args:
         volume: the image.
         segmenter: answers; the users' sessions share what it prepares of the image, and nothing else.
-        keeper: of sessions on disk; None keeps them in memory.
+        kept_in: folder of sessions on disk; None keeps them in memory.
     """
 
-    def __init__(self, volume: Volume, segmenter: Segmenter, keeper: Keeper | None = None) -> None:
-        self.volume, self._segmenter, self._keeper = volume, segmenter, keeper
+    def __init__(self, volume: Volume, segmenter: Segmenter, kept_in: Path | None = None) -> None:
+        self.volume, self._segmenter, self._kept_in = volume, segmenter, kept_in
         self._opened = segmenter.open(volume)
         self._sessions: OrderedDict[str, InteractiveSession] = OrderedDict()
         self._digest: str | None = None
@@ -84,55 +81,10 @@ class OpenImage:
         return (id(self), user) if journal is None else journal.path
 
     def _journal(self, user: str) -> Journal | None:
-        if self._keeper is None:
+        if self._kept_in is None:
             return None
         self._digest = self._digest or image_digest(self.volume)
-        return Journal.of(self._keeper.folder, self.volume, user, digest=self._digest, idle=rest)
-
-
-@dataclass(frozen=True)
-class Keeper:
-    """Where sessions are kept on disk, and for how many days after their last step."""
-
-    folder: Path
-    days: float = DAYS
-
-    @classmethod
-    def of(cls, conf: Mapping[str, str]) -> Keeper | None:
-        """As the options of the app say (``sessions``, ``session_days``).
-
-        Returns:
-            None with ``sessions`` "off", and where nothing can be written in the folder that nobody chose.
-
-        Raises:
-            RequestError: days that are no number above 0, or a folder that cannot be used.
-            JournalError: others may look into the folder.
-        """
-        chosen, days = conf.get("sessions"), conf.get("session_days", "")
-        try:
-            number = float(days or DAYS)
-        except ValueError:
-            number = 0.0
-        if not 0 < number < float("inf"):
-            raise RequestError(f"session_days must be a number above 0, got {days!r}")
-        if chosen == "off":
-            return None
-        folder = Path(chosen).expanduser() if chosen else sessions_folder()
-        if not folder.is_absolute():
-            raise RequestError(f'sessions must be the full path of a folder, or "off", got {chosen!r}')
-        try:
-            with tempfile.TemporaryFile(dir=private_folder(folder)):
-                return cls(folder, number)
-        except OSError as error:
-            if chosen:
-                raise RequestError(f"sessions cannot be kept in {folder} ({error.strerror}); choose another") from error
-            logger.warning("Sessions end with the server: nothing can be written in %s (%s)", folder, error.strerror)
-            return None
-
-    def purge(self) -> None:
-        """Remove what is older."""
-        if self.folder.is_dir() and (count := purge_sessions(self.folder, days=self.days)):
-            logger.info("Removed %d sessions on which nothing was done for %g days", count, self.days)
+        return Journal.of(self._kept_in, self.volume, user, digest=self._digest, idle=rest)
 
 
 class ImageSessions:
@@ -149,20 +101,20 @@ class ImageSessions:
         max_images: int = 8,
         max_bytes: int = 4 * 2**30,
         modality: str | None = None,
-        keeper: Keeper | None = None,
+        kept_in: Path | None = None,
     ) -> None:
         """Args:
         segmenter: opens the sessions.
         max_images: images kept open.
         max_bytes: memory of their voxels; the newest image stays open even if it is larger.
         modality: of every image of which a request says nothing else; None is what its file says.
-        keeper: of the sessions on disk; None keeps them in memory, as long as their image is open.
+        kept_in: folder of the sessions on disk; None keeps them in memory, as long as their image is open.
         """
         self._segmenter = segmenter
         self._max_images = max_images
         self._max_bytes = max_bytes
         self._modality = modality
-        self._keeper = keeper
+        self._kept_in = kept_in
         self.ahead = Ahead()
         self._images: OrderedDict[Hashable, Future[OpenImage]] = OrderedDict()
         self._lock = threading.Lock()
@@ -218,15 +170,13 @@ class ImageSessions:
     ) -> None:
         try:
             volume = _read_image(path, modality, series)
-            future.set_result(OpenImage(volume, self._segmenter, self._keeper))
+            future.set_result(OpenImage(volume, self._segmenter, self._kept_in))
         except BaseException as error:
             with self._lock:
                 self._images.pop(key, None)
             future.set_exception(error)
         else:
             self._close_oldest()
-            if self._keeper is not None:
-                self._keeper.purge()
 
     def _close_oldest(self) -> None:
         with self._lock:
