@@ -22,8 +22,9 @@ COPY bundle bundle
 COPY monailabel_app monailabel_app
 RUN pip install --no-cache-dir --no-deps --no-build-isolation . && useradd --create-home --uid 1000 sam
 
-# Nothing is written outside of /tmp and the folders that are mounted, so that the root may be read-only. USER, because
-# MONAI asks for the name of a user whom -u has given no name.
+# Nothing is written outside of /tmp and the folders that are mounted, so that the root may be read-only. Families with an
+# image encoder keep up to 8 GiB of prepared slices in /tmp/monai-sam/prepared, which --tmpfs takes of the memory: mount a
+# folder there, or serve with --conf prepared off. USER, because MONAI asks for the name of a user whom -u has given no name.
 ENV HOME=/tmp USER=sam MPLCONFIGDIR=/tmp/matplotlib MONAI_SAM_HOME=/tmp/monai-sam MONAI_LABEL_SESSION_PATH=/tmp/sessions \
     OMP_WAIT_POLICY=PASSIVE PYTHONDONTWRITEBYTECODE=1
 USER 1000
