@@ -14,7 +14,7 @@ from monailabel.interfaces.exception import MONAILabelException
 from bundle.engines.cache import in_memory_alone
 from bundle.errors import MonaiSamError
 from monailabel_app.errors import without_folders
-from monailabel_app.work import LEFT, WorkQueue
+from monailabel_app.work import Cancelled, WorkQueue
 
 logger = logging.getLogger(__name__)
 
@@ -136,12 +136,12 @@ class Job:
 
     def _do(self, run: _Run, queue: WorkQueue, image: str, do: Callable[[str], object]) -> None:
         try:
-            with queue.in_background(queue.background(self.what)) as self._work, in_memory_alone():
+            with queue.in_background(queue.background(self.what, image)) as self._work, in_memory_alone():
                 do(image)
             run.done += 1
+        except Cancelled:
+            return  # it was stopped
         except (MonaiSamError, MONAILabelException, OSError, ValueError) as error:
-            if getattr(error, "status", None) == LEFT:
-                return  # it was stopped
             run.failed[image] = without_folders(str(getattr(error, "msg", error)))
             logger.warning("%s of the image %r failed: %s", self.what.capitalize(), image, error)
         finally:

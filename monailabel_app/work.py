@@ -1,9 +1,10 @@
-"""Whose turn it is on the device that computes: a bounded queue, fair between users, that a client's leaving ends.
+"""Whose turn it is on the device that computes: a bounded queue, fair between users, whose requests can be cancelled.
 
 A request is a ``Work``: it is admitted, or refused with 503 when too many are there already. What it computes stands in
 ``with turn(image):``. There is one turn at a time on a device, and between slices (``checkpoint``, the ``progress`` of
 ``InteractiveSession.segment_volume``) it goes to the next user who waits, so that a click waits for the slices that
-others are at, not for their volumes. Requests on one session follow each other whole.
+others are at, not for their volumes. There it is also noted how far the request is. Requests on one session follow
+each other whole.
 
 The users take turns, whoever sends how much; so do the requests of one user. What the server does of its own accord
 (scores, a batch) has the device only while no request waits for it. Where no server is (a test, a script), a turn is
@@ -14,19 +15,29 @@ from __future__ import annotations
 
 import contextvars
 import logging
+import secrets
 import threading
 import time
 from collections import OrderedDict
 from collections.abc import Hashable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import partial
 
 from bundle.engines.interruption import interruptible
+from bundle.interactive.volume_model import HowFar
 from monailabel_app.errors import RequestError
 
 logger = logging.getLogger(__name__)
 
 LEFT = 499  # nginx's number for a client that left before its answer; it stands in metrics and logs only
+# Of a request that somebody cancelled, which is answered: a number that every client knows, and that none takes for a
+# busy server that is to be asked again, as 503 and 504.
+CANCELLED = 409
+
+
+class Cancelled(RequestError):
+    """A request was ended before its step was taken."""
 
 
 @dataclass(eq=False)
@@ -41,6 +52,10 @@ class Work:
         worked: seconds with the device so far.
         has_begun: whether it had its first turn.
         in_background: whether nobody waits for its answer; it goes behind all that somebody waits for.
+        study: the datastore's image that it is about, by its id; None of an upload, and while nobody knows.
+        far: how far its answer through a volume is, of several objects the one that is asked; None before its first
+            slice, and where there is no such answer.
+        id: tells it from all others, and nothing else: 128 random bits.
     """
 
     user: str
@@ -52,17 +67,29 @@ class Work:
     has_begun: bool = False
     image: Hashable = None
     in_background: bool = False
+    study: str | None = None
+    far: HowFar | None = None
+    id: str = field(default_factory=partial(secrets.token_hex, 16))
     _taken: float = 0.0
     _has_just_come: bool = False  # nothing was computed in this turn yet
-    _is_cancelled: bool = False
+    _end: tuple[str, int] | None = None  # the sentence and status that it ends with
 
     def cancel(self) -> None:
-        """Let it end at its next checkpoint: nobody waits for its answer any more."""
-        self.queue.cancel(self)
+        """Let it end before the next layer of the network, or at once while it waits: somebody wants it to."""
+        self.queue.end(self, "the request was cancelled before its step was taken", CANCELLED)
+
+    def leave(self) -> None:
+        """The same: its client has left, and nobody waits for its answer any more."""
+        self.queue.end(self, "the client left before its answer", LEFT)
+
+    @property
+    def is_ending(self) -> bool:
+        """Whether it was cancelled, or its client has left; it ends at its next checkpoint."""
+        return self._end is not None
 
     def should_give_way(self) -> bool:
         """Whether a request waits for the device, or nobody wants this work any more."""
-        return self._is_cancelled or self.queue.waiting > 0
+        return self.is_ending or self.queue.waiting > 0
 
 
 _current: contextvars.ContextVar[Work | None] = contextvars.ContextVar("monai_sam_work", default=None)
@@ -87,7 +114,8 @@ def turn(image: Hashable) -> Iterator[None]:
             ended.
 
     Raises:
-        RequestError: 504 if the turn does not come in time, 499 if the client has left.
+        RequestError: 504 if the turn does not come in time.
+        Cancelled: it was, or its client has left; also before any layer of a network in the block.
     """
     work = _current.get()
     if work is None:
@@ -97,16 +125,19 @@ def turn(image: Hashable) -> Iterator[None]:
         yield
 
 
-def checkpoint(*_: object) -> None:
+def checkpoint(far: HowFar | None = None) -> None:
     """Let others have the device for a while, within a ``turn``, before a slice is computed.
 
-    The arguments are those of a ``progress``, and not used.
+    Args:
+        far: how far the request is, which is noted; without it nothing is.
 
     Raises:
-        RequestError: 504 if the request has computed for too long, 499 if its client has left.
+        RequestError: 504 if the request has computed for too long.
+        Cancelled: it was, or its client has left.
     """
     work = _current.get()
     if work is not None:
+        work.far = far or work.far
         work.queue.checkpoint(work)
 
 
@@ -114,7 +145,7 @@ def rest(seconds: float) -> None:
     """Wait for something else than the device, which others have meanwhile; within a ``turn`` or not.
 
     Raises:
-        RequestError: 499 if the client has left.
+        Cancelled: it was, or its client has left.
     """
     work = _current.get()
     if work is None:
@@ -124,10 +155,10 @@ def rest(seconds: float) -> None:
 
 
 def check_wanted() -> None:
-    """End a request whose client has left; within a ``turn`` called before each layer of a network.
+    """End a request that nobody wants any more; within a ``turn`` called before each layer of a network.
 
     Raises:
-        RequestError: 499.
+        Cancelled: it was, or its client has left.
     """
     work = _current.get()
     if work is not None:
@@ -206,9 +237,9 @@ class WorkQueue:
         with self._until_done(work):
             yield work
 
-    def background(self, what: str) -> Work:
+    def background(self, what: str, study: str | None = None) -> Work:
         """What the server will do of its own accord (``in_background``); it can be cancelled before it begins."""
-        return Work("", what, self, in_background=True)
+        return Work("", what, self, in_background=True, study=study)
 
     @contextmanager
     def in_background(self, work: Work) -> Iterator[Work]:
@@ -278,10 +309,10 @@ class WorkQueue:
         with self._changed:
             self._check_is_wanted(work)
 
-    def cancel(self, work: Work) -> None:
-        """See ``Work.cancel``."""
+    def end(self, work: Work, sentence: str, status: int) -> None:
+        """Let a work end with a reason, the first that there is; see ``Work.cancel``."""
         with self._changed:
-            work._is_cancelled = True
+            work._end = work._end or (sentence, status)
             self._changed.notify_all()
 
     # ---- all below with the lock held --------------------------------------------------------------------------------
@@ -338,5 +369,6 @@ class WorkQueue:
         work._taken = now
 
     def _check_is_wanted(self, work: Work) -> None:
-        if work._is_cancelled:
-            raise RequestError("the client left before its answer", status=LEFT)
+        if work._end is not None:
+            sentence, status = work._end
+            raise Cancelled(sentence, status=status)

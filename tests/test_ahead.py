@@ -52,7 +52,7 @@ def test_a_newer_click_replaces_what_was_begun():
         ahead.begin(volume, axis=2, index=0)
         first = ahead._work
         ahead.begin(volume, axis=2, index=6)
-        assert first.should_give_way() and not ahead._work._is_cancelled
+        assert first.should_give_way() and not ahead._work.is_ending
     finish()
     assert volume.predictor.network.encoded == 7
 

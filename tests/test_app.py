@@ -440,7 +440,7 @@ def test_a_name_that_could_leave_its_folder_is_refused(name):
 def test_a_request_whose_client_left_ends_before_its_next_slice(ct):
     queue, task = WorkQueue(), SamTask(ImageSessions(Opener()), dimension=3)
     with queue.admitted("anna", "sam_3d") as work, doing(work):
-        work.cancel()
+        work.leave()
         with pytest.raises(RequestError, match="client left"):
             task({"image": str(ct), "roi": [1, 3, 1, 3, 1, 3]})
     assert len(queue) == 0 and queue.waiting == 0

@@ -10,8 +10,14 @@ from types import SimpleNamespace
 import pytest
 from app_room import QuietApp, a_volume, listening
 from browser_room import page_of, serving_page
+from click_room import PATIENCE, HeldSam, Opener, clicking
 from monailabel.config import settings
 from monailabel.interfaces.utils.app import apps
+from ohif_room import chrome
+from selenium.webdriver.common.by import By
+from selenium.webdriver.support.expected_conditions import text_to_be_present_in_element
+from selenium.webdriver.support.ui import WebDriverWait
+from session_room import LEFT
 
 from monailabel_app.learning.versions import Version
 from monailabel_app.server.access import TOKENS
@@ -120,3 +126,34 @@ def test_the_page_for_people_says_so_where_nothing_learns(app, tmp_path):
     with listening(create_app()) as server:
         text = page_of(f"{server}/", tmp_path / "profile")
     assert "this server does not learn" in text and 'id="learns" hidden' in text
+
+
+def test_the_page_for_people_shows_how_far_a_click_is_and_cancels_it(tmp_path):
+    network, place = HeldSam(), (By.ID, "jobs")
+    with clicking(tmp_path, Opener(network)) as clicks, chrome(tmp_path / "profile", size=(1000, 1600)) as page:
+        answer = clicks.click("sam_3d", {"foreground": [list(LEFT)]})
+        network.is_asked()
+        page.get(f"{clicks.url}/")
+        waits = WebDriverWait(page, PATIENCE)
+        waits.until(text_to_be_present_in_element(place, "asked 1 of at most 12 slices"))
+        assert "sam_3d ct working" in page.find_element(*place).text
+        page.execute_script("document.querySelector('#jobs button').click()")  # the table is made anew again and again
+        waits.until(text_to_be_present_in_element(place, "ending"))
+        network.answers_all()
+        assert answer.result(PATIENCE).status_code == 409
+        waits.until(text_to_be_present_in_element(place, "nothing waits or is computed"))
+        assert page.find_element(By.ID, "cancelled").text == ""
+
+
+def test_the_page_for_people_says_why_a_click_is_not_cancelled(tmp_path):
+    network = HeldSam()
+    with clicking(tmp_path, Opener(network)) as clicks, chrome(tmp_path / "profile", size=(1000, 1600)) as page:
+        answer = clicks.click("sam_3d", {"foreground": [list(LEFT)]})
+        network.is_asked()
+        page.get(f"{clicks.url}/")
+        waits = WebDriverWait(page, PATIENCE)
+        waits.until(text_to_be_present_in_element((By.ID, "jobs"), "Cancel"))
+        page.execute_script("cancel({id: 'nobody'})")
+        waits.until(text_to_be_present_in_element((By.ID, "cancelled"), "404: no request 'nobody' waits"))
+        network.answers_all()
+        assert answer.result(PATIENCE).status_code == 200

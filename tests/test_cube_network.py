@@ -12,6 +12,7 @@ from bundle.data.volume import Volume
 from bundle.interactive.cube_network import CubeNetwork
 from bundle.interactive.cube_predictor import CubePredictor
 from bundle.interactive.parts import bounds_of
+from bundle.interactive.volume_model import HowFar
 from bundle.prompts.cube_maps import OFF, ON, SO_FAR
 from bundle.prompts.interactions import Box, Lasso, Mask, Point, Scribble
 from bundle.prompts.prompts import ObjectPrompts
@@ -137,7 +138,7 @@ def test_a_picture_in_colour_is_seen():
 def test_every_look_is_told():
     told = []
     asked(opened(ORGAN), STARTS["flat box"], progress=told.append)
-    assert told == [15]
+    assert told == [HowFar(15, slices=0, of=None)]
 
 
 def test_a_correction_of_a_given_segmentation_is_asked_in_a_cube_around_it():
@@ -151,7 +152,7 @@ def test_a_correction_of_a_given_segmentation_is_asked_in_a_cube_around_it():
 def test_a_cube_across_another_plane_is_told_by_the_slice_that_is_asked_for():
     told = []
     asked(opened(ORGAN), STARTS["flat box on another plane"], axis=2, progress=told.append)
-    assert told == [14]
+    assert [far.index for far in told] == [14]
 
 
 def test_an_object_that_something_else_found_is_corrected_in_a_cube_around_it_and_the_click():

@@ -39,9 +39,16 @@ def test_a_low_predicted_iou_is_named_with_its_slices():
 
 
 def test_a_jump_of_the_area_is_named_but_not_where_the_object_is_small_or_ends():
-    (said,) = doubts().of({}, mask(10, 10, 15, 15), 2, [])
+    scores = dict.fromkeys(range(5), 0.9)
+    (said,) = doubts().of(scores, mask(10, 10, 15, 15), 2, [])
     assert "from 100 to 225 pixels between slices 1 and 2" in said
-    assert doubts().of({}, mask(2, 7, 9, 11, 9), 2, []) == ()
+    assert doubts().of(scores, mask(2, 7, 9, 11, 9), 2, []) == ()
+
+
+@pytest.mark.parametrize(("index", "between"), [(0, "0 and 1"), (1, "0 and 1"), (3, "3 and 4"), (2, None)])
+def test_the_answer_on_a_slice_is_blamed_for_no_jump_elsewhere(index, between):
+    said = doubts().of({index: 0.9}, mask(8, 12, 12, 12, 8), 2, [])
+    assert said == () if between is None else said[0].endswith(f"between slices {between}")
 
 
 def test_a_point_in_air_is_named_but_not_one_off_the_object_or_in_lung():

@@ -119,7 +119,7 @@ def test_the_slice_of_the_prompt_is_asked_first():
     _, guided = models()
     told = []
     asked(guided, STARTS["flat box"], progress=told.append)
-    assert told[0] == 15
+    assert told[0].index == 15
 
 
 def test_another_network_is_another_model():
@@ -131,7 +131,23 @@ def test_no_slice_beyond_the_limits_is_asked():
     _, guided = models()
     told = []
     asked(guided, STARTS["flat box"], limits=(14, 16), progress=told.append)
-    assert set(told) == {14, 15, 16}
+    assert {far.index for far in told} == {14, 15, 16}
+
+
+@pytest.mark.parametrize("limits", [None, (14, 16)])
+@pytest.mark.parametrize("start", sorted(STARTS.keys() - {"flat box on another plane"}))  # which is asked there first
+def test_cubes_are_told_and_count_as_no_slices(taken, start, limits):
+    _, guided = models()
+    told, asked_on = [], set()
+    predict = guided.predictor.predict
+    guided.predictor.predict = lambda view, prompt: asked_on.add(told[-1].index) or predict(view, prompt)
+    click = Point([24, 20, 16], positive=False)
+    asked(guided, STARTS[start], click, limits=limits, progress=told.append)
+    first, last = limits or ((12, 17) if start == "3D box" else (0, SHAPE[2] - 1))
+    assert told[-1].slices == len(asked_on) and asked_on <= {*range(first, last + 1)}
+    assert {far.of for far in told} == {last - first + 1}
+    cubes = len(guided.cubes.predictor.network.seen)
+    assert cubes and len(told) > cubes
 
 
 @pytest.mark.parametrize("start", ["point", "scribble", "lasso"])

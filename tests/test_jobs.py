@@ -11,8 +11,9 @@ from monailabel.interfaces.exception import ImageNotFoundException
 from bundle.engines.cache import PreparedCache
 from bundle.errors import VolumeError
 from bundle.networks.interface import Prepared
+from monailabel_app.errors import RequestError
 from monailabel_app.jobs import Job
-from monailabel_app.work import WorkQueue, checkpoint, doing, turn
+from monailabel_app.work import CANCELLED, WorkQueue, checkpoint, doing, turn
 
 PATIENCE = 60.0  # seconds; only a broken test waits for them
 
@@ -63,6 +64,16 @@ def test_an_image_that_fails_is_said_and_not_tried_again(queue, caplog):
     job.wait(PATIENCE)
     assert job.status()["failed"] == {"bad": "bad.nii.gz is damaged"} and job.status()["done"] == 1
     assert "bad" in caplog.text
+
+
+def test_an_image_that_is_refused_as_a_cancelled_request_is_fails(queue):
+    def do(image):
+        raise RequestError("two files have its id", status=CANCELLED)
+
+    job = Job("batch")
+    job.start(queue, lambda: ["twice"], do)
+    job.wait(PATIENCE)
+    assert job.status()["failed"] == {"twice": "two files have its id"}
 
 
 def test_a_defect_ends_a_job_and_says_so(queue):

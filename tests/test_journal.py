@@ -176,7 +176,7 @@ KILLED = """
         if place == "click":
             session.predictor.network.predict = die
         elif place == "propagation":
-            session.predict("left", progress=lambda index: die() if index == 7 else None)
+            session.predict("left", progress=lambda far: die() if far.index == 7 else None)
         elif place == "write":
             write = journal._write
             journal._write = lambda file, data, at: die(write(file, data[: len(data) // 2], at))

@@ -328,7 +328,7 @@ def test_a_step_that_is_stopped_changes_nothing():
     session.add(point(LEFT), "left")
     before = state(session)
 
-    def stop(_: int) -> None:
+    def stop(_: object) -> None:
         raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):

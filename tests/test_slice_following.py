@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 from fakes import BrightRegionSam, bright_contract
-from hypothesis import Phase, example, given, settings
+from hypothesis import Phase, assume, example, given, settings
 from hypothesis import strategies as st
 
 from bundle.data.volume import Volume
@@ -196,3 +196,38 @@ def test_the_same_interactions_give_the_same_answer_and_the_last_one_holds(other
     for count in range(len(interactions) - 1, 0, -1):  # taken back, one after the other
         previous = predict(opened, interactions[:count], previous, axis=axis)
         assert np.array_equal(previous.segmentation.mask, masks[count - 1])
+
+
+@settings(max_examples=12, deadline=None, phases=[Phase.explicit, Phase.reuse, Phase.generate])  # shrinking is slow
+@given(st.sampled_from(sorted(STARTS)), st.lists(ANY, max_size=2), st.integers(0, 2), st.none() | st.just((2, 8)))
+@example("point", [Box([[3, 3, 4], [6, 8, 8]])], 2, None)  # asked everywhere before the box confines it
+@example("3D box", [Point([5, 5, 10])], 2, None)  # beside the box
+def test_what_is_asked_is_told_each_slice_once_and_never_more_than_was_said(start, others, axis, limits):
+    told = []
+    opened = following()
+    try:
+        predict(opened, [STARTS[start], *others], axis=axis, limits=limits, progress=told.append)
+    except PromptError:
+        assume(False)  # nothing on the object lies within the limits
+    first, last = limits or (0, SHAPE[axis] - 1)
+    assert [far.slices for far in told] == [len({far.index for far in told[: n + 1]}) for n in range(len(told))]
+    assert all(first <= far.index <= last and far.slices <= far.of <= last - first + 1 for far in told)
+    assert len({far.of for far in told}) <= 1
+
+
+@pytest.mark.parametrize(
+    ("interactions", "limits", "most"),
+    [
+        ([STARTS["point"]], None, 12),
+        ([STARTS["point"]], (4, 9), 6),
+        ([STARTS["3D box"]], None, 8),
+        ([STARTS["3D box"]], (5, 20), 5),
+        ([STARTS["3D box"], Point([5, 5, 10])], None, 9),
+        ([STARTS["3D box"], Point([5, 5, 10], positive=False)], None, 8),
+        ([STARTS["mask of a slice"]], None, 12),
+    ],
+)
+def test_at_most_the_slices_of_the_volume_of_the_limits_or_of_a_3d_box_are_asked(interactions, limits, most):
+    told = []
+    predict(following(), interactions, limits=limits, progress=told.append)
+    assert {far.of for far in told} == {most}

@@ -11,8 +11,9 @@ import torch
 from torch import nn
 
 from bundle.engines.interruption import watch
+from bundle.interactive.volume_model import HowFar
 from monailabel_app.errors import RequestError
-from monailabel_app.work import LEFT, WorkQueue, checkpoint, doing, turn
+from monailabel_app.work import CANCELLED, LEFT, Cancelled, WorkQueue, checkpoint, doing, turn
 
 PATIENCE = 60.0  # seconds; only a broken test waits for them
 
@@ -111,7 +112,7 @@ def test_a_client_that_leaves_while_it_waits_is_gone_at_once(said):
     volume = started(queue, "anna", "a", 1, said)
     volume.computes()
     click = started(queue, "bob", "b", 1, said)
-    click.work.result().cancel()
+    click.work.result().leave()
     with pytest.raises(RequestError) as caught:
         click.result.result(PATIENCE)
     assert caught.value.status == LEFT and queue.waiting == 0
@@ -123,7 +124,7 @@ def test_a_client_that_leaves_between_two_slices_frees_the_device(said):
     queue = WorkQueue()
     volume = started(queue, "anna", "a", 50, said)
     volume.computes()
-    volume.work.result().cancel()
+    volume.work.result().leave()
     volume.may_compute.release()
     with pytest.raises(RequestError) as caught:
         volume.result.result(PATIENCE)
@@ -161,7 +162,7 @@ def test_a_request_that_computes_for_too_long_is_a_504():
     queue = WorkQueue(work_seconds=-1.0)
     long = pytest.raises(RequestError, match="computed for")
     with queue.admitted("anna", "m") as work, doing(work), turn("a"), long as caught:
-        checkpoint(3)
+        checkpoint()
     assert caught.value.status == 504 and work.worked > 0
 
 
@@ -175,7 +176,7 @@ def test_an_error_in_a_turn_gives_the_device_and_the_image_back():
 
 def test_without_a_server_a_turn_is_had_at_once():
     with turn("a"), turn("a"):
-        checkpoint(1)
+        checkpoint()
 
 
 def test_a_request_whose_client_has_left_ends_in_the_middle_of_a_slice():
@@ -183,11 +184,30 @@ def test_a_request_whose_client_has_left_ends_in_the_middle_of_a_slice():
     watch(layer)
     with queue.admitted("anna", "sam_3d") as work, doing(work), turn("image"):
         layer(torch.zeros(2))
-        work.cancel()
+        work.leave()
         with pytest.raises(RequestError) as left:
             layer(torch.zeros(2))
     assert left.value.status == LEFT
     layer(torch.zeros(2))  # nobody's
+
+
+def test_a_request_ends_with_the_first_reason_that_there_is():
+    for ends, status in ((("cancel", "leave"), CANCELLED), (("leave", "cancel"), LEFT)):
+        with WorkQueue().admitted("anna", "sam_3d") as work, doing(work):
+            assert not work.is_ending
+            for end in ends:
+                getattr(work, end)()
+            with pytest.raises(Cancelled) as caught:
+                checkpoint()
+            assert caught.value.status == status and work.is_ending
+
+
+def test_how_far_a_request_is_stays_where_a_checkpoint_does_not_say_it():
+    with WorkQueue().admitted("anna", "sam_3d") as work, doing(work), turn("image"):
+        assert work.far is None
+        for far in (HowFar(3, 1, 8), None):
+            checkpoint(far)
+            assert work.far == HowFar(3, 1, 8)
 
 
 def test_what_runs_in_the_background_has_the_device_only_while_no_request_wants_it(said):
@@ -211,7 +231,7 @@ def test_cancelled_background_work_gives_way_and_ends():
     work = queue.background("precompute")
     work.cancel()
     assert work.should_give_way()
-    with pytest.raises(RequestError, match="left"), doing(work), turn(work):
+    with pytest.raises(Cancelled, match="cancelled"), doing(work), turn(work):
         pass
 
 

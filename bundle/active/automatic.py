@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 
 import numpy as np
 
@@ -10,6 +10,7 @@ from bundle.active.places import Place
 from bundle.interactive.answer_options import NO_OPTIONS, AnswerOptions
 from bundle.interactive.proposals import Proposal
 from bundle.interactive.session import InteractiveSession
+from bundle.interactive.volume_model import Progress
 from bundle.prompts.prompts import ObjectPrompts
 
 _REACH = 2.0  # standard deviations that a box is larger than the mean of the labelled images
@@ -21,7 +22,7 @@ def known_structures(
     places: Mapping[str, Place],
     *,
     options: AnswerOptions = NO_OPTIONS,
-    progress: Callable[[int], object] = lambda index: None,
+    progress: Progress | None = None,
 ) -> list[Proposal]:
     """Ask for each structure with a box where the labelled images have it, a little larger; changes nothing.
 
@@ -29,7 +30,7 @@ def known_structures(
         session: of the image.
         places: name -> where it is.
         options: how the answers are bounded and cleaned.
-        progress: called with the index of every slice that is asked; what it raises ends it.
+        progress: told of every slice that is asked, and how far the structure is; what it raises ends it.
 
     Returns:
         What was found, with predicted IoU by slice; structures of which nothing was found are left out.

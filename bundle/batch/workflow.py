@@ -26,6 +26,7 @@ from bundle.interactive.label_map import LabelMap
 from bundle.interactive.segmentation import Segmentation
 from bundle.interactive.segmenter import Segmenter
 from bundle.interactive.session import InteractiveSession
+from bundle.interactive.volume_model import HowFar
 from bundle.prompts.label_boxes import DIMENSIONS
 from bundle.prompts.prompts import ObjectPrompts
 
@@ -175,10 +176,10 @@ class PromptInferer(Inferer):
     ) -> Iterator[tuple[ObjectPrompts, Segmentation]]:
         bar.set_postfix_str(prompts[0].name, refresh=False)
         for prompt in prompts:
-            seen: set[int] = set()  # some slices are asked more than once
+            before = bar.n
             try:
                 if self.dimension == 3:
-                    shown = partial(_advance, bar, seen)
+                    shown = partial(_advance, bar, before)
                     part = session.segment_volume(prompt, axis=self.axis, options=self.options, progress=shown)
                 else:
                     part = session.segment_slice(prompt, axis=self.axis, options=self.options)
@@ -188,9 +189,8 @@ class PromptInferer(Inferer):
             yield prompt, part
 
 
-def _advance(bar: tqdm, seen: set[int], index: int) -> None:
-    bar.update(index not in seen)
-    seen.add(index)
+def _advance(bar: tqdm, before: int, far: HowFar) -> None:
+    bar.update(before + far.slices - bar.n)
 
 
 def slices_of(prompt: ObjectPrompts, shape: Sequence[int], *, axis: int, dimension: int) -> int:

@@ -23,7 +23,7 @@ from bundle.interactive.cube_predictor import CubeAnswer, CubePredictor, VolumeV
 from bundle.interactive.parts import Part, bounds_of, shifted
 from bundle.interactive.segmentation import Segmentation, Timer
 from bundle.interactive.sliced import started_first
-from bundle.interactive.volume_model import Progress, VolumePrediction
+from bundle.interactive.volume_model import Look, Progress, Teller, VolumePrediction, not_told
 from bundle.prompts.cube_maps import area_axis, flat_axis
 from bundle.prompts.interactions import Box, Interaction, Lasso, Mask
 from bundle.prompts.prompts import ObjectPrompts
@@ -98,14 +98,15 @@ class CubeNetwork:
         limits: tuple[int, int] | None = None,
     ) -> VolumePrediction:
         """As ``VolumeModel``; ``progress`` is called with the middle slice of each cube."""
+        look = Teller(progress, None).cube
         timer, shape = Timer(), state.volume.shape
         frame = SliceFrame.along(shape, state.volume.affine, axis)
         given = started_first(prompts.interactions)
         before = None if previous is None else previous.memory
         known = 0 if before is None or before.axis != axis else before.known(given)
-        states = list(before.states[:known]) if known else [self.begin(state, given[0], axis=axis, progress=progress)]
+        states = list(before.states[:known]) if known else [self.begin(state, given[0], axis=axis, look=look)]
         for count in range(len(states) + 1, len(given) + 1):
-            states.append(self.correct(state, states[-1], given[:count], axis=axis, progress=progress))
+            states.append(self.correct(state, states[-1], given[:count], axis=axis, look=look))
         mask = honoured(states[-1].mask(shape), prompts, frame)
         if limits is not None:
             outside = np.ones(frame.depth, dtype=bool)
@@ -118,20 +119,18 @@ class CubeNetwork:
 
     # ---- the start --------------------------------------------------------------------------------------------------
 
-    def begin(
-        self, view: VolumeView, start: Interaction, *, axis: int, progress: Progress | None = None
-    ) -> CubesAnswer:
+    def begin(self, view: VolumeView, start: Interaction, *, axis: int, look: Look = not_told) -> CubesAnswer:
         """The object as its start alone shows it.
 
         Args:
             view: of the volume.
             start: the first interaction on the object.
             axis: stored axis that slices are stacked along.
-            progress: of the slices in the middle of the cubes.
+            look: told the slice in the middle of each cube.
         """
         if is_whole(start):
             return self._as_given(view, start, axis)
-        shape, tell = view.volume.shape, _teller(progress, axis, view.volume.shape)
+        shape, tell = view.volume.shape, _teller(look, axis, view.volume.shape)
         answer = self._look(view, self._first_cube(view, start, axis), [start], None, tell)
         looks = 1
         if (closer := self._closer(answer, start)) is not None:
@@ -194,7 +193,7 @@ class CubeNetwork:
         given: Sequence[Interaction],
         *,
         axis: int,
-        progress: Progress | None = None,
+        look: Look = not_told,
     ) -> CubesAnswer:
         """The object after one more interaction, in a cube around both; of a long object around the interaction.
 
@@ -203,10 +202,10 @@ class CubeNetwork:
             before: the object as it was, whoever found it.
             given: all interactions, the one that started the object first and the new one last.
             axis: stored axis that slices are stacked along.
-            progress: of the slice in the middle of the cube.
+            look: told the slice in the middle of the cube.
         """
         last, shape = given[-1], view.volume.shape
-        tell = _teller(progress, axis, shape)
+        tell = _teller(look, axis, shape)
         if is_whole(last):
             return self._as_given(view, last, axis)
         cube = self._around_both(view.volume, before, _corners(last, shape), axis)
@@ -288,12 +287,11 @@ def _corners(interaction: Interaction, shape: Sequence[int]) -> np.ndarray:
     return np.stack([voxels.min(axis=0), voxels.max(axis=0)]).astype(float)
 
 
-def _teller(progress: Progress | None, axis: int, shape: Sequence[int]) -> Tell:
+def _teller(look: Look, axis: int, shape: Sequence[int]) -> Tell:
     """Tells of a cube as of the slice in its middle."""
 
     def tell(cube: Cube) -> None:
-        if progress is not None:
-            progress(int(np.clip(round(cube.centre[axis]), 0, shape[axis] - 1)))
+        look(int(np.clip(round(cube.centre[axis]), 0, shape[axis] - 1)))
 
     return tell
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Container, Mapping, Sequence
 
 import numpy as np
 
@@ -38,12 +38,12 @@ class Doubts:
         """What is doubtful about an answer, a sentence each.
 
         Args:
-            scores: slice index -> predicted IoU.
-            mask: the answer.
+            scores: slice index -> predicted IoU, of those that were answered.
+            mask: the object with the answer.
             axis: stored axis of the slices.
             given: the interactions that it answers.
         """
-        found = [_unsure(scores), _jump(mask, axis), *(self._in_background(one) for one in given)]
+        found = [_unsure(scores), _jump(mask, axis, scores), *(self._in_background(one) for one in given)]
         return tuple(sentence for sentence in found if sentence)
 
     def _in_background(self, one: Interaction) -> str | None:
@@ -79,17 +79,17 @@ def _unsure(scores: Mapping[int, float]) -> str | None:
     )
 
 
-def _jump(mask: Region, axis: int) -> str | None:
+def _jump(mask: Region, axis: int, answered: Container[int]) -> str | None:
+    """Where the area jumps from one slice to the next, of which at least one was answered now."""
     if mask.is_empty:
         return None
     areas = mask.voxels.sum(axis=tuple(other for other in range(3) if other != axis))
     small, large = np.minimum(areas[1:], areas[:-1]), np.maximum(areas[1:], areas[:-1])
-    jumps = np.flatnonzero((small >= JUMP_PIXELS) & (large > JUMP * small))
-    if not len(jumps):
-        return None
-    at = int(jumps[0])
-    first = at + int(mask.low[axis])
-    return f"the area jumps from {areas[at]} to {areas[at + 1]} pixels between slices {first} and {first + 1}"
+    for at in np.flatnonzero((small >= JUMP_PIXELS) & (large > JUMP * small)):
+        first = int(at + mask.low[axis])
+        if first in answered or first + 1 in answered:
+            return f"the area jumps from {areas[at]} to {areas[at + 1]} pixels between slices {first} and {first + 1}"
+    return None
 
 
 def _listed(indices: Sequence[int], most: int = 6) -> str:

@@ -42,7 +42,7 @@ from bundle.interactive.seen_object import (
 from bundle.interactive.slice_following import SliceFollowing
 from bundle.interactive.slice_model import SliceMask, SlicePredictor, SlicePrompt
 from bundle.interactive.sliced import SlicedInteraction, limit_of
-from bundle.interactive.volume_model import Progress
+from bundle.interactive.volume_model import Look, Teller, not_told
 from bundle.interactive.volume_slices import VolumeSlices
 from bundle.prompts.interactions import Mask
 from bundle.transforms.frames import SliceFrame
@@ -108,14 +108,14 @@ class GuidedFollowing(SliceFollowing):
         state: SlicesAndCubes,
         frame: SliceFrame,
         ask: Ask,
-        progress: Progress | None,
+        teller: Teller,
     ) -> Followed:
         begun = time.perf_counter()
         followed = follower.begin()
         if is_whole(start.interaction):
             return self._seen(followed, state, frame)
         seconds = time.perf_counter() - begun
-        rough = self.looked(followed, start, state, frame, progress=progress)
+        rough = self.looked(followed, start, state, frame, look=teller.cube)
         if rough.iou < KNOWN:  # it would not be chosen, so nobody waits for its outlines
             return self._seen(followed, state, frame)
         looked = time.perf_counter() - begun - seconds
@@ -144,13 +144,13 @@ class GuidedFollowing(SliceFollowing):
         state: SlicesAndCubes,
         frame: SliceFrame,
         ask: Ask,
-        progress: Progress | None,
+        teller: Teller,
         before: Followed,
         interaction: SlicedInteraction,
     ) -> Followed:
         if not isinstance(before, SeenObject):  # nothing was found so far
             return self._seen(follower.correct(before, interaction), state, frame)
-        found = self._seen_anew(follower, state, frame, ask, progress, before, interaction)
+        found = self._seen_anew(follower, state, frame, ask, teller, before, interaction)
         if found is None:
             followed = follower.correct(before, interaction)
             found = replace(before.with_answers(followed.answers, followed.given, frame), origin=followed.origin)
@@ -162,7 +162,7 @@ class GuidedFollowing(SliceFollowing):
         state: SlicesAndCubes,
         frame: SliceFrame,
         ask: Ask,
-        progress: Progress | None,
+        teller: Teller,
         before: SeenObject,
         interaction: SlicedInteraction,
     ) -> SeenObject | None:
@@ -170,7 +170,7 @@ class GuidedFollowing(SliceFollowing):
         if interaction.kind not in _ANSWERED:
             return None
         given = [one.interaction for one in (*before.given, interaction)]
-        now = self.cubes.correct(state.cubes, before.seen, given, axis=frame.slice_axis, progress=progress)
+        now = self.cubes.correct(state.cubes, before.seen, given, axis=frame.slice_axis, look=teller.cube)
         if not corrects(now.iou, before.sure()):
             return None
         near = changed_near(before, now, interaction, frame, follower)
@@ -185,7 +185,7 @@ class GuidedFollowing(SliceFollowing):
         state: SlicesAndCubes,
         frame: SliceFrame,
         *,
-        progress: Progress | None = None,
+        look: Look = not_told,
     ) -> CubesAnswer:
         """What the network of volumes sees.
 
@@ -198,9 +198,9 @@ class GuidedFollowing(SliceFollowing):
             start: the first interaction on the object.
             state: of the volume.
             frame: of the slices that it was followed along.
-            progress: of the slices in the middle of the cubes.
+            look: told the slice in the middle of each cube.
         """
-        rough = self.cubes.begin(state.cubes, start.interaction, axis=frame.slice_axis, progress=progress)
+        rough = self.cubes.begin(state.cubes, start.interaction, axis=frame.slice_axis, look=look)
         if not start.is_3d_box:
             return rough
         box = PartSlices.holding(frame, dict.fromkeys(start.ends, within_limit([start], frame))).part
@@ -212,7 +212,7 @@ class GuidedFollowing(SliceFollowing):
             for axis, size in enumerate(frame.shape)
         )
         area = Mask(PartSlices(frame, place).voxels(section[None]), corner=tuple(p.start for p in place))
-        again = self.cubes.begin(state.cubes, area, axis=frame.slice_axis, progress=progress)
+        again = self.cubes.begin(state.cubes, area, axis=frame.slice_axis, look=look)
         again = replace(again, looks=again.looks + rough.looks)
         return (again if again.iou >= KNOWN else rough).within(box)
 

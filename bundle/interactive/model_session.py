@@ -71,9 +71,10 @@ class ModelSession(RecordedSession):
         """
         if other.volume.shape != self.volume.shape:
             raise SessionError(f"the image has {self.volume.shape} voxels, the other session's {other.volume.shape}")
+        if self._image is other._image:  # nearly always; who asks does not wait for a step that is being computed
+            return
         with self._lock:
-            if self._image is not other._image:
-                self._image, self._memory, self._answers = other._image, Memory(), Answers(other._image)
+            self._image, self._memory, self._answers = other._image, Memory(), Answers(other._image)
 
     def _begin(self, image: PromptedVolume, journal: Journal | None) -> None:
         self._image, self._memory, self._answers = image, Memory(), Answers(image)
@@ -140,7 +141,7 @@ class ModelSession(RecordedSession):
             prompts: of one object, in voxel index.
             axis: stored axis to travel along.
             options: how the answer is bounded and cleaned.
-            progress: called with the index of every slice that is asked, of some more than once.
+            progress: called before every slice that is asked, of some more than once; see ``HowFar``.
 
         Raises:
             PromptError: for prompts that cannot be used.

@@ -65,8 +65,8 @@ class InteractiveSession(ModelSession):
             dimension: 3 answers through the volume, 2 on the slices that the interactions lie on.
             axis: stored axis that slices are stacked along.
             predict: whether the model is asked now; see ``predict``.
-            progress: called with the index of every slice that is asked through the volume; what it raises stops the
-                step.
+            progress: called before every slice that is asked through the volume, see ``HowFar``; what it raises stops
+                the step.
 
         Raises:
             PromptError: an interaction that does not fit the image, or nothing on the object.

@@ -14,8 +14,8 @@ from bundle.interactive.following import Followed, Follower
 from bundle.interactive.propagation import Ask, PropagationRule
 from bundle.interactive.segmentation import Timer
 from bundle.interactive.slice_model import SliceMask, SlicePredictor, SlicePrompt
-from bundle.interactive.sliced import SlicedInteraction, started_first
-from bundle.interactive.volume_model import Progress, VolumePrediction
+from bundle.interactive.sliced import SlicedInteraction, reach_of, started_first
+from bundle.interactive.volume_model import Progress, Teller, VolumePrediction
 from bundle.interactive.volume_slices import VolumeSlices
 from bundle.prompts.crossings import crossings_of_area
 from bundle.prompts.interactions import Box
@@ -89,14 +89,15 @@ class SliceFollowing:
         if before is not None and (before.axis, before.limits) != (axis, limits):
             before = None
 
-        def ask(index: int, prompt: SlicePrompt) -> SliceMask:
-            if progress is not None:
-                progress(index)
-            return state.ask(frame, index, prompt, timer, honoured=False)
-
         earlier = () if before is None else before.states[-1].given
         sliced = [_sliced(one, state, frame, timer, earlier) for one in prompts.interactions]
         given = started_first(_limited(sliced, limits, prompts.name))
+        teller = Teller(progress, _most_slices(given, limits or (0, frame.depth - 1)))
+
+        def ask(index: int, prompt: SlicePrompt) -> SliceMask:
+            teller.slice(index)
+            return state.ask(frame, index, prompt, timer, honoured=False)
+
         picture = partial(frame.extract, state.volume.array)
         follower = Follower(
             ask,
@@ -107,8 +108,8 @@ class SliceFollowing:
             limits=limits,
             distances=self.rule.distances(frame, state.volume.spacing),
         )
-        begin = partial(self._begin, follower, given[0], state, frame, ask, progress)
-        correct = partial(self._correct, follower, state, frame, ask, progress)
+        begin = partial(self._begin, follower, given[0], state, frame, ask, teller)
+        correct = partial(self._correct, follower, state, frame, ask, teller)
         states = _followed(begin, correct, given, before)
         found = states[len(given) - 1]
         return VolumePrediction(state.segmentation(found.answers, frame, timer), _Steps(axis, limits, states))
@@ -120,7 +121,7 @@ class SliceFollowing:
         state: VolumeSlices,
         frame: SliceFrame,
         ask: Ask,
-        progress: Progress | None,
+        teller: Teller,
     ) -> Followed:
         """The object as its start alone shows it."""
         return follower.begin()
@@ -131,7 +132,7 @@ class SliceFollowing:
         state: VolumeSlices,
         frame: SliceFrame,
         ask: Ask,
-        progress: Progress | None,
+        teller: Teller,
         before: Followed,
         interaction: SlicedInteraction,
     ) -> Followed:
@@ -153,6 +154,15 @@ def _followed(
     for interaction in given[len(states) :]:
         states.append(correct(states[-1], interaction))
     return tuple(states)
+
+
+def _most_slices(given: Sequence[SlicedInteraction], limits: tuple[int, int]) -> int:
+    """How many slices an object may have to be asked on: all within the limits, or those of what bounds its start.
+
+    What was given later and lies on the object may add to these, see ``Walk.reach``.
+    """
+    first, last = reach_of(given) if given[0].thick else limits
+    return min(last, limits[1]) - max(first, limits[0]) + 1
 
 
 def _limited(

@@ -63,6 +63,7 @@ ROUTES: Mapping[tuple[str, str], Role | None] = {
     ("GET", "/openapi.json"): Role.view,
     ("GET", "/info/"): Role.view,
     ("GET", "/jobs/"): Role.view,
+    ("DELETE", "/jobs/{id}"): Role.annotate,  # one's own; only the role admin may cancel those of others
     ("GET", "/metrics"): Role.view,
     ("GET", "/train/"): Role.view,
     ("GET", "/train/versions"): Role.view,

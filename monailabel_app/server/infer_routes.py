@@ -1,4 +1,4 @@
-"""The route of clicks: admitted to the queue, computed in a thread, given up when the client leaves."""
+"""The route of clicks: admitted to the queue, computed in a thread, given up when the client leaves or cancels."""
 
 from __future__ import annotations
 
@@ -113,6 +113,7 @@ def _answer(
         else:
             path = find_image(app, image, session_id)
             if not session_id:
+                work.study = image  # only now: nobody else sees the name of an image that is not there
                 note_work(app, image, work.user)
             result = app.infer({**request, wire.IMAGE: str(path)})
     background.add_task(_remove, result["file"])

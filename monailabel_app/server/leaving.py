@@ -19,7 +19,7 @@ async def cancelled_when_left(http: Request, work: Work) -> AsyncIterator[None]:
     async def watch() -> None:
         while (await http.receive())["type"] != "http.disconnect":
             continue
-        work.cancel()
+        work.leave()
 
     watching = asyncio.create_task(watch())
     try:

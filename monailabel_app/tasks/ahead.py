@@ -49,6 +49,8 @@ class Ahead:
 def _run(work: Work, slices: VolumeSlices, axis: int, index: int) -> None:
     try:
         with work.queue.in_background(work), turn(work):
-            precompute(slices, axis=axis, index=index, progress=checkpoint, interrupted=work.should_give_way)
+            precompute(
+                slices, axis=axis, index=index, progress=lambda _: checkpoint(), interrupted=work.should_give_way
+            )
     except MonaiSamError as error:  # cancelled by a newer click, or its time is over
         logger.debug("Stopped preparing slices: %s", error)
