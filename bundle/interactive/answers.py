@@ -155,6 +155,9 @@ def edits(
 ) -> list[happened.Event]:
     """The events that make the interactions of a scope those of a list, in its order; no others are touched.
 
+    What was placed on a slice of another plane is not touched where that crosses this slice, whether the list names it,
+    as that of a client that shows a point on all planes, or leaves it out.
+
     Args:
         one: the object as it is.
         scope: a slice or the volume.
@@ -162,7 +165,10 @@ def edits(
         shape: (I, J, K) of the volume.
         client: whose list it is; what another client placed is not touched. None where it is all that there is.
     """
-    where = one.places_of(scope, shape, client)
+    where, crossing = one.places_of(scope, shape, client)
+    there = [one.interactions[position] for position in crossing]
+    wanted = [given for given in wanted if not any(given.same(other) for other in there)]
+    axis = None if scope[1] is None else scope[0]
     now = [one.interactions[position] for position in where]
     first = 0
     while first < min(len(now), len(wanted)) and now[first].same(wanted[first]):
@@ -172,10 +178,10 @@ def edits(
         last += 1
     old, new = where[first : len(now) - last], list(wanted[first : len(wanted) - last])
     both = min(len(old), len(new))
-    found: list[happened.Event] = [happened.Move(one.id, at, new[n], client) for n, at in enumerate(old[:both])]
+    found: list[happened.Event] = [happened.Move(one.id, at, new[n], client, axis) for n, at in enumerate(old[:both])]
     found += [happened.Remove(one.id, at) for at in reversed(old[both:])]
     behind = where[len(now) - last] if last else len(one.interactions)
-    return found + [happened.Add(one.id, behind + n, given, client) for n, given in enumerate(new[both:])]
+    return found + [happened.Add(one.id, behind + n, given, client, axis) for n, given in enumerate(new[both:])]
 
 
 def with_slices_of(mask: Region, other: Region, slices: Iterable[tuple[int, int]]) -> Region:
