@@ -68,7 +68,8 @@ def test_as_little_happens_as_the_user_did(had, sent, kinds):
 
 
 def test_what_a_client_moves_or_adds_is_its_own_from_then_on():
-    one = SegmentedObject(1, "a", 1, (0, 0, 0), interactions=points([(0, 0, 0), (1, 0, 0)]), placed=(Placed(), Placed("ohif")))
+    given, placed = points([(0, 0, 0), (1, 0, 0)]), (Placed(), Placed("ohif"))
+    one = SegmentedObject(1, "a", 1, (0, 0, 0), interactions=given, placed=placed)
     for event in edits(one, (2, 0), points([(2, 0, 0), (3, 0, 0)]), SHAPE, "slicer"):
         one = event.changed(one, SHAPE)
     assert dict(zip(voxels(one), one.placed, strict=True)) == {

@@ -51,6 +51,25 @@ def test_a_point_in_air_is_named_but_not_one_off_the_object_or_in_lung():
     assert doubts().of({}, mask(10), 2, [Point((3, 3, 2))]) == ()  # beside the body: a hand is not that steady
 
 
+@pytest.mark.parametrize("axis", [0, 1, 2])
+@pytest.mark.parametrize("beside", [(4, 7, 3), (5, 8, 3), (5, 7, 2)])
+def test_a_point_is_judged_with_the_pixels_around_it_on_the_plane_of_the_answer(axis, beside):
+    array = np.full(SHAPE, -1000.0, np.float32)
+    array[beside] = 50.0
+    said = Doubts(Volume(array, np.eye(4), "CT")).of({}, mask(10), axis, [Point((5, 7, 3))])
+    assert bool(said) == ((5, 7, 3)[axis] != beside[axis])  # the bright voxel lies on another slice
+
+
+@pytest.mark.parametrize(("placed", "name"), [(True, "coronal"), (False, "axis 1")])
+def test_what_numbers_slices_of_another_axis_than_the_third_says_so(placed, name):
+    about = Doubts(Volume(np.full(SHAPE, 50.0, np.float32), np.eye(4), "CT", placed=placed))
+    found = np.zeros(SHAPE, bool)
+    found[:10, 3, :5] = found[:, 4] = True
+    low, jump = about.of({3: 0.4}, Region.of(found), 1, [])
+    assert low.startswith(f"{name}: predicted IoU") and jump.startswith(f"{name}: the area jumps")
+    assert about.of({3: 0.4}, mask(10), 2, [])[0].startswith("predicted IoU")
+
+
 @pytest.mark.parametrize("modality", ["other", "windowed"])
 def test_a_point_in_the_background_of_another_image_is_named(modality):
     (said,) = doubts(modality, 200).of({}, mask(10), 2, [Point((1, 1, 2)), Point((8, 8, 2))])
