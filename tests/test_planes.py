@@ -209,23 +209,26 @@ def test_the_slice_of_a_2d_request_is_chosen_along_the_axis_of_the_plane(plane):
     (prompts,) = request.objects
     assert request.index == one[axis] and prompts.points[0, axis] == one[axis]
     assert prompts.box[:, axis].tolist() == [one[axis]] * 2  # one voxel thick
+    (prompts,) = read_request({"foreground": [one, other], "roi": [2, 3, 14, 15]}, **about).objects
+    assert prompts.box[:, axis].tolist() == [other[axis]] * 2 and beside(prompts.box[1], axis) == [14, 15]
+    edge = np.array(one, dtype=float)
+    edge[axis] = shape[axis] - 0.5  # half a voxel behind the last slice
+    (prompts,) = read_request({"foreground": [edge.tolist()], "roi": [2, 3, 14, 15]}, **about).objects
+    assert prompts.box[:, axis].tolist() == [shape[axis] - 1] * 2
     with pytest.raises(RequestError, match=f"in an image of {shape[axis]} slices"):
         index_of(foreground=[[1, 2]], slice=shape[axis])
 
 
-@pytest.mark.parametrize(("order", "axis"), [((0, 1, 2), 2), ((2, 0, 1), 0), ((1, 2, 0), 1)])
-def test_slicers_height_of_its_red_slice_is_read_on_axial_slices_alone(order, axis):
-    affine = affine_of((order, (1.0, 1.0, 1.0)))
-    affine[2, 3] = -30
-    step = affine[2, axis]
-    roi = [2, 16, 2, 16, 2, 10]
-    height = round(abs(4 * step - 30))  # of slice 4
-    params = {"roi": roi, "slice": height, "client_id": "user-xyz"}
-    for other in range(3):
-        index = read_request(params, shape=SHAPE, affine=affine, dimension=2, axis=other).index
-        low, high = roi[2 * other : 2 * other + 2]
-        as_index = height if low <= height <= high else (low + high) // 2
-        assert index == (4 if other == axis else as_index)
+@pytest.mark.parametrize("tilt", [0.0, 0.15])
+@pytest.mark.parametrize(("order", "axial"), [((0, 1, 2), 2), ((2, 0, 1), 0), ((1, 2, 0), 1)])
+def test_slicers_height_of_its_red_slice_is_read_on_axial_slices_alone(order, axial, tilt):
+    params = {"roi": [2, 16, 2, 16, 2, 10], "slice": 7, "client_id": "user-xyz"}
+    for axis in range(3):
+        affine, middle = affine_of((order, (1.0, 1.0, 1.0)), (tilt, tilt, 0.0)), np.array([9.0, 9.0, 6.0])
+        middle[axis] = 4
+        affine[2, 3] = 7 - affine[2, :3] @ middle  # the slice 4 lies at 7 mm
+        index = read_request(params, shape=SHAPE, affine=affine, dimension=2, axis=axis).index
+        assert index == (4 if axis == axial else 7)
 
 
 # ---- one object on several planes -----------------------------------------------------------------------------------
@@ -303,12 +306,21 @@ def test_everything_is_found_on_a_slice_of_the_plane(sessions, image):
         answered(task, image, find=EVERYTHING, plane="coronal", slice=18)
 
 
+@pytest.mark.parametrize(("limits", "found"), [(None, range(4, 14)), ([6, 8], range(6, 9)), ([11, 15], range(11, 14))])
 @pytest.mark.parametrize(("kind", "params"), [(AutomaticTask, {}), (ClassTask, {"label_prompt": [2]})])
-def test_known_structures_are_followed_along_the_plane_within_its_limits(sessions, image, kind, params):
-    task = task_of(kind, sessions)
-    labels, reply = answered(task, image, plane="coronal", limits=[6, 8], statistics=True, **params)
-    assert np.unique(np.nonzero(labels)[1]).tolist() == [6, 7, 8] == sorted(map(int, reply["predicted_iou"]["left"]))
-    assert reply["statistics"]["left"]["slice"] in (6, 7, 8)
+def test_known_structures_are_followed_along_the_plane_within_its_limits(sessions, image, kind, params, limits, found):
+    task, about = task_of(kind, sessions), {"plane": "coronal", "limits": limits}
+    labels, reply = answered(task, image, statistics=True, **about, **params)
+    assert np.unique(np.nonzero(labels)[1]).tolist() == [*found] == sorted(map(int, reply["predicted_iou"]["left"]))
+    assert reply["statistics"]["left"]["slice"] in found
+    answered(task, image, confirm={"left": 6}, plane="coronal")
+    _, reply = answered(task, image, **about, **params)
+    assert reply["session"]["objects"][0]["confirmed"] == [6]
+
+
+def test_a_structure_that_is_expected_beyond_the_limits_of_the_plane_is_not_looked_for(sessions, image):
+    labels, reply = answered(task_of(AutomaticTask, sessions), image, plane="coronal", limits=[15, 17])
+    assert not labels.any() and "nothing was found" in reply["warnings"]["accepted labels"][0]
 
 
 def test_points_of_a_class_and_of_several_structures_are_about_the_plane(sessions, image):
@@ -334,6 +346,10 @@ def test_strokes_are_points_on_slices_of_the_plane(tmp_path, sessions, image):
         assert reply["used"] == {"object": {"point": count}} and reply["plane"] == plane
     labels, _ = answered(task, image, painted=str(file), label_info=info, plane="coronal", limits=[8, 10])
     assert np.unique(np.nonzero(labels)[1]).tolist() == [8, 9, 10]
+    about = {"painted": str(file), "label_info": info, "plane": "coronal", "reset_state": True}
+    labels, _ = answered(task, image, roi=[3, 3, 6, 8], **about)  # i and k, on the slice of the strokes
+    found = np.nonzero(labels[:, 9])
+    assert (set(found[0]), set(found[1])) == ({3, 4, 5, 6}, {3, 4, 5, 6, 7, 8})
 
 
 def test_the_plane_is_a_choice_of_models_through_the_volume_and_its_list_sent_back_is_none(sessions, image):
