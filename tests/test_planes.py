@@ -254,6 +254,18 @@ def test_an_object_that_is_prompted_on_one_plane_and_then_on_another_keeps_both(
     assert sorted(session.object("left").predicted_iou) == [0]
 
 
+def test_slices_of_several_planes_are_no_jump_of_the_area_where_they_cross(tmp_path, sessions):
+    array = np.zeros((40, 40, 40), np.float32)
+    array[4:34, 4:34, 4:34] = 100.0
+    image = write_volume(Volume(array, np.eye(4), "other"), tmp_path / "cube.nii.gz")
+    task, voxel = SamTask(sessions, dimension=2), [15, 15, 15]
+    for plane, axis in AXES.items():
+        for step in (0, 1, 2):  # with the two slices beside it, so that the crossing is wide enough to be a jump
+            click = [at + (step if along == axis else 0) for along, at in enumerate(voxel)]
+            _, reply = answered(task, image, plane=plane, foreground=[click])
+            assert reply["warnings"] == {}, plane
+
+
 def test_confirmed_slices_are_those_of_the_plane_and_are_filled_between_along_it(sessions, image):
     task, of = SamTask(sessions, dimension=3), {"plane": "coronal"}
     answered(task, image, label="left", foreground=[[*LEFT]])

@@ -116,7 +116,9 @@ class Answers:
         mask = with_slices_of(mask, draft.mask(one.id), touched)
         found = {index: iou for index, iou in event.scores.items() if (axis, index) not in one.kept}
         scores = {index: iou for index, iou in found.items() if iou is not None}
-        warnings = self._doubts.of(scores, mask, axis, one.interactions)
+        answered = {index for along, index in one.kept if along == axis} | set(found)
+        answered |= set() if slices is None else set(one.scores.get(axis, ()))
+        warnings = self._doubts.of(scores, mask, axis, one.interactions, answered=answered)
         draft.set_mask(one.id, mask)
         draft.add(replace(event, scores=found, warnings=warnings))
         return Asked({one.name: scores}, warnings, dict(seconds), encoded, asked)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 
 import numpy as np
 
@@ -34,7 +34,15 @@ class Doubts:
         self._volume = volume
         self._dark: float | None = None
 
-    def of(self, scores: Mapping[int, float], mask: Region, axis: int, given: Sequence[Interaction]) -> tuple[str, ...]:
+    def of(
+        self,
+        scores: Mapping[int, float],
+        mask: Region,
+        axis: int,
+        given: Sequence[Interaction],
+        *,
+        answered: Collection[int],
+    ) -> tuple[str, ...]:
         """What is doubtful about an answer, a sentence each; slices of another axis than the third are named by plane.
 
         Args:
@@ -42,8 +50,9 @@ class Doubts:
             mask: the answer.
             axis: stored axis of the slices.
             given: the interactions that it answers.
+            answered: slices along the axis that show the object; others have of it what slices of another plane show.
         """
-        of_slices = [f"{self._named(axis)}{said}" for said in (_unsure(scores), _jump(mask, axis)) if said]
+        of_slices = [f"{self._named(axis)}{said}" for said in (_unsure(scores), _jump(mask, axis, answered)) if said]
         return (*of_slices, *filter(None, (self._in_background(one, axis) for one in given)))
 
     def _named(self, axis: int) -> str:
@@ -87,10 +96,11 @@ def _unsure(scores: Mapping[int, float]) -> str | None:
     )
 
 
-def _jump(mask: Region, axis: int) -> str | None:
+def _jump(mask: Region, axis: int, answered: Collection[int]) -> str | None:
     if mask.is_empty:
         return None
     areas = mask.voxels.sum(axis=tuple(other for other in range(3) if other != axis))
+    areas = np.where(np.isin(np.arange(len(areas)) + mask.low[axis], list(answered)), areas, 0)
     small, large = np.minimum(areas[1:], areas[:-1]), np.maximum(areas[1:], areas[:-1])
     jumps = np.flatnonzero((small >= JUMP_PIXELS) & (large > JUMP * small))
     if not len(jumps):
