@@ -30,7 +30,7 @@ from bundle.interactive.journal import Journal
 from bundle.interactive.session import InteractiveSession
 from bundle.interactive.slice_model import SlicePredictor
 from monailabel_app.tasks.interactive import SamTask
-from monailabel_app.tasks.open_images import ImageSessions, Keeper
+from monailabel_app.tasks.open_images import ImageSessions
 
 PATIENCE = 60.0  # seconds; only a broken test waits for them
 
@@ -77,7 +77,7 @@ class ClickApp(QuietApp):
     """The quiet app with the two models of a click; sessions are kept on disk."""
 
     def __init__(self, studies: Path, folder: Path, opener: Any) -> None:
-        self._open = ImageSessions(opener, keeper=Keeper(folder / "kept"))
+        self._open = ImageSessions(opener, kept_in=folder / "kept")
         super().__init__(studies, folder / "sessions")
 
     def init_infers(self) -> dict[str, SamTask]:

@@ -24,8 +24,8 @@ IDENTITY = np.eye(4)
 indices = st.tuples(*(st.integers(0, size - 1) for size in SHAPE))
 
 
-def read(params: dict, *, dimension: int = 3, shape=SHAPE, affine=IDENTITY, names=()) -> ClickRequest:
-    return read_request(params, shape=shape, affine=affine, dimension=dimension, names=names)
+def read(params: dict, *, dimension: int = 3, axis: int = 2, shape=SHAPE, affine=IDENTITY, names=()) -> ClickRequest:
+    return read_request(params, shape=shape, affine=affine, dimension=dimension, axis=axis, names=names)
 
 
 def only(request: ClickRequest):

@@ -411,6 +411,29 @@ def test_a_client_in_2d_sends_one_slice_and_takes_nothing_from_the_others():
     assert np.flatnonzero(session.mask("left").any(axis=(0, 1))).tolist() == [5, 7]
 
 
+@pytest.mark.parametrize("client", [None, "ohif"])
+def test_a_client_that_prompts_on_another_plane_takes_nothing_away_where_the_slices_cross(tmp_path, client):
+    image = volume()
+
+    def answered(session, axis, *clicks, dimension=2) -> list:
+        prompts = ObjectPrompts([point(click) for click in clicks], name="left")
+        session.set_prompts(prompts, dimension=dimension, axis=axis, client=client)
+        return [one.voxel.tolist() for one in session.object("left").interactions]
+
+    session, beside = open_session(image, Journal.of(tmp_path, image)), [6, 9, 7]
+    assert answered(session, 2, LEFT) == [[*LEFT]]
+    assert answered(session, 1, beside) == [[*LEFT], beside]  # the slice j = 9 crosses the other one in the first point
+    assert answered(session, 1, LEFT, beside) == [[*LEFT], beside]  # of a client that shows it on both planes
+    session = open_session(image, Journal.of(tmp_path, image))  # the server starts anew
+    assert answered(session, 1, (6, 9, 8)) == [[*LEFT], [6, 9, 8]]
+    assert answered(session, 2, (6, 6, 5)) == [[6, 6, 5], [6, 9, 8]]
+    both = open_session(image)
+    both.add([point((6, 6, 5)), point((6, 9, 8))], "left", dimension=2, axis=1)
+    assert np.array_equal(session.mask("left")[:, 9], both.mask("left")[:, 9])
+    assert answered(session, 1, beside, dimension=3) == [beside]  # through the volume the list is all that there is
+    assert answered(session, 2, (6, 6, 7)) == [[6, 6, 7]]  # and no plane's
+
+
 def test_a_request_of_background_points_alone_corrects_a_mask_that_was_given_and_nothing_else():
     session = open_session()
     session.set_mask(organs(), "left")

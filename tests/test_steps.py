@@ -35,6 +35,7 @@ EVENTS = [
         )
     ),
     happened.Add(1, 1, Point(np.array([1.0, 1, 1])), "slicer"),
+    happened.Move(1, 1, Point(np.array([1.0, 0, 1])), "slicer", 0),
     happened.Remove(1, 1),
     happened.Move(1, 0, Point(np.array([1.0, 1, 1]))),
     happened.Remove(1, 2),
@@ -66,10 +67,18 @@ def test_an_event_is_written_and_read_as_it_was(event):
     assert type(again) is type(event) and event_to_json(again) == written
 
 
-def test_an_interaction_of_a_session_that_knew_no_clients_is_nobodys():
+def test_an_interaction_of_a_session_that_knew_no_clients_and_planes_is_nobodys_and_of_no_plane():
+    written = event_to_json(happened.Add(1, 0, Point(np.array([1.0, 1, 1])), "slicer", 1))
+    del written["client"], written["along"]
+    again = event_from_json(written, 24)
+    assert again.client is None and again.along is None
+
+
+@pytest.mark.parametrize("along", [-1, 1.0, True, "axial"])
+def test_an_axis_that_is_none_is_no_event(along):
     written = event_to_json(happened.Add(1, 0, Point(np.array([1.0, 1, 1]))))
-    del written["client"]
-    assert event_from_json(written, 24).client is None
+    with pytest.raises(JournalError, match="whole number"):
+        event_from_json(written | {"along": along}, 24)
 
 
 def test_a_step_is_written_and_read_as_it_was():

@@ -53,14 +53,14 @@ def test_slices_are_confirmed_and_filled_by_commands():
     mask = organs()
     mask[:, :, 5] = False
     session.set_mask(mask, "left")
-    read_commands({"confirm": {"left": [4, 6]}}).run(session)
-    assert session_params(session)["objects"][0]["confirmed"] == [4, 6]
-    read_commands({"fill_between": "left"}).run(session)
+    read_commands({"confirm": {"left": [4, 6]}}).run(session, axis=2)
+    assert session_params(session, axis=2)["objects"][0]["confirmed"] == [4, 6]
+    read_commands({"fill_between": "left"}).run(session, axis=2)
     assert np.array_equal(session.mask("left"), organs())
-    read_commands({"unconfirm": '{"left": 4}'}).run(session)
-    assert session_params(session)["objects"][0]["confirmed"] == [6]
+    read_commands({"unconfirm": '{"left": 4}'}).run(session, axis=2)
+    assert session_params(session, axis=2)["objects"][0]["confirmed"] == [6]
     with pytest.raises(SessionError, match="1 confirmed"):
-        read_commands({"fill_between": ["left"]}).run(session)
+        read_commands({"fill_between": ["left"]}).run(session, axis=2)
 
 
 @pytest.mark.parametrize("value", [["left"], {"left": [1.5]}, {"left": "first"}, {"left": [True]}, "left", 3])

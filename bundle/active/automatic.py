@@ -14,13 +14,13 @@ from bundle.interactive.volume_model import Progress
 from bundle.prompts.prompts import ObjectPrompts
 
 _REACH = 2.0  # standard deviations that a box is larger than the mean of the labelled images
-_AXIS = 2
 
 
 def known_structures(
     session: InteractiveSession,
     places: Mapping[str, Place],
     *,
+    axis: int = 2,
     options: AnswerOptions = NO_OPTIONS,
     progress: Progress | None = None,
 ) -> list[Proposal]:
@@ -29,6 +29,7 @@ def known_structures(
     Args:
         session: of the image.
         places: name -> where it is.
+        axis: stored axis that they are followed along.
         options: how the answers are bounded and cleaned.
         progress: told of every slice that is asked, and how far the structure is; what it raises ends it.
 
@@ -36,16 +37,16 @@ def known_structures(
         What was found, with predicted IoU by slice; structures of which nothing was found are left out.
     """
     found = []
-    first, last = options.along(_AXIS) or (0, session.volume.shape[_AXIS] - 1)
+    first, last = options.along(axis) or (0, session.volume.shape[axis] - 1)
     for name, place in places.items():
         box = np.rint(larger(place).box_in(session.volume))
-        if box[0, _AXIS] > last or box[1, _AXIS] < first:
+        if box[0, axis] > last or box[1, axis] < first:
             continue  # it is expected beyond the limits
-        box[:, _AXIS] = np.clip(box[:, _AXIS], first, last)
+        box[:, axis] = np.clip(box[:, axis], first, last)
         prompts = ObjectPrompts(box=box, name=name)
-        answer = session.segment_volume(prompts, axis=_AXIS, options=options, progress=progress)
+        answer = session.segment_volume(prompts, axis=axis, options=options, progress=progress)
         if answer.mask.any():
-            found.append(Proposal(name, answer.mask, predicted_iou=dict(answer.scores), axis=_AXIS))
+            found.append(Proposal(name, answer.mask, predicted_iou=dict(answer.scores), axis=axis))
     return found
 
 

@@ -37,7 +37,7 @@ class AnswerOptions:
     smoothing_mm: float = 0.0
 
     def validated(self, shape: Sequence[int]) -> AnswerOptions:
-        """The options as plain numbers, if they fit a volume of (I, J, K) voxels.
+        """The options as plain numbers, if they fit a volume of (I, J, K) voxels; without limits, of the default axis.
 
         Raises:
             PromptError: they do not.
@@ -45,7 +45,9 @@ class AnswerOptions:
         lengths = {name: _millimetres(getattr(self, name), name) for name in LENGTHS}
         if self.limits_axis not in (0, 1, 2):
             raise PromptError(f"the axis of limits must be 0, 1 or 2, got {self.limits_axis!r:.80}")
-        return replace(self, limits=_slices(self.limits, shape[self.limits_axis]), **lengths)
+        # Options that ask the same are equal, whatever plane a client speaks of.
+        axis = AnswerOptions.limits_axis if self.limits is None else self.limits_axis
+        return replace(self, limits=_slices(self.limits, shape[axis]), limits_axis=axis, **lengths)
 
     @property
     def cleans(self) -> bool:

@@ -116,7 +116,9 @@ class Answers:
         mask = with_slices_of(mask, draft.mask(one.id), touched)
         found = {index: iou for index, iou in event.scores.items() if (axis, index) not in one.kept}
         scores = {index: iou for index, iou in found.items() if iou is not None}
-        warnings = self._doubts.of(scores, mask, axis, one.interactions)
+        answered = {index for along, index in one.kept if along == axis} | set(found)
+        answered |= set() if slices is None else set(one.scores.get(axis, ()))
+        warnings = self._doubts.of(scores, mask, axis, one.interactions, answered=answered)
         draft.set_mask(one.id, mask)
         draft.add(replace(event, scores=found, warnings=warnings))
         return Asked({one.name: scores}, warnings, dict(seconds), encoded, asked)
@@ -155,6 +157,9 @@ def edits(
 ) -> list[happened.Event]:
     """The events that make the interactions of a scope those of a list, in its order; no others are touched.
 
+    What was placed on a slice of another plane is not touched where that crosses this slice, whether the list names it,
+    as that of a client that shows a point on all planes, or leaves it out.
+
     Args:
         one: the object as it is.
         scope: a slice or the volume.
@@ -162,7 +167,10 @@ def edits(
         shape: (I, J, K) of the volume.
         client: whose list it is; what another client placed is not touched. None where it is all that there is.
     """
-    where = one.places_of(scope, shape, client)
+    where, crossing = one.places_of(scope, shape, client)
+    there = [one.interactions[position] for position in crossing]
+    wanted = [given for given in wanted if not any(given.same(other) for other in there)]
+    axis = None if scope[1] is None else scope[0]
     now = [one.interactions[position] for position in where]
     first = 0
     while first < min(len(now), len(wanted)) and now[first].same(wanted[first]):
@@ -172,10 +180,10 @@ def edits(
         last += 1
     old, new = where[first : len(now) - last], list(wanted[first : len(wanted) - last])
     both = min(len(old), len(new))
-    found: list[happened.Event] = [happened.Move(one.id, at, new[n], client) for n, at in enumerate(old[:both])]
+    found: list[happened.Event] = [happened.Move(one.id, at, new[n], client, axis) for n, at in enumerate(old[:both])]
     found += [happened.Remove(one.id, at) for at in reversed(old[both:])]
     behind = where[len(now) - last] if last else len(one.interactions)
-    return found + [happened.Add(one.id, behind + n, given, client) for n, given in enumerate(new[both:])]
+    return found + [happened.Add(one.id, behind + n, given, client, axis) for n, given in enumerate(new[both:])]
 
 
 def with_slices_of(mask: Region, other: Region, slices: Iterable[tuple[int, int]]) -> Region:

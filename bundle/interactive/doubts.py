@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Container, Mapping, Sequence
+from collections.abc import Collection, Container, Mapping, Sequence
 
 import numpy as np
 
 from bundle.data.volume import Volume
 from bundle.interactive.regions import Region
 from bundle.prompts.interactions import Interaction, Point
-from bundle.transforms.frames import nearest_index
+from bundle.transforms.frames import SliceFrame, nearest_index
 
 # docs/results.md, "Does it know when it is wrong?": over 3672 answers of the shipped model, those that expect 0.6 to
 # 0.7 reach 0.09 less than they expect, worse ones as much, 0.7 to 0.8 0.05 less, and better ones are right.
@@ -34,25 +34,43 @@ class Doubts:
         self._volume = volume
         self._dark: float | None = None
 
-    def of(self, scores: Mapping[int, float], mask: Region, axis: int, given: Sequence[Interaction]) -> tuple[str, ...]:
-        """What is doubtful about an answer, a sentence each.
+    def of(
+        self,
+        scores: Mapping[int, float],
+        mask: Region,
+        axis: int,
+        given: Sequence[Interaction],
+        *,
+        answered: Collection[int],
+    ) -> tuple[str, ...]:
+        """What is doubtful about an answer, a sentence each; slices of another axis than the third are named by plane.
 
         Args:
-            scores: slice index -> predicted IoU, of those that were answered.
+            scores: slice index -> predicted IoU, of those that were answered now.
             mask: the object with the answer.
             axis: stored axis of the slices.
             given: the interactions that it answers.
+            answered: slices along the axis that show the object; others have of it what slices of another plane show.
         """
-        found = [_unsure(scores), _jump(mask, axis, scores), *(self._in_background(one) for one in given)]
-        return tuple(sentence for sentence in found if sentence)
+        found = filter(None, (_unsure(scores), _jump(mask, axis, answered, now=scores)))
+        of_slices = [f"{self._named(axis)}{said}" for said in found]
+        return (*of_slices, *filter(None, (self._in_background(one, axis) for one in given)))
 
-    def _in_background(self, one: Interaction) -> str | None:
+    def _named(self, axis: int) -> str:
+        """What slices along an axis are called in front of a sentence: by nothing, where they are those of the file."""
+        if axis == 2:
+            return ""
+        frame = SliceFrame.along(self._volume.shape, self._volume.affine, axis)
+        return f"{frame.plane}: " if self._volume.placed else f"axis {axis}: "
+
+    def _in_background(self, one: Interaction, axis: int) -> str | None:
         """Whether a click on the object lies on nothing but air or background, with the 8 pixels around it."""
         if not (isinstance(one, Point) and one.positive):
             return None
-        i, j, k = nearest_index(np.asarray(one.voxel, dtype=float), self._volume.shape)
-        around = self._volume.array[max(i - 1, 0) : i + 2, max(j - 1, 0) : j + 2, k]
-        value = float(np.max(around))
+        voxel = nearest_index(np.asarray(one.voxel, dtype=float), self._volume.shape).tolist()
+        reach = [0 if along == axis else 1 for along in range(3)]
+        around = tuple(slice(max(at - far, 0), at + far + 1) for at, far in zip(voxel, reach, strict=True))
+        value = float(np.max(self._volume.array[around]))
         where = [round(float(v), 1) for v in one.voxel]
         if self._volume.modality == "CT":
             return f"the point {where} lies in air ({value:.0f} HU and less around it)" if value < AIR_HU else None
@@ -79,15 +97,16 @@ def _unsure(scores: Mapping[int, float]) -> str | None:
     )
 
 
-def _jump(mask: Region, axis: int, answered: Container[int]) -> str | None:
-    """Where the area jumps from one slice to the next, of which at least one was answered now."""
+def _jump(mask: Region, axis: int, answered: Collection[int], *, now: Container[int]) -> str | None:
+    """Where the area jumps from one answered slice to the next, of which at least one was answered now."""
     if mask.is_empty:
         return None
     areas = mask.voxels.sum(axis=tuple(other for other in range(3) if other != axis))
+    areas = np.where(np.isin(np.arange(len(areas)) + mask.low[axis], list(answered)), areas, 0)
     small, large = np.minimum(areas[1:], areas[:-1]), np.maximum(areas[1:], areas[:-1])
     for at in np.flatnonzero((small >= JUMP_PIXELS) & (large > JUMP * small)):
         first = int(at + mask.low[axis])
-        if first in answered or first + 1 in answered:
+        if first in now or first + 1 in now:
             return f"the area jumps from {areas[at]} to {areas[at + 1]} pixels between slices {first} and {first + 1}"
     return None
 

@@ -70,6 +70,7 @@ _CODECS: dict[str, tuple[Any, Any]] = {
     "index": (int, _whole),
     "axis": (int, _whole),
     "client": (lambda value: value, lambda value: value if value is None else _of(str)(value)),
+    "along": (lambda value: value, lambda value: value if value is None else _whole(value)),
     "interaction": (lambda value: value.to_json(), None),
     "base": (lambda value: base64.b64encode(value).decode(), lambda value: base64.b64decode(value, validate=True)),
     "slices": (lambda value: value and list(value), lambda value: value and tuple(map(_whole, value))),

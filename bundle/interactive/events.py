@@ -14,6 +14,7 @@ from bundle.errors import JournalError
 from bundle.interactive.answer_options import AnswerOptions
 from bundle.interactive.objects import (
     Objects,
+    Placed,
     SegmentedObject,
     emptied,
     same_interactions,
@@ -129,36 +130,38 @@ class SetOptions(Event):
 
 @dataclass(frozen=True, eq=False)
 class Add(Event):
-    """An interaction comes, before that at ``position``; see ``SegmentedObject.placed_by``."""
+    """An interaction comes, before that at ``position``; ``client`` and ``along`` as client and axis of ``Placed``."""
 
     kind: ClassVar[str] = "add"
     position: int
     interaction: Interaction
     client: str | None = None
+    along: int | None = None
 
     def changed(self, before: SegmentedObject, shape: Sequence[int]) -> SegmentedObject:
         """As ``Event``."""
-        given, placed_by = list(before.interactions), list(before.placed_by)
+        given, placed = list(before.interactions), list(before.placed)
         given.insert(self.position, self.interaction)
-        placed_by.insert(self.position, self.client)
-        return _with_interactions(replace(before, placed_by=tuple(placed_by)), given, [self.interaction], shape)
+        placed.insert(self.position, Placed(self.client, self.along))
+        return _with_interactions(replace(before, placed=tuple(placed)), given, [self.interaction], shape)
 
 
 @dataclass(frozen=True, eq=False)
 class Move(Event):
-    """The interaction at ``position`` becomes another one, and that of the client who moved it."""
+    """The interaction at ``position`` becomes another one, and that of the client who moved it; see ``Add``."""
 
     kind: ClassVar[str] = "move"
     position: int
     interaction: Interaction
     client: str | None = None
+    along: int | None = None
 
     def changed(self, before: SegmentedObject, shape: Sequence[int]) -> SegmentedObject:
         """As ``Event``."""
-        given, placed_by = list(before.interactions), list(before.placed_by)
+        given, placed = list(before.interactions), list(before.placed)
         former, given[self.position] = given[self.position], self.interaction
-        placed_by[self.position] = self.client or placed_by[self.position]
-        now = replace(before, placed_by=tuple(placed_by))
+        placed[self.position] = Placed(self.client or placed[self.position].client, self.along)
+        now = replace(before, placed=tuple(placed))
         return _with_interactions(now, given, [former, self.interaction], shape)
 
 
@@ -171,9 +174,9 @@ class Remove(Event):
 
     def changed(self, before: SegmentedObject, shape: Sequence[int]) -> SegmentedObject:
         """As ``Event``."""
-        given, placed_by = list(before.interactions), list(before.placed_by)
-        former, _ = given.pop(self.position), placed_by.pop(self.position)
-        return _with_interactions(replace(before, placed_by=tuple(placed_by)), given, [former], shape)
+        given, placed = list(before.interactions), list(before.placed)
+        former, _ = given.pop(self.position), placed.pop(self.position)
+        return _with_interactions(replace(before, placed=tuple(placed)), given, [former], shape)
 
 
 @dataclass(frozen=True, eq=False)

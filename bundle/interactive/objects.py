@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from typing import NamedTuple
 
 import numpy as np
 
@@ -19,6 +20,18 @@ from bundle.transforms.frames import nearest_index
 
 Scope = tuple[int, int | None]
 """What an answer is about: a stored axis and the index of a slice along it, or None for the volume."""
+
+
+class Placed(NamedTuple):
+    """Where an interaction came from.
+
+    Attributes:
+        client: that sent it in a list of all that it has; None where nobody did, or is known.
+        axis: stored axis of the slice whose list it came in; None of the volume's, or of no list.
+    """
+
+    client: str | None = None
+    axis: int | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -42,7 +55,7 @@ class SegmentedObject:
         unprompted: whether its mask is still that which something found by itself; a name or a tick changes no mask.
         filled: slices (axis, index) that were filled between confirmed ones.
         options: how its answers are bounded and cleaned.
-        placed_by: of each interaction the client that placed it, where one that sends them all each time did.
+        placed: of each interaction who placed it, and on the slices of which plane.
     """
 
     id: int
@@ -61,7 +74,7 @@ class SegmentedObject:
     unprompted: bool = False
     filled: frozenset[tuple[int, int]] = frozenset()
     options: AnswerOptions = NO_OPTIONS
-    placed_by: tuple[str | None, ...] = ()
+    placed: tuple[Placed, ...] = ()
 
     @property
     def predicted_iou(self) -> dict[int, dict[int, float]]:
@@ -96,15 +109,22 @@ class SegmentedObject:
             return self.interactions
         return tuple(one for one in self.interactions if lies_on(one, axis, index, shape))
 
-    def places_of(self, scope: Scope, shape: Sequence[int], client: str | None) -> list[int]:
-        """The positions of those interactions of a scope that a client may have placed; without one, of all."""
+    def places_of(self, scope: Scope, shape: Sequence[int], client: str | None) -> tuple[list[int], list[int]]:
+        """The positions of those interactions of a scope that a client may have placed; without one, of all.
+
+        Returns:
+            Those that a list of the scope's interactions is about, and those that were placed on a slice of another
+            plane and lie where that crosses this one: no list of this slice need name them.
+        """
         axis, index = scope
-        return [
-            position
-            for position, one in enumerate(self.interactions)
-            if (client is None or self.placed_by[position] in (client, None))
-            and (index is None or lies_on(one, axis, index, shape))
-        ]
+        about, crossing = [], []
+        for position, (one, placed) in enumerate(zip(self.interactions, self.placed, strict=True)):
+            if client is not None and placed.client not in (client, None):
+                continue
+            if index is None or lies_on(one, axis, index, shape):
+                elsewhere = index is not None and placed.axis not in (axis, None)
+                (crossing if elsewhere else about).append(position)
+        return about, crossing
 
     def chain(self, scope: Scope, shape: Sequence[int]) -> tuple[tuple[Interaction, ...], ...]:
         """What was asked of a scope and is continued by its interactions as they are now, and these as the last.

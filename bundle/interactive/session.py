@@ -219,7 +219,9 @@ class InteractiveSession(ModelSession):
 
         What differs from the last time of that client becomes events, and is answered as ``segment_volume`` or
         ``segment_slice`` would answer the same requests. In 2D, prompts are all that lie on their slices; what lies on
-        others stays. Where nothing differs, nothing happens, and what the session shows is the answer.
+        others stays, and so does what was placed on a slice of another plane: where that crosses one of these, it is
+        answered together with the prompts. Where nothing differs, nothing happens, and what the session shows is the
+        answer.
 
         Args:
             prompts: of one object; its label in the session is the session's, not theirs. None of them need lie on an

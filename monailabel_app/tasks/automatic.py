@@ -27,7 +27,6 @@ from monailabel_app.wire import fields as wire
 from monailabel_app.wire.answers import statistics
 from monailabel_app.wire.commands import session_params
 from monailabel_app.wire.numbers import read_array, read_index
-from monailabel_app.wire.requests import SLICE_AXIS
 from monailabel_app.work import checkpoint
 
 KNOWN, EVERYTHING = "known structures", "everything on the slice"
@@ -75,26 +74,28 @@ class AutomaticTask(SamTask):
         self._config = {**self.options, **self._config}
         self._accepted, self._datastore = accepted, datastore
 
-    def _prompted(self, request: Mapping[str, Any], image: OpenImage) -> Callable[[InteractiveSession], Answer]:
+    def _prompted(
+        self, request: Mapping[str, Any], image: OpenImage, axis: int
+    ) -> Callable[[InteractiveSession], Answer]:
         find = request.get(FIND) or KNOWN
         if find == EVERYTHING:
             index = read_index(request, wire.SLICE)
-            depth = image.volume.shape[SLICE_AXIS]
+            depth = image.volume.shape[axis]
             index = depth // 2 if index is None else index
             if not 0 <= index < depth:
                 raise RequestError(f"{wire.SLICE} must be 0 to {depth - 1} in this image, got {index}")
-            return self._answering(partial(_everything, index=index), _EVERYTHING_MODE, request, image)
+            return self._answering(partial(_everything, index=index), _EVERYTHING_MODE, request, image, axis)
         if find != KNOWN:
             raise RequestError(f"{FIND} must be {KNOWN!r} or {EVERYTHING!r}, got {find!r:.80}")
-        return self._answering(partial(_known, places=self._places()), "accepted labels", request, image)
+        return self._answering(partial(_known, places=self._places()), "accepted labels", request, image, axis)
 
     def _places(self) -> dict[str, Place]:
         return self._accepted.places(self._datastore())
 
     def _answering(
-        self, find: Find, model: str, request: Mapping[str, Any], image: OpenImage
+        self, find: Find, model: str, request: Mapping[str, Any], image: OpenImage, axis: int
     ) -> Callable[[InteractiveSession], Answer]:
-        anew, wanted = wire.read_flag(request, wire.RESET_STATE), wanted_of_answers(request, image)
+        anew, wanted = wire.read_flag(request, wire.RESET_STATE), wanted_of_answers(request, image, axis)
         return partial(_proposed, find=find, model=model, values=self.labels, anew=anew, **wanted)
 
 
@@ -105,14 +106,16 @@ class ClassTask(AutomaticTask):
     about = "Segments the structures that are chosen, or pointed at"
     options: ClassVar[dict[str, list[str]]] = {}
 
-    def _prompted(self, request: Mapping[str, Any], image: OpenImage) -> Callable[[InteractiveSession], Answer]:
+    def _prompted(
+        self, request: Mapping[str, Any], image: OpenImage, axis: int
+    ) -> Callable[[InteractiveSession], Answer]:
         wanted = self._wanted(request)
         points = read_array(request, wire.POINTS)
         if points is not None and points.size:
             if len(wanted) > 1:
                 raise RequestError(f"{wire.POINTS} are of one structure; send one number in {LABEL_PROMPT}")
             named = {**request, wire.LABEL: wanted[0]} if wanted else request
-            return SamTask._prompted(self, named, image)
+            return SamTask._prompted(self, named, image, axis)
         if not wanted:
             raise RequestError(f"which structures? send their numbers in {LABEL_PROMPT}, or {wire.POINTS}")
         places = self._places()
@@ -122,7 +125,7 @@ class ClassTask(AutomaticTask):
                 "a label of it first"
             )
         known = partial(_known, places={name: places[name] for name in wanted})
-        return self._answering(known, "class prompt", request, image)
+        return self._answering(known, "class prompt", request, image, axis)
 
     def _wanted(self, request: Mapping[str, Any]) -> list[str]:
         """The names of the structures that a request wants by number."""
@@ -148,18 +151,20 @@ class MultiTask(SamTask):
         self.description = "Segments several structures at once, each from its own points"
 
 
-Find = Callable[[InteractiveSession, AnswerOptions, bool], list[Proposal]]
-"""Finds objects in a session's image, bounded and cleaned; true where those found before will go."""
+Find = Callable[[InteractiveSession, int, AnswerOptions, bool], list[Proposal]]
+"""Finds objects in a session's image along an axis, bounded and cleaned; true where those found before will go."""
 
 
 def _known(
-    session: InteractiveSession, options: AnswerOptions, _anew: bool, places: Mapping[str, Place]
+    session: InteractiveSession, axis: int, options: AnswerOptions, _anew: bool, places: Mapping[str, Place]
 ) -> list[Proposal]:
-    return known_structures(session, places, options=options, progress=checkpoint)
+    return known_structures(session, places, axis=axis, options=options, progress=checkpoint)
 
 
-def _everything(session: InteractiveSession, options: AnswerOptions, anew: bool, index: int) -> list[Proposal]:
-    return everything_proposed(session, index, axis=SLICE_AXIS, options=options, anew=anew, progress=checkpoint)
+def _everything(
+    session: InteractiveSession, axis: int, options: AnswerOptions, anew: bool, index: int
+) -> list[Proposal]:
+    return everything_proposed(session, index, axis=axis, options=options, anew=anew, progress=checkpoint)
 
 
 def _proposed(
@@ -168,6 +173,7 @@ def _proposed(
     model: str,
     values: Mapping[str, int],
     anew: bool,
+    axis: int,
     options: AnswerOptions,
     measured: bool,
 ) -> Answer:
@@ -179,21 +185,23 @@ def _proposed(
         model: what found it, for people.
         values: name -> value of the app's labels.
         anew: whether all that was found before goes, where nobody has worked on it.
+        axis: stored axis of the slices.
         options: how the answers are bounded and cleaned.
         measured: whether the reply measures the objects.
     """
     started = time.perf_counter()
-    found = find(session, options, anew)
+    found = find(session, axis, options, anew)
     update = session.propose(found, model=model, replace=anew) if found or anew else Update()
     labels, names = _in_values(session, values)
-    scores = {one.name: one.predicted_iou.get(SLICE_AXIS, {}) for one in session.objects}
+    scores = {one.name: one.predicted_iou.get(axis, {}) for one in session.objects}
     warnings = {one.name: one.warnings for one in session.objects}
     warnings[model] = update.warnings if found else (_NOTHING_NEW if model == _EVERYTHING_MODE else _NOTHING,)
     seconds = {"decode": time.perf_counter() - started}
     params = wire.reply_params(names, scores=scores, seconds=seconds, encoded=0, warnings=warnings)
     if measured:
-        params[wire.MEASURED] = statistics(session, list(names), axis=SLICE_AXIS)
-    return labels, params | {wire.SESSION: session_params(session, interactions=True), wire.SLICE_INDEX: None}
+        params[wire.MEASURED] = statistics(session, list(names), axis=axis)
+    about = {wire.SESSION: session_params(session, axis=axis, interactions=True), wire.SLICE_INDEX: None}
+    return labels, params | about
 
 
 def _in_values(session: InteractiveSession, values: Mapping[str, int]) -> tuple[np.ndarray, dict[str, int]]:

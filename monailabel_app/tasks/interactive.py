@@ -19,11 +19,12 @@ from bundle.data.volume import write_label
 from bundle.interactive.answer_options import AnswerOptions
 from bundle.interactive.label_map import LabelMap
 from bundle.interactive.session import InteractiveSession
+from bundle.transforms.frames import PLANES
 from monailabel_app.tasks.open_images import ImageSessions, OpenImage
 from monailabel_app.wire import fields as wire
 from monailabel_app.wire.answers import NO_LENGTHS, read_options, statistics
 from monailabel_app.wire.commands import Commands, read_commands, session_params
-from monailabel_app.wire.requests import SLICE_AXIS, ClickRequest, read_request
+from monailabel_app.wire.requests import ClickRequest, read_request
 from monailabel_app.work import checkpoint, turn
 
 _DESCRIPTIONS = {
@@ -38,6 +39,8 @@ _OPTIONS = {
     wire.MODALITY: ["", *MODALITIES],
     **NO_LENGTHS,
 }
+# Not of sam_2d: Slicer's 2D panel sends the points of one k alone and clears that slice, whatever is answered.
+_OPTIONS_3D = {wire.PLANE: ["", *PLANES]}
 
 
 class SamTask(InferTask):
@@ -54,7 +57,8 @@ class SamTask(InferTask):
         dimension: 2 answers on one slice, 3 in the volume.
         names: labels that a request may use as keys (deepedit dialect).
         """
-        super().__init__(InferType.DEEPGROW, [], dimension, _DESCRIPTIONS[dimension], dict(_OPTIONS))
+        options = _OPTIONS | (_OPTIONS_3D if dimension == 3 else {})
+        super().__init__(InferType.DEEPGROW, [], dimension, _DESCRIPTIONS[dimension], options)
         self._sessions = sessions
         self._names = tuple(names)
         # A folder of our own: a client on this machine keeps its copy under the same name in the common one.
@@ -90,14 +94,15 @@ class SamTask(InferTask):
         user = wire.read_user(request)
         session = image.session(user)
         opened = time.perf_counter() - started
-        answer = self._read(request, image)
+        axis = wire.read_axis(request, image.volume)
+        answer = self._read(request, image, axis)
         with turn(image.turn_of(user)):
             labels, params = answer(session)
         if (index := params.get(wire.SLICE_INDEX)) is not None:
-            self._sessions.ahead.begin(session.slices, axis=SLICE_AXIS, index=index)
+            self._sessions.ahead.begin(session.slices, axis=axis, index=index)
         params[wire.ENGINE] = session.predictor.engine
         params[wire.MODALITY] = image.volume.modality
-        params[wire.PLANE] = wire.plane_of(image.volume, SLICE_AXIS)
+        params[wire.PLANE] = wire.plane_of(image.volume, axis)
         before = time.perf_counter()
         file = Path(self._results.name, f"{uuid.uuid4().hex}{form.extension}")
         write_label(labels, image.volume, file, dtype=form.dtype, compress=form.compress)
@@ -114,27 +119,31 @@ class SamTask(InferTask):
         lists = {name: value for name, value in self._config.items() if isinstance(value, list)}
         return {**request, **{name: value[0] for name, value in lists.items() if request.get(name) == value}}
 
-    def _read(self, request: Mapping[str, Any], image: OpenImage) -> Callable[[InteractiveSession], Answer]:
-        """What a request asks for: a command for the session, or its prompts answered."""
+    def _read(self, request: Mapping[str, Any], image: OpenImage, axis: int) -> Callable[[InteractiveSession], Answer]:
+        """What a request about slices along an axis asks for: a command for the session, or its prompts answered."""
         commands = read_commands(request)
         if commands is not None:
             measured = wire.read_flag(request, wire.STATISTICS)
-            return partial(_commanded, commands=commands, measured=measured)
-        return self._prompted(request, image)
+            return partial(_commanded, commands=commands, axis=axis, measured=measured)
+        return self._prompted(request, image, axis)
 
-    def _prompted(self, request: Mapping[str, Any], image: OpenImage) -> Callable[[InteractiveSession], Answer]:
+    def _prompted(
+        self, request: Mapping[str, Any], image: OpenImage, axis: int
+    ) -> Callable[[InteractiveSession], Answer]:
         """The prompts of a request, answered."""
-        click = self._click(request, image)
+        click = self._click(request, image, axis)
         valued = [replace(one, label=self._value(one.name, one.label)) for one in click.objects]
-        return partial(_segment, click=replace(click, objects=tuple(valued)), **wanted_of_answers(request, image))
+        wanted = wanted_of_answers(request, image, axis)
+        return partial(_segment, click=replace(click, objects=tuple(valued)), **wanted)
 
-    def _click(self, request: Mapping[str, Any], image: OpenImage) -> ClickRequest:
+    def _click(self, request: Mapping[str, Any], image: OpenImage, axis: int) -> ClickRequest:
         """The prompts of a request."""
         return read_request(
             request,
             shape=image.volume.shape,
             affine=image.volume.affine,
             dimension=self.dimension,
+            axis=axis,
             names=self._names,
         )
 
@@ -147,13 +156,15 @@ Answer = tuple[np.ndarray, dict[str, Any]]
 """A label map, and the JSON of the reply."""
 
 
-def wanted_of_answers(request: Mapping[str, Any], image: OpenImage) -> dict[str, Any]:
-    """What a request to any model wants of its answers: how they are bounded and cleaned, and whether measured."""
-    options = read_options(request, image.volume.shape, axis=SLICE_AXIS)
-    return {"options": options, "measured": wire.read_flag(request, wire.STATISTICS)}
+def wanted_of_answers(request: Mapping[str, Any], image: OpenImage, axis: int) -> dict[str, Any]:
+    """What a request to any model wants of its answers: their axis, how they are bounded and cleaned, if measured."""
+    options = read_options(request, image.volume.shape, axis=axis)
+    return {"axis": axis, "options": options, "measured": wire.read_flag(request, wire.STATISTICS)}
 
 
-def _segment(session: InteractiveSession, click: ClickRequest, options: AnswerOptions, measured: bool) -> Answer:
+def _segment(
+    session: InteractiveSession, click: ClickRequest, axis: int, options: AnswerOptions, measured: bool
+) -> Answer:
     """Make the prompts of a request those of the session, and gather its objects in one label map."""
     seconds = {"encode": 0.0, "decode": 0.0}  # where nothing is new
     encoded = 0
@@ -165,7 +176,7 @@ def _segment(session: InteractiveSession, click: ClickRequest, options: AnswerOp
             update = session.set_prompts(
                 prompts,
                 dimension=dimension,
-                axis=SLICE_AXIS,
+                axis=axis,
                 reset=click.reset,
                 options=options,
                 client=click.client,
@@ -177,7 +188,7 @@ def _segment(session: InteractiveSession, click: ClickRequest, options: AnswerOp
     gathered = LabelMap(session.volume.shape)
     scores: dict[str, dict[int, float]] = {}
     for prompts in click.objects:
-        found = session.segmentation(prompts.name, axis=SLICE_AXIS, index=click.index)
+        found = session.segmentation(prompts.name, axis=axis, index=click.index)
         gathered.add(found, prompts.label, prompts, whole=session.region(prompts.name))
         scores[prompts.name] = found.scores
     names = {prompts.name: prompts.label for prompts in click.objects}
@@ -190,18 +201,18 @@ def _segment(session: InteractiveSession, click: ClickRequest, options: AnswerOp
         used={prompts.name: prompts.count_kinds() for prompts in click.objects},
     )
     if measured:
-        params[wire.MEASURED] = statistics(session, list(names), axis=SLICE_AXIS)
-    return gathered.labels, params | {wire.SESSION: session_params(session), wire.SLICE_INDEX: click.index}
+        params[wire.MEASURED] = statistics(session, list(names), axis=axis)
+    return gathered.labels, params | {wire.SESSION: session_params(session, axis=axis), wire.SLICE_INDEX: click.index}
 
 
-def _commanded(session: InteractiveSession, commands: Commands, measured: bool) -> Answer:
+def _commanded(session: InteractiveSession, commands: Commands, axis: int, measured: bool) -> Answer:
     """Do what a request asks of its session, and show all of it."""
-    commands.run(session)
+    commands.run(session, axis=axis)
     names = {one.name: one.label for one in session.objects}
-    scores = {one.name: one.predicted_iou.get(SLICE_AXIS, {}) for one in session.objects}
+    scores = {one.name: one.predicted_iou.get(axis, {}) for one in session.objects}
     warnings = {one.name: one.warnings for one in session.objects}
     params = wire.reply_params(names, scores=scores, seconds={}, encoded=0, warnings=warnings)
-    params |= {wire.SESSION: session_params(session, interactions=True), wire.SLICE_INDEX: None}
+    params |= {wire.SESSION: session_params(session, axis=axis, interactions=True), wire.SLICE_INDEX: None}
     if measured:
-        params[wire.MEASURED] = statistics(session, list(names), axis=SLICE_AXIS)
+        params[wire.MEASURED] = statistics(session, list(names), axis=axis)
     return session.labels, params

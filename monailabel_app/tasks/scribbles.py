@@ -15,7 +15,7 @@ from monailabel_app.tasks.interactive import SamTask
 from monailabel_app.tasks.open_images import ImageSessions, OpenImage
 from monailabel_app.wire import fields as wire
 from monailabel_app.wire.painted import SELECTED, read_painted
-from monailabel_app.wire.requests import SLICE_AXIS, ClickRequest
+from monailabel_app.wire.requests import ClickRequest
 
 
 class ScribblesTask(SamTask):
@@ -29,12 +29,12 @@ class ScribblesTask(SamTask):
         self.type = InferType.SCRIBBLES
         self.description = "Segments an object in the volume from strokes on and off it"
 
-    def _click(self, request: Mapping[str, Any], image: OpenImage) -> ClickRequest:
+    def _click(self, request: Mapping[str, Any], image: OpenImage, axis: int) -> ClickRequest:
         file = request.get(wire.PAINTED)
         if not file:
             raise RequestError("strokes come as a label map in the multipart field label; paint some and update")
         painted = check_grid(image.volume, read_label(Path(file))).array
-        points = read_painted(request, painted, axis=SLICE_AXIS)
+        points = read_painted(request, painted, axis=axis)
         click = {
             wire.LABEL: str(request.get(SELECTED) or "object"),
             wire.INTERACTIONS: [point.to_json() for point in points],
@@ -42,4 +42,4 @@ class ScribblesTask(SamTask):
             wire.RESET_STATE: request.get(wire.RESET_STATE),
             wire.CLIENT_ID: request.get(wire.CLIENT_ID),
         }
-        return super()._click(click, image)
+        return super()._click(click, image, axis)

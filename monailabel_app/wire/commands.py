@@ -13,7 +13,6 @@ from bundle.prompts.interactions import Interaction, Mask
 from monailabel_app.errors import RequestError
 from monailabel_app.wire import fields as wire
 from monailabel_app.wire.numbers import check_count, parsed, short
-from monailabel_app.wire.requests import SLICE_AXIS
 
 
 @dataclass(frozen=True)
@@ -26,7 +25,7 @@ class Commands:
         new_objects: names of objects that begin.
         lock: names of objects that stay as they are from now on.
         unlock: names of objects that may change again.
-        unconfirm: (name, slice) that may change again.
+        unconfirm: (name, slice) that may change again; these and the next two along the axis of the request.
         confirm: (name, slice) that are right.
         fill_between: names of objects whose slices between confirmed ones are filled.
     """
@@ -40,8 +39,12 @@ class Commands:
     confirm: tuple[tuple[str, int], ...] = ()
     fill_between: tuple[str, ...] = ()
 
-    def run(self, session: InteractiveSession) -> list[Update]:
+    def run(self, session: InteractiveSession, *, axis: int) -> list[Update]:
         """Do it; what happened before an error stays, each command is a step of its own.
+
+        Args:
+            session: of the image and user.
+            axis: stored axis of the slices.
 
         Raises:
             SessionError: an object or slice that is not there, a name that is taken, or nothing to fill.
@@ -51,9 +54,9 @@ class Commands:
         done += [session.new_object(name) for name in self.new_objects]
         done += [session.lock(name) for name in self.lock]
         done += [session.unlock(name) for name in self.unlock]
-        done += [session.confirm(at, name, axis=SLICE_AXIS, confirmed=False) for name, at in self.unconfirm]
-        done += [session.confirm(at, name, axis=SLICE_AXIS) for name, at in self.confirm]
-        done += [session.fill_between(name, axis=SLICE_AXIS) for name in self.fill_between]
+        done += [session.confirm(at, name, axis=axis, confirmed=False) for name, at in self.unconfirm]
+        done += [session.confirm(at, name, axis=axis) for name, at in self.confirm]
+        done += [session.fill_between(name, axis=axis) for name in self.fill_between]
         return [update for update in done if update is not None]
 
 
@@ -110,11 +113,12 @@ def _slices(params: Mapping[str, Any], key: str) -> tuple[tuple[str, int], ...]:
     return tuple(found)
 
 
-def session_params(session: InteractiveSession, *, interactions: bool = False) -> dict[str, Any]:
+def session_params(session: InteractiveSession, *, axis: int, interactions: bool = False) -> dict[str, Any]:
     """What a reply says of a session.
 
     Args:
         session: of the image and user.
+        axis: stored axis of the confirmed slices that are listed.
         interactions: whether those of each object are listed, as ``Interaction.to_json`` writes them; of a mask the
             kind alone.
     """
@@ -122,7 +126,7 @@ def session_params(session: InteractiveSession, *, interactions: bool = False) -
     for one in session.objects:
         about = {"name": one.name, "label": one.label, "color": list(one.color), "locked": one.locked}
         about["proposed"] = one.proposed
-        about["confirmed"] = sorted(index for axis, index in one.confirmed if axis == SLICE_AXIS)
+        about["confirmed"] = sorted(index for along, index in one.confirmed if along == axis)
         about["options"] = one.options.to_json()
         if interactions:
             about["interactions"] = [_without_voxels(given) for given in one.interactions]

@@ -2,7 +2,7 @@
 
 docs/protocol.md is this module in words. Every index on the wire is a voxel index (i, j, k) of the stored image, an
 integer being a voxel's centre; nothing is in millimetres, except what Slicer sends as ``slice`` with a ROI alone
-(see ``monailabel_app.wire.requests``).
+(see ``monailabel_app.wire.requests``). Slices are those along the one axis that ``read_axis`` finds.
 """
 
 from __future__ import annotations
@@ -16,8 +16,9 @@ import numpy as np
 
 from bundle.data.modality import MODALITIES
 from bundle.data.volume import Volume
-from bundle.transforms.frames import SliceFrame
+from bundle.transforms.frames import PLANES, SliceFrame
 from monailabel_app.errors import RequestError
+from monailabel_app.wire.numbers import short
 
 # ---- request: prompts -----------------------------------------------------------------------------------------------
 FOREGROUND = "foreground"  # Slicer, OHIF, MITK: [[i, j, k], ...]; CVAT: [[x, y], ...]
@@ -26,12 +27,13 @@ POINTS = "points"  # vista3d dialect of OHIF: [[i, j, k], ...]
 POINT_LABELS = "point_labels"  # one number for each of POINTS: 1 object, 0 background, -1 padding
 ROI = "roi"  # Slicer: [i0, i1, j0, j1, k0, k1], pairs in either order; CVAT: [x0, y0, x1, y1]
 INTERACTIONS = "interactions"  # our own: what bundle.prompts.interactions writes as JSON, in its order
-SLICE = "slice"  # Slicer, 2D: index k of the slice that is shown
+PLANE = "plane"  # "axial", "coronal" or "sagittal": which slices all of the request is about; in a reply, was about
+SLICE = "slice"  # Slicer, 2D: index of the slice that is shown, k if no plane is named
 LABEL = "label"  # Slicer, OHIF: name of the segment
 CLIENT_ID = "client_id"  # Slicer's interface always fills it; a script usually leaves it null
 MODALITY = "modality"  # "CT", "other" or "windowed": overrules what the image's file says
 RESET_STATE = "reset_state"  # forget what earlier clicks on this segment left behind
-SLICE_LIMITS = "limits"  # sam_3d: [first, last] slice k that the answer may lie on; as all options with each request
+SLICE_LIMITS = "limits"  # sam_3d: [first, last] slice that the answer may lie on; as all options with each request
 # Lengths in mm, see AnswerOptions: "islands_mm", "holes_mm", "smoothing_mm".
 STATISTICS = "statistics"  # whether the reply measures the objects, a switch
 SESSION = "session"  # show what the session of this image and user has; no prompts are read, as with all below
@@ -69,7 +71,6 @@ LABEL_NAMES = "label_names"  # name -> value in the file
 LATENCIES = "latencies"  # seconds of each stage
 PREDICTED_IOU = "predicted_iou"  # name -> {slice index: the model's own estimate, 0..1}
 USED = "used"  # name -> {kind of interaction: how many of them the answer was asked with}
-PLANE = "plane"  # which anatomical plane the slices of the answer are: the stored one, whatever the client shows
 SLICE_INDEX = "slice"  # 2D: the slice that was answered, or null
 ENCODED_SLICES = "encoded_slices"  # how many slices ran the encoder; 0 when all were remembered
 MEASURED = "statistics"  # name -> {"ml", "long_axis_mm", ...}, where it was asked for
@@ -109,6 +110,30 @@ def _default_extension(image: Path) -> str:
     if name.endswith(_PICTURES):
         return ".png"
     return ".nii.gz" if name.endswith((".nii", ".nii.gz")) else ".nrrd"
+
+
+def read_axis(params: Mapping[str, Any], volume: Volume) -> int:
+    """The stored axis whose slices a request is about: those nearest to the plane that it names, else the third.
+
+    The clients of MONAI Label name none and place slices along the third axis, whatever plane that is.
+
+    Raises:
+        RequestError: a word that is no plane, or an image that has no slices of that plane.
+    """
+    plane = params.get(PLANE)
+    if plane is None or plane == "":
+        return 2
+    if plane not in PLANES:
+        raise RequestError(f"{PLANE} must be one of {', '.join(PLANES)}, got {short(plane)}")
+    if not volume.placed:
+        raise RequestError(f"this image is a picture that lies nowhere in a patient; leave {PLANE} ({plane}) out")
+    frame = SliceFrame.of_plane(volume.shape, volume.affine, plane)
+    if min(frame.height, frame.width) == 1:
+        raise RequestError(
+            f"this image of {volume.shape} voxels is one {plane_of(volume, int(np.argmin(volume.shape)))} slice; "
+            f"{plane} ones would be lines of {frame.height} x {frame.width} pixels, so name another {PLANE} or none"
+        )
+    return frame.slice_axis
 
 
 def plane_of(volume: Volume, axis: int) -> str | None:

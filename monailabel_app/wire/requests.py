@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -19,9 +20,6 @@ from monailabel_app.errors import RequestError
 from monailabel_app.wire import fields as wire
 from monailabel_app.wire.numbers import check_count, parsed, read_array, read_index, short
 
-# MONAI Label's clients place slices along the third axis of the stored image, whatever plane that is.
-SLICE_AXIS = 2
-
 
 @dataclass(frozen=True)
 class ClickRequest:
@@ -30,7 +28,7 @@ class ClickRequest:
     Attributes:
         objects: the prompts of each object, as they fit the image; in 2D all of them lie on slice ``index``. Whether
             they leave something to ask is for the session to say, which knows what the object is made of.
-        index: the slice of a 2D request, None in 3D.
+        index: the slice of a 2D request along the axis that it is about, None in 3D.
         reset: whether to forget what earlier clicks on these objects left behind.
         client: tells the clients of one user apart, each of which sends all of its own prompts each time; a digest,
             since a session on disk names nobody.
@@ -44,12 +42,18 @@ class ClickRequest:
 
 @dataclass(frozen=True)
 class _Grid:
-    """The grid of the image and what the client says about the slice it looks at."""
+    """The grid of the image, the axis of the request's slices, and what the client says about the one it looks at."""
 
     shape: tuple[int, int, int]
     affine: np.ndarray
+    axis: int
     shown: int | None
     from_interface: bool
+
+    @cached_property
+    def frame(self) -> SliceFrame:
+        """The slices."""
+        return SliceFrame.along(self.shape, self.affine, self.axis)
 
 
 def read_request(
@@ -58,6 +62,7 @@ def read_request(
     shape: Sequence[int],
     affine: np.ndarray,
     dimension: int,
+    axis: int,
     names: Iterable[str] = (),
 ) -> ClickRequest:
     """Read a request of any client.
@@ -67,6 +72,7 @@ def read_request(
         shape: (I, J, K) of the image.
         affine: (4, 4) of the image, voxel index to RAS mm.
         dimension: 2 answers on one slice, 3 in the volume.
+        axis: stored axis of the slices, see ``fields.read_axis``.
         names: labels that may stand as keys of their own (the deepedit dialect).
 
     Raises:
@@ -75,7 +81,7 @@ def read_request(
     """
     i, j, k = (int(size) for size in shape)
     shown = read_index(params, wire.SLICE)
-    grid = _Grid((i, j, k), np.asarray(affine, dtype=float), shown, bool(params.get(wire.CLIENT_ID)))
+    grid = _Grid((i, j, k), np.asarray(affine, dtype=float), axis, shown, bool(params.get(wire.CLIENT_ID)))
     placed = (_place(prompts, roi, grid) for prompts, roi in _read_objects(params, names, grid))
     found = [prompts.fitted(grid.shape) for prompts in placed]
     index = None
@@ -151,7 +157,7 @@ def _read_interactions(params: Mapping[str, Any]) -> list[Interaction]:
 
 
 def _read_points(params: Mapping[str, Any], key: str, grid: _Grid) -> np.ndarray:
-    """(N, 3) voxel indices; points of two numbers lie on the slice that is shown, or in a picture."""
+    """(N, 3) voxel indices; points of two numbers, the other two axes, lie on the slice shown, or in a picture."""
     array = read_array(params, key)
     if array is None:
         return np.zeros((0, 3))
@@ -160,7 +166,7 @@ def _read_points(params: Mapping[str, Any], key: str, grid: _Grid) -> np.ndarray
     check_count(len(array), "points")
     if array.shape[1] == 3:
         return array
-    return np.column_stack([array, np.full(len(array), _shown_slice(grid, key))])
+    return np.insert(array, grid.axis, _shown_slice(grid, key), axis=1)
 
 
 def _read_labelled_points(params: Mapping[str, Any], grid: _Grid) -> tuple[np.ndarray, np.ndarray]:
@@ -197,14 +203,14 @@ def _place(prompts: ObjectPrompts, roi: np.ndarray | None, grid: _Grid) -> Objec
         box = np.sort(roi.reshape(3, 2), axis=1).T
     else:
         on = prompts.points[prompts.point_labels == 1]
-        index = _slice_of(on[-1, SLICE_AXIS], grid) if len(on) else _shown_slice(grid, wire.ROI)
-        box = np.column_stack([roi.reshape(2, 2), [index, index]])
+        index = _slice_of(on[-1, grid.axis], grid) if len(on) else _shown_slice(grid, wire.ROI)
+        box = np.insert(roi.reshape(2, 2), grid.axis, index, axis=1)
     return prompts.with_box(box)
 
 
 def _shown_slice(grid: _Grid, key: str) -> int:
     """The slice of a prompt that has no third index."""
-    depth = grid.shape[SLICE_AXIS]
+    depth = grid.shape[grid.axis]
     if depth == 1:
         return 0
     if grid.shown is None or not 0 <= grid.shown < depth:
@@ -233,46 +239,49 @@ def _is_roi(one: Interaction) -> bool:
 def _lies_on(one: Interaction, index: int, grid: _Grid) -> bool:
     """Whether an interaction lies on a slice; a point between two slices on the one that the request is about."""
     if isinstance(one, Point):
-        return bool(abs(one.voxel[SLICE_AXIS] - index) <= 0.5)
-    return index in one.on_slices(_frame(grid))
+        return bool(abs(one.voxel[grid.axis] - index) <= 0.5)
+    return index in one.on_slices(grid.frame)
 
 
 def _slice_of_drawn(one: Interaction, grid: _Grid) -> int:
     """The slice of an interaction, the middle one of several."""
-    indices = sorted(one.on_slices(_frame(grid)))
+    indices = sorted(one.on_slices(grid.frame))
     return indices[(len(indices) - 1) // 2]
 
 
-def _frame(grid: _Grid) -> SliceFrame:
-    return SliceFrame.along(grid.shape, grid.affine, SLICE_AXIS)
-
-
-def _slice_of(height: float, grid: _Grid) -> int:
-    return int(nearest_index(height, grid.shape[SLICE_AXIS]))
+def _slice_of(position: float, grid: _Grid) -> int:
+    return int(nearest_index(position, grid.shape[grid.axis]))
 
 
 def _slice_of_box(box: np.ndarray, grid: _Grid) -> int:
     """The slice that a ROI alone asks for.
 
     A ROI of one slice says it itself. For a thick one Slicer sends as ``slice`` not an index but the distance in mm
-    of its Red slice from the origin, rounded and without sign; a script sends an index. Each reading counts only if
-    it falls inside the ROI, Slicer's first if its interface asks; otherwise the middle of the ROI.
+    of its Red slice, which is axial, from the origin, rounded and without sign; a script sends an index. Each reading
+    counts only if it falls inside the ROI, Slicer's first if its interface asks; otherwise the middle of the ROI.
     """
-    low, high = (_slice_of(edge, grid) for edge in box[:, SLICE_AXIS])
+    low, high = (_slice_of(edge, grid) for edge in box[:, grid.axis])
     middle = (low + high) // 2
     if low == high or grid.shown is None:
         return middle
     as_index = grid.shown if low <= grid.shown <= high else None
-    as_height = _slice_at_height(grid.shown, low, high, box[:, :SLICE_AXIS].mean(axis=0), grid.affine)
+    as_height = _slice_at_height(grid.shown, low, high, box.mean(axis=0), grid)
     readings = (as_height, as_index) if grid.from_interface else (as_index, as_height)
     return next((reading for reading in readings if reading is not None), middle)
 
 
-def _slice_at_height(height: int, low: int, high: int, centre: np.ndarray, affine: np.ndarray) -> int | None:
-    """The slice of low..high whose centre lies ``height`` mm above or below the origin; None if none or several do."""
+def _slice_at_height(height: int, low: int, high: int, centre: np.ndarray, grid: _Grid) -> int | None:
+    """The axial slice of low..high whose centre lies ``height`` mm above or below the origin.
+
+    Returns:
+        None if none or several do, and of slices of another plane: each of them reaches over many heights.
+    """
+    if grid.frame.plane != "axial":
+        return None
     slices = np.arange(low, high + 1)
-    step = abs(affine[2, 2])
-    positions = affine[2, :2] @ centre + affine[2, 2] * slices + affine[2, 3]
+    voxels = np.tile(centre, (len(slices), 1))
+    voxels[:, grid.axis] = slices
+    positions, step = voxels @ grid.affine[2, :3] + grid.affine[2, 3], abs(grid.affine[2, grid.axis])
     distance = np.abs(np.abs(positions) - height)
     near = slices[distance <= 0.5 + step / 2]
     # Slices thinner than a millimetre lie side by side; two places apart are +height and -height.
@@ -287,18 +296,18 @@ def _onto_slice(prompts: ObjectPrompts, index: int, grid: _Grid) -> ObjectPrompt
     drawn = any(_lies_on(one, index, grid) for one in prompts.interactions if not _is_roi(one))
     for one in prompts.interactions:
         if isinstance(one, Point) and _lies_on(one, index, grid):
-            here.append(Point(_at(one.voxel, index), positive=one.positive))
+            here.append(Point(_at(one.voxel, index, grid), positive=one.positive))
         elif _is_roi(one):
-            low, high = one.corners[:, SLICE_AXIS]
+            low, high = one.corners[:, grid.axis]
             if not drawn or low - 0.5 <= index <= high + 0.5:
-                here.append(Box(_at(one.corners, index)))
+                here.append(Box(_at(one.corners, index, grid)))
         elif not isinstance(one, Point):
-            here += flattened(one, _frame(grid), index)
+            here += flattened(one, grid.frame, index)
     return prompts.with_interactions(here)
 
 
-def _at(positions: np.ndarray, index: int) -> np.ndarray:
+def _at(positions: np.ndarray, index: int, grid: _Grid) -> np.ndarray:
     """Positions, (..., 3), moved to a slice."""
     moved = np.array(positions, dtype=float)
-    moved[..., SLICE_AXIS] = index
+    moved[..., grid.axis] = index
     return moved

@@ -143,17 +143,20 @@ def open_prompts(path: str) -> object:
 
 def open_request(path: str) -> object:
     """Read the JSON of a request for 2D and 3D."""
-    from monailabel_app.wire.fields import ReplyFormat
+    from bundle.data.volume import Volume
+    from monailabel_app.wire.fields import ReplyFormat, read_axis
     from monailabel_app.wire.json_values import read_json
     from monailabel_app.wire.requests import read_request
 
     text = Path(path).read_bytes().decode("utf-8", "replace")
     params = read_json(text, "params")
     error: MonaiSamError | None = None
+    image = Volume(np.zeros((4, 3, 2), np.uint8), seeds.AFFINE)
+    about = {"shape": image.shape, "affine": image.affine, "names": ("liver", "spleen")}
     for ask in (
         lambda: ReplyFormat.of(params, Path("a.nii.gz")),
-        lambda: read_request(params, shape=(4, 3, 2), affine=seeds.AFFINE, dimension=3, names=("liver", "spleen")),
-        lambda: read_request(params, shape=(4, 3, 2), affine=seeds.AFFINE, dimension=2, names=("liver", "spleen")),
+        lambda: read_request(params, axis=read_axis(params, image), dimension=3, **about),
+        lambda: read_request(params, axis=read_axis(params, image), dimension=2, **about),
     ):
         try:
             ask()
