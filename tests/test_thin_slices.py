@@ -106,12 +106,6 @@ def test_a_third_of_the_slices_of_a_large_object_is_asked_and_those_around_its_e
     assert set(found) == set(range(60)) and [index for index in solid.asked if index > 54] == [57, 60, 58, 59, 60]
 
 
-def test_the_box_grows_by_a_pixel_for_each_slice_of_the_way():
-    rule = PropagationRule(margin=0.0)
-    assert rule.next_prompt(disc(10), None, stride=3).box.tolist() == [35, 35, 61, 61]
-    assert rule.next_prompt(disc(10), None).box.tolist() == [37, 37, 59, 59]
-
-
 def test_where_a_shape_jumps_aside_each_slice_is_asked():
     apart = Solid(0, 9, lambda index: 12.0, lambda index: (20.0 + 6 * index, 48.0))
     propagate({0: apart.at(0)}, apart, first=0, last=9, distances=Distances(0.5, (1.0, 1.0), 3.0))

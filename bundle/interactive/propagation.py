@@ -33,7 +33,7 @@ class PropagationRule:
 
     Attributes:
         propagated: what of the previous answer is handed on, "box", "mask" or both.
-        margin: the box grows by this share of its sides, and by at least one pixel a slice, because the object may, ...
+        margin: the box grows by this share of its sides, and by at least one pixel, because the object may, ...
         growth: ... but stays below this multiple of the largest seed's box: it may wander, not swell.
         smallest_iou: stop when the masks of two neighbours overlap less than this.
         smallest_share: stop when a mask has shrunk below this share of the largest one seen on the way.
@@ -68,7 +68,7 @@ class PropagationRule:
         return Distances(float(spacing[frame.slice_axis]), frame.pixel_spacing(spacing), self.farthest_mm)
 
     def next_prompt(
-        self, previous: SliceMask, limit: np.ndarray | None, largest: np.ndarray | None = None, *, stride: int = 1
+        self, previous: SliceMask, limit: np.ndarray | None, largest: np.ndarray | None = None
     ) -> SlicePrompt | None:
         """The prompt for a neighbour; None where the previous mask is empty.
 
@@ -76,18 +76,15 @@ class PropagationRule:
             previous: the answer on the slice before.
             limit: (4,) box (x0, y0, x1, y1) that the user's 3D box leaves, or None.
             largest: (2,) sides (x, y) of the largest seed's box, or None.
-            stride: how many slices on the neighbour lies.
         """
         if not previous.mask.any():
             return None
-        box = self._next_box(previous, limit, largest, stride) if "box" in self.propagated else None
+        box = self._next_box(previous, limit, largest) if "box" in self.propagated else None
         return SlicePrompt(box=box, previous=previous if "mask" in self.propagated else None)
 
-    def _next_box(
-        self, previous: SliceMask, limit: np.ndarray | None, largest: np.ndarray | None, stride: int
-    ) -> np.ndarray:
+    def _next_box(self, previous: SliceMask, limit: np.ndarray | None, largest: np.ndarray | None) -> np.ndarray:
         low, high = np.split(tight_box(previous.mask).astype(float), 2)
-        grow = np.maximum(float(stride), self.margin * (high - low + 1))
+        grow = np.maximum(1.0, self.margin * (high - low + 1))
         if largest is not None:
             grow = np.minimum(grow, (self.growth * largest - (high - low + 1)) / 2)
         height, width = previous.mask.shape
@@ -219,7 +216,7 @@ def _walk(
     while len(indices):
         stride = 1 if one_by_one or distances is None else min(distances.stride(previous.mask), len(indices))
         one_by_one = max(0, one_by_one - 1)
-        prompt = rule.next_prompt(previous, limit, largest, stride=stride)
+        prompt = rule.next_prompt(previous, limit, largest)
         if prompt is None:
             return
         index = indices[stride - 1]

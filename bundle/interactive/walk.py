@@ -55,7 +55,7 @@ class Walk:
         rule: how a slice's answer travels.
         picture: gives the intensities of a slice.
         limits: first and last slice that the object may be followed to.
-        distances: of slices and pixels; without them each slice is asked.
+        distances: of slices and pixels, by which thin ones are passed over in a 3D box; without them each is asked.
     """
 
     def __init__(
@@ -81,8 +81,10 @@ class Walk:
     def _walked(
         self, seeds: dict[int, SliceMask], given: Sequence[SlicedInteraction], first: int, last: int
     ) -> dict[int, SliceMask]:
-        picture = None if bounded(given) else self._picture  # of a 3D box the user has said where the object ends
-        options = {"limit": limit_of(given), "rule": self._rule, "picture": picture, "distances": self._distances}
+        # In a 3D box the user has said where the object ends. Elsewhere each slice is asked: of two that lie apart the
+        # farther one may show a neighbour of the object that has ended in between.
+        ends = {"distances": self._distances} if bounded(given) else {"picture": self._picture}
+        options = {"limit": limit_of(given), "rule": self._rule, **ends}
         found = propagate(seeds, partial(self._carry, given), first=first, last=last, **options)
         return {index: one if index in seeds else _without_off(given, index, one) for index, one in found.items()}
 
