@@ -1,10 +1,10 @@
-"""Compare following an object through thin slices: each slice asked, and those that the rule asks.
+"""Compare the answers to a start through thin slices: each slice asked, and those that the rule asks.
 
     python scripts/compare_strides.py --results docs/results/thin_slices.json
     python scripts/tables.py
 
-Each object is started by a tight 3D box, a tight 2D box on its central slice, and a point in its middle, and followed
-with each `PropagationRule.farthest_mm` in turns. DSC is of the whole object, passes are those of the model of slices,
+Each object is started by a tight 3D box, a tight 2D box on its central slice, and a point in its middle, and answered
+by the shipped models with each `PropagationRule.farthest_mm` in turns. DSC is of the whole object, passes are those of the model of slices,
 seconds those of the processor, of one thread. The volumes have slices of 1 mm: the validation CT of totalsegmentator-ct
 (3 mm; labels of ANOTHER MODEL'S OUTPUT) interpolated linearly, its label maps by their shape, and a generated phantom
 that no network was trained on.
@@ -38,10 +38,12 @@ from bundle.evaluation.protocols import Box, Points, object_rng
 from bundle.evaluation.volume_table import stride_table
 from bundle.families.family import BUNDLE_ROOT
 from bundle.files import write_text
+from bundle.interactive.cube_network import CubeNetwork
 from bundle.interactive.fill import fill_between
+from bundle.interactive.guided_following import GuidedFollowing
+from bundle.interactive.propagation import PropagationRule
 from bundle.interactive.segmenter import Segmenter
 from bundle.interactive.session import InteractiveSession
-from bundle.interactive.slice_following import SliceFollowing
 from bundle.interactive.slice_model import SlicePredictor
 
 AXIS, FINER = 2, 3  # how many slices are made of one
@@ -60,12 +62,16 @@ def main(argv: Sequence[str] | None = None) -> None:
     explain_errors()
     options = _options(argv)
     torch.set_num_threads(1)
-    predictor = Counting(Segmenter.from_family(options.family, device="cpu", engine="torch").predictor)
+    models = Segmenter.from_family(options.family, device="cpu", engine="torch")
+    predictor = Counting(models.predictor)
     rows = []
     for name, volume, truth in tqdm(objects(options.data), desc="objects", total=len(ORGANS) + len(PHANTOM_LABELS)):
         for start, prompt in STARTS.items():
             prompts = prompt(truth, object_rng(0, name), AXIS).validated(volume.shape)
-            tried = {f"{mm:g}": tried_with(predictor, volume, truth, prompts, mm) for mm in FARTHEST}
+            tried = {
+                f"{mm:g}": tried_with(predictor, models.volume_model.cubes, volume, truth, prompts, mm)
+                for mm in FARTHEST
+            }
             rows.append({"object": name, "start": start, "farthest_mm": tried})
             write_text(options.results, json.dumps({"rows": rows}, indent=1) + "\n")
     print(stride_table({"rows": rows}).as_markdown())
@@ -86,10 +92,12 @@ class Counting:
         return self._predictor.predict(*given)
 
 
-def tried_with(predictor: Counting, volume: Volume, truth: np.ndarray, prompts: Any, farthest_mm: float) -> dict:
-    """DSC, passes and seconds of an object that is followed with a rule."""
-    rule = replace(SliceFollowing(predictor).rule, farthest_mm=farthest_mm)
-    session = InteractiveSession(volume, predictor, rule=rule)
+def tried_with(
+    predictor: Counting, cubes: CubeNetwork, volume: Volume, truth: np.ndarray, prompts: Any, farthest_mm: float
+) -> dict:
+    """DSC, NSD, passes and seconds of an object with a rule."""
+    rule = replace(PropagationRule(propagated=predictor.network.spec.propagated), farthest_mm=farthest_mm)
+    session = InteractiveSession(volume, predictor, volume_model=GuidedFollowing(predictor, cubes, rule=rule))
     predictor.passes, begun = 0, time.process_time()
     found = session.segment_volume(prompts, axis=AXIS).mask
     seconds = time.process_time() - begun
