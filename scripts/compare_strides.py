@@ -4,10 +4,10 @@
     python scripts/tables.py
 
 Each object is started by a tight 3D box, a tight 2D box on its central slice, and a point in its middle, and answered
-by the shipped models with each `PropagationRule.farthest_mm` in turns. DSC is of the whole object, passes are those of the model of slices,
-seconds those of the processor, of one thread. The volumes have slices of 1 mm: the validation CT of totalsegmentator-ct
-(3 mm; labels of ANOTHER MODEL'S OUTPUT) interpolated linearly, its label maps by their shape, and a generated phantom
-that no network was trained on.
+by the shipped models with each `PropagationRule.farthest_mm` in turns. DSC is of the whole object, passes are those of
+the model of slices, seconds those of the processor, of one thread. The volumes have slices of 1 mm: the validation CT
+of totalsegmentator-ct (3 mm; labels of ANOTHER MODEL'S OUTPUT) interpolated linearly, its label maps by their shape,
+and a generated phantom that no network was trained on.
 """
 
 from __future__ import annotations

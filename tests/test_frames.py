@@ -64,6 +64,23 @@ def test_the_pixel_of_a_voxel_shows_its_value(shape, affine, axis, data):
     assert frame.extract(volume, index[0])[y, x] == volume[voxel]
 
 
+@given(SIZES, affines(), st.integers(0, 2), st.data())
+@settings(max_examples=60, deadline=None)
+def test_a_position_lies_in_the_pixel_of_the_voxel_that_it_lies_in(shape, affine, axis, data):
+    """Also between two voxels, and at both ends of the volume, whichever way the slice is mirrored."""
+    frame = SliceFrame.along(shape, affine, axis)
+    point = np.array([data.draw(st.integers(-1, 2 * size - 1)) / 2 for size in shape])  # each half and each whole
+    voxel = nearest_index(point, shape)
+    xy, index = frame.to_pixels(point)
+    (x, y), (expected,) = nearest_index(xy[0], (frame.width, frame.height)), frame.to_pixels(voxel)[0]
+    assert [x, y] == expected.astype(int).tolist() and index[0] == voxel[axis]
+    pixel = np.array([data.draw(st.integers(-1, 2 * size - 1)) / 2 for size in (frame.width, frame.height)])
+    back = nearest_index(frame.to_voxels(pixel, 0)[0], shape)
+    assert (
+        back.tolist() == frame.to_voxels(nearest_index(pixel, (frame.width, frame.height)), 0)[0].astype(int).tolist()
+    )
+
+
 @given(SIZES, affines(), st.sampled_from(PLANES), st.data())
 @settings(max_examples=60, deadline=None)
 def test_to_voxels_undoes_to_pixels(shape, affine, plane, data):

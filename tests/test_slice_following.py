@@ -184,6 +184,7 @@ def holds(interaction, mask: np.ndarray) -> bool:
 @given(st.lists(ANY, min_size=1, max_size=2), st.integers(0, 2))
 @example([Scribble([[3, 3, 0], [2, 2, 4], [3, 0, 0]], positive=False)], 0)  # twice through one slice
 @example([square(8, 1, positive=True), Scribble([[12, 8, 6], [0, 13, 7], [1, 8, 0]])], 0)  # turns on its last slice
+@example([Scribble([[10, 3, 10], [9, 10, 5]])], 0)  # passes between two voxels of a mirrored slice
 def test_the_same_interactions_give_the_same_answer_and_the_last_one_holds(others, axis):
     opened = following()
     interactions = [STARTS["point"], *others]

@@ -17,6 +17,7 @@ from bundle.errors import FrameError
 # Plane -> RAS axis (0 R, 1 A, 2 S) that is (across the slices, down the rows, along the columns).
 _WORLD_AXES = {"axial": (2, 1, 0), "coronal": (1, 2, 0), "sagittal": (0, 2, 1)}
 PLANES: tuple[str, ...] = tuple(_WORLD_AXES)
+_TIE = 1e-9  # of a voxel
 
 
 def nearest_index(positions: np.ndarray | float, size: int | Sequence[int]) -> np.ndarray:
@@ -35,6 +36,17 @@ def nearest_index(positions: np.ndarray | float, size: int | Sequence[int]) -> n
     positions = np.asarray(positions, dtype=np.float64)
     last = np.asarray(size) - 1
     return np.where(positions == last + 0.5, last, np.floor(positions + 0.5)).astype(np.int64)
+
+
+def _mirrored(positions: np.ndarray, size: int) -> np.ndarray:
+    """Positions along an axis of so many voxels, counted from its other end, which lie in the same voxels.
+
+    Between two voxels the higher one counts (``nearest_index``), which counted from the other end is the lower one:
+    so a position there is moved into it.
+    """
+    mirrored = size - 1 - positions
+    between = (mirrored % 1 == 0.5) & (mirrored > -0.5)
+    return np.where(between, mirrored - _TIE, mirrored)
 
 
 def voxel_sizes(affine: np.ndarray) -> np.ndarray:
@@ -161,11 +173,15 @@ class SliceFrame:
             points: (N, 3) voxel indices (i, j, k), integer or float; integers are voxel centres.
 
         Returns:
-            (N, 2) float (x, y) pixels, and (N,) int slice indices (``nearest_index``); neither is clipped.
+            (N, 2) float (x, y) pixels, and (N,) int slice indices (``nearest_index``); neither is clipped. A position
+            between two voxels lies in the pixel of the voxel that it lies in, also where the slice is mirrored.
         """
         points = np.asarray(points, dtype=np.float64).reshape(-1, 3)
         x, y = points[:, self.col_axis], points[:, self.row_axis]
-        xy = np.stack([self.width - 1 - x if self.col_flip else x, self.height - 1 - y if self.row_flip else y], axis=1)
+        xy = np.stack(
+            [_mirrored(x, self.width) if self.col_flip else x, _mirrored(y, self.height) if self.row_flip else y],
+            axis=1,
+        )
         return xy, nearest_index(points[:, self.slice_axis], self.depth)
 
     def to_voxels(self, xy: np.ndarray, index: int | np.ndarray) -> np.ndarray:
@@ -180,8 +196,8 @@ class SliceFrame:
         """
         x, y = np.asarray(xy, dtype=np.float64).reshape(-1, 2).T
         points = np.empty((len(x), 3))
-        points[:, self.col_axis] = self.width - 1 - x if self.col_flip else x
-        points[:, self.row_axis] = self.height - 1 - y if self.row_flip else y
+        points[:, self.col_axis] = _mirrored(x, self.width) if self.col_flip else x
+        points[:, self.row_axis] = _mirrored(y, self.height) if self.row_flip else y
         points[:, self.slice_axis] = index
         return points
 
