@@ -14,6 +14,7 @@ from bundle.training.batched import cubes
 from bundle.training.batched.augmentation import BatchRandom
 from bundle.training.batched.cube_samples import CubeSamples
 from bundle.training.batched.cube_training import CubeRecipe, CubeTraining
+from bundle.training.batched.cube_user import has_hollow_middle
 from bundle.training.batched.cubes import SourceVolume, pack, read_cubes
 
 TINY = CubeRecipe(steps=3, batch_size=2, size=16, warmup=2, widths=(8, 16), depths=(1, 1), samples={"shape_share": 0.5})
@@ -56,6 +57,33 @@ def test_the_draws_add_up_to_the_shares(small):
     weights = small.weights((0.75, 0.25, 0.0), {"ct": 1.0})
     assert weights.sum() == pytest.approx(1)
     assert weights[small.origin == cubes.LABELS].sum() == pytest.approx(0.75)
+
+
+def test_hollow_objects_are_drawn_as_often_as_a_recipe_says(small):
+    labelled = small.origin == cubes.LABELS
+    assert not small.hollow[labelled].any()  # a ball and a bar
+    odd = replace(small, hollow=torch.tensor([True, *[False] * (len(small) - 1)]))
+    first, second = odd.weights((1.0, 0.0, 0.0), {"ct": 1.0}, hollow=4.0)[labelled].tolist()
+    assert (first, second) == pytest.approx((0.8, 0.2))
+    assert torch.equal(odd.weights((1.0, 0.0, 0.0), {}), small.weights((1.0, 0.0, 0.0), {}))
+
+
+def test_a_ring_is_hollow(tmp_path, monkeypatch):
+    monkeypatch.setattr(cubes, "SIDE", 32)
+    i, j, k = np.indices((32, 32, 32))
+    away = np.hypot(i - 15, j - 15)
+    labels = ((away > 6) & (away < 11) & (abs(k - 15) < 4)).astype(np.uint8) + 2 * (away < 4)
+    pack([SourceVolume("ring", "ct", labels * 100.0, labels, (1.0, 1.0, 1.0), True)], tmp_path)
+    assert read_cubes(tmp_path).hollow.tolist() == [True, False]
+
+
+def test_bowls_have_something_else_in_their_middle(small):
+    options = {"size": 32, "batch_size": 24, "shape_share": 1.0}
+    blobs, bowls = (CubeSamples(small, bowl_share=share, **options) for share in (0.0, 1.0))
+    random = [BatchRandom.from_key("cpu", 24, 3) for _ in range(2)]
+    whole, hollow = blobs._blob(random[0])[:, 0], bowls._blob(random[1])[:, 0]
+    assert (whole | ~hollow).all() and (whole & ~hollow).flatten(1).any(dim=1).float().mean() > 0.9
+    assert has_hollow_middle(hollow).float().mean() > 0.5 > has_hollow_middle(whole).float().mean()
 
 
 def test_a_piece_that_was_changed_is_refused(packed, tmp_path):
@@ -109,7 +137,7 @@ def test_a_state_of_another_recipe_is_refused(small, tmp_path):
 def test_a_part_of_a_long_object_is_shown_around_one_of_its_cells(small):
     """The cubes of parts are smaller than the bar, which is 24 mm long and 6 mm thick, and hold a cell of it."""
     tensors = replace(small, objects=small.objects[1:2], origin=small.origin[1:2], sizes=small.sizes[1:2])
-    tensors = replace(tensors, cells=small.cells[1:2])
+    tensors = replace(tensors, cells=small.cells[1:2], hollow=small.hollow[1:2])
     samples = CubeSamples(tensors, size=16, batch_size=64, shape_share=0.0, shares=(1.0, 0.0, 0.0), part_share=1.0)
     drawn = torch.zeros(64, dtype=torch.int64)
     centre, side = samples._windows(drawn, BatchRandom.from_key("cpu", 64, 0))
@@ -124,6 +152,14 @@ def test_time_that_is_given_ends_a_training_and_its_rate(small, tmp_path):
     training.run()
     assert training.step == 1 and training.over >= 1 and (tmp_path / "best.safetensors").is_file()
     assert TINY.rate(0, 1.0) < 1e-5 < TINY.rate(2, 0.0)
+
+
+@pytest.mark.parametrize("name", ["train", "continue", "hollow"])
+def test_every_recipe_of_the_repository_trains(repository, small, tmp_path, name):
+    recipe = CubeRecipe.read(repository / "configs" / "recipes" / "volumes" / f"{name}.json", batch_size=4, size=16)
+    training = CubeTraining(replace(recipe, widths=(8, 16), depths=(1, 1)), small, tmp_path)
+    training.run(steps=1)
+    assert training.step == 1 and training.objective.hollow_box == (0.5 if name == "hollow" else 0.0)
 
 
 def test_the_recipe_of_the_repository_is_one(repository, tmp_path):

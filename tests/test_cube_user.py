@@ -10,7 +10,16 @@ from torch.nn import functional as F
 from bundle.prompts.cube_maps import BOX, FLAT_BOX, OFF, ON, SLICE_MASK, SO_FAR, draw_on_cube
 from bundle.prompts.interactions import Point
 from bundle.training.batched.augmentation import BatchRandom
-from bundle.training.batched.cube_user import DEEPEST, balls, bounds, corrected, deepest_cells, depths, first_maps
+from bundle.training.batched.cube_user import (
+    DEEPEST,
+    balls,
+    bounds,
+    corrected,
+    deepest_cells,
+    depths,
+    first_maps,
+    has_hollow_middle,
+)
 from bundle.transforms.cube import Cube
 
 SIZE = 16
@@ -50,6 +59,20 @@ def test_a_flat_box_and_a_mask_are_one_cell_thick_and_hold_the_object():
                 low, high = bounds(on[None])
                 assert (high - low == 0).sum() == 1
                 assert (maps[number, way] > 0)[truth[number] & on].all()
+
+
+def test_half_of_the_hollow_objects_are_begun_with_a_3d_box_where_a_recipe_says_so():
+    """Beside the fifth that is anyway; and of solid ones as many as before, with the same draws."""
+    hollow = masks()
+    hollow[:, 5:8, 6:10, 7:11] = False
+    assert has_hollow_middle(hollow).all() and not has_hollow_middle(masks()).any()
+    boxed = []
+    for truth in (masks(), hollow):
+        maps = first_maps(truth, BatchRandom.from_key("cpu", MANY, 0), hollow_box=0.5)
+        ways = torch.stack([maps[:, way].flatten(1).any(dim=1) for way in (ON, FLAT_BOX, BOX, SLICE_MASK)], dim=1)
+        assert ways.any(dim=1).all() and (ways[ways[:, 2]].sum(dim=1) == 1).all()
+        boxed.append(int(ways[:, 2].sum()))
+    assert boxed[0] == int(drawn()[:, BOX].flatten(1).any(dim=1).sum()) < MANY // 3 < boxed[1] < 0.8 * MANY
 
 
 def test_a_box_holds_the_object():

@@ -26,6 +26,7 @@ class CubeObjective:
         loss: of the scored answer.
         correction_share: share of the steps that score the answer after corrections; the others that to the start.
         between: corrections at most.
+        hollow_box: see ``first_maps``.
         seed: with the draw number it decides all prompts.
         compiled: compile the network (torch.compile), which pays on a GPU.
     """
@@ -36,12 +37,13 @@ class CubeObjective:
         *,
         correction_share: float = 0.4,
         between: int = 3,
+        hollow_box: float = 0.0,
         seed: int = 0,
         compiled: bool = False,
     ) -> None:
         self.answers = _compiled() if compiled else _answers
         self.loss = loss or PromptLoss(cross_entropy=2.0, squared=False, smooth=1.0)
-        self.correction_share, self.between, self.seed = correction_share, between, seed
+        self.correction_share, self.between, self.hollow_box, self.seed = correction_share, between, hollow_box, seed
 
     def __call__(self, network: PromptedUNet3D, batch: CubeBatch) -> Iterator[LossTerms]:
         """Yield the loss of one answer, the mean over usable objects."""
@@ -49,7 +51,7 @@ class CubeObjective:
         choices = np.random.default_rng(key)  # what holds for the whole batch
         random = BatchRandom.from_key(batch.images.device, len(batch.masks), *key)
         rounds = int(choices.integers(1, self.between + 1)) if choices.random() < self.correction_share else 0
-        maps = first_maps(batch.masks, random)
+        maps = first_maps(batch.masks, random, hollow_box=self.hollow_box)
         for _ in range(rounds):
             # Gradients stay on although they are unused: toggling them would compile a second time.
             logits, _iou = self.answers(network, batch.images, maps)

@@ -73,6 +73,8 @@ class CubeSamples(Dataset):
         shape_share: share of the batch that is drawn shapes.
         part_share: share of the others that show a part of an object as it is seen around one of its slices: of a long
             one what the next cubes along it show, of a compact one nearly the whole.
+        hollow: how many times as often objects are drawn that have something else in the middle of their box.
+        bowl_share: of the drawn blobs, the share that are bowls around something else.
         rates: fields of ``AugmentationRates`` that differ from those for cubes.
     """
 
@@ -88,13 +90,16 @@ class CubeSamples(Dataset):
         groups: Mapping[str, float] | None = None,
         shape_share: float = 0.375,
         part_share: float = 0.0,
+        hollow: float = 1.0,
+        bowl_share: float = 0.0,
         rates: Mapping[str, float] | None = None,
     ) -> None:
         self.device = torch.device(device)
         self.tensors, self.size, self.batch_size, self.seed = tensors.to(self.device), size, batch_size, seed
-        self.shapes, self.part_share = round(batch_size * shape_share), part_share
+        self.shapes, self.part_share, self.bowl_share = round(batch_size * shape_share), part_share, bowl_share
         self.rates = replace(_RATES, **(rates or {}))
-        self._weights = tensors.weights(shares, dict(groups or {})).cumsum(0).to(self.device)
+        weights = tensors.weights(shares, dict(groups or {}), hollow=hollow)
+        self._weights = weights.cumsum(0).to(self.device)
         places = (torch.arange(size, device=self.device) + 0.5) / size - 0.5
         self._grid = torch.stack(torch.meshgrid(places, places, places, indexing="ij"))  # (3, S, S, S) in -0.5..0.5
 
@@ -160,7 +165,7 @@ class CubeSamples(Dataset):
         return torch.where(part[:, None], cell, centre), side
 
     def _shapes(self, random: BatchRandom) -> tuple[Tensor, Tensor]:
-        """A blob or a tube among cells of random shades, some with a rim; as ``_real`` gives them."""
+        """A blob, a bowl or a tube among cells of random shades, some with a rim; as ``_real`` gives them."""
         if not random.count:
             return torch.zeros(0, 3, *(self.size,) * 3, device=self.device), torch.zeros(
                 0, 1, *(self.size,) * 3, dtype=torch.bool, device=self.device
@@ -184,7 +189,17 @@ class CubeSamples(Dataset):
         away = turned - random.uniform(-0.12, 0.12, 3).view(-1, 3, 1, 1, 1)
         radii = random.log_uniform(0.1, 0.4)[:, None] * random.log_uniform(0.45, 1, 3)
         waves = wide(random.uniform(0, 0.35)) * field(random, 1, 5, self.size)
-        return (away / radii.view(-1, 3, 1, 1, 1)).square().sum(dim=1, keepdim=True).sqrt() - 1 + waves < 0
+        places = away / radii.view(-1, 3, 1, 1, 1)
+        blob = places.square().sum(dim=1, keepdim=True).sqrt() - 1 + waves < 0
+        if not self.bowl_share:  # draws no random numbers: recipes without bowls see what they saw
+            return blob
+        return blob & ~(self._inside(places, random) & wide(random.bernoulli(self.bowl_share)))
+
+    def _inside(self, places: Tensor, random: BatchRandom) -> Tensor:
+        """What a bowl encloses: a smaller ball of the blob's own radii, moved to a side, where the bowl is open."""
+        side = F.normalize(random.uniform(-1, 1, 3), dim=1) * random.uniform(0, 0.6)[:, None]
+        away = (places - side.view(-1, 3, 1, 1, 1)).square().sum(dim=1, keepdim=True).sqrt()
+        return away < wide(random.uniform(0.5, 0.85))
 
     def _tube(self, random: BatchRandom) -> Tensor:
         """What lies near to a curve."""

@@ -57,7 +57,7 @@ class CubeRecipe:
         clip: largest norm of the gradient.
         seed: of everything.
         widths, depths: of the network.
-        correction_share, between: of ``CubeObjective``.
+        correction_share, between, hollow_box: of ``CubeObjective``.
         samples: other arguments of ``CubeSamples``.
     """
 
@@ -75,6 +75,7 @@ class CubeRecipe:
     depths: Sequence[int] = DEPTHS
     correction_share: float = 0.4
     between: int = 3
+    hollow_box: float = 0.0
     samples: Mapping[str, Any] = field(default_factory=dict)
 
     @classmethod
@@ -134,7 +135,11 @@ class CubeTraining:
         options = {"size": recipe.size, "batch_size": recipe.batch_size, "seed": recipe.seed, **recipe.samples}
         self.samples = CubeSamples(tensors, device=self.device, **options)
         self.objective = CubeObjective(
-            correction_share=recipe.correction_share, between=recipe.between, seed=recipe.seed, compiled=compiled
+            correction_share=recipe.correction_share,
+            between=recipe.between,
+            hollow_box=recipe.hollow_box,
+            seed=recipe.seed,
+            compiled=compiled,
         )
         torch.manual_seed(recipe.seed)
         self.network, self.average = (

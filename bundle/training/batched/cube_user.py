@@ -24,12 +24,14 @@ _LOOSE_FLAT, _LOOSE = 0.08, 0.06  # ... this share of their longest side
 _AREA = 1.5  # power of a slice's area by which it is prompted: mostly where much of the object is seen
 
 
-def first_maps(masks: Tensor, random: BatchRandom) -> Tensor:
+def first_maps(masks: Tensor, random: BatchRandom, *, hollow_box: float = 0.0) -> Tensor:
     """How a user begins.
 
     Args:
         masks: (B, S, S, S) bool.
         random: draws it.
+        hollow_box: share of the objects with something else in the middle of their box that are begun with a 3D box,
+            beside those that are begun with one anyway.
 
     Returns:
         (B, 6, S, S, S) float32, see ``cube_maps.draw_on_cube``.
@@ -38,6 +40,10 @@ def first_maps(masks: Tensor, random: BatchRandom) -> Tensor:
     kind = random.uniform(0, 1)
     flat, mask, box = (kind < _FLAT), (kind >= _FLAT) & (kind < _FLAT + _MASK), kind >= _FLAT + _MASK
     box &= kind < _FLAT + _MASK + _BOX
+    if hollow_box:  # draws no random numbers without it: earlier recipes see what they saw
+        boxed = random.bernoulli(hollow_box) & has_hollow_middle(masks)
+        kind = torch.where(boxed, _FLAT + _MASK, kind)
+        flat, mask, box = flat & ~boxed, mask & ~boxed, box | boxed
     scribble = (kind >= _FLAT + _MASK + _BOX) & (kind < _FLAT + _MASK + _BOX + _SCRIBBLE)
     point = kind >= _FLAT + _MASK + _BOX + _SCRIBBLE
     slices = _some_slice(masks, random)
@@ -129,6 +135,13 @@ def bounds(masks: Tensor) -> tuple[Tensor, Tensor]:
         low = torch.where(filled, places, float(size)).amin(dim=1)
         ends.append((low, torch.where(filled, places, -1.0).amax(dim=1)))
     return torch.stack([low for low, _ in ends], dim=1), torch.stack([high for _, high in ends], dim=1)
+
+
+def has_hollow_middle(masks: Tensor) -> Tensor:
+    """(B,) bool: whether something else lies in the middle of the box around each mask; of an empty one too."""
+    low, high = bounds(masks)
+    middle = ((low + high) / 2).long().clamp(0, masks.shape[-1] - 1)
+    return ~masks[(torch.arange(len(masks), device=masks.device), *middle.unbind(dim=1))]
 
 
 def _some_slice(masks: Tensor, random: BatchRandom) -> Tensor:

@@ -70,6 +70,7 @@ class CubeTensors:
         origin: (M,) int64, one of ``LABELS``, ``REGIONS``, ``PHANTOM``.
         sizes: (M,) int64, cells.
         cells: (M, 16, 3) int64, some cells of each object.
+        hollow: (M,) bool, whether something else lies in the middle of the box around the object, as of a ring.
         names, groups: of the V volumes.
     """
 
@@ -82,6 +83,7 @@ class CubeTensors:
     origin: Tensor
     sizes: Tensor
     cells: Tensor
+    hollow: Tensor
     names: tuple[str, ...]
     groups: tuple[str, ...]
 
@@ -93,7 +95,7 @@ class CubeTensors:
         moved = {f.name: getattr(self, f.name) for f in fields(self)}
         return replace(self, **{name: v.to(device) for name, v in moved.items() if isinstance(v, Tensor)})
 
-    def weights(self, shares: Sequence[float], groups: dict[str, float]) -> Tensor:
+    def weights(self, shares: Sequence[float], groups: dict[str, float], *, hollow: float = 1.0) -> Tensor:
         """(M,) float64, how often each object is drawn; they add up to 1.
 
         Within labels, groups are drawn by their share, the volumes of a group alike, and the objects of a volume
@@ -102,6 +104,7 @@ class CubeTensors:
         Args:
             shares: of labels, regions and phantoms.
             groups: share of each group among the labelled; .02 of others.
+            hollow: how many times as often a hollow object is drawn as another one of its volume and kind.
         """
         weights = torch.zeros(len(self), dtype=torch.float64)
         for origin, share in enumerate(shares):
@@ -109,6 +112,7 @@ class CubeTensors:
             for volume in self.objects[here, 0].unique().tolist():
                 chosen = here & (self.objects[:, 0] == volume)
                 size = self.sizes[chosen].double() ** (0.25 if origin == REGIONS else 0.0)
+                size = torch.where(self.hollow[chosen], hollow * size, size)
                 beside = sum(group == self.groups[volume] for group in self.groups)
                 group = groups.get(self.groups[volume], 0.02) / beside if origin == LABELS else 1.0
                 weights[chosen] = group * size / size.sum()
@@ -156,7 +160,7 @@ def read_cubes(folder: str | Path) -> CubeTensors:
     """
     folder = Path(folder)
     pieces = read_json(folder / "index.json")["pieces"]
-    images, labels, regions, objects, origins, sizes, cells = [], [], [], [], [], [], []
+    images, labels, regions, objects, origins, sizes, cells, hollow = [], [], [], [], [], [], [], []
     for number, piece in enumerate(pieces):
         path = folder / Path(piece["file"]).name
         if not path.is_file() or sha256_of(path) != piece["sha256"]:
@@ -170,6 +174,8 @@ def read_cubes(folder: str | Path) -> CubeTensors:
                 objects.append([number, place, *row])
                 origins.append(origin)
                 sizes.append(len(inside))
+                middle = tuple((first + last) // 2 for first, last in zip(row[1:4], row[4:7], strict=True))
+                hollow.append(bool(one[middle] != row[0]))
                 cells.append(inside[np.random.default_rng(len(cells)).integers(len(inside), size=_SOME_CELLS)])
         images.append(torch.from_numpy(arrays["image"]))
         labels.append(torch.from_numpy(arrays["labels"]))
@@ -184,6 +190,7 @@ def read_cubes(folder: str | Path) -> CubeTensors:
         origin=torch.tensor(origins, dtype=torch.int64),
         sizes=torch.tensor(sizes, dtype=torch.int64),
         cells=torch.from_numpy(np.array(cells, np.int64).reshape(-1, _SOME_CELLS, 3)),
+        hollow=torch.tensor(hollow, dtype=torch.bool),
         names=tuple(piece["name"] for piece in pieces),
         groups=tuple(piece["group"] for piece in pieces),
     )
