@@ -1,6 +1,6 @@
 """Compare the answers to a start through thin slices: each slice asked, and those that the rule asks.
 
-    python scripts/compare_strides.py --results docs/results/thin_slices.json
+    python scripts/compare_strides.py --starts "3D box" --results docs/results/thin_slices.json
     python scripts/tables.py
 
 Each object is started by a tight 3D box, a tight 2D box on its central slice, and a point in its middle, and answered
@@ -37,7 +37,7 @@ from bundle.evaluation.interaction import score_mask
 from bundle.evaluation.protocols import Box, Points, object_rng
 from bundle.evaluation.volume_table import stride_table
 from bundle.families.family import BUNDLE_ROOT
-from bundle.files import write_text
+from bundle.files import read_json, write_text
 from bundle.interactive.cube_network import CubeNetwork
 from bundle.interactive.fill import fill_between
 from bundle.interactive.guided_following import GuidedFollowing
@@ -55,6 +55,7 @@ ORGANS = {
     **{"aorta": 52, "inferior vena cava": 63, "vertebra L3": 29, "left autochthon": 86},
 }
 SEED = 1050  # of the phantom
+RESULTS = BUNDLE_ROOT / "docs" / "results" / "thin_slices.json"
 
 
 def main(argv: Sequence[str] | None = None) -> None:
@@ -64,10 +65,11 @@ def main(argv: Sequence[str] | None = None) -> None:
     torch.set_num_threads(1)
     models = Segmenter.from_family(options.family, device="cpu", engine="torch")
     predictor = Counting(models.predictor)
-    rows = []
+    rows = read_json(options.results)["rows"] if options.results.exists() else []
+    done = {(row["object"], row["start"]) for row in rows}
     for name, volume, truth in tqdm(objects(options.data), desc="objects", total=len(ORGANS) + len(PHANTOM_LABELS)):
-        for start, prompt in STARTS.items():
-            prompts = prompt(truth, object_rng(0, name), AXIS).validated(volume.shape)
+        for start in (start for start in options.starts if (name, start) not in done):
+            prompts = STARTS[start](truth, object_rng(0, name), AXIS).validated(volume.shape)
             tried = {
                 f"{mm:g}": tried_with(predictor, models.volume_model.cubes, volume, truth, prompts, mm)
                 for mm in FARTHEST
@@ -147,7 +149,8 @@ def _options(argv: Sequence[str] | None) -> argparse.Namespace:
     data = Path(os.environ.get("MONAI_SAM_DATA", BUNDLE_ROOT.parent / "shared" / "data"))
     parser.add_argument("--data", type=Path, default=data, help="folder of the data sets")
     parser.add_argument("--family", default="default", help="of the model of slices")
-    parser.add_argument("--results", type=Path, default=BUNDLE_ROOT / "docs" / "results" / "thin_slices.json")
+    parser.add_argument("--starts", nargs="+", choices=list(STARTS), default=list(STARTS))
+    parser.add_argument("--results", type=Path, default=RESULTS, help="what it holds is not played again")
     return parser.parse_args(argv)
 
 
