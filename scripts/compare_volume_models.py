@@ -177,7 +177,7 @@ class _Models:
             depth=frame.depth,
             rule=self.guided.rule,
             picture=picture,
-            distances=self.guided.rule.distances(frame, volume.spacing),
+            distances=self.guided.rule.distances(frame, volume),
         )
         begun = time.perf_counter()
         followed = follower.begin()

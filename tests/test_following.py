@@ -119,6 +119,35 @@ def test_a_click_off_an_object_adds_nothing_to_it(start):
     assert not after.answers[12].mask[16, 19] and after.answers[12].mask.any()
 
 
+@pytest.mark.parametrize("start", STARTS.values(), ids=STARTS)
+def test_an_object_ends_where_a_click_off_it_is_answered_with_something_else(start):
+    """Nothing of the answer was the object before, so nothing is left on the slice, nor beyond it."""
+
+    def ask(index: int, prompt: SlicePrompt) -> SliceMask:
+        is_denied = (prompt.point_labels == 0).any()
+        mask = disc(3, centre=(27, 16)) if is_denied else disc(7)
+        return SliceMask(mask if index in TUBE else np.zeros_like(mask), torch.zeros(8, 8), 0.9)
+
+    work = follower(ask, start)
+    found = work.begin()
+    at = 14 if found.origin < 14 else 8
+    kept = range(4, at) if at > found.origin else range(at + 1, 20)
+    assert shown(work.correct(found, click(at, 0))) == set(kept)
+
+
+def test_a_click_off_the_object_does_not_end_it_where_it_was_drawn():
+    """On a slice that is known to show it, what lies under the click goes, however the network answers."""
+
+    def ask(index: int, prompt: SlicePrompt) -> SliceMask:
+        is_denied = (prompt.point_labels == 0).any()
+        mask = disc(3, centre=(27, 16)) if is_denied else disc(7)
+        return SliceMask(mask if index in TUBE else np.zeros_like(mask), torch.zeros(8, 8), 0.9)
+
+    work = follower(ask, ON_SLICE)
+    found = work.correct(work.begin(), click(10, 0, xy=(12, 16)))
+    assert shown(found) == set(TUBE) and np.count_nonzero(found.answers[10].mask) == np.count_nonzero(disc(7)) - 1
+
+
 def test_a_walk_does_not_pass_a_slice_that_a_click_has_emptied():
     work = follower(Scene(TUBE), POINT)
     found = work.correct(work.begin(), click(15, 0))

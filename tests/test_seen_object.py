@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 from scipy import ndimage
 
 from bundle.interactive.cube_answers import CubesAnswer
-from bundle.interactive.following import lessened
+from bundle.interactive.following import Follower
+from bundle.interactive.propagation import PropagationRule
 from bundle.interactive.seen_object import SeenObject, changed_near, changed_there, outlined
 from bundle.interactive.slice_model import SliceMask
 from bundle.interactive.sliced import SlicedInteraction
@@ -210,6 +211,10 @@ def test_what_is_remembered_of_a_click_is_as_large_as_the_object_and_not_as_the_
     assert now.logits.size == 4 * 3 * 2 and np.array_equal(now.mask(SHAPE), whole)
 
 
+def follower() -> Follower:
+    return Follower(None, sliced(FLAT_BOX), depth=SHAPE[2], rule=PropagationRule(), picture=None)
+
+
 @pytest.mark.parametrize("at", [2, 5])
 def test_what_is_said_to_lie_off_the_object_adds_nothing_to_it(at):
     before, after = drawn(3, 0.5), drawn(4, 0.5)
@@ -217,7 +222,7 @@ def test_what_is_said_to_lie_off_the_object_adds_nothing_to_it(at):
     after[..., 7] = ~before[..., 7]
     click = sliced(Point([4, 4, at], positive=False))
     followed = Followed(found(after).answers, 3, (sliced(FLAT_BOX), click))
-    now = lessened(found(before, FLAT_BOX), followed)
+    now = follower()._lessened(found(before, FLAT_BOX), followed)
     left = before & after
     left[..., 7] = before[..., 7]  # it would lose all of the object, so what lies beyond would hang in the air
     assert np.array_equal(voxels_of(now), left)

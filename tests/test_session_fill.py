@@ -61,6 +61,18 @@ def test_what_was_drawn_on_a_slice_that_is_filled_is_said_to_count_no_longer():
     assert session.fill_between("left").objects == ("left",)
 
 
+def test_where_the_object_lies_beside_itself_it_is_said_that_nothing_is_filled():
+    session = open_session()
+    mask = np.zeros(organs().shape, bool)
+    mask[2:5, 4:14, 3] = mask[14:17, 4:14, 8] = True
+    session.set_mask(mask, "left")
+    for index in (3, 8):
+        session.confirm(index, "left")
+    update = session.fill_between("left")
+    assert not areas(session)[5] and len(update.warnings) == 1
+    assert "nothing is filled on slices [4, 5, 6, 7]" in update.warnings[0] and "confirm one there" in update.warnings[0]
+
+
 def test_filling_again_follows_what_was_confirmed_since():
     session = confirmed(3, 8)
     session.fill_between("left")

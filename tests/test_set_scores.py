@@ -58,8 +58,11 @@ def test_of_the_box_alone_no_clicks_are_counted():
 
 def test_every_round_is_counted_and_what_corrections_have_harmed_is_listed():
     records = clicked("a", "x", 0.5, 0.6, 0.7, 0.8) + clicked("a", "y", 0.9, 1.0)
+    records += clicked("c", "w", 0.9, 0.85)  # 0.05 less, which is not more than that
     records += clicked("b", "z", 0.4, 0.6, 0.3, 0.3) + clicked("b", "u", 0.5, 0.4, 0.3, 0.45)
     found = rounds_of(records)
-    assert found["macro"] == pytest.approx([(0.7 + 0.45) / 2, (0.8 + 0.5) / 2, (0.85 + 0.3) / 2, (0.9 + 0.375) / 2])
-    assert found["objects"] == 4
-    assert found["harmed"] == [{"object": "z", "set": "b", "before": 0.4, "after": 0.3}]  # 0.05 is not more than that
+    assert found["macro"] == pytest.approx(
+        [(0.7 + 0.45 + 0.9) / 3, (0.8 + 0.5 + 0.85) / 3, (0.85 + 0.3 + 0.85) / 3, (0.9 + 0.375 + 0.85) / 3]
+    )
+    assert found["objects"] == 5
+    assert found["harmed"] == [{"object": "z", "set": "b", "before": 0.4, "after": 0.3}]

@@ -67,7 +67,7 @@ def rounds_of(records: Records) -> dict[str, Any]:
             "after": round(after[-1][key]["dsc"], 3),
         }
         for key, start in after[0].items()
-        if start["dsc"] - after[-1][key]["dsc"] > HARM
+        if round(start["dsc"] - after[-1][key]["dsc"], 6) > HARM
     ]
     return {
         "macro": means,

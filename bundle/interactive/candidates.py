@@ -51,9 +51,13 @@ class Candidate:
 
 
 def predicted_iou(answers: Mapping[int, SliceMask]) -> float:
-    """The mean of what the network estimates on the slices, weighted by the voxels of each; 0 without any."""
-    weights = [int(np.count_nonzero(one.mask)) for one in answers.values()]
-    return float(np.average([one.iou for one in answers.values()], weights=weights)) if any(weights) else 0.0
+    """The mean of what the network estimates on the slices that it was asked on, weighted by the voxels of each.
+
+    0 without any.
+    """
+    asked = [one for one in answers.values() if one.asked]
+    weights = [int(np.count_nonzero(one.mask)) for one in asked]
+    return float(np.average([one.iou for one in asked], weights=weights)) if any(weights) else 0.0
 
 
 @dataclass(frozen=True)
@@ -78,7 +82,7 @@ class Evidence:
 def chosen(evidence: Evidence) -> str:
     """The way whose answer is taken.
 
-    The model of slices is the judge: it knows the outlines best, and it is asked on every slice of both. Where it is
+    The model of slices is the judge: it knows the outlines best, and it is asked on the slices of both. Where it is
     surer of what the network of volumes found than of what it followed itself, following went astray: it leaked into a
     neighbour of the same shade, or lost the object. That holds where the network of volumes believes in its answer,
     which it does not where it found another structure with clear outlines. The outlines are its own where it saw the

@@ -108,7 +108,32 @@ class Follower(Walk):
             return self._confine(now, interaction)
         else:
             self._replace(now, interaction)
-        return now if interaction.positive else lessened(before, now)
+        return now if interaction.positive else self._lessened(before, now)
+
+    def _lessened(self, before: Followed, followed: Followed) -> Followed:
+        """An object after an interaction off it, without what that added, and ended where that leaves nothing."""
+        last, answers = followed.given[-1], {}
+        for index, after in followed.answers.items():
+            if (known := before.answers.get(index)) is after:
+                answers[index] = after
+            elif known is not None:
+                answers[index] = self._less(followed, index, known, after)
+        return replace(followed, answers=self.ended(replace(followed, answers=answers), last))
+
+    def _less(self, now: Followed, index: int, known: SliceMask, after: SliceMask) -> SliceMask:
+        """What an interaction off the object leaves of it on a slice.
+
+        It ends the object on the slices that it lies on alone: where another one would lose all of it, that is left as
+        it was. Where the object is known to be, a point or scribble does not end it, but takes off what lies under it.
+        """
+        mask, last = after.mask & known.mask, now.given[-1]
+        if mask.any() or not after.mask.any():
+            return after.with_mask(mask)
+        if index not in last.slices:
+            return known
+        if last.kind not in ("point", "scribble") or not self._is_known(now, index):
+            return after.with_mask(mask)
+        return known.with_mask(known.mask & ~last.covered(index, *known.mask.shape))
 
     def ended(self, found: Followed, interaction: SlicedInteraction) -> dict[int, SliceMask]:
         """The answers of an object that ends where an interaction off it has left nothing on a slice.
@@ -158,7 +183,7 @@ class Follower(Walk):
         if any(now.shows(index) for index in box.slices):
             return now
         middle = sum(box.ends) // 2
-        seed = within(self._ask(middle, SlicePrompt(box=box.box())), limit)
+        seed = within(self._carry(now.given, middle, SlicePrompt(box=box.box())), limit)
         return Followed(self._walked({middle: seed}, now.given, *self.reach(now.given)), middle, now.given)
 
     def _change(self, now: Followed, index: int) -> None:
@@ -182,12 +207,16 @@ class Follower(Walk):
             prior: the answer that goes along, of this slice or of a neighbour.
             before: the answer on this slice, None where it does not show the object.
         """
-        known = any(one.positive for one in on_slice((one for one in now.given if not one.thick), index))
-        known = known or (index == now.origin and not self._start.thick)
+        known = self._is_known(now, index)
         fits = partial(_fits, known=largest_sides(now.answers.values()), rule=self._rule)
         prompt = self._on_slice(index, now.given, prior)
         after = corrected(partial(self._ask, index), prompt, before, fits=fits, may_empty=not known)
         return within(after, limit_of(now.given))
+
+    def _is_known(self, now: Followed, index: int) -> bool:
+        """Whether somebody said that the object is on a slice: on which it was started, or drawn on."""
+        drawn = any(one.positive for one in on_slice((one for one in now.given if not one.thick), index))
+        return drawn or (index == now.origin and not self._start.thick)
 
     def _spread(self, now: Followed, index: int, step: int, changed: np.ndarray) -> None:
         """Carry on what changed on a slice: each next one takes over what hangs together with the change before.
@@ -208,6 +237,8 @@ class Follower(Walk):
             index += step
             before = now.answers[index]
             after = within(self._carry(now.given, index, prompt), limit)
+            if not before.asked:  # nobody has said how sure of it the network is: it is neither surer nor less sure now
+                before = replace(before, iou=after.iou)
             changed = touching(before.mask ^ after.mask, changed)
             if self._rule.fades(before, after, np.count_nonzero(changed), at_first):
                 return
@@ -251,23 +282,6 @@ class Follower(Walk):
             while beyond in now.answers and not now.stops(beyond) and not now.was_given(beyond):
                 del now.answers[beyond]
                 beyond += step
-
-
-def lessened(before: Followed, followed: Followed) -> Followed:
-    """An object after an interaction off it, without what that added.
-
-    A neighbour of the slices that it lies on that would lose all of the object is left as it was: that the object ends
-    is said on those slices.
-    """
-    last, answers = followed.given[-1], {}
-    for index, after in followed.answers.items():
-        if (known := before.answers.get(index)) is after:
-            answers[index] = after
-        elif known is not None:
-            mask = after.mask & known.mask
-            is_emptied = after.mask.any() and not mask.any() and index not in last.slices
-            answers[index] = known if is_emptied else after.with_mask(mask)
-    return replace(followed, answers=answers)
 
 
 def _fits(answer: SliceMask, known: np.ndarray | None, rule: PropagationRule) -> bool:

@@ -176,7 +176,7 @@ class GuidedFollowing(SliceFollowing):
         near = changed_near(before, now, interaction, frame, follower)
         if near is None:
             return changed_there(before, follower.correct(before, interaction), interaction, frame)
-        return outlined(*near, ask, self.rule.distances(frame, state.volume.spacing), self.rule.propagated)
+        return outlined(*near, ask, self.rule.distances(frame, state.volume), self.rule.propagated)
 
     def looked(
         self,
@@ -249,7 +249,7 @@ class GuidedFollowing(SliceFollowing):
             slices,
             ask,
             propagated=self.rule.propagated,
-            distances=self.rule.distances(frame, state.volume.spacing),
+            distances=self.rule.distances(frame, state.volume),
             asked=drawn,
         )
         taken = seconds[1], seconds[1] + time.perf_counter() - begun

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 from functools import partial
 from itertools import pairwise
 
 import numpy as np
 
+from bundle.data.volume import Volume
 from bundle.interactive.slice_model import SliceMask, SlicePrompt
 from bundle.interactive.thin_slices import Distances
 from bundle.networks.interface import PROPAGATED
@@ -58,14 +59,15 @@ class PropagationRule:
     swells: float = 2.0
     farthest_mm: float = 3.0
 
-    def distances(self, frame: SliceFrame, spacing: Sequence[float]) -> Distances:
-        """Of a volume's slices, by which thin ones are passed over.
+    def distances(self, frame: SliceFrame, volume: Volume) -> Distances:
+        """Of a volume's slices, by which thin ones are passed over; none of a stack of pictures, whose mm nobody knows.
 
         Args:
             frame: the slices.
-            spacing: (i, j, k) of the volume in mm.
+            volume: the image.
         """
-        return Distances(float(spacing[frame.slice_axis]), frame.pixel_spacing(spacing), self.farthest_mm)
+        farthest = self.farthest_mm if volume.placed else 0.0
+        return Distances(float(volume.spacing[frame.slice_axis]), frame.pixel_spacing(volume.spacing), farthest)
 
     def next_prompt(
         self, previous: SliceMask, limit: np.ndarray | None, largest: np.ndarray | None = None

@@ -9,11 +9,12 @@ import numpy as np
 
 from bundle.interactive.propagation import Ask
 from bundle.interactive.slice_model import SliceMask, SlicePrompt
-from bundle.interactive.thin_slices import Distances, strides
+from bundle.interactive.thin_slices import Distances, differ_at_edges, strides
 from bundle.networks.interface import PROPAGATED
 from bundle.prompts.simulation import tight_box
 
 _MARGIN = 0.06  # of a side of the box around the rough mask, at least a pixel
+_ROUGH = 4  # pixels that outlines of a rough answer may be wrong by: a cell or two of the network of volumes
 
 
 def refined(
@@ -44,7 +45,8 @@ def refined(
         found |= {row[place]: again(row[place]) for place in places}
         for low, high in pairwise(row[place] for place in places):
             passed = distances.between((low, found[low]), (high, found[high])) if high - low > 1 else {}
-            found |= {index: again(index) for index in range(low + 1, high)} if passed is None else passed
+            fits = passed is not None and all(_is_outlined(rough[index].mask, passed[index].mask) for index in passed)
+            found |= passed if fits else {index: again(index) for index in range(low + 1, high)}
     return found
 
 
@@ -57,6 +59,11 @@ def _rows(indices: Sequence[int]) -> list[list[int]]:
         else:
             rows.append([index])
     return rows
+
+
+def _is_outlined(rough: np.ndarray, found: np.ndarray) -> bool:
+    """Whether what was found on a slice by its neighbours is what a rough answer shows there, but for its outlines."""
+    return differ_at_edges(rough, found, _ROUGH)
 
 
 def _prompt(one: SliceMask, propagated: Sequence[str]) -> SlicePrompt:

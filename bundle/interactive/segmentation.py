@@ -20,8 +20,9 @@ class Segmentation:
 
     Attributes:
         mask: (I, J, K) bool on the grid of the volume.
-        scores: slice index -> the network's own estimate of the mask's IoU, for every slice that was answered;
-            `GIVEN` where the user gave the mask.
+        scores: slice index -> the network's own estimate of the mask's IoU, for every slice that was answered, of one
+            that was passed over the lower one of its neighbours (`SliceMask.asked`); `GIVEN` where the user gave the
+            mask.
         axis: the stored axis that the slices are stacked along.
         seconds: time spent in ``encode``, ``decode`` and in all (``total``).
         encoded: how many times the encoder had to run.

@@ -201,7 +201,13 @@ class InteractiveSession(ModelSession):
                 draft.set_mask(key, with_slices_of(Region.of(whole), draft.mask(key), crossing))
                 draft.add(mask_events.Fill(key, axis, tuple(sorted(filled))))
             drawn = [index for index in sorted(filled) if any(lies_on(one, axis, index, shape) for one in given)]
+            empty = [index for index in sorted(filled) if not filled[index].any()]
             warnings = (f"what was drawn on slices {drawn} no longer counts there: they are filled",) if drawn else ()
+            if empty:
+                warnings += (
+                    f"nothing is filled on slices {empty}: the object lies beside itself on the confirmed ones around "
+                    "them; confirm one there",
+                )
             return self._commit(draft, warnings=warnings)
 
     def set_prompts(

@@ -106,7 +106,7 @@ class SliceFollowing:
             rule=self.rule,
             picture=picture,
             limits=limits,
-            distances=self.rule.distances(frame, state.volume.spacing),
+            distances=self.rule.distances(frame, state.volume),
         )
         begin = partial(self._begin, follower, given[0], state, frame, ask, teller)
         correct = partial(self._correct, follower, state, frame, ask, teller)

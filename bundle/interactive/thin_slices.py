@@ -5,14 +5,19 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from itertools import pairwise
 
+import cv2
 import numpy as np
 
 from bundle.interactive.fill import fill_between
 from bundle.interactive.slice_model import SliceMask
 from bundle.prompts.simulation import tight_box
 
+# Chosen by looking at the objects of docs/results.md, "Thin slices".
 _SHARE = 1 / 8  # of an object's diameter on its slice
+_EDGE = 2  # pixels that an outline may move by, from a slice to the next
+_THIN = 5  # pixels, that parts have to be wide
 
 
 @dataclass(frozen=True)
@@ -33,20 +38,25 @@ class Distances:
         """How many slices on the next one lies that has to be asked, from one that shows an object as (H, W) bool.
 
         A large object changes little within a few millimetres: what it shows there follows from its shape on both
-        sides. Where slices are thicker, or the object is small, each one is asked.
+        sides. Where slices are thicker, the object is small or has thin parts, which may go aslant, each one is asked.
         """
+        if self.farthest < 2 * self.slices or _has_thin_parts(mask):
+            return 1
         diameter = 2 * math.sqrt(np.count_nonzero(mask) * math.prod(self.pixels) / math.pi)
         return max(1, math.floor(min(self.farthest, _SHARE * diameter) / self.slices + 1e-6))
 
     def between(self, low: tuple[int, SliceMask], high: tuple[int, SliceMask]) -> dict[int, SliceMask] | None:
         """What the slices between two answers show, see ``fill.fill_between``.
 
+        They do not show one shape where from a slice to the next something would come or disappear that is not at the
+        edge, as a branch that ends, or where the other one has thin parts.
+
         Args:
             low, high: index and answer of a slice, the lower and the higher one.
 
         Returns:
-            Slice index -> answer, none of them empty, with the lower predicted IoU of both and the mean of their
-            logits; None where the two do not show one shape, so that the slices between have to be asked.
+            Slice index -> answer, with the lower predicted IoU of both and the mean of their logits; None where the
+            two do not show one shape, so that the slices between have to be asked.
         """
         (first, below), (last, above) = low, high
         if last - first < 2:
@@ -55,9 +65,28 @@ class Distances:
             return None
         part = _around(below.mask | above.mask)
         found = fill_between({first: below.mask[part], last: above.mask[part]}, pixel_spacing=self.pixels)
-        if not all(mask.any() for mask in found.values()):
+        row = [below.mask[part], *(found[index] for index in sorted(found)), above.mask[part]]
+        if _has_thin_parts(below.mask) or _has_thin_parts(above.mask):
+            return None
+        if not all(differ_at_edges(one, other, _EDGE) for one, other in pairwise(row)):
             return None
         return {index: _mean(below, above, (index - first) / (last - first), found[index], part) for index in found}
+
+
+def differ_at_edges(one: np.ndarray, other: np.ndarray, pixels: int) -> bool:
+    """Whether no pixel of either (H, W) mask lies farther than so many pixels from the other mask."""
+    near = np.ones((2 * pixels + 1, 2 * pixels + 1), np.uint8)
+    first, second = one.astype(np.uint8), other.astype(np.uint8)
+    return not ((first > cv2.dilate(second, near)).any() or (second > cv2.dilate(first, near)).any())
+
+
+def _has_thin_parts(mask: np.ndarray) -> bool:
+    """Whether parts of a (H, W) mask that reach beyond its edge are thinner than ``_THIN`` pixels."""
+    if not mask.any():
+        return False
+    mask = mask[_around(mask)]
+    wide = cv2.morphologyEx(mask.astype(np.uint8), cv2.MORPH_OPEN, np.ones((_THIN, _THIN), np.uint8))
+    return not differ_at_edges(mask, wide > 0, _EDGE)
 
 
 def strides(masks: Sequence[np.ndarray], distances: Distances) -> list[int]:
@@ -83,8 +112,9 @@ def _mean(below: SliceMask, above: SliceMask, weight: float, shape: np.ndarray, 
     """The answer between two, ``weight`` being that of the higher one and ``shape`` its mask on a part of the slice."""
     mask = np.zeros_like(below.mask)
     mask[part] = shape
-    found = replace(below, mask=mask, logits=None, iou=min(below.iou, above.iou), encoded=0, encode_seconds=0.0)
-    if below.logits is None or below.placement is None:
+    found = SliceMask(mask, iou=min(below.iou, above.iou), asked=False)
+    if below.logits is None or above.logits is None or below.placement is None:
         return found
     logits = (1 - weight) * below.slice_logits() + weight * above.slice_logits()
+    found = replace(found, placement=below.placement)
     return replace(found, logits=below.placement.logits_to_square(logits, below.logits.shape[-1])[0, 0])

@@ -20,9 +20,8 @@ def section_of_box(corners: np.ndarray, frame: SliceFrame) -> tuple[np.ndarray, 
 
 def pieces_of_line(path: np.ndarray, frame: SliceFrame, positive: bool) -> Slices:
     """The pieces of a line, (N, 3) voxel indices, that lie on each slice."""
-    _, indices = frame.to_pixels(path)
-    dense = np.asarray(path, dtype=float) if (indices == indices[0]).all() else densely_along(path)
-    xy, indices = frame.to_pixels(dense)
+    # In voxels, where it is decided which of two a position between them lies in; a slice may be mirrored.
+    xy, indices = frame.to_pixels(densely_along(path))
     found: Slices = {}
     for piece in np.split(np.arange(len(xy)), np.flatnonzero(np.diff(indices)) + 1):
         found.setdefault(int(indices[piece[0]]), []).append(SliceInteraction("scribble", xy[piece], positive))

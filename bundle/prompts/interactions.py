@@ -203,7 +203,8 @@ class Lasso(Interaction):
         """
         outline = np.asarray(self.outline, dtype=float)
         if np.ptp(outline[:, frame.slice_axis]) == 0:
-            xy, indices = frame.to_pixels(outline)
+            closed = densely_along(np.concatenate([outline, outline[:1]]))  # in voxels, see ``pieces_of_line``
+            xy, indices = frame.to_pixels(closed)
             return {int(indices[0]): [SliceInteraction("lasso", xy, self.positive)]}
         return crossings_of_area(
             self.named_voxels(frame.shape), frame, self.positive, share=0.5 if self.positive else 1.0

@@ -79,6 +79,8 @@ class SliceMask:
         mask: (H, W) bool.
         logits: (4g, 4g) low-resolution logits over the square that the network saw; None of a mask that was given.
         iou: the network's own estimate of the mask's IoU; 1 of a mask that was given.
+        asked: whether the network, or the user, was asked on this slice; else it shows the shape of its neighbours, and
+            ``iou`` is the lower one of theirs.
         placement: where the slice lay in that square.
         encoded: how many times the encoder had to run for it.
         encode_seconds: what that took.
@@ -90,6 +92,7 @@ class SliceMask:
     placement: Placement | None = None
     encoded: int = 0
     encode_seconds: float = 0.0
+    asked: bool = True
 
     def slice_logits(self) -> Tensor:
         """(1, 1, H, W) logits on the slice, memory of their own."""

@@ -49,6 +49,13 @@ def _mirrored(positions: np.ndarray, size: int) -> np.ndarray:
     return np.where(between, mirrored - _TIE, mirrored)
 
 
+def _mirrored_back(positions: np.ndarray, size: int) -> np.ndarray:
+    """The inverse of ``_mirrored``; of a position between two that it did not make, one in the same voxel again."""
+    voxels = _mirrored(positions, size)
+    moved = np.abs(voxels % 1 - (0.5 + _TIE)) < _TIE / 2
+    return np.where(moved, np.floor(voxels) + 0.5, voxels)
+
+
 def voxel_sizes(affine: np.ndarray) -> np.ndarray:
     """(3,) float64, the distance in mm between voxels along (i, j, k) of a (4, 4) affine."""
     return np.sqrt(np.square(np.asarray(affine)[:3, :3]).sum(axis=0))
@@ -196,8 +203,8 @@ class SliceFrame:
         """
         x, y = np.asarray(xy, dtype=np.float64).reshape(-1, 2).T
         points = np.empty((len(x), 3))
-        points[:, self.col_axis] = _mirrored(x, self.width) if self.col_flip else x
-        points[:, self.row_axis] = _mirrored(y, self.height) if self.row_flip else y
+        points[:, self.col_axis] = _mirrored_back(x, self.width) if self.col_flip else x
+        points[:, self.row_axis] = _mirrored_back(y, self.height) if self.row_flip else y
         points[:, self.slice_axis] = index
         return points
 
