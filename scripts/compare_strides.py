@@ -5,9 +5,13 @@
 
 Each object is started by a tight 3D box, a tight 2D box on its central slice, and a point in its middle, and answered
 by the shipped models with each `PropagationRule.farthest_mm` in turns. DSC is of the whole object, passes are those of
-the model of slices, seconds those of the processor, of one thread. The volumes have slices of 1 mm: the validation CT
-of totalsegmentator-ct (3 mm; labels of ANOTHER MODEL'S OUTPUT) interpolated linearly, its label maps by their shape,
-and a generated phantom that no network was trained on.
+the model of slices, seconds those of the processor, of one thread.
+
+The volumes: a brain in MR (1 mm) and an aorta in CT (1.5 mm), labelled on such slices, which the networks were trained
+on, so that their DSC says something beside each other alone; a generated phantom (1 mm) that no network was trained on;
+and the CT of totalsegmentator-ct (3 mm, labels of ANOTHER MODEL'S OUTPUT) in slices of 1 mm, interpolated linearly, its
+label maps by their shape, which is what slices that are passed over are shown by: it says what a whole organ costs, and
+nothing of thin parts.
 """
 
 from __future__ import annotations
@@ -55,6 +59,11 @@ ORGANS = {
     **{"aorta": 52, "inferior vena cava": 63, "vertebra L3": 29, "left autochthon": 86},
 }
 SEED = 1050  # of the phantom
+BRAIN, AORTA = "ct-mr/colin27-aal-mr-3d", "ct-mr/totalsegmentator-report-ct-3d"
+THIN = {
+    BRAIN: ("Precentral_L", "Hippocampus_L", "Caudate_L", "Putamen_L", "Thalamus_L", "Cerebelum_Crus1_L"),
+    AORTA: ("aorta, true lumen", "aorta, false lumen", "aorta, rest"),
+}
 RESULTS = BUNDLE_ROOT / "docs" / "results" / "thin_slices.json"
 
 
@@ -67,7 +76,9 @@ def main(argv: Sequence[str] | None = None) -> None:
     predictor = Counting(models.predictor)
     rows = read_json(options.results)["rows"] if options.results.exists() else []
     done = {(row["object"], row["start"]) for row in rows}
-    for name, volume, truth in tqdm(objects(options.data), desc="objects", total=len(ORGANS) + len(PHANTOM_LABELS)):
+    for name, volume, truth in tqdm(
+        objects(options.data), desc="objects", total=sum(map(len, (*THIN.values(), ORGANS, PHANTOM_LABELS)))
+    ):
         for start in (start for start in options.starts if (name, start) not in done):
             prompts = STARTS[start](truth, object_rng(0, name), AXIS).validated(volume.shape)
             tried = {
@@ -114,6 +125,15 @@ def tried_with(
 
 def objects(data: Path) -> Iterator[tuple[str, Volume, np.ndarray]]:
     """Name, volume and (I, J, K) bool of each object."""
+    for folder, names in THIN.items():
+        about = read_json(data / folder / "datalist.json")
+        (item,) = about["training"]
+        volume, labels = (
+            read(data / folder / item[key]) for read, key in ((read_volume, "image"), (read_label, "label"))
+        )
+        for name in names:
+            value = next(int(number) for number, given in about["labels"].items() if given == name)
+            yield name, volume, labels.array == value
     volume, labels = read_volume(data / CT[0]), read_label(data / CT[1]).array
     ct = in_thin_slices(volume)
     for name, value in ORGANS.items():

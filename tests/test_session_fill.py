@@ -70,7 +70,9 @@ def test_where_the_object_lies_beside_itself_it_is_said_that_nothing_is_filled()
         session.confirm(index, "left")
     update = session.fill_between("left")
     assert not areas(session)[5] and len(update.warnings) == 1
-    assert "nothing is filled on slices [4, 5, 6, 7]" in update.warnings[0] and "confirm one there" in update.warnings[0]
+    assert (
+        "nothing is filled on slices [4, 5, 6, 7]" in update.warnings[0] and "confirm one there" in update.warnings[0]
+    )
 
 
 def test_filling_again_follows_what_was_confirmed_since():
