@@ -52,7 +52,7 @@ VALUES: dict[str, tuple[float, ...]] = {
     "smallest_iou": (0.3, 0.6),
     "smallest_share": (0.005, 0.05),
     "shade": (3.0, 6.0),
-    "farthest_mm": (0.0, 5.0),
+    "farthest_mm": (0.0, 3.0),
 }
 """Parameter -> values beside the shipped one; `unsure` 1 and `swells` 1000 carry every correction on to the end."""
 STARTS = {"3D box": Box(), "2D box": Box("largest", flat=True), "point": Points(1)}

@@ -57,7 +57,7 @@ class PropagationRule:
     surer: float = 0.02
     unsure: float = 0.05
     swells: float = 2.0
-    farthest_mm: float = 3.0
+    farthest_mm: float = 2.0
 
     def distances(self, frame: SliceFrame, volume: Volume) -> Distances:
         """Of a volume's slices, by which thin ones are passed over; none of a stack of pictures, whose mm nobody knows.

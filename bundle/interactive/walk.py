@@ -82,15 +82,19 @@ class Walk:
         self, seeds: dict[int, SliceMask], given: Sequence[SlicedInteraction], first: int, last: int
     ) -> dict[int, SliceMask]:
         # In a 3D box the user has said where the object ends. Elsewhere each slice is asked: of two that lie apart the
-        # farther one may show a neighbour of the object that has ended in between.
-        ends = {"distances": self._distances} if bounded(given) else {"picture": self._picture}
-        options = {"limit": limit_of(given), "rule": self._rule, **ends}
-        found = propagate(seeds, partial(self._carry, given), first=first, last=last, **options)
-        return {index: one if index in seeds else _without_off(given, index, one) for index, one in found.items()}
+        # farther one may show a neighbour of the object that has ended in between. So it is where a part of some slices
+        # was taken off: those beside them have it.
+        cut = any(one.thick and not one.positive for one in given)
+        picture = None if bounded(given) else self._picture
+        distances = self._distances if bounded(given) and not cut else None
+        options = {"limit": limit_of(given), "rule": self._rule, "picture": picture, "distances": distances}
+        return propagate(seeds, partial(self._carry, given), first=first, last=last, **options)
 
     def _carry(self, given: Sequence[SlicedInteraction], index: int, prompt: SlicePrompt) -> SliceMask:
-        """The answer on a slice that nothing was drawn on."""
-        return _without_off(given, index, self._ask(index, prompt))
+        """The answer on a slice that nothing was drawn on, without what a box or mask of several slices takes off."""
+        off = on_slice((one for one in given if one.thick and not one.positive), index)
+        answer = self._ask(index, prompt)
+        return SlicePrompt(interactions=off).honoured(answer) if off else answer
 
     def _on_slice(self, index: int, given: Sequence[SlicedInteraction], before: SliceMask | None) -> SlicePrompt:
         """All that is known of a slice: what was drawn there, the answer so far, and the box around both."""
@@ -120,9 +124,3 @@ class Walk:
         if bounded(now.given):
             return None
         return largest_sides(now.answers[index] for index in now.answers if now.stops(index))
-
-
-def _without_off(given: Sequence[SlicedInteraction], index: int, answer: SliceMask) -> SliceMask:
-    """The answer on a slice without what a box or mask of several slices takes off."""
-    off = on_slice((one for one in given if one.thick and not one.positive), index)
-    return SlicePrompt(interactions=off).honoured(answer) if off else answer
