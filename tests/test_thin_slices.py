@@ -59,8 +59,8 @@ class Solid:
     [
         (1.0, 1.0, 30, 3),  # large: the farthest
         (0.6, 1.0, 30, 5),
-        (1.0, 1.0, 6, 1),  # 12 mm: an eighth is a slice and a half
-        (1.0, 3.0, 6, 3),
+        (1.0, 1.0, 11, 1),  # 22 mm: a twelfth is not two slices
+        (1.0, 3.0, 7, 3),
         (3.0, 1.0, 30, 1),
         (5.0, 1.0, 30, 1),
         (2.0, 1.0, 30, 1),  # two of them are too far

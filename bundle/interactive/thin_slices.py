@@ -15,7 +15,7 @@ from bundle.interactive.slice_model import SliceMask
 from bundle.prompts.simulation import tight_box
 
 # Chosen by looking at the objects of docs/results.md, "Thin slices".
-_SHARE = 1 / 8  # of an object's diameter on its slice
+_SHARE = 1 / 12  # of an object's diameter on its slice
 _EDGE = 2  # pixels that an outline may move by, from a slice to the next
 _THIN = 5  # pixels, that parts have to be wide
 
