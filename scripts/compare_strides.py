@@ -57,7 +57,7 @@ CT = ("flare22-style/images/FLARE22_Tr_0001_0000.nii.gz", "totalsegmentator-ct/e
 ORGANS = {
     **{"liver": 5, "spleen": 1, "right kidney": 2, "gallbladder": 4, "aorta": 52, "vertebra L3": 29},
 }
-SEED, OF_PHANTOM = 1050, ("liver", "right kidney", "pancreas", "aorta")
+SEED, OF_PHANTOM = 1050, ("liver", "right_kidney", "pancreas", "aorta")
 BRAIN, AORTA = "ct-mr/colin27-aal-mr-3d", "ct-mr/totalsegmentator-report-ct-3d"
 THIN = {
     BRAIN: ("Precentral_L", "Putamen_L", "Thalamus_L", "Cerebelum_Crus1_L"),
