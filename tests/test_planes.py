@@ -254,6 +254,78 @@ def test_an_object_that_is_prompted_on_one_plane_and_then_on_another_keeps_both(
     assert sorted(session.object("left").predicted_iou) == [0]
 
 
+def test_what_is_confirmed_on_one_plane_stays_whatever_is_prompted_on_another(sessions, image):
+    task, flat, of = SamTask(sessions, dimension=3), SamTask(sessions, dimension=2), {"plane": "coronal"}
+    session = sessions.open(image).session()
+
+    def confirmed() -> list[int]:
+        return answered(task, image, session=True, **of)[1]["session"]["objects"][0]["confirmed"]
+
+    answered(task, image, label="left", foreground=[[*LEFT]])
+    answered(flat, image, label="left", roi=[3, 6, 4, 7], slice=9, **of)  # smaller than the object
+    answered(task, image, confirm={"left": [6, 9]}, **of)
+    right = session.mask("left")[:, 9]
+    for model, click in (
+        (task, {"foreground": [[*LEFT]], "background": [[12, 9, 10]]}),
+        (flat, {"foreground": [[4, 9, 5]]}),
+        (flat, {"foreground": [[4, 9, 5]], "plane": "sagittal"}),
+    ):
+        answered(model, image, label="left", **click)
+        assert confirmed() == [6, 9] and np.array_equal(session.mask("left")[:, 9], right)
+    answered(flat, image, label="left", foreground=[[5, 9, 5]], **of)  # on itself
+    assert confirmed() == [6] and not np.array_equal(session.mask("left")[:, 9], right)
+
+
+def test_a_click_that_a_confirmed_slice_of_another_plane_overrules_is_answered_with_a_warning(sessions, image):
+    task, of = SamTask(sessions, dimension=2), {"plane": "coronal"}
+    answered(task, image, label="left", roi=[3, 4, 5, 6], slice=9, **of)
+    answered(SamTask(sessions, dimension=3), image, confirm={"left": 9}, **of)
+    labels, reply = answered(task, image, label="left", foreground=[[7, 9, 5], [4, 9, 5], [7, 8, 5]])
+    assert not labels[7, 9, 5] and labels[7, 8, 5]
+    (warning,) = reply["warnings"]["left"]
+    assert "the point [7.0, 9.0, 5.0] changes nothing where it lies, on the coronal slice 9" in warning
+
+
+def test_the_reply_says_what_was_answered_together_where_slices_cross_and_a_point_there_can_be_turned_round(
+    sessions, image
+):
+    task, session = SamTask(sessions, dimension=2), sessions.open(image).session()
+    answered(task, image, foreground=[[4, 9, 5]], plane="axial")
+    coronal, reply = answered(task, image, foreground=[[4, 9, 7]], plane="coronal")
+    assert reply["used"] == {"object": {"point": 2}} and coronal[4, 9, 5]
+    for _ in range(2):
+        coronal, reply = answered(task, image, foreground=[[4, 9, 7]], background=[[4, 9, 5]], plane="coronal", slice=9)
+        assert reply["used"] == {"object": {"point": 2}} and not coronal[4, 9, 5] and session.undo_depth == 3
+    given = {(tuple(one.voxel.tolist()), one.positive) for one in session.object("object").interactions}
+    assert given == {((4, 9, 7), True), ((4, 9, 5), False)}
+    axial, reply = answered(task, image, foreground=[[4, 9, 5]], plane="axial")  # and back
+    assert axial[4, 9, 5] and reply["used"] == {"object": {"point": 1}}
+    session.undo()
+    assert {(tuple(one.voxel.tolist()), one.positive) for one in session.object("object").interactions} == given
+
+
+@pytest.mark.parametrize("before", [{}, {"plane": "axial"}])
+def test_what_a_list_of_the_volume_brought_stays_on_a_slice_of_another_plane_whatever_came_before(
+    sessions, image, before
+):
+    task = SamTask(sessions, dimension=2)
+    if before:
+        answered(task, image, foreground=[[4, 9, 5]], **before)
+    answered(SamTask(sessions, dimension=3), image, foreground=[[4, 9, 5]])
+    _, reply = answered(task, image, foreground=[[4, 9, 7]], plane="coronal")
+    assert reply["used"] == {"object": {"point": 2}}
+    _, reply = answered(task, image, foreground=[[5, 6, 5]])  # its own plane takes it back
+    assert reply["used"] == {"object": {"point": 1}}
+
+
+def test_the_same_requests_on_two_planes_again_and_again_are_no_steps(sessions, image):
+    task, session = SamTask(sessions, dimension=2), sessions.open(image).session()
+    for _ in range(3):
+        for plane, clicks in (("axial", [[5, 9, 5]]), ("coronal", [[4, 9, 7]])):
+            answered(task, image, foreground=clicks, plane=plane)
+        assert session.undo_depth == 2
+
+
 def test_slices_of_several_planes_are_no_jump_of_the_area_where_they_cross(tmp_path, sessions):
     array = np.zeros((40, 40, 40), np.float32)
     array[4:34, 4:34, 4:34] = 100.0

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -14,6 +15,7 @@ from bundle.interactive import events as happened
 from bundle.interactive import mask_events
 from bundle.interactive.answer_options import AnswerOptions
 from bundle.interactive.event_json import event_from_json, event_to_json
+from bundle.interactive.objects import Placed, SegmentedObject
 from bundle.interactive.regions import Region
 from bundle.interactive.steps import REDO, UNDO, Draft, GivenIds, History, Step, record_from_bytes, record_to_bytes
 from bundle.prompts.interactions import Box, Lasso, Mask, Point, Scribble
@@ -35,12 +37,12 @@ EVENTS = [
         )
     ),
     happened.Add(1, 1, Point(np.array([1.0, 1, 1])), "slicer"),
-    happened.Move(1, 1, Point(np.array([1.0, 0, 1])), "slicer", 0),
-    happened.Remove(1, 1),
+    happened.Move(1, 1, Point(np.array([1.0, 0, 1])), "slicer", 0, 2),
+    happened.Remove(1, 1, 1, 3),
     happened.Move(1, 0, Point(np.array([1.0, 1, 1]))),
     happened.Remove(1, 2),
     mask_events.Predict(1, 2, None, {0: 0.75, 1: 1 / 3}, "m", ("doubtful",)),
-    mask_events.Predict(1, 0, (1, 3), {1: 0.5, 3: 0.25}, "m"),
+    mask_events.Predict(1, 0, (1, 3), {1: 0.5, 3: 0.25}, "m", repainted=False),
     mask_events.Confirm(1, 2, 1, True),
     mask_events.Fill(1, 2, (0, 1)),
     happened.SetOptions(1, AnswerOptions((0, 1), islands_mm=2.5)),
@@ -67,11 +69,42 @@ def test_an_event_is_written_and_read_as_it_was(event):
     assert type(again) is type(event) and event_to_json(again) == written
 
 
-def test_an_interaction_of_a_session_that_knew_no_clients_and_planes_is_nobodys_and_of_no_plane():
-    written = event_to_json(happened.Add(1, 0, Point(np.array([1.0, 1, 1])), "slicer", 1))
-    del written["client"], written["along"]
-    again = event_from_json(written, 24)
-    assert again.client is None and again.along is None
+def earlier(event: happened.Event, *left_out: str, **values) -> happened.Event:
+    """An event as an earlier version wrote it, read."""
+    written = event_to_json(event) | values
+    return event_from_json({name: value for name, value in written.items() if name not in left_out}, 24)
+
+
+def test_an_interaction_of_a_session_that_knew_no_clients_and_planes_is_nobodys_and_of_the_third_axis():
+    add = happened.Add(1, 0, Point(np.array([1.0, 1, 1])), "slicer", 1, 2)
+    for again in (earlier(add, "client", "along", "dimension"), earlier(add, "client", "dimension", along=None)):
+        assert (again.client, again.along, again.dimension) == (None, 2, None)
+
+
+def test_steps_of_earlier_versions_lift_the_slices_that_they_lifted_then():
+    point, elsewhere = Point(np.array([1.0, 2, 0])), Point(np.array([3.0, 0, 1]))
+    there = frozenset({(0, 1), (1, 2), (2, 0)})  # the slices through the point
+    others = frozenset({(0, 0), (1, 1)})
+    one = SegmentedObject(1, "a", 1, (0, 0, 0), confirmed=there | others, filled=there)
+    with_it = replace(one, interactions=(point,), placed=(Placed(),))
+    for event, before in (
+        (happened.Add(1, 0, point), one),
+        (happened.Remove(1, 0), with_it),
+        (happened.Move(1, 0, elsewhere), with_it),
+    ):
+        after = earlier(event, "dimension").changed(before, SHAPE)
+        assert (after.confirmed, after.filled) == (others, frozenset()), event.kind
+        along = replace(event, along=1, dimension=2).changed(before, SHAPE)
+        assert (along.confirmed, along.filled) == ((there | others) - {(1, 2)}, there - {(1, 2)}), event.kind
+        came = event.kind == "add"
+        volume = replace(event, along=1, dimension=3).changed(before, SHAPE)
+        assert volume.confirmed == (there | others) - ({(1, 2)} if came else set()), event.kind
+
+
+@pytest.mark.parametrize("dimension", [1, 4, 2.5, True, "2"])
+def test_a_dimension_that_is_none_is_no_event(dimension):
+    with pytest.raises(JournalError, match="expected one of"):
+        earlier(happened.Remove(1, 0), dimension=dimension)
 
 
 @pytest.mark.parametrize("along", [-1, 1.0, True, "axial"])

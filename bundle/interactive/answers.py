@@ -12,7 +12,7 @@ from bundle.interactive import events as happened
 from bundle.interactive.answer_memory import Memory
 from bundle.interactive.doubts import Doubts
 from bundle.interactive.mask_events import Predict
-from bundle.interactive.objects import Scope, SegmentedObject, on_slice, slices_of
+from bundle.interactive.objects import Scope, SegmentedObject, is_turned, on_slice, slices_of
 from bundle.interactive.prompted_volume import PromptedVolume
 from bundle.interactive.regions import Region, union
 from bundle.interactive.segmentation import Timer
@@ -30,6 +30,18 @@ class Asked:
     seconds: dict[str, float] = field(default_factory=dict)
     encoded: int = 0
     predicted: bool = False
+
+    def then(self, other: Asked) -> Asked:
+        """This and what was asked after it, along another axis: predicted IoU are of the slices of that."""
+        stages = (*self.seconds, *other.seconds)
+        seconds = {stage: self.seconds.get(stage, 0.0) + other.seconds.get(stage, 0.0) for stage in stages}
+        return Asked(
+            other.predicted_iou,
+            (*self.warnings, *other.warnings),
+            seconds,
+            self.encoded + other.encoded,
+            self.predicted or other.predicted,
+        )
 
 
 class Answers:
@@ -119,8 +131,10 @@ class Answers:
         answered = {index for along, index in one.kept if along == axis} | set(found)
         answered |= set() if slices is None else set(one.scores.get(axis, ()))
         warnings = self._doubts.of(scores, mask, axis, one.interactions, answered=answered)
+        warnings += self._doubts.of_kept(draft.said_of(one.id), mask, one.kept)
+        repainted = not draft.mask(one.id).same(mask)
         draft.set_mask(one.id, mask)
-        draft.add(replace(event, scores=found, warnings=warnings))
+        draft.add(replace(event, scores=found, warnings=warnings, repainted=repainted))
         return Asked({one.name: scores}, warnings, dict(seconds), encoded, asked)
 
 
@@ -130,10 +144,7 @@ def scopes_of(given: Sequence[Interaction], dimension: int, axis: int, shape: Se
     Raises:
         PromptError: another dimension or axis, or an interaction on several slices where one is asked.
     """
-    if dimension not in (2, 3):
-        raise PromptError(f"dimension must be 2 (a slice) or 3 (the volume), got {dimension!r}")
-    if axis not in (0, 1, 2):
-        raise PromptError(f"axis must be 0, 1 or 2, got {axis!r}")
+    check_about(dimension, axis)
     if dimension == 3:
         return [(axis, None)]
     slices = set()
@@ -148,6 +159,18 @@ def scopes_of(given: Sequence[Interaction], dimension: int, axis: int, shape: Se
     return [(axis, index) for index in sorted(slices)]
 
 
+def check_about(dimension: int, axis: int) -> None:
+    """Refuse what no step can be about.
+
+    Raises:
+        PromptError: another dimension or axis.
+    """
+    if dimension not in (2, 3):
+        raise PromptError(f"dimension must be 2 (a slice) or 3 (the volume), got {dimension!r}")
+    if axis not in (0, 1, 2):
+        raise PromptError(f"axis must be 0, 1 or 2, got {axis!r}")
+
+
 def edits(
     one: SegmentedObject,
     scope: Scope,
@@ -157,8 +180,9 @@ def edits(
 ) -> list[happened.Event]:
     """The events that make the interactions of a scope those of a list, in its order; no others are touched.
 
-    What was placed on a slice of another plane is not touched where that crosses this slice, whether the list names it,
-    as that of a client that shows a point on all planes, or leaves it out.
+    What a request about another plane brought is not touched where that crosses this slice, whether the list names it,
+    as that of a client that shows a point on all planes, or leaves it out. But what the list turns round, as a point
+    off the object on one on it, takes its place: one voxel is not said to be both.
 
     Args:
         one: the object as it is.
@@ -169,8 +193,14 @@ def edits(
     """
     where, crossing = one.places_of(scope, shape, client)
     there = [one.interactions[position] for position in crossing]
+    about = {"along": scope[0], "dimension": 3 if scope[1] is None else 2}
+    turned = [at for at, other in zip(crossing, there, strict=True) if any(is_turned(g, other, shape) for g in wanted)]
+    if turned:
+        gone: list[happened.Event] = [happened.Remove(one.id, at, **about) for at in reversed(turned)]
+        for event in gone:
+            one = event.changed(one, shape)
+        return gone + edits(one, scope, wanted, shape, client)
     wanted = [given for given in wanted if not any(given.same(other) for other in there)]
-    axis = None if scope[1] is None else scope[0]
     now = [one.interactions[position] for position in where]
     first = 0
     while first < min(len(now), len(wanted)) and now[first].same(wanted[first]):
@@ -180,10 +210,12 @@ def edits(
         last += 1
     old, new = where[first : len(now) - last], list(wanted[first : len(wanted) - last])
     both = min(len(old), len(new))
-    found: list[happened.Event] = [happened.Move(one.id, at, new[n], client, axis) for n, at in enumerate(old[:both])]
-    found += [happened.Remove(one.id, at) for at in reversed(old[both:])]
+    found: list[happened.Event] = [
+        happened.Move(one.id, at, new[n], client, **about) for n, at in enumerate(old[:both])
+    ]
+    found += [happened.Remove(one.id, at, **about) for at in reversed(old[both:])]
     behind = where[len(now) - last] if last else len(one.interactions)
-    return found + [happened.Add(one.id, behind + n, given, client, axis) for n, given in enumerate(new[both:])]
+    return found + [happened.Add(one.id, behind + n, given, client, **about) for n, given in enumerate(new[both:])]
 
 
 def with_slices_of(mask: Region, other: Region, slices: Iterable[tuple[int, int]]) -> Region:

@@ -56,12 +56,36 @@ class Doubts:
         of_slices = [f"{self._named(axis)}{said}" for said in found]
         return (*of_slices, *filter(None, (self._in_background(one, axis) for one in given)))
 
+    def of_kept(self, said: Sequence[Interaction], mask: Region, kept: Collection[tuple[int, int]]) -> tuple[str, ...]:
+        """Which clicks changed nothing where they lie, a sentence each.
+
+        Args:
+            said: the interactions of this step.
+            mask: the object with the answer.
+            kept: slices (axis, index) that answers leave as they are.
+        """
+        found = []
+        for one in said:
+            if not isinstance(one, Point):
+                continue
+            voxel = nearest_index(np.asarray(one.voxel, dtype=float), self._volume.shape)
+            on = sorted((axis, index) for axis, index in kept if voxel[axis] == index)
+            if on and bool(mask.within(np.array([voxel, voxel + 1])).item()) != one.positive:
+                (axis, index), where = on[0], [round(float(v), 1) for v in one.voxel]
+                found.append(
+                    f"the point {where} changes nothing where it lies, on the {self._plane(axis)} slice {index}: that "
+                    "one is confirmed or filled, and stays until it is prompted itself"
+                )
+        return tuple(found)
+
     def _named(self, axis: int) -> str:
         """What slices along an axis are called in front of a sentence: by nothing, where they are those of the file."""
-        if axis == 2:
-            return ""
+        return "" if axis == 2 else f"{self._plane(axis)}: "
+
+    def _plane(self, axis: int) -> str:
+        """What slices along an axis are called."""
         frame = SliceFrame.along(self._volume.shape, self._volume.affine, axis)
-        return f"{frame.plane}: " if self._volume.placed else f"axis {axis}: "
+        return frame.plane if self._volume.placed else f"axis {axis}"
 
     def _in_background(self, one: Interaction, axis: int) -> str | None:
         """Whether a click on the object lies on nothing but air or background, with the 8 pixels around it."""

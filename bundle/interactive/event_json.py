@@ -10,6 +10,7 @@ from bundle.errors import JournalError, MonaiSamError
 from bundle.interactive import events, mask_events
 from bundle.interactive.answer_options import AnswerOptions
 from bundle.interactive.events import Event
+from bundle.interactive.objects import THIRD
 from bundle.prompts.interaction_json import interaction_from_json
 
 _KINDS: dict[str, type[Event]] = {
@@ -48,6 +49,12 @@ def _whole(value: Any) -> int:
     return value
 
 
+def _one_of(value: Any, known: tuple[Any, ...]) -> Any:
+    if isinstance(value, bool) or value not in known:
+        raise JournalError(f"expected one of {known}, got {value!r:.40}")
+    return value
+
+
 def _of(kind: type) -> Any:
     def read(value: Any) -> Any:
         if not isinstance(value, kind):
@@ -66,11 +73,13 @@ _CODECS: dict[str, tuple[Any, Any]] = {
     "color": (list, lambda value: tuple(map(float, value))),
     "locked": (bool, _of(bool)),
     "confirmed": (bool, _of(bool)),
+    "repainted": (bool, _of(bool)),
     "position": (int, _whole),
     "index": (int, _whole),
     "axis": (int, _whole),
     "client": (lambda value: value, lambda value: value if value is None else _of(str)(value)),
-    "along": (lambda value: value, lambda value: value if value is None else _whole(value)),
+    "along": (int, lambda value: THIRD if value is None else _whole(value)),  # null in journals of earlier versions
+    "dimension": (lambda value: value and int(value), lambda value: _one_of(value, (None, 2, 3))),
     "interaction": (lambda value: value.to_json(), None),
     "base": (lambda value: base64.b64encode(value).decode(), lambda value: base64.b64decode(value, validate=True)),
     "slices": (lambda value: value and list(value), lambda value: value and tuple(map(_whole, value))),

@@ -13,6 +13,7 @@ from typing import ClassVar
 from bundle.errors import JournalError
 from bundle.interactive.answer_options import AnswerOptions
 from bundle.interactive.objects import (
+    THIRD,
     Objects,
     Placed,
     SegmentedObject,
@@ -130,20 +131,31 @@ class SetOptions(Event):
 
 @dataclass(frozen=True, eq=False)
 class Add(Event):
-    """An interaction comes, before that at ``position``; ``client`` and ``along`` as client and axis of ``Placed``."""
+    """An interaction comes, before that at ``position``.
+
+    Attributes:
+        position: of it among the interactions.
+        interaction: that comes.
+        client: see ``Placed``.
+        along: stored axis of the slices that the step is about; see ``Placed``.
+        dimension: 2 where it is about slices, 3 about the volume. None in journals of versions that did not write it:
+            they lifted slices of all axes.
+    """
 
     kind: ClassVar[str] = "add"
     position: int
     interaction: Interaction
     client: str | None = None
-    along: int | None = None
+    along: int = THIRD
+    dimension: int | None = None
 
     def changed(self, before: SegmentedObject, shape: Sequence[int]) -> SegmentedObject:
         """As ``Event``."""
         given, placed = list(before.interactions), list(before.placed)
         given.insert(self.position, self.interaction)
         placed.insert(self.position, Placed(self.client, self.along))
-        return _with_interactions(replace(before, placed=tuple(placed)), given, [self.interaction], shape)
+        lifted = _lifted(self, [self.interaction], [], shape)
+        return _with_interactions(replace(before, placed=tuple(placed)), given, lifted)
 
 
 @dataclass(frozen=True, eq=False)
@@ -154,29 +166,33 @@ class Move(Event):
     position: int
     interaction: Interaction
     client: str | None = None
-    along: int | None = None
+    along: int = THIRD
+    dimension: int | None = None
 
     def changed(self, before: SegmentedObject, shape: Sequence[int]) -> SegmentedObject:
         """As ``Event``."""
         given, placed = list(before.interactions), list(before.placed)
         former, given[self.position] = given[self.position], self.interaction
         placed[self.position] = Placed(self.client or placed[self.position].client, self.along)
-        now = replace(before, placed=tuple(placed))
-        return _with_interactions(now, given, [former, self.interaction], shape)
+        lifted = _lifted(self, [self.interaction], [former], shape)
+        return _with_interactions(replace(before, placed=tuple(placed)), given, lifted)
 
 
 @dataclass(frozen=True, eq=False)
 class Remove(Event):
-    """The interaction at ``position`` is taken back."""
+    """The interaction at ``position`` is taken back; see ``Add``."""
 
     kind: ClassVar[str] = "remove"
     position: int
+    along: int = THIRD
+    dimension: int | None = None
 
     def changed(self, before: SegmentedObject, shape: Sequence[int]) -> SegmentedObject:
         """As ``Event``."""
         given, placed = list(before.interactions), list(before.placed)
         former, _ = given.pop(self.position), placed.pop(self.position)
-        return _with_interactions(replace(before, placed=tuple(placed)), given, [former], shape)
+        lifted = _lifted(self, [], [former], shape)
+        return _with_interactions(replace(before, placed=tuple(placed)), given, lifted)
 
 
 @dataclass(frozen=True, eq=False)
@@ -190,13 +206,29 @@ class Reset(Event):
         return emptied(before)
 
 
+def _lifted(
+    event: Add | Move | Remove, came: list[Interaction], went: list[Interaction], shape: Sequence[int]
+) -> set[tuple[int, int]]:
+    """The slices (axis, index) that a step prompts anew, so that they are no longer kept as they were.
+
+    Those that somebody looked at: along the axis of the step, where something came. Where something went alone, that is
+    so in 2D; through the volume nobody need have looked there.
+    """
+    touched = came if event.dimension == 3 else came + went
+    axes = range(3) if event.dimension is None else (event.along,)
+    lying = {(axis, slices_of(one, axis, shape)) for one in touched for axis in axes}
+    return {(axis, first) for axis, (first, last) in lying if first == last}
+
+
 def _with_interactions(
-    before: SegmentedObject, given: list[Interaction], touched: list[Interaction], shape: Sequence[int]
+    before: SegmentedObject, given: list[Interaction], lifted: set[tuple[int, int]]
 ) -> SegmentedObject:
-    """The object with other interactions; a slice that is prompted again is no longer kept as it was."""
+    """The object with other interactions; slices that are prompted anew are not kept, nor answered, as they were."""
     if same_interactions(given, before.interactions):
         return before
-    lying = {(axis, slices_of(one, axis, shape)) for one in touched for axis in range(3)}
-    prompted = {(axis, first) for axis, (first, last) in lying if first == last}
-    kept = {"confirmed": before.confirmed - prompted, "filled": before.filled - prompted}
-    return replace(before, interactions=tuple(given), **kept, proposed=False, unprompted=False)
+    anew = {
+        "confirmed": before.confirmed - lifted,
+        "filled": before.filled - lifted,
+        "shown": {scope: "" if scope in lifted else model for scope, model in before.shown.items()},
+    }
+    return replace(before, interactions=tuple(given), **anew, proposed=False, unprompted=False)

@@ -8,6 +8,11 @@ from typing import ClassVar
 
 from bundle.interactive.events import Event
 from bundle.interactive.objects import Scope, SegmentedObject, emptied
+from bundle.prompts.interactions import Interaction
+
+Scores = Mapping[int, Mapping[int, float | None]]
+Asked = Mapping[Scope, tuple[tuple[Interaction, ...], ...]]
+"""Both as the attributes of ``SegmentedObject``."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -61,6 +66,7 @@ class Predict(Event):
         scores: slice index -> predicted IoU; None where the mask is that which the user gave.
         model: that answered, see ``PromptedVolume.identity``.
         warnings: a sentence each.
+        repainted: whether the mask became another one; taken to be so in journals of versions that did not write it.
     """
 
     kind: ClassVar[str] = "predict"
@@ -69,21 +75,40 @@ class Predict(Event):
     scores: Mapping[int, float | None]
     model: str
     warnings: tuple[str, ...] = ()
+    repainted: bool = True
 
     def changed(self, before: SegmentedObject, shape: Sequence[int]) -> SegmentedObject:
         """As ``Event``. Confirmed and filled slices keep their score; without one of their axis they are the user's."""
         scopes: list[Scope] = [(self.axis, index) for index in (self.slices or (None,))]
         asked = {**before.asked, **{scope: before.chain(scope, shape) for scope in scopes}}
-        shown = dict.fromkeys(scopes, self.model)
+        scores = self._scores(before)
+        stays = [one for one in before.shown if one not in scopes and self._leaves(one, before, scores, asked)]
+        shown = {one: before.shown[one] for one in stays} | dict.fromkeys(scopes, self.model)
+        return replace(before, asked=asked, shown=shown, scores=scores, warnings=self.warnings)
+
+    def _scores(self, before: SegmentedObject) -> dict[int, dict[int, float | None]]:
+        """Those of the object afterwards: on slices beside what is there, through the volume instead of it."""
         scores: dict[int, dict[int, float | None]] = {}
-        if self.slices is not None:
-            again = {(self.axis, index) for index in self.slices}
+        if self.slices is not None or not self.repainted:
+            again = {(self.axis, index) for index in self.slices or before.scores.get(self.axis, ())}
             scores = {a: {i: v for i, v in of.items() if (a, i) not in again} for a, of in before.scores.items()}
-            shown = {s: by for s, by in before.shown.items() if s[0] == self.axis and s[1] is not None} | shown
         for axis, index in before.kept:
             scores.setdefault(axis, {})[index] = before.scores.get(axis, {}).get(index)
         scores[self.axis] = {**scores.get(self.axis, {}), **self.scores}
-        return replace(before, asked=asked, shown=shown, scores=scores, warnings=self.warnings)
+        return scores
+
+    def _leaves(self, scope: Scope, before: SegmentedObject, scores: Scores, asked: Asked) -> bool:
+        """Whether the mask still shows what it showed of another scope.
+
+        An answer on a slice leaves those on other slices: where they cross, it shows, as what was said last, until
+        something new is said on one of them. Were the older answer asked again for that line, two planes would take it
+        from each other for ever. A slice that is emptied takes something from those that cross it, and the volume, or
+        a slice of it, is another answer where a voxel or a score of it changed.
+        """
+        axis, index = scope
+        if index is not None and self.slices is not None:
+            return axis == self.axis or all(asked[self.axis, one] for one in self.slices)
+        return not self.repainted and (axis != self.axis or scores[axis] == before.scores.get(axis))
 
 
 @dataclass(frozen=True, eq=False)

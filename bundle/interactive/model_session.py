@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import groupby
 from typing import Any, TypeVar
 
 import numpy as np
@@ -196,16 +197,18 @@ class ModelSession(RecordedSession):
 
         Where an interaction was taken back and nothing is left to ask, the mask is that which the object began with.
         """
-        one, shape, axis = draft.of(key), self.volume.shape, scopes[0][0] if scopes else 2
+        one, shape = draft.of(key), self.volume.shape
         wanted = [scope for scope in scopes if not one.answered(scope, shape, self._image.identity)]
         unasked = [scope for scope in wanted if not one.can_ask(one.of_scope(scope, shape))]
         asked = Asked()
         if unasked and (taken_back or one.base):
             wanted = [scope for scope in wanted if scope not in unasked]
             asked = self._answers.unasked(draft, key, unasked) if taken_back else asked
-        if (axis, None) in wanted:
-            asked = self._answers.through_volume(draft, key, self._memory, axis=axis, progress=progress)
-        elif wanted:
-            slices = [index for _, index in wanted]
-            asked = self._answers.on_slices(draft, key, self._memory, axis=axis, slices=slices)
+        for (axis, in_volume), together in groupby(wanted, key=lambda scope: (scope[0], scope[1] is None)):
+            if in_volume:
+                found = self._answers.through_volume(draft, key, self._memory, axis=axis, progress=progress)
+            else:
+                slices = [index for _, index in together]
+                found = self._answers.on_slices(draft, key, self._memory, axis=axis, slices=slices)
+            asked = asked.then(found) if asked.predicted else found
         return self._commit(draft, **vars(asked))

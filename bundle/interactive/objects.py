@@ -22,16 +22,20 @@ Scope = tuple[int, int | None]
 """What an answer is about: a stored axis and the index of a slice along it, or None for the volume."""
 
 
+THIRD = 2
+"""The stored axis that requests are about which name no plane; all were, before they could name one."""
+
+
 class Placed(NamedTuple):
     """Where an interaction came from.
 
     Attributes:
         client: that sent it in a list of all that it has; None where nobody did, or is known.
-        axis: stored axis of the slice whose list it came in; None of the volume's, or of no list.
+        axis: stored axis of the slices that the request was about which brought it, be it of a slice or of the volume.
     """
 
     client: str | None = None
-    axis: int | None = None
+    axis: int = THIRD
 
 
 @dataclass(frozen=True, eq=False)
@@ -50,12 +54,13 @@ class SegmentedObject:
         confirmed: slices (axis, index) that the user said are right.
         warnings: why its answer is doubtful, a sentence each.
         asked: what it was asked, the interactions of each time that one after the other continued.
-        shown: which of these answers the mask is made of, and the model of each.
+        shown: which of these answers the mask is made of, and the model of each, "" where something was said since.
+            The one that was asked last comes last, and shows where slices of several planes cross.
         proposed: whether something found it by itself and nobody has worked on it since.
         unprompted: whether its mask is still that which something found by itself; a name or a tick changes no mask.
         filled: slices (axis, index) that were filled between confirmed ones.
         options: how its answers are bounded and cleaned.
-        placed: of each interaction who placed it, and on the slices of which plane.
+        placed: of each interaction who placed it, and along which axis.
     """
 
     id: int
@@ -113,8 +118,8 @@ class SegmentedObject:
         """The positions of those interactions of a scope that a client may have placed; without one, of all.
 
         Returns:
-            Those that a list of the scope's interactions is about, and those that were placed on a slice of another
-            plane and lie where that crosses this one: no list of this slice need name them.
+            Those that a list of the scope's interactions is about, and those that a request about another plane
+            brought and that lie where that crosses this slice: no list of this slice need name them.
         """
         axis, index = scope
         about, crossing = [], []
@@ -122,7 +127,7 @@ class SegmentedObject:
             if client is not None and placed.client not in (client, None):
                 continue
             if index is None or lies_on(one, axis, index, shape):
-                elsewhere = index is not None and placed.axis not in (axis, None)
+                elsewhere = index is not None and placed.axis != axis
                 (crossing if elsewhere else about).append(position)
         return about, crossing
 
@@ -241,6 +246,16 @@ def checked_color(color: Sequence[float]) -> tuple[float, float, float]:
 def same_interactions(one: Sequence[Interaction], other: Sequence[Interaction]) -> bool:
     """Whether both lists say the same in the same order."""
     return len(one) == len(other) and all(a is b or a.same(b) for a, b in zip(one, other, strict=True))
+
+
+def is_turned(one: Interaction, other: Interaction, shape: Sequence[int]) -> bool:
+    """Whether an interaction says that the object is what another one, at the same voxels, says that it is not."""
+    if type(one) is not type(other) or one.positive == other.positive:
+        return False
+    if isinstance(one, Mask):
+        return replace(one, positive=other.positive).same(other)
+    at = [nearest_index(np.asarray(_positions(given), dtype=float), shape) for given in (one, other)]
+    return np.array_equal(*at)
 
 
 def lies_on(interaction: Interaction, axis: int, index: int, shape: Sequence[int]) -> bool:

@@ -147,7 +147,8 @@ class RecordedSession(SteppedSession):
     def confirm(self, index: int, object: str = "object", *, axis: int = 2, confirmed: bool = True) -> Update:
         """Say that a slice of an object is right: answers leave it as it is, also those on slices that cross it.
 
-        A prompt on the slice itself changes it, and takes the confirmation back.
+        A prompt on the slice itself, of a step along its axis, changes it and takes the confirmation back; in 2D so
+        does one that goes.
 
         Args:
             index: of the slice.

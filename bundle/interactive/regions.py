@@ -74,6 +74,10 @@ class Region:
         """(I, J, K) bool."""
         return self.within(np.array([(0, 0, 0), shape]))
 
+    def same(self, other: Region) -> bool:
+        """Whether both have the same voxels."""
+        return np.array_equal(self.low, other.low) and np.array_equal(self.voxels, other.voxels)
+
     def xor(self, other: Region) -> Region:
         """The voxels of one of both alone: the change between two masks, and each of them from the other and that."""
         box = union((self.box, other.box))

@@ -8,7 +8,7 @@ from bundle.errors import SessionError
 from bundle.interactive import events as happened
 from bundle.interactive import mask_events
 from bundle.interactive.answer_options import AnswerOptions
-from bundle.interactive.answers import edits, scopes_of, with_slices_of
+from bundle.interactive.answers import check_about, edits, scopes_of, with_slices_of
 from bundle.interactive.fill import fill_between
 from bundle.interactive.model_session import ModelSession
 from bundle.interactive.objects import lies_on, named
@@ -73,11 +73,13 @@ class InteractiveSession(ModelSession):
             SessionError: the object is locked.
         """
         added = [interaction] if isinstance(interaction, Interaction) else list(interaction)
+        check_about(dimension, axis)
         with self._draft() as draft:
             key = self._unlocked(draft, object, new=True)
             given = [self._valid(one, object) for one in added]
             for one in given:
-                draft.add(happened.Add(key, len(draft.of(key).interactions), one))
+                position = len(draft.of(key).interactions)
+                draft.add(happened.Add(key, position, one, along=axis, dimension=dimension))
             scopes = scopes_of(given, dimension, axis, self.volume.shape) if predict else []
             return self._finish(draft, key, scopes, progress)
 
@@ -96,10 +98,11 @@ class InteractiveSession(ModelSession):
 
         In 2D the slices of both are answered. Other arguments and errors as ``add``.
         """
+        check_about(dimension, axis)
         with self._draft() as draft:
             key, former = self._at(draft, object, position)
             given = self._valid(interaction, object)
-            draft.add(happened.Move(key, position, given))
+            draft.add(happened.Move(key, position, given, along=axis, dimension=dimension))
             scopes = scopes_of([former, given], dimension, axis, self.volume.shape) if predict else []
             return self._finish(draft, key, scopes, progress, taken_back=True)
 
@@ -118,9 +121,10 @@ class InteractiveSession(ModelSession):
         Where nothing is left on the object, its mask is that which it began with, or none. Other arguments and errors
         as ``add``.
         """
+        check_about(dimension, axis)
         with self._draft() as draft:
             key, former = self._at(draft, object, position)
-            draft.add(happened.Remove(key, position))
+            draft.add(happened.Remove(key, position, along=axis, dimension=dimension))
             scopes = scopes_of([former], dimension, axis, self.volume.shape) if predict else []
             return self._finish(draft, key, scopes, progress, taken_back=True)
 
@@ -225,9 +229,9 @@ class InteractiveSession(ModelSession):
 
         What differs from the last time of that client becomes events, and is answered as ``segment_volume`` or
         ``segment_slice`` would answer the same requests. In 2D, prompts are all that lie on their slices; what lies on
-        others stays, and so does what was placed on a slice of another plane: where that crosses one of these, it is
-        answered together with the prompts. Where nothing differs, nothing happens, and what the session shows is the
-        answer.
+        others stays, and so does what a request about another plane brought: where one of these slices crosses that,
+        it is answered together with the prompts, unless one of them turns it round. Where nothing differs from what
+        the mask is made of (``SegmentedObject.shown``), nothing happens, and what the session shows is the answer.
 
         Args:
             prompts: of one object; its label in the session is the session's, not theirs. None of them need lie on an

@@ -10,10 +10,11 @@ from dataclasses import dataclass, field
 
 from bundle.errors import JournalError, MonaiSamError
 from bundle.interactive.event_json import event_from_json, event_to_json
-from bundle.interactive.events import Event, Recolor, Rename
+from bundle.interactive.events import Add, Event, Move, Recolor, Rename
 from bundle.interactive.mask_events import Confirm
 from bundle.interactive.objects import Objects, SegmentedObject
 from bundle.interactive.regions import Box, Region, union
+from bundle.prompts.interactions import Interaction
 
 _LENGTH = struct.Struct("<I")
 
@@ -122,6 +123,10 @@ class Draft:
     def of(self, key: int) -> SegmentedObject:
         """The object of an id."""
         return next(one for one in self.objects if one.id == key)
+
+    def said_of(self, key: int) -> list[Interaction]:
+        """What was said of an object in this step."""
+        return [event.interaction for event in self.events if isinstance(event, (Add, Move)) and event.object == key]
 
     def mask(self, key: int) -> Region:
         """The mask of an object."""

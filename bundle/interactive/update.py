@@ -16,7 +16,8 @@ class Update:
         box: (2, 3) int, half-open: all masks are as before outside of it; None where none changed.
         labels_box: the same of the label map. It may reach further: where objects overlap, a voxel goes to the surer
             one, also where both masks are as before.
-        predicted_iou: name -> slice index -> the network's own estimate, of the slices that it answered.
+        predicted_iou: name -> slice index -> the network's own estimate, of the slices that it answered (where it
+            was asked along several axes, of the last).
         warnings: why the answer is doubtful, a sentence each.
         seconds: stage -> seconds.
         encoded: how many times the encoder had to run.

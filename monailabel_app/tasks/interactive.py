@@ -187,10 +187,14 @@ def _segment(
                 seconds[stage] = seconds.get(stage, 0.0) + value
     gathered = LabelMap(session.volume.shape)
     scores: dict[str, dict[int, float]] = {}
-    for prompts in click.objects:
+    used: dict[str, dict[str, int]] = {}
+    for sent in click.objects:
+        # Also what the request need not say again, as what crosses its slice.
+        asked = session.object(sent.name).of_scope((axis, click.index), session.volume.shape)
+        prompts = sent.with_interactions(asked)
         found = session.segmentation(prompts.name, axis=axis, index=click.index)
         gathered.add(found, prompts.label, prompts, whole=session.region(prompts.name))
-        scores[prompts.name] = found.scores
+        scores[prompts.name], used[prompts.name] = found.scores, prompts.count_kinds()
     names = {prompts.name: prompts.label for prompts in click.objects}
     params = wire.reply_params(
         names,
@@ -198,7 +202,7 @@ def _segment(
         seconds=seconds,
         encoded=encoded,
         warnings={prompts.name: session.object(prompts.name).warnings for prompts in click.objects},
-        used={prompts.name: prompts.count_kinds() for prompts in click.objects},
+        used=used,
     )
     if measured:
         params[wire.MEASURED] = statistics(session, list(names), axis=axis)
