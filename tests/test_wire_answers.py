@@ -9,6 +9,7 @@ from session_room import LEFT, SHAPE, open_session, organs, point
 from bundle.errors import PromptError, SessionError
 from bundle.interactive.answer_options import NO_OPTIONS, AnswerOptions
 from monailabel_app.errors import RequestError
+from monailabel_app.tasks.interactive import _commanded
 from monailabel_app.wire.answers import NO_LENGTHS, read_options, statistics
 from monailabel_app.wire.commands import read_commands, session_params
 
@@ -61,6 +62,18 @@ def test_slices_are_confirmed_and_filled_by_commands():
     assert session_params(session, axis=2)["objects"][0]["confirmed"] == [6]
     with pytest.raises(SessionError, match="1 confirmed"):
         read_commands({"fill_between": ["left"]}).run(session, axis=2)
+
+
+def test_what_a_command_warns_of_is_told_in_the_reply():
+    session = open_session()
+    mask = np.zeros_like(organs())
+    mask[2:5, 4:14, 3] = mask[14:17, 4:14, 8] = True
+    session.set_mask(mask, "left")
+    asked = read_commands({"confirm": {"left": [3, 8]}, "fill_between": "left"})
+    _, params = _commanded(session, asked, 2, False)
+    assert ["nothing is filled on slices [4, 5, 6, 7]" in said for said in params["warnings"]["left"]] == [True]
+    _, params = _commanded(session, read_commands({"session": True}), 2, False)
+    assert "left" not in params["warnings"]
 
 
 @pytest.mark.parametrize("value", [["left"], {"left": [1.5]}, {"left": "first"}, {"left": [True]}, "left", 3])

@@ -211,10 +211,13 @@ def _segment(
 
 def _commanded(session: InteractiveSession, commands: Commands, axis: int, measured: bool) -> Answer:
     """Do what a request asks of its session, and show all of it."""
-    commands.run(session, axis=axis)
+    done = commands.run(session, axis=axis)
     names = {one.name: one.label for one in session.objects}
     scores = {one.name: one.predicted_iou.get(axis, {}) for one in session.objects}
-    warnings = {one.name: one.warnings for one in session.objects}
+    warnings = {one.name: [*one.warnings] for one in session.objects}
+    for update in done:  # of what was done just now; what is doubtful about an answer the object says itself
+        for name in warnings.keys() & set(update.objects):
+            warnings[name] += (said for said in update.warnings if said not in warnings[name])
     params = wire.reply_params(names, scores=scores, seconds={}, encoded=0, warnings=warnings)
     params |= {wire.SESSION: session_params(session, axis=axis, interactions=True), wire.SLICE_INDEX: None}
     if measured:
