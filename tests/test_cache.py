@@ -179,7 +179,8 @@ def test_of_two_servers_that_want_the_same_one_computes_it(tmp_path):
     assert value_of(prepared) == 1 and not computed
 
 
-def test_an_entry_that_another_server_computes_is_left_by_whoever_may_be_interrupted(tmp_path):
+def test_an_entry_that_another_server_computes_is_left_by_whoever_may_be_interrupted(tmp_path, monkeypatch):
+    monkeypatch.setattr(prepared_files, "_PATIENCE", 10.0)
     store = PreparedCache(folder=tmp_path)
     looks = iter(range(3))
 

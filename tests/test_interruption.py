@@ -119,9 +119,9 @@ def test_what_is_not_there_in_time_is_looked_for_once_more_at_least():
 
 
 def test_whoever_may_end_a_pass_may_end_waiting_too():
-    idled = []
+    idled, there = [], iter([False] * 9 + [True])
     with pytest.raises(Left), interruptible(leaving(2)):
-        wait_until(lambda: False, idle=idled.append)
+        wait_until(lambda: next(there), idle=idled.append)
     assert len(idled) == 2
 
 
