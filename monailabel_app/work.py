@@ -71,7 +71,7 @@ class Work:
     far: HowFar | None = None
     id: str = field(default_factory=partial(secrets.token_hex, 16))
     _taken: float = 0.0
-    _has_just_come: bool = False  # nothing was computed in this turn yet
+    _has_just_come: bool = False  # nothing was computed in its ``turn`` yet
     _end: tuple[str, int] | None = None  # the sentence and status that it ends with
 
     def cancel(self) -> None:
@@ -264,7 +264,7 @@ class WorkQueue:
         with self._changed:
             self._wait_for_turn(work, None if work.in_background else self._wait_seconds)
             self._images[image] = work
-            work.has_begun = True
+            work.has_begun = work._has_just_come = True
         try:
             yield
         finally:
@@ -330,7 +330,7 @@ class WorkQueue:
                     )
                 self._changed.wait(left)
             self._check_is_wanted(work)
-            self._working, work._taken, work._has_just_come = work, time.monotonic(), True
+            self._working, work._taken = work, time.monotonic()
         finally:
             self._waiting[work.user].remove(work)
             if not self._waiting[work.user]:

@@ -73,6 +73,19 @@ def test_a_batch_that_goes_on_leaves_out_what_is_done(served):
     assert run(client, app)["total"] == 0
 
 
+def test_the_jobs_of_the_server_name_the_image_that_a_batch_is_at(served, monkeypatch):
+    client, app = served
+    told, infer = [], app.infer
+
+    def listed(request, *arguments, **options):
+        told.extend((job["model"], job["image"]) for job in client.get("/jobs/").json())
+        return infer(request, *arguments, **options)
+
+    monkeypatch.setattr(app, "infer", listed)
+    run(client, app)
+    assert told == [("batch", "second"), ("batch", "third")]
+
+
 @pytest.mark.parametrize("image", ["second", "third"])
 def test_a_label_that_a_person_saves_meanwhile_stays(served, monkeypatch, image):
     client, app = served

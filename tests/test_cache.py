@@ -18,6 +18,7 @@ from torch import nn
 
 from bundle.engines import prepared_files
 from bundle.engines.cache import PreparedCache, in_memory_alone, network_identity
+from bundle.engines.interruption import Interrupted, interruptible
 from bundle.engines.prepared_files import PreparedFiles
 from bundle.networks.interface import Prepared
 
@@ -176,6 +177,27 @@ def test_of_two_servers_that_want_the_same_one_computes_it(tmp_path):
     second.join()
     ((prepared, computed),) = found
     assert value_of(prepared) == 1 and not computed
+
+
+def test_an_entry_that_another_server_computes_is_left_by_whoever_may_be_interrupted(tmp_path, monkeypatch):
+    monkeypatch.setattr(prepared_files, "_PATIENCE", 10.0)
+    store = PreparedCache(folder=tmp_path)
+    looks = iter(range(3))
+
+    def leave() -> None:
+        if next(looks) == 2:
+            raise Interrupted
+
+    with PreparedFiles(tmp_path, most_bytes=1).alone("a"), pytest.raises(Interrupted), interruptible(leave):
+        store.get("a", lambda: entry(1))
+    assert value_of(store.get("a", lambda: entry(2))[0]) == 2
+
+
+def test_what_another_server_computes_for_too_long_is_computed_here(tmp_path, monkeypatch, caplog):
+    monkeypatch.setattr(prepared_files, "_PATIENCE", 0.0)
+    with PreparedFiles(tmp_path, most_bytes=1).alone("a"):
+        assert value_of(PreparedCache(folder=tmp_path).get("a", lambda: entry(4))[0]) == 4
+    assert "others may be computing as well (another process has been at it for 0 s)" in caplog.text
 
 
 def test_a_server_that_cannot_lock_computes_on_its_own(tmp_path, monkeypatch):

@@ -6,8 +6,10 @@ import copy
 import json
 import os
 import shutil
+import threading
 import time
 import zipfile
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -20,6 +22,7 @@ from bundle.data.volume import read_label, read_volume, write_label
 from monailabel_app.datastore.dicomweb_store import cache_folder, store_at
 from monailabel_app.errors import RequestError
 from monailabel_app.learning.accepted import accepted_labels
+from monailabel_app.work import Cancelled, WorkQueue, doing
 
 FIRST, SECOND = "1.2.3.1", "1.2.3.2"
 INFO = {"label_info": [{"name": "liver", "idx": 1}, {"name": "aorta", "idx": 5, "color": [10, 20, 30]}]}
@@ -54,6 +57,27 @@ def test_all_series_are_listed_without_fetching_any(store, pacs):
     assert store.json()["objects"][SECOND]["image"]["info"]["StudyInstanceUID"] == "1.2.3"
     assert store.status() == {"total": 2, "completed": 0, "label_tags": {"final": 0}}
     assert set(pacs.asked) == {"search"}
+
+
+def test_who_waits_for_a_series_that_another_fetches_is_cancelled_at_once(store, monkeypatch):
+    begun, may_end, fetch = threading.Event(), threading.Event(), store._fetch
+
+    def held(*arguments) -> None:
+        begun.set()
+        assert may_end.wait(60)
+        fetch(*arguments)
+
+    monkeypatch.setattr(store, "_fetch", held)
+    with ThreadPoolExecutor(1) as pool:
+        first = pool.submit(store.get_image_uri, FIRST)
+        assert begun.wait(60)
+        with WorkQueue().admitted("anna", "sam_2d") as work, doing(work):
+            work.cancel()
+            with pytest.raises(Cancelled):
+                store.get_image_uri(FIRST)
+        assert not first.done()
+        may_end.set()
+        assert Path(first.result(60)).is_file()
 
 
 def test_a_server_without_a_series_of_the_filter_is_said_once_to_have_none(pacs, tmp_path, caplog):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import threading
 
 import numpy as np
 import pytest
@@ -10,7 +11,7 @@ from session_room import LEFT, open_session, point, state, volume
 from torch import Tensor, nn
 
 from bundle.engines.cache import PreparedCache
-from bundle.engines.interruption import interruptible, watch
+from bundle.engines.interruption import holding, interruptible, wait_until, watch
 from bundle.interactive.cube_network import CubeNetwork
 from bundle.interactive.cube_predictor import CubePredictor
 from bundle.interactive.session import InteractiveSession
@@ -99,3 +100,52 @@ def test_a_network_of_volumes_is_left_in_the_middle_of_a_pass_too():
     prompts = ObjectPrompts([point(LEFT)])
     with pytest.raises(Left), interruptible(leaving(2)):
         network.predict(network.start(volume()), prompts, None)
+
+
+# ---- waiting for others ----------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("looks", range(4))
+def test_it_is_looked_for_until_it_is_there_and_not_waited_for_once_it_is(looks):
+    there, idled = iter([False] * looks + [True]), []
+    assert wait_until(lambda: next(there), idle=idled.append)
+    assert len(idled) == looks and all(0 < seconds < 0.1 for seconds in idled)
+
+
+def test_what_is_not_there_in_time_is_looked_for_once_more_at_least():
+    idled = []
+    assert not wait_until(lambda: False, idle=idled.append, seconds=0.0) and idled == []
+    assert wait_until(lambda: True, idle=idled.append, seconds=-1.0)
+
+
+def test_whoever_may_end_a_pass_may_end_waiting_too():
+    idled, there = [], iter([False] * 9 + [True])
+    with pytest.raises(Left), interruptible(leaving(2)):
+        wait_until(lambda: next(there), idle=idled.append)
+    assert len(idled) == 2
+
+
+@pytest.mark.parametrize("make", [threading.Lock, threading.RLock])
+def test_a_lock_is_held_for_the_block_alone_and_not_at_all_by_who_stops_waiting_for_it(make):
+    lock, seen = make(), []
+
+    def leave(seconds: float) -> None:
+        raise Left
+
+    def other() -> None:
+        try:
+            with holding(lock, idle=leave):
+                seen.append("held")
+        except Left:
+            seen.append("left")
+
+    def look() -> None:
+        thread = threading.Thread(target=other)
+        thread.start()
+        thread.join(60)
+
+    with pytest.raises(ZeroDivisionError), holding(lock):
+        look()
+        raise ZeroDivisionError
+    look()
+    assert seen == ["left", "held"]

@@ -5,19 +5,32 @@ from __future__ import annotations
 import os
 import stat
 import threading
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from pathlib import Path
+from queue import SimpleQueue
 
 import numpy as np
 import pytest
+import torch
 from app_room import AFFINE, client_over
 from evaluation_room import write_family, write_weights
+from test_precompute import slices
 
 from bundle.data.volume import Volume, write_volume
+from bundle.engines.cache import PreparedCache
+from bundle.engines.prepared_files import PreparedFiles
 from bundle.errors import MonaiSamError
+from bundle.networks.interface import Prepared
 from monailabel_app.errors import RequestError
 from monailabel_app.main import MonaiSam
 from monailabel_app.server.launch import APP
+from monailabel_app.tasks.ahead import Ahead
 from monailabel_app.tasks.kept import Kept, purged
+from monailabel_app.work import Cancelled, WorkQueue, doing, turn
+
+PATIENCE = 60.0  # seconds; only a broken test waits for them
 
 
 @pytest.fixture(scope="module")
@@ -153,6 +166,83 @@ def test_options_that_cannot_be_used_are_refused(conf, sentence):
         Kept.of({"sessions": "off", "prepared": "off", **conf})
 
 
+# ---- what another is preparing ---------------------------------------------------------------------------------------
+
+KEY = "ab"  # of the slice
+
+
+@contextmanager
+def held_by_another_server(cache: PreparedCache) -> Iterator[None]:
+    with PreparedFiles(cache.files.folder, most_bytes=1).alone(KEY):
+        yield
+
+
+@contextmanager
+def held_by_a_thread_of_this_one(cache: PreparedCache) -> Iterator[None]:
+    begun, may_end = threading.Event(), threading.Event()
+
+    def compute() -> Prepared:
+        begun.set()
+        assert may_end.wait(PATIENCE)
+        raise MonaiSamError("it could not be prepared")
+
+    with ThreadPoolExecutor(1) as pool:
+        other = pool.submit(cache.get, KEY, compute)
+        assert begun.wait(PATIENCE)
+        try:
+            yield
+        finally:
+            may_end.set()
+            assert isinstance(other.exception(PATIENCE), MonaiSamError)
+
+
+HELD = pytest.mark.parametrize("held", [held_by_another_server, held_by_a_thread_of_this_one])
+
+
+def click(queue: WorkQueue, cache: PreparedCache, user: str, key: str, begun: SimpleQueue | None = None) -> bool:
+    """A request that has the device and asks for a slice; whether it prepared that."""
+    with queue.admitted(user, "sam_2d") as work, doing(work), turn(user):
+        if begun is not None:
+            begun.put(work)
+        _, computed = cache.get(key, lambda: Prepared({"embedding": torch.zeros(1)}))
+        return computed
+
+
+@HELD
+def test_who_waits_for_a_slice_that_another_prepares_leaves_the_device_to_others_and_is_cancelled(prepared, held):
+    queue, begun = WorkQueue(wait_seconds=PATIENCE), SimpleQueue()
+    cache = Kept.of({"sessions": "off", "prepared": str(prepared)}).prepared
+    with ThreadPoolExecutor(1) as pool, held(cache):
+        anna = pool.submit(click, queue, cache, "anna", KEY, begun)
+        work = begun.get(timeout=PATIENCE)
+        assert click(queue, cache, "bob", "zz")  # anna had the device before
+        assert not anna.done()
+        work.cancel()
+        with pytest.raises(Cancelled, match="cancelled"):
+            anna.result(PATIENCE)
+    assert click(queue, cache, "anna", KEY)
+
+
+@HELD
+def test_slices_that_are_prepared_ahead_do_not_keep_a_click_waiting_for_a_slice_of_another(prepared, held, monkeypatch):
+    queue, waits = WorkQueue(wait_seconds=PATIENCE), threading.Event()
+    cache, volume, ahead = Kept.of({"sessions": "off", "prepared": str(prepared)}).prepared, slices(), Ahead()
+    volume.predictor.store = cache
+    monkeypatch.setattr(type(volume.predictor), "_key", lambda *_: KEY)
+    idle = cache._idle
+    monkeypatch.setattr(cache, "_idle", lambda seconds: waits.set() or idle(seconds))
+    with held(cache):
+        with queue.admitted("anna", "sam_2d") as work, doing(work), turn("anna"):
+            ahead.begin(volume, axis=2, index=0)
+        assert waits.wait(PATIENCE)
+        assert click(queue, cache, "bob", "zz")
+        assert [work.what for work, _ in queue.jobs()] == ["precompute"]  # it still waits
+    for thread in threading.enumerate():
+        if thread.name == "precompute":
+            thread.join(PATIENCE)
+    assert KEY in cache
+
+
 # ---- age ------------------------------------------------------------------------------------------------------------
 
 
@@ -179,6 +269,5 @@ def test_it_is_looked_for_again_and_again_although_a_look_fails():
         raise MonaiSamError("not now")
 
     with purged(purge, every=0.001):
-        assert enough.wait(60)
-    count = len(looks)
-    assert len(looks) == count  # it ends with the server
+        assert enough.wait(PATIENCE)
+    assert "purge" not in {thread.name for thread in threading.enumerate()}  # it ends with the server

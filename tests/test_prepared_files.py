@@ -161,16 +161,48 @@ def test_a_purge_leaves_the_entries_of_last_use_that_fit(used, days, most):
     assert kept == expected and removed == len(used) - len(kept) and left == sum(used[one][1] for one in kept)
 
 
-def test_the_command_removes_sessions_and_prepared_slices(tmp_path, monkeypatch, capsys):
-    from scripts import purge_sessions
+class Home:
+    """The default folders of a user, each with two files, of which the first was used 40 days ago."""
 
-    written(tmp_path / "prepared", 40, 1)
-    (tmp_path / "sessions").mkdir()
-    monkeypatch.setenv("MONAI_SAM_HOME", str(tmp_path))
-    monkeypatch.setattr(sys, "argv", ["purge", str(tmp_path / "sessions"), "--days", "30"])
-    purge_sessions.main()
-    assert names(tmp_path / "prepared") == ["b"]
+    def __init__(self, home: Path) -> None:
+        self.home, self.folders = home, {"sessions": home / "monai-sam" / "sessions", "prepared": home / "prepared"}
+        written(self.folders["prepared"], 40, 1)
+        self.folders["sessions"].mkdir(parents=True)
+        for key, age in (("a", 40), ("b", 1)):
+            path = self.folders["sessions"] / f"{key}.session"
+            path.touch()
+            os.utime(path, (time.time() - age * DAY,) * 2)
+
+    def left(self, kind: str) -> str:
+        return "".join(sorted(path.stem for path in self.folders[kind].iterdir() if path.is_file()))
+
+    def purge(self, *arguments: str) -> None:
+        """The command, called by this user."""
+        from scripts import purge_sessions
+
+        with pytest.MonkeyPatch.context() as patch:
+            for variable in ("MONAI_SAM_HOME", "XDG_STATE_HOME"):
+                patch.setenv(variable, str(self.home))
+            patch.setattr(sys, "argv", ["purge", *arguments])
+            purge_sessions.main()
+
+
+def test_the_command_removes_sessions_and_prepared_slices(tmp_path, capsys):
+    home = Home(tmp_path)
+    home.purge("--days", "30")
+    assert home.left("prepared") == home.left("sessions") == "b"
     assert f"removed 1 prepared slices in {tmp_path / 'prepared'}" in capsys.readouterr().out
-    monkeypatch.setattr(sys, "argv", ["purge", "--prepared", str(tmp_path / "elsewhere")])
     with pytest.raises(SystemExit, match=r"there is no folder .*elsewhere; give the one of --conf prepared"):
-        purge_sessions.main()
+        home.purge("--prepared", str(tmp_path / "elsewhere"))
+
+
+@pytest.mark.parametrize("named", [("sessions",), ("prepared",), ("sessions", "prepared")], ids="+".join)
+@pytest.mark.parametrize("elsewhere", [False, True], ids=["the default ones", "others"])
+def test_the_command_empties_the_folders_that_are_named_and_no_others(tmp_path, capsys, named, elsewhere):
+    home, other = Home(tmp_path / "home"), Home(tmp_path / "other")
+    place, untouched = (other, home) if elsewhere else (home, other)
+    options = {"sessions": [], "prepared": ["--prepared"]}
+    home.purge(*(word for kind in named for word in (*options[kind], str(place.folders[kind]))))
+    for kind in options:
+        assert place.left(kind) == ("" if kind in named else "ab") and untouched.left(kind) == "ab"
+    assert len(capsys.readouterr().out.splitlines()) == len(named)

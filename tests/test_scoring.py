@@ -97,6 +97,20 @@ def test_the_first_next_sample_waits_for_no_score_and_the_later_ones_read_them(s
     assert later["id"] == "organs" and "greatest doubt" in later["reason"] and later["slice"] is not None
 
 
+def test_the_jobs_of_the_server_name_the_image_that_is_scored(served, monkeypatch):
+    client, app = served
+    told, score = [], app.scorer.score
+
+    def listed(image, datastore):
+        told.extend((job["model"], job["image"]) for job in client.get("/jobs/").json())
+        return score(image, datastore)
+
+    monkeypatch.setattr(app.scorer, "score", listed)
+    client.post("/scoring/")
+    app.scorer.job.wait(PATIENCE)
+    assert sorted(told) == [("scoring", "nothing"), ("scoring", "organs")]
+
+
 def test_a_dicomweb_server_sends_its_series_to_be_scored_only_where_that_is_asked(served, tmp_path, monkeypatch):
     client, app = served
     pacs = store_of(FakeClient(write_series(tmp_path / "ct", "1.2.4")), tmp_path / "cache")

@@ -6,6 +6,7 @@ import pytest
 from app_room import a_volume, client_of
 from prometheus_client.parser import text_string_to_metric_families
 
+from monailabel_app.server import state_routes
 from monailabel_app.server.metrics import Metrics
 from monailabel_app.work import WorkQueue, doing, turn
 
@@ -34,6 +35,7 @@ def test_seven_numbers_are_told():
     assert found["monai_sam_queue_length"] == 0
     assert found["monai_sam_working_seconds_total"] == queue.worked > 0
     assert found["monai_sam_waiting_seconds_total"] == queue.waited
+    assert state_routes.metrics.__doc__.startswith("Seven numbers")
 
 
 @pytest.mark.parametrize("address", ["/datastore/image?image=Mueller_1950", "/session/Mueller_1950", "/Mueller_1950"])

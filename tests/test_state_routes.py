@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Iterator
+from concurrent.futures import Future
 
 import httpx
 import numpy as np
 import pytest
 from click_room import PATIENCE, Clicks, HeldSam, Opener, answered, clicking
 from fakes import BrightRegionSam
+from monailabel.interfaces.utils.app import app_instance
 from session_room import LEFT, RIGHT
 from test_work import until
 from torch import nn
@@ -16,6 +19,7 @@ from torch import nn
 from bundle.data.synthetic.phantom import make_phantom
 from bundle.interactive.segmenter import Segmenter
 from monailabel_app.server.access import TOKENS
+from monailabel_app.tasks import open_images
 
 POINT = {"foreground": [list(LEFT)], "label": "left"}
 MORE = {**POINT, "background": [[5, 9, 8]]}
@@ -142,6 +146,87 @@ def test_a_request_that_waits_is_cancelled_at_once(clicks, network):
     assert second.result(PATIENCE).status_code == 409 and not first.done()
     network.answers_all()
     assert first.result(PATIENCE).status_code == 200
+
+
+class Held:
+    """Something that a test lets go on."""
+
+    def __init__(self) -> None:
+        self.begun, self.may_end = threading.Event(), threading.Event()
+
+    def before(self, do):
+        """The same, held until it may go on."""
+
+        def held(*arguments, **options):
+            self.begun.set()
+            assert self.may_end.wait(PATIENCE)
+            return do(*arguments, **options)
+
+        return held
+
+
+@pytest.fixture
+def held() -> Iterator[Held]:
+    held = Held()
+    yield held
+    held.may_end.set()
+
+
+def read_by_another(clicks, held, monkeypatch) -> Future:
+    monkeypatch.setattr(open_images, "_read_image", held.before(open_images._read_image))
+    return clicks.click("sam_2d", POINT)
+
+
+def opened_before_another_network(clicks, held, monkeypatch) -> Future:
+    assert clicks.post("sam_2d", POINT).status_code == 200
+    opener = Opener(BrightRegionSam())
+    opener.open = held.before(opener.open)
+    app_instance()._open.switch(opener)
+    return clicks.click("sam_2d", MORE)
+
+
+def answered_by_the_network_before(clicks, held, monkeypatch) -> Future:
+    assert clicks.post("sam_2d", POINT).status_code == 200
+    network = app_instance()._open._segmenter.predictor.network
+    monkeypatch.setattr(network, "predict", held.before(network.predict))
+    first = clicks.click("sam_3d", MORE)
+    assert held.begun.wait(PATIENCE)
+    app_instance()._open.switch(Opener(BrightRegionSam()))
+    return first
+
+
+@pytest.mark.parametrize(
+    "begin",
+    [read_by_another, opened_before_another_network, answered_by_the_network_before],
+    ids=lambda one: one.__name__,
+)
+def test_a_request_that_waits_for_the_image_of_another_is_cancelled_at_once(clicks, network, held, monkeypatch, begin):
+    network.answers_all()
+    first = begin(clicks, held, monkeypatch)
+    assert held.begun.wait(PATIENCE)
+    second = clicks.click("sam_2d", POINT)
+    until(lambda: len(clicks.jobs()) == 2)
+    job = clicks.jobs()[1]
+    assert job["state"] == "waiting" and clicks.cancel(job).status_code == 202
+    assert second.result(PATIENCE).status_code == 409 and not first.done()
+    held.may_end.set()
+    assert first.result(PATIENCE).status_code == 200
+
+
+def test_who_reads_an_image_is_told_of_the_cancel_once_it_is_read_and_others_find_it_open(
+    clicks, network, held, monkeypatch
+):
+    network.answers_all()
+    first = read_by_another(clicks, held, monkeypatch)
+    assert held.begun.wait(PATIENCE)
+    clicks.cancel(clicks.jobs()[0])
+    second = clicks.click("sam_2d", POINT)
+    until(lambda: len(clicks.jobs()) == 2)
+    assert clicks.jobs()[0]["state"] == "ending" and not first.done()
+    held.begun.clear()
+    held.may_end.set()
+    assert first.result(PATIENCE).status_code == 409 and second.result(PATIENCE).status_code == 200
+    assert clicks.post("sam_2d", POINT).status_code == 200 and not held.begun.is_set()  # it was read once
 
 
 def test_the_default_model_ends_within_a_layer(tmp_path):

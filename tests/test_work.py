@@ -83,6 +83,16 @@ def test_a_click_waits_for_the_slice_of_others_and_not_for_their_volume(said):
     assert said == ["anna", "bob", *["anna"] * 49]
 
 
+def test_two_volumes_are_computed_in_turns_of_a_slice(said):
+    queue = WorkQueue()
+    volumes = [started(queue, user, user, 4, said) for user in ("anna", "bob")]
+    for volume in volumes:
+        volume.may_compute.release(4)
+    for volume in volumes:
+        assert volume.result.result(PATIENCE) == "done"
+    assert said == ["anna", "bob"] * 4
+
+
 def test_users_take_turns_whoever_asks_for_more(said):
     queue = WorkQueue()
     holder = started(queue, "holder", "x", 1, said)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import math
 import threading
+import time
 import zlib
 from collections import OrderedDict
 from collections.abc import Callable, Iterator
@@ -15,6 +16,7 @@ from pathlib import Path
 import numpy as np
 from torch import nn
 
+from bundle.engines.interruption import Idle, holding
 from bundle.engines.prepared_files import STRIPES, PreparedFiles
 from bundle.networks.interface import Prepared
 
@@ -48,13 +50,14 @@ class PreparedCache:
     """What networks made of images, in memory and on disk, each with a budget; the least recently used go first.
 
     Several servers may share one folder (``PreparedFiles``). Safe to use from many threads and processes: who wants
-    what another is computing waits for that one entry.
+    what another is computing waits for that one entry, and can be ended meanwhile (``wait_until``).
 
     Args:
         memory_bytes: budget in memory.
         folder: where entries also go on disk; None keeps them in memory only.
         disk_bytes: budget on disk.
         days: that an entry is kept on disk after its last use.
+        idle: waits some seconds for what another computes.
     """
 
     def __init__(
@@ -64,8 +67,9 @@ class PreparedCache:
         folder: str | Path | None = None,
         disk_bytes: int = 8 << 30,
         days: float = math.inf,
+        idle: Idle = time.sleep,
     ) -> None:
-        self.memory_bytes = memory_bytes
+        self.memory_bytes, self._idle = memory_bytes, idle
         self.files = None if folder is None else PreparedFiles(folder, most_bytes=disk_bytes, days=days)
         self.computed = 0
         self._entries: OrderedDict[str, Prepared] = OrderedDict()
@@ -133,8 +137,8 @@ class PreparedCache:
     @contextmanager
     def _alone(self, key: str) -> Iterator[None]:
         """Be the only one who computes an entry, of the threads here and of the processes that share the folder."""
-        among_processes = nullcontext() if self.files is None else self.files.alone(key)
-        with self._computing[zlib.crc32(key.encode()) % STRIPES], among_processes:
+        among_processes = nullcontext() if self.files is None else self.files.alone(key, idle=self._idle)
+        with holding(self._computing[zlib.crc32(key.encode()) % STRIPES], idle=self._idle), among_processes:
             yield
 
     def _remember(self, key: str, prepared: Prepared) -> None:

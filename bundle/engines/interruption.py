@@ -1,14 +1,26 @@
-"""Ending an answer in the middle of a forward pass: a ViT takes seconds, and who has left does not wait for them."""
+"""Ending an answer in the middle of a forward pass: a ViT takes seconds, and who has left does not wait for them.
+
+What waits for something that others do, as a lock that another thread or process holds, can be ended as well, and the
+device is free meanwhile.
+"""
 
 from __future__ import annotations
 
+import math
+import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
+from functools import partial
 from typing import Any
 
 from torch import nn
 
+Idle = Callable[[float], object]
+"""Waits some seconds for others, as ``time.sleep``; a server's gives them the device meanwhile, and may raise."""
+
+_STEP = 0.01  # seconds between two looks at what is waited for
 _check: ContextVar[Callable[[], object] | None] = ContextVar("monai_sam_check", default=None)
 
 
@@ -40,6 +52,36 @@ def check_interruption() -> None:
     check = _check.get()
     if check is not None:
         check()
+
+
+def wait_until(ready: Callable[[], bool], *, idle: Idle = time.sleep, seconds: float = math.inf) -> bool:
+    """Wait until something that others do is ready.
+
+    Args:
+        ready: whether it is, without waiting.
+        idle: waits between two looks; what it raises ends the waiting, and so does what ``interruptible`` calls.
+        seconds: to wait at most.
+
+    Returns:
+        Whether it is ready; False where the time is over.
+    """
+    deadline = time.monotonic() + seconds
+    while not ready():
+        if time.monotonic() >= deadline:
+            return False
+        check_interruption()
+        idle(_STEP)
+    return True
+
+
+@contextmanager
+def holding(lock: threading.Lock | threading.RLock, *, idle: Idle = time.sleep) -> Iterator[None]:
+    """Hold a lock of this process's threads while the block runs; ``idle`` waits for it, see ``wait_until``."""
+    wait_until(partial(lock.acquire, blocking=False), idle=idle)
+    try:
+        yield
+    finally:
+        lock.release()
 
 
 def watch(network: Any) -> None:

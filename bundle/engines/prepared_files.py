@@ -22,6 +22,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load, save_file
 from torch import Tensor
 
+from bundle.engines.interruption import Idle, wait_until
 from bundle.files import remove_partials, write_atomically
 from bundle.networks.interface import Prepared
 from bundle.root import cache_root
@@ -35,6 +36,7 @@ LEFT_FREE = 1 << 30  # bytes of the disk that are left for what cannot be made a
 _LOCKS = ".locks"
 _PATIENCE = 120.0  # seconds to wait for another process, longer than any encoder takes
 _WRITING = 60.0  # seconds; what has not been written by then was left by a process that was killed
+_NOT_ALONE = "computing an entry that others may be computing as well (%s)"
 _CHECKSUM = "crc32"  # in the metadata of an entry: safetensors has none of its own
 
 
@@ -78,15 +80,12 @@ class PreparedFiles:
             return self._seen + self._written
 
     @contextmanager
-    def alone(self, key: str) -> Iterator[None]:
-        """Be the only process that computes an entry while the block runs."""
+    def alone(self, key: str, *, idle: Idle = time.sleep) -> Iterator[None]:
+        """Be the only process that computes an entry while the block runs; ``idle`` waits for another one."""
         stripe = zlib.crc32(key.encode()) % STRIPES
-        lock = FileLock(self.folder / _LOCKS / f"{stripe:02d}", timeout=_PATIENCE, mode=self._mode & 0o666)
-        try:  # refused where a process hangs, and by a file system without locks
-            self._make_folders()
-            lock.acquire()
-        except (Timeout, OSError, NotImplementedError) as error:
-            logger.warning("computing an entry that others may be computing as well (%s)", error)
+        lock = FileLock(self.folder / _LOCKS / f"{stripe:02d}", mode=self._mode & 0o666)
+        if not wait_until(partial(self._has_taken, lock), idle=idle, seconds=_PATIENCE):
+            logger.warning(_NOT_ALONE, f"another process has been at it for {_PATIENCE:g} s")
         try:
             yield
         finally:
@@ -156,6 +155,17 @@ class PreparedFiles:
 
     def _path(self, key: str) -> Path:
         return self.folder / f"{key}{ENDING}"
+
+    def _has_taken(self, lock: FileLock) -> bool:
+        """Take a lock, or go without where it is refused; False while another process holds it."""
+        try:
+            self._make_folders()
+            lock.acquire(blocking=False)
+        except Timeout:
+            return False
+        except (OSError, NotImplementedError) as error:  # as by a file system without locks
+            logger.warning(_NOT_ALONE, error)
+        return True
 
     def _make_folders(self) -> None:
         """Make them as they were, if somebody has emptied the cache meanwhile."""

@@ -18,13 +18,15 @@ import struct
 import time
 import uuid
 import zlib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from bundle.data.digest import image_digest
 from bundle.data.limits import LIMITS, variable_of
 from bundle.data.volume import Volume
+from bundle.engines.interruption import Idle, wait_until
 from bundle.errors import BusyError, JournalError
 from bundle.files import private_folder
 from bundle.interactive.session_files import COMPACTING, ENDING, OPEN_FLAGS, locked
@@ -34,7 +36,6 @@ _log = logging.getLogger(__name__)
 _FORMAT, _VERSION = "monai-sam session", 1
 _FRAME = struct.Struct("<II")  # length, CRC-32
 _PATIENCE = 60.0  # seconds that a process waits for another one that works on the same session
-_STEP = 0.01
 
 
 class Journal:
@@ -55,7 +56,7 @@ class Journal:
         *,
         max_bytes: int | None = None,
         patience: float = _PATIENCE,
-        idle: Callable[[float], object] = time.sleep,
+        idle: Idle = time.sleep,
     ) -> None:
         self.path, self.extra, self.patience, self._idle = path, dict(header), patience, idle
         self._header = {"format": _FORMAT, "version": _VERSION, **header}
@@ -72,7 +73,7 @@ class Journal:
         user: str = "",
         *,
         digest: str | None = None,
-        idle: Callable[[float], object] = time.sleep,
+        idle: Idle = time.sleep,
     ) -> Journal:
         """The journal of a user's session on an image.
 
@@ -186,12 +187,10 @@ class Journal:
         while True:
             file = os.open(self.path, os.O_RDWR | os.O_CREAT | OPEN_FLAGS, 0o600)
             try:
-                while not locked(file):
-                    if time.monotonic() >= deadline:
-                        raise BusyError(
-                            f"another process has been working on this session for {self.patience:g} s; try again"
-                        )
-                    self._idle(_STEP)
+                if not wait_until(partial(locked, file), idle=self._idle, seconds=deadline - time.monotonic()):
+                    raise BusyError(
+                        f"another process has been working on this session for {self.patience:g} s; try again"
+                    )
                 if _identity(os.fstat(file)) == _identity_of(self.path):  # else it was purged before it was locked
                     self._file = file
                     return

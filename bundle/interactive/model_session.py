@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import time
 from itertools import groupby
 from typing import Any, TypeVar
 
 import numpy as np
 
 from bundle.data.volume import Volume
+from bundle.engines.interruption import Idle, holding
 from bundle.errors import SessionError
 from bundle.interactive.answer_memory import Memory
 from bundle.interactive.answer_options import NO_OPTIONS, AnswerOptions
@@ -61,11 +63,15 @@ class ModelSession(RecordedSession):
         other._begin(self._image, journal)
         return other
 
-    def answer_with(self, other: ModelSession) -> None:
+    def answer_with(self, other: ModelSession, *, idle: Idle = time.sleep) -> None:
         """Let the model of another session on the same image answer from now on, as after a training.
 
         Objects, masks, steps and journal stay as they are, and so does what the model before has said, until an
         interaction asks anew: then all interactions of its object are asked of the new one.
+
+        Args:
+            other: the session.
+            idle: waits some seconds for a step that is being computed, see ``wait_until``.
 
         Raises:
             SessionError: the other image has another shape.
@@ -74,7 +80,7 @@ class ModelSession(RecordedSession):
             raise SessionError(f"the image has {self.volume.shape} voxels, the other session's {other.volume.shape}")
         if self._image is other._image:  # nearly always; who asks does not wait for a step that is being computed
             return
-        with self._lock:
+        with holding(self._lock, idle=idle):
             self._image, self._memory, self._answers = other._image, Memory(), Answers(other._image)
 
     def _begin(self, image: PromptedVolume, journal: Journal | None) -> None:

@@ -9,6 +9,7 @@ import os
 import shutil
 import tempfile
 import threading
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,7 @@ from monailabel.interfaces.datastore import Datastore, DefaultLabelTag
 from bundle.data import guarded
 from bundle.data.grid import check_grid
 from bundle.data.volume import write_label, write_volume
+from bundle.engines.interruption import holding
 from bundle.errors import VolumeError
 from monailabel_app.datastore.address import one_spelling
 from monailabel_app.datastore.dicomweb import DicomWeb, Segmentation, Series, connect, is_uid
@@ -25,6 +27,7 @@ from monailabel_app.datastore.label_versions import Version
 from monailabel_app.datastore.study_folder import StudyFolder
 from monailabel_app.errors import RequestError
 from monailabel_app.wire.dicom_seg import label_info_of, match_label_info, write_dicom_seg
+from monailabel_app.work import rest
 
 logger = logging.getLogger(__name__)
 
@@ -160,9 +163,9 @@ class DicomWebStore(Datastore):
             shutil.rmtree(partial, ignore_errors=True)
             raise
 
-    def _alone(self, image_id: str) -> threading.Lock:
-        """Held while a series is fetched, converted or removed; others are not held up."""
-        return self._locks.setdefault(image_id, threading.Lock())
+    def _alone(self, image_id: str) -> AbstractContextManager[None]:
+        """Held while a series is fetched, converted or removed; others are not held up, and who waits can be ended."""
+        return holding(self._locks.setdefault(image_id, threading.Lock()), idle=rest)
 
     def _forget(self, image_id: str) -> None:
         """Remove what can be fetched again; labels that lie here alone stay, with their image."""

@@ -29,6 +29,7 @@ from monailabel_app.learning.options import read_options
 from monailabel_app.learning.runner import Runner
 from monailabel_app.learning.settings import LearningSettings
 from monailabel_app.learning.versions import Version, Versions
+from monailabel_app.work import rest
 
 logger = logging.getLogger(__name__)
 
@@ -59,7 +60,7 @@ class Learner:
         make_runner: Callable[..., Runner] = Runner,
     ) -> None:
         self.settings, self._store, self._served = settings, store, served
-        self._prepared = prepared or PreparedCache()
+        self._prepared = prepared or PreparedCache(idle=rest)
         family, checkpoint = settings.family, settings.checkpoint
         self.base = find_weights(Path(checkpoint) if checkpoint else family)
         self._base_id = sha256_of(self.base)[:16]

@@ -86,6 +86,6 @@ def _may_cancel(request: Request, work: Work) -> bool:
 
 @router.get("/metrics")
 def metrics(request: Request) -> Response:
-    """Six numbers in the text form of Prometheus."""
+    """Seven numbers in the text form of Prometheus."""
     text, media_type = request.app.state.metrics.text()
     return Response(text, headers={"Content-Type": media_type})

@@ -13,6 +13,7 @@ from bundle.engines.cache import PreparedCache
 from bundle.engines.prepared_files import prepared_folder
 from bundle.interactive.session_files import DAYS, purge_sessions, sessions_folder
 from monailabel_app.conf import chosen_folder, number_above_0
+from monailabel_app.work import rest
 
 logger = logging.getLogger(__name__)
 
@@ -47,7 +48,8 @@ class Kept:
         prepared = chosen_folder(
             conf, "prepared", prepared_folder(), without="Slices are prepared again by the next server"
         )
-        return cls(sessions, PreparedCache(folder=prepared, disk_bytes=int(gigabytes * 2**30), days=days), days)
+        cache = PreparedCache(folder=prepared, disk_bytes=int(gigabytes * 2**30), days=days, idle=rest)
+        return cls(sessions, cache, days)
 
     def purge(self) -> None:
         """Remove what is older, and prepared slices beyond their budget."""

@@ -12,6 +12,7 @@ from pathlib import Path
 from bundle.data import guarded
 from bundle.data.digest import image_digest
 from bundle.data.volume import Volume
+from bundle.engines.interruption import holding, wait_until
 from bundle.errors import SeriesError
 from bundle.interactive.journal import Journal
 from bundle.interactive.segmenter import Segmenter
@@ -48,7 +49,7 @@ class OpenImage:
         Args:
             served: gives it. It is asked when nobody else switches, so that an earlier network is not the last to open.
         """
-        with self._switching:
+        with holding(self._switching, idle=rest):
             segmenter = served()
             if segmenter is not self._segmenter:
                 self._opened = segmenter.open(self.volume)  # reads the whole volume once
@@ -62,7 +63,7 @@ class OpenImage:
         """
         known = self._sessions.get(user)
         if known is not None:
-            known.answer_with(self._opened)
+            known.answer_with(self._opened, idle=rest)
         opened = self._opened.for_user(self._journal(user)) if known is None else known  # may wait, beside other users
         with self._lock:
             self._sessions.setdefault(user, opened)
@@ -133,6 +134,7 @@ class ImageSessions:
 
         Raises:
             VolumeError: the image cannot be read.
+            Cancelled: the request was while another one reads the image, or its client has left.
         """
         modality = modality or self._modality
         key = file_identity(path) if key is None else key, modality, series
@@ -146,7 +148,8 @@ class ImageSessions:
             elif is_new:  # the first to be closed, so that a batch closes no image that somebody works on
                 self._images.move_to_end(key, last=False)
         if is_new:
-            self._read(path, key, future, modality, series)
+            self._read(path, key, future, modality, series)  # to its end, for others may wait for it by now
+        wait_until(future.done, idle=rest)
         image = future.result()
         image.answer_with(lambda: self._segmenter)
         return image
