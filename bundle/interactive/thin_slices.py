@@ -17,7 +17,7 @@ from bundle.prompts.simulation import tight_box
 # Chosen by looking at the objects of docs/results.md, "Thin slices".
 _SHARE = 1 / 12  # of an object's diameter on its slice
 _EDGE = 2  # pixels that an outline may move by, from a slice to the next
-_THIN = 5  # pixels, that parts have to be wide
+_THIN_MM = 4.0  # that parts have to be wide: twice as far as the next slice that is asked
 
 
 @dataclass(frozen=True)
@@ -40,7 +40,7 @@ class Distances:
         A large object changes little within a few millimetres: what it shows there follows from its shape on both
         sides. Where slices are thicker, the object is small or has thin parts, which may go aslant, each one is asked.
         """
-        if self.farthest < 2 * self.slices or _has_thin_parts(mask):
+        if self.farthest < 2 * self.slices or self._has_thin_parts(mask):
             return 1
         diameter = 2 * math.sqrt(np.count_nonzero(mask) * math.prod(self.pixels) / math.pi)
         return max(1, math.floor(min(self.farthest, _SHARE * diameter) / self.slices + 1e-6))
@@ -66,11 +66,20 @@ class Distances:
         part = _around(below.mask | above.mask)
         found = fill_between({first: below.mask[part], last: above.mask[part]}, pixel_spacing=self.pixels)
         row = [below.mask[part], *(found[index] for index in sorted(found)), above.mask[part]]
-        if _has_thin_parts(below.mask) or _has_thin_parts(above.mask):
+        if self._has_thin_parts(below.mask) or self._has_thin_parts(above.mask):
             return None
         if not all(differ_at_edges(one, other, _EDGE) for one, other in pairwise(row)):
             return None
         return {index: _mean(below, above, (index - first) / (last - first), found[index], part) for index in found}
+
+    def _has_thin_parts(self, mask: np.ndarray) -> bool:
+        """Whether parts of a (H, W) mask that reach beyond its edge are thinner than ``_THIN_MM``, or than 3 pixels."""
+        if not mask.any():
+            return False
+        mask = mask[_around(mask)]
+        height, width = (1 + 2 * math.ceil(_THIN_MM / side / 2) for side in self.pixels)
+        wide = cv2.morphologyEx(mask.astype(np.uint8), cv2.MORPH_OPEN, np.ones((height, width), np.uint8))
+        return not differ_at_edges(mask, wide > 0, _EDGE)
 
 
 def differ_at_edges(one: np.ndarray, other: np.ndarray, pixels: int) -> bool:
@@ -78,15 +87,6 @@ def differ_at_edges(one: np.ndarray, other: np.ndarray, pixels: int) -> bool:
     near = np.ones((2 * pixels + 1, 2 * pixels + 1), np.uint8)
     first, second = one.astype(np.uint8), other.astype(np.uint8)
     return not ((first > cv2.dilate(second, near)).any() or (second > cv2.dilate(first, near)).any())
-
-
-def _has_thin_parts(mask: np.ndarray) -> bool:
-    """Whether parts of a (H, W) mask that reach beyond its edge are thinner than ``_THIN`` pixels."""
-    if not mask.any():
-        return False
-    mask = mask[_around(mask)]
-    wide = cv2.morphologyEx(mask.astype(np.uint8), cv2.MORPH_OPEN, np.ones((_THIN, _THIN), np.uint8))
-    return not differ_at_edges(mask, wide > 0, _EDGE)
 
 
 def strides(masks: Sequence[np.ndarray], distances: Distances) -> list[int]:
