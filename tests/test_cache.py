@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import os
 import threading
+import zlib
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -17,7 +18,7 @@ from safetensors.torch import save_file
 from torch import nn
 
 from bundle.engines import prepared_files
-from bundle.engines.cache import PreparedCache, in_memory_alone, network_identity
+from bundle.engines.cache import STRIPES, PreparedCache, in_memory_alone, network_identity
 from bundle.engines.interruption import Interrupted, interruptible
 from bundle.engines.prepared_files import PreparedFiles
 from bundle.networks.interface import Prepared
@@ -188,14 +189,18 @@ def test_an_entry_that_another_server_computes_is_left_by_whoever_may_be_interru
         if next(looks) == 2:
             raise Interrupted
 
-    with PreparedFiles(tmp_path, most_bytes=1).alone("a"), pytest.raises(Interrupted), interruptible(leave):
+    with (
+        PreparedFiles(tmp_path, most_bytes=1).alone("a", beside=threading.Lock()),
+        pytest.raises(Interrupted),
+        interruptible(leave),
+    ):
         store.get("a", lambda: entry(1))
     assert value_of(store.get("a", lambda: entry(2))[0]) == 2
 
 
 def test_what_another_server_computes_for_too_long_is_computed_here(tmp_path, monkeypatch, caplog):
     monkeypatch.setattr(prepared_files, "_PATIENCE", 0.0)
-    with PreparedFiles(tmp_path, most_bytes=1).alone("a"):
+    with PreparedFiles(tmp_path, most_bytes=1).alone("a", beside=threading.Lock()):
         assert value_of(PreparedCache(folder=tmp_path).get("a", lambda: entry(4))[0]) == 4
     assert "others may be computing as well (another process has been at it for 0 s)" in caplog.text
 
@@ -272,3 +277,26 @@ def test_what_somebody_works_on_stays_on_disk_for_longer_and_nothing_else(tmp_pa
         assert not store.get("b", lambda: entry(6))[1]
     store.purge()
     assert [path.stem for path in tmp_path.glob("*.prepared")] == ["a"]
+
+
+def test_who_waits_for_another_process_does_not_keep_the_threads_of_this_one_waiting(tmp_path):
+    """Background work would wait for the device, which a click has that wants what it holds."""
+    cache = PreparedCache(folder=tmp_path)
+    stripe = cache._computing[zlib.crc32(b"a") % STRIPES]
+    waits, may_go_on = threading.Event(), threading.Event()
+
+    def idle(seconds: float) -> None:
+        assert not stripe.locked()
+        waits.set()
+        may_go_on.wait(10)
+
+    waiting = PreparedCache(folder=tmp_path, idle=idle)
+    waiting._computing = cache._computing
+    with PreparedFiles(tmp_path, most_bytes=1).alone("a", beside=threading.Lock()):
+        thread = threading.Thread(target=waiting.get, args=("a", lambda: entry(1)))
+        thread.start()
+        assert waits.wait(10) and stripe.acquire(timeout=10)
+        stripe.release()
+    may_go_on.set()
+    thread.join(10)
+    assert waiting.computed == 1 and not stripe.locked()

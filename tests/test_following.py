@@ -135,6 +135,14 @@ def test_an_object_ends_where_a_click_off_it_is_answered_with_something_else(sta
     assert shown(work.correct(found, click(at, 0))) == set(kept)
 
 
+@pytest.mark.parametrize("again", [click(15, 0, xy=(14, 14)), click(15, 0)], ids=["beside", "there"])
+def test_a_click_off_the_object_where_it_shows_nothing_takes_nothing_off_beyond(again):
+    """It was ended there before, and found again beyond."""
+    work = follower(Scene(TUBE), POINT)
+    found = work.correct(work.correct(work.begin(), click(15, 0)), click(18, 1))
+    assert shown(found) == {*range(4, 15), 16, 17, 18, 19} == shown(work.correct(found, again))
+
+
 def test_a_click_off_the_object_does_not_end_it_where_it_was_drawn():
     """On a slice that is known to show it, what lies under the click goes, however the network answers."""
 

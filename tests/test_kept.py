@@ -173,7 +173,7 @@ KEY = "ab"  # of the slice
 
 @contextmanager
 def held_by_another_server(cache: PreparedCache) -> Iterator[None]:
-    with PreparedFiles(cache.files.folder, most_bytes=1).alone(KEY):
+    with PreparedFiles(cache.files.folder, most_bytes=1).alone(KEY, beside=threading.Lock()):
         yield
 
 

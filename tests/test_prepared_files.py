@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import stat
 import sys
+import threading
 import time
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -45,7 +46,7 @@ def test_files_are_as_private_as_their_folder(tmp_path, folder_mode, file_mode):
     folder.mkdir()
     folder.chmod(folder_mode)
     files = files_in(folder)
-    with files.alone("a"):
+    with files.alone("a", beside=threading.Lock()):
         files.write("a", entry(1))
     for path in folder.rglob("*"):
         mode = stat.S_IMODE(path.stat().st_mode)
@@ -59,7 +60,7 @@ def test_a_folder_that_somebody_removes_comes_back_as_it_was(tmp_path):
     files = files_in(folder)
     folder.rmdir()
     assert files.read("a") is None and purge_prepared(folder) == (0, 0)
-    with files.alone("a"):
+    with files.alone("a", beside=threading.Lock()):
         files.write("a", entry(1))
     assert names(folder) == ["a"] and stat.S_IMODE(folder.stat().st_mode) == 0o700
 

@@ -256,6 +256,39 @@ def test_a_confirmed_slice_stays_with_its_score_where_it_is_cleaned_otherwise():
     assert session.mask("left")[..., 5].sum() < 70
 
 
+def test_what_was_said_across_a_confirmed_slice_is_answered_once_it_may_change_again():
+    """In 2D and through the volume; said again while the slice stays, it is no step."""
+    said, off = [point(LEFT)], point((3, 9, 5), False)
+    session = open_session()
+    session.set_prompts(ObjectPrompts(said, name="left"), dimension=2)
+    session.confirm(5, "left")
+    session.add(off, "left", dimension=2, axis=1)  # on the slice that crosses the confirmed one
+    depth, warnings = session.undo_depth, session.object("left").warnings
+    assert session.mask("left")[3, 9, 5] and "confirmed" in warnings[-1]
+    session.set_prompts(ObjectPrompts(said, name="left"), dimension=2)
+    assert session.undo_depth == depth and session.object("left").warnings == warnings
+    session.confirm(5, "left", confirmed=False)
+    assert session.set_prompts(ObjectPrompts(said, name="left"), dimension=2).predicted
+    assert not session.mask("left")[3, 9, 5]
+
+    session = open_session()
+    session.add(point(LEFT), "left")
+    session.confirm(5, "left")
+    session.add(off, "left", axis=1)
+    session.confirm(5, "left", confirmed=False)
+    assert session.predict("left", axis=1).predicted and not session.mask("left")[3, 9, 5]
+
+
+def test_what_only_has_another_place_in_a_list_lifts_no_confirmed_slice():
+    session = open_session()
+    first, second, third, more = (point((5, 9, k)) for k in (5, 3, 7, 4))
+    session.set_prompts(ObjectPrompts([first, second, third], name="left"), client="c")
+    for index in (4, 7):
+        session.confirm(index, "left")
+    session.set_prompts(ObjectPrompts([first, third, more], name="left"), client="c")
+    assert session.object("left").confirmed == {(2, 7)}
+
+
 def test_slices_that_were_confirmed_along_another_axis_are_seen_and_locked_whole():
     session = open_session()
     session.add(point(LEFT), "left")

@@ -9,7 +9,7 @@ import time
 import zlib
 from collections import OrderedDict
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager
 from contextvars import ContextVar
 from pathlib import Path
 
@@ -137,8 +137,13 @@ class PreparedCache:
     @contextmanager
     def _alone(self, key: str) -> Iterator[None]:
         """Be the only one who computes an entry, of the threads here and of the processes that share the folder."""
-        among_processes = nullcontext() if self.files is None else self.files.alone(key, idle=self._idle)
-        with holding(self._computing[zlib.crc32(key.encode()) % STRIPES], idle=self._idle), among_processes:
+        stripe = self._computing[zlib.crc32(key.encode()) % STRIPES]
+        if self.files is None:
+            with holding(stripe, idle=self._idle):
+                yield
+            return
+        # Both at once: who held the one while it waits for the other would keep those from it who have the device now.
+        with self.files.alone(key, idle=self._idle, beside=stripe):
             yield
 
     def _remember(self, key: str, prepared: Prepared) -> None:

@@ -80,16 +80,33 @@ class PreparedFiles:
             return self._seen + self._written
 
     @contextmanager
-    def alone(self, key: str, *, idle: Idle = time.sleep) -> Iterator[None]:
-        """Be the only process that computes an entry while the block runs; ``idle`` waits for another one."""
+    def alone(self, key: str, *, beside: threading.Lock, idle: Idle = time.sleep) -> Iterator[None]:
+        """Be the only one who computes an entry while the block runs.
+
+        Args:
+            key: of the entry.
+            beside: lock of the threads of this process; held together with that of the processes, or not at all.
+            idle: waits for others, see ``wait_until``.
+        """
         stripe = zlib.crc32(key.encode()) % STRIPES
         lock = FileLock(self.folder / _LOCKS / f"{stripe:02d}", mode=self._mode & 0o666)
-        if not wait_until(partial(self._has_taken, lock), idle=idle, seconds=_PATIENCE):
+
+        def has_taken_both() -> bool:
+            if not beside.acquire(blocking=False):
+                return False
+            if self._has_taken(lock):
+                return True
+            beside.release()
+            return False
+
+        if not wait_until(has_taken_both, idle=idle, seconds=_PATIENCE):
             logger.warning(_NOT_ALONE, f"another process has been at it for {_PATIENCE:g} s")
+            wait_until(partial(beside.acquire, blocking=False), idle=idle)
         try:
             yield
         finally:
             lock.release()
+            beside.release()
 
     def read(self, key: str) -> Prepared | None:
         """What is there of a key; None where nothing is, or not as it was written."""

@@ -83,6 +83,8 @@ class Answers:
         timer, mask, scores = Timer(), draft.mask(key), {}
         one, frame = draft.of(key), self._image.frame(axis)
         open_to_change = [index for index in slices if (axis, index) not in one.kept]
+        if not open_to_change and not any(event.object == key for event in draft.events):  # nothing happened
+            return Asked()
         for index in open_to_change:
             chain = one.chain((axis, index), self._shape) or (one.of_scope((axis, index), self._shape),)
             prompts = [one.prompts((axis, index), self._shape, given) for given in chain]

@@ -154,7 +154,7 @@ class Add(Event):
         given, placed = list(before.interactions), list(before.placed)
         given.insert(self.position, self.interaction)
         placed.insert(self.position, Placed(self.client, self.along))
-        lifted = _lifted(self, [self.interaction], [], shape)
+        lifted = _lifted(self, before, given, [self.interaction], [], shape)
         return _with_interactions(replace(before, placed=tuple(placed)), given, lifted)
 
 
@@ -174,7 +174,7 @@ class Move(Event):
         given, placed = list(before.interactions), list(before.placed)
         former, given[self.position] = given[self.position], self.interaction
         placed[self.position] = Placed(self.client or placed[self.position].client, self.along)
-        lifted = _lifted(self, [self.interaction], [former], shape)
+        lifted = _lifted(self, before, given, [self.interaction], [former], shape)
         return _with_interactions(replace(before, placed=tuple(placed)), given, lifted)
 
 
@@ -191,7 +191,7 @@ class Remove(Event):
         """As ``Event``."""
         given, placed = list(before.interactions), list(before.placed)
         former, _ = given.pop(self.position), placed.pop(self.position)
-        lifted = _lifted(self, [], [former], shape)
+        lifted = _lifted(self, before, given, [], [former], shape)
         return _with_interactions(replace(before, placed=tuple(placed)), given, lifted)
 
 
@@ -207,13 +207,22 @@ class Reset(Event):
 
 
 def _lifted(
-    event: Add | Move | Remove, came: list[Interaction], went: list[Interaction], shape: Sequence[int]
+    event: Add | Move | Remove,
+    before: SegmentedObject,
+    given: Sequence[Interaction],
+    came: list[Interaction],
+    went: list[Interaction],
+    shape: Sequence[int],
 ) -> set[tuple[int, int]]:
     """The slices (axis, index) that a step prompts anew, so that they are no longer kept as they were.
 
     Those that somebody looked at: along the axis of the step, where something came. Where something went alone, that is
-    so in 2D; through the volume nobody need have looked there.
+    so in 2D; through the volume nobody need have looked there. What only has another place in the list came or went
+    not.
     """
+    if event.dimension is not None:
+        came = [one for one in came if not any(one.same(other) for other in before.interactions)]
+        went = [one for one in went if not any(one.same(other) for other in given)]
     touched = came if event.dimension == 3 else came + went
     axes = range(3) if event.dimension is None else (event.along,)
     lying = {(axis, slices_of(one, axis, shape)) for one in touched for axis in axes}

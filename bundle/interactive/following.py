@@ -118,7 +118,7 @@ class Follower(Walk):
                 answers[index] = after
             elif known is not None:
                 answers[index] = self._less(followed, index, known, after)
-        return replace(followed, answers=self.ended(replace(followed, answers=answers), last))
+        return replace(followed, answers=self.ended(before, replace(followed, answers=answers), last))
 
     def _less(self, now: Followed, index: int, known: SliceMask, after: SliceMask) -> SliceMask:
         """What an interaction off the object leaves of it on a slice.
@@ -135,14 +135,14 @@ class Follower(Walk):
             return after.with_mask(mask)
         return known.with_mask(known.mask & ~last.covered(index, *known.mask.shape))
 
-    def ended(self, found: Followed, interaction: SlicedInteraction) -> dict[int, SliceMask]:
-        """The answers of an object that ends where an interaction off it has left nothing on a slice.
+    def ended(self, before: Followed, found: Followed, interaction: SlicedInteraction) -> dict[int, SliceMask]:
+        """The answers of an object that ends where an interaction off it has left nothing of it on a slice.
 
         Beyond, seen from where it started, nothing is left up to the next slice that something was drawn on.
         """
         now = Followed(dict(found.answers), found.origin, found.given)
         for index in () if interaction.positive else interaction.slices:
-            if index in now.answers and index != now.origin and not now.shows(index):
+            if before.shows(index) and index in now.answers and index != now.origin and not now.shows(index):
                 self._end_at(now, index)
         return now.answers
 

@@ -154,7 +154,7 @@ class GuidedFollowing(SliceFollowing):
         if found is None:
             followed = follower.correct(before, interaction)
             found = replace(before.with_answers(followed.answers, followed.given, frame), origin=followed.origin)
-        return found.with_answers(follower.ended(found, interaction), found.given, frame)
+        return found.with_answers(follower.ended(before, found, interaction), found.given, frame)
 
     def _seen_anew(
         self,

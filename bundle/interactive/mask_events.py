@@ -144,5 +144,11 @@ class Confirm(Event):
     def changed(self, before: SegmentedObject, shape: Sequence[int]) -> SegmentedObject:
         """As ``Event``."""
         this = {(self.axis, self.index)}
-        confirmed = before.confirmed | this if self.confirmed else before.confirmed - this
-        return replace(before, confirmed=confirmed, proposed=False)
+        if self.confirmed:
+            return replace(before, confirmed=before.confirmed | this, proposed=False)
+        # What it was asked while the slice was kept, no answer shows there.
+        shown = {
+            scope: model if scope[0] == self.axis and scope[1] not in (self.index, None) else ""
+            for scope, model in before.shown.items()
+        }
+        return replace(before, confirmed=before.confirmed - this, shown=shown, proposed=False)

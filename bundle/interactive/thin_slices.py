@@ -78,7 +78,9 @@ class Distances:
             return False
         mask = mask[_around(mask)]
         height, width = (1 + 2 * math.ceil(_THIN_MM / side / 2) for side in self.pixels)
-        wide = cv2.morphologyEx(mask.astype(np.uint8), cv2.MORPH_OPEN, np.ones((height, width), np.uint8))
+        # Beyond the slice there is nothing of it: a strip along its edge is as thin as it is.
+        beyond = {"borderType": cv2.BORDER_CONSTANT, "borderValue": 0}
+        wide = cv2.morphologyEx(mask.astype(np.uint8), cv2.MORPH_OPEN, np.ones((height, width), np.uint8), **beyond)
         return not differ_at_edges(mask, wide > 0, _EDGE)
 
 
