@@ -5,7 +5,6 @@ from __future__ import annotations
 import errno
 import os
 import threading
-import zlib
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -18,9 +17,9 @@ from safetensors.torch import save_file
 from torch import nn
 
 from bundle.engines import prepared_files
-from bundle.engines.cache import STRIPES, PreparedCache, in_memory_alone, network_identity
+from bundle.engines.cache import PreparedCache, in_memory_alone, network_identity
 from bundle.engines.interruption import Interrupted, interruptible
-from bundle.engines.prepared_files import PreparedFiles
+from bundle.engines.prepared_files import PreparedFiles, stripe_of
 from bundle.networks.interface import Prepared
 
 ON_DISK = 1024 + 120  # bytes of an entry: its numbers and the header of safetensors
@@ -282,7 +281,7 @@ def test_what_somebody_works_on_stays_on_disk_for_longer_and_nothing_else(tmp_pa
 def test_who_waits_for_another_process_does_not_keep_the_threads_of_this_one_waiting(tmp_path):
     """Background work would wait for the device, which a click has that wants what it holds."""
     cache = PreparedCache(folder=tmp_path)
-    stripe = cache._computing[zlib.crc32(b"a") % STRIPES]
+    stripe = cache._computing[stripe_of("a")]
     waits, may_go_on = threading.Event(), threading.Event()
 
     def idle(seconds: float) -> None:

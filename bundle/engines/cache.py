@@ -6,7 +6,6 @@ import hashlib
 import math
 import threading
 import time
-import zlib
 from collections import OrderedDict
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -17,7 +16,7 @@ import numpy as np
 from torch import nn
 
 from bundle.engines.interruption import Idle, holding
-from bundle.engines.prepared_files import STRIPES, PreparedFiles
+from bundle.engines.prepared_files import STRIPES, PreparedFiles, stripe_of
 from bundle.networks.interface import Prepared
 
 _memory_alone: ContextVar[bool] = ContextVar("monai_sam_memory_alone", default=False)
@@ -137,7 +136,7 @@ class PreparedCache:
     @contextmanager
     def _alone(self, key: str) -> Iterator[None]:
         """Be the only one who computes an entry, of the threads here and of the processes that share the folder."""
-        stripe = self._computing[zlib.crc32(key.encode()) % STRIPES]
+        stripe = self._computing[stripe_of(key)]
         if self.files is None:
             with holding(stripe, idle=self._idle):
                 yield

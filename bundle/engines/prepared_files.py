@@ -40,6 +40,11 @@ _NOT_ALONE = "computing an entry that others may be computing as well (%s)"
 _CHECKSUM = "crc32"  # in the metadata of an entry: safetensors has none of its own
 
 
+def stripe_of(key: str) -> int:
+    """Which of the ``STRIPES`` locks a key has."""
+    return zlib.crc32(key.encode()) % STRIPES
+
+
 def prepared_folder() -> Path:
     """Where a server keeps them if nothing else is said: the cache of this user, since they can be made again."""
     return cache_root() / "prepared"
@@ -88,8 +93,7 @@ class PreparedFiles:
             beside: lock of the threads of this process; held together with that of the processes, or not at all.
             idle: waits for others, see ``wait_until``.
         """
-        stripe = zlib.crc32(key.encode()) % STRIPES
-        lock = FileLock(self.folder / _LOCKS / f"{stripe:02d}", mode=self._mode & 0o666)
+        lock = FileLock(self.folder / _LOCKS / f"{stripe_of(key):02d}", mode=self._mode & 0o666)
 
         def has_taken_both() -> bool:
             if not beside.acquire(blocking=False):

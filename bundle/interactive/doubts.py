@@ -7,6 +7,7 @@ from collections.abc import Collection, Container, Mapping, Sequence
 import numpy as np
 
 from bundle.data.volume import Volume
+from bundle.interactive.objects import THIRD
 from bundle.interactive.regions import Region
 from bundle.prompts.interactions import Interaction, Point
 from bundle.transforms.frames import SliceFrame, nearest_index
@@ -80,7 +81,7 @@ class Doubts:
 
     def _named(self, axis: int) -> str:
         """What slices along an axis are called in front of a sentence: by nothing, where they are those of the file."""
-        return "" if axis == 2 else f"{self._plane(axis)}: "
+        return "" if axis == THIRD else f"{self._plane(axis)}: "
 
     def _plane(self, axis: int) -> str:
         """What slices along an axis are called."""

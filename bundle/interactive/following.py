@@ -34,7 +34,7 @@ class Follower(Walk):
         rule: how a slice's answer travels.
         picture: gives the intensities of a slice.
         limits: first and last slice that the object may be followed to.
-        distances: of slices and pixels, by which thin ones are passed over in a 3D box; without them each is asked.
+        distances: of slices and pixels, by which thin ones are passed over in a 3D box.
     """
 
     # ---- the start --------------------------------------------------------------------------------------------------

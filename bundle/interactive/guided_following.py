@@ -151,10 +151,10 @@ class GuidedFollowing(SliceFollowing):
         if not isinstance(before, SeenObject):  # nothing was found so far
             return self._seen(follower.correct(before, interaction), state, frame)
         found = self._seen_anew(follower, state, frame, ask, teller, before, interaction)
-        if found is None:
-            followed = follower.correct(before, interaction)
-            found = replace(before.with_answers(followed.answers, followed.given, frame), origin=followed.origin)
-        return found.with_answers(follower.ended(before, found, interaction), found.given, frame)
+        if found is not None:
+            return found.with_answers(follower.ended(before, found, interaction), found.given, frame)
+        followed = follower.correct(before, interaction)
+        return replace(before.with_answers(followed.answers, followed.given, frame), origin=followed.origin)
 
     def _seen_anew(
         self,

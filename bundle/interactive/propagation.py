@@ -11,7 +11,7 @@ import numpy as np
 
 from bundle.data.volume import Volume
 from bundle.interactive.slice_model import SliceMask, SlicePrompt
-from bundle.interactive.thin_slices import Distances
+from bundle.interactive.thin_slices import EACH, Distances
 from bundle.networks.interface import PROPAGATED
 from bundle.prompts.simulation import tight_box
 from bundle.transforms.frames import SliceFrame, nearest_index
@@ -147,7 +147,7 @@ def propagate(
     limit: np.ndarray | None = None,
     rule: PropagationRule | None = None,
     picture: Picture | None = None,
-    distances: Distances | None = None,
+    distances: Distances = EACH,
 ) -> dict[int, SliceMask]:
     """Carry the masks of prompted slices through a range of slices.
 
@@ -162,7 +162,7 @@ def propagate(
         limit: (4,) box in pixels that no answer but a seed leaves, or None.
         rule: when to stop, and how the next slice is asked.
         picture: gives the intensities, by which the end of the object is seen; without it masks alone tell.
-        distances: of slices and pixels; without them each slice is asked.
+        distances: of slices and pixels.
 
     Returns:
         The seeds and every slice that the object was found on.
@@ -208,7 +208,7 @@ def _walk(
     rule: PropagationRule,
     largest: np.ndarray | None,
     picture: Picture | None,
-    distances: Distances | None,
+    distances: Distances,
     stop: bool,
 ) -> None:
     at, previous = start, answers[start]
@@ -216,7 +216,7 @@ def _walk(
     biggest = int(previous.mask.sum())
     one_by_one = 0  # of the next slices
     while len(indices):
-        stride = 1 if one_by_one or distances is None else min(distances.stride(previous.mask), len(indices))
+        stride = 1 if one_by_one else min(distances.stride(previous.mask), len(indices))
         one_by_one = max(0, one_by_one - 1)
         prompt = rule.next_prompt(previous, limit, largest)
         if prompt is None:
@@ -225,17 +225,13 @@ def _walk(
         current = within(ask(index, prompt), limit)
         gone = stop and rule.ended(previous, current, biggest)
         gone = gone or (seed and seed.differs(IntensityProfile.of(picture(index), current.mask), rule.shade))
-        passed = {} if stride == 1 else distances.between(*sorted([(at, previous), (index, current)], key=_index))
-        if stride > 1 and (gone or passed is None):
+        if gone and stride == 1:
+            return
+        passed = None if gone else distances.between((at, previous), (index, current))
+        if passed is None:
             one_by_one = stride  # where on the way?
             continue
-        if gone:
-            return
         answers.update(passed)
         answers[index] = current
         biggest = max(biggest, int(current.mask.sum()))
         at, previous, indices = index, current, indices[stride:]
-
-
-def _index(answered: tuple[int, SliceMask]) -> int:
-    return answered[0]

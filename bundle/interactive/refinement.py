@@ -9,7 +9,7 @@ import numpy as np
 
 from bundle.interactive.propagation import Ask
 from bundle.interactive.slice_model import SliceMask, SlicePrompt
-from bundle.interactive.thin_slices import Distances, differ_at_edges, strides
+from bundle.interactive.thin_slices import EACH, Distances, differ_at_edges, strides
 from bundle.networks.interface import PROPAGATED
 from bundle.prompts.simulation import tight_box
 
@@ -22,7 +22,7 @@ def refined(
     ask: Ask,
     *,
     propagated: Sequence[str] = PROPAGATED,
-    distances: Distances | None = None,
+    distances: Distances = EACH,
     asked: Collection[int] = (),
 ) -> dict[int, SliceMask]:
     """The slices of a rough answer asked again, with the box around it, a little wider, and its mask as prompt.
@@ -31,7 +31,7 @@ def refined(
         rough: slice index -> answer, none of them empty.
         ask: answers a prompt on a slice.
         propagated: of box and mask those that the network is asked with, see ``ModelSpec``.
-        distances: of slices and pixels, by which not each of thin slices is asked; without them each is.
+        distances: of slices and pixels, by which not each of thin slices is asked.
         asked: slices that are asked in any case.
     """
 
@@ -40,11 +40,11 @@ def refined(
 
     found: dict[int, SliceMask] = {}
     for row in _rows(sorted(rough)):
-        far = range(len(row)) if distances is None else strides([rough[index].mask for index in row], distances)
+        far = strides([rough[index].mask for index in row], distances)
         places = sorted({*far, *(place for place, index in enumerate(row) if index in asked)})
         found |= {row[place]: again(row[place]) for place in places}
         for low, high in pairwise(row[place] for place in places):
-            passed = distances.between((low, found[low]), (high, found[high])) if high - low > 1 else {}
+            passed = distances.between((low, found[low]), (high, found[high]))
             fits = passed is not None and all(_is_outlined(rough[index].mask, passed[index].mask) for index in passed)
             found |= passed if fits else {index: again(index) for index in range(low + 1, high)}
     return found

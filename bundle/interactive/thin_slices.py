@@ -6,6 +6,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from itertools import pairwise
+from operator import itemgetter
 
 import cv2
 import numpy as np
@@ -45,29 +46,29 @@ class Distances:
         diameter = 2 * math.sqrt(np.count_nonzero(mask) * math.prod(self.pixels) / math.pi)
         return max(1, math.floor(min(self.farthest, _SHARE * diameter) / self.slices + 1e-6))
 
-    def between(self, low: tuple[int, SliceMask], high: tuple[int, SliceMask]) -> dict[int, SliceMask] | None:
+    def between(self, *ends: tuple[int, SliceMask]) -> dict[int, SliceMask] | None:
         """What the slices between two answers show, see ``fill.fill_between``.
 
         They do not show one shape where from a slice to the next something would come or disappear that is not at the
         edge, as a branch that ends, or where the other one has thin parts.
 
         Args:
-            low, high: index and answer of a slice, the lower and the higher one.
+            ends: index and answer of both slices.
 
         Returns:
             Slice index -> answer, with the lower predicted IoU of both and the mean of their logits; None where the
             two do not show one shape, so that the slices between have to be asked.
         """
-        (first, below), (last, above) = low, high
+        (first, below), (last, above) = sorted(ends, key=itemgetter(0))
         if last - first < 2:
             return {}
         if not (below.mask.any() and above.mask.any()):
             return None
+        if self._has_thin_parts(below.mask) or self._has_thin_parts(above.mask):
+            return None
         part = _around(below.mask | above.mask)
         found = fill_between({first: below.mask[part], last: above.mask[part]}, pixel_spacing=self.pixels)
         row = [below.mask[part], *(found[index] for index in sorted(found)), above.mask[part]]
-        if self._has_thin_parts(below.mask) or self._has_thin_parts(above.mask):
-            return None
         if not all(differ_at_edges(one, other, _EDGE) for one, other in pairwise(row)):
             return None
         return {index: _mean(below, above, (index - first) / (last - first), found[index], part) for index in found}
@@ -82,6 +83,10 @@ class Distances:
         beyond = {"borderType": cv2.BORDER_CONSTANT, "borderValue": 0}
         wide = cv2.morphologyEx(mask.astype(np.uint8), cv2.MORPH_OPEN, np.ones((height, width), np.uint8), **beyond)
         return not differ_at_edges(mask, wide > 0, _EDGE)
+
+
+EACH = Distances(1.0, (1.0, 1.0), farthest=0.0)
+"""By which each slice is asked."""
 
 
 def differ_at_edges(one: np.ndarray, other: np.ndarray, pixels: int) -> bool:

@@ -11,7 +11,7 @@ import numpy as np
 from bundle.interactive.propagation import Ask, Picture, PropagationRule, largest_sides, propagate
 from bundle.interactive.slice_model import SliceMask, SlicePrompt
 from bundle.interactive.sliced import SlicedInteraction, bounded, limit_of, on_slice, reach_of
-from bundle.interactive.thin_slices import Distances
+from bundle.interactive.thin_slices import EACH, Distances
 
 
 @dataclass(frozen=True, eq=False)
@@ -55,7 +55,7 @@ class Walk:
         rule: how a slice's answer travels.
         picture: gives the intensities of a slice.
         limits: first and last slice that the object may be followed to.
-        distances: of slices and pixels, by which thin ones are passed over in a 3D box; without them each is asked.
+        distances: of slices and pixels, by which thin ones are passed over in a 3D box.
     """
 
     def __init__(
@@ -67,7 +67,7 @@ class Walk:
         rule: PropagationRule,
         picture: Picture,
         limits: tuple[int, int] | None = None,
-        distances: Distances | None = None,
+        distances: Distances = EACH,
     ) -> None:
         self._ask, self._start, self._rule, self._picture = ask, start, rule, picture
         self._distances = distances
@@ -86,7 +86,7 @@ class Walk:
         # was taken off: those beside them have it.
         cut = any(one.thick and not one.positive for one in given)
         picture = None if bounded(given) else self._picture
-        distances = self._distances if bounded(given) and not cut else None
+        distances = self._distances if bounded(given) and not cut else EACH
         options = {"limit": limit_of(given), "rule": self._rule, "picture": picture, "distances": distances}
         return propagate(seeds, partial(self._carry, given), first=first, last=last, **options)
 

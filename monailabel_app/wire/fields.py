@@ -16,6 +16,7 @@ import numpy as np
 
 from bundle.data.modality import MODALITIES
 from bundle.data.volume import Volume
+from bundle.interactive.objects import THIRD
 from bundle.transforms.frames import PLANES, SliceFrame
 from monailabel_app.errors import RequestError
 from monailabel_app.wire.numbers import short
@@ -122,7 +123,7 @@ def read_axis(params: Mapping[str, Any], volume: Volume) -> int:
     """
     plane = params.get(PLANE)
     if plane is None or plane == "":
-        return 2
+        return THIRD
     if plane not in PLANES:
         raise RequestError(f"{PLANE} must be one of {', '.join(PLANES)}, got {short(plane)}")
     if not volume.placed:
